@@ -1,0 +1,65 @@
+"""The exceptions of the project.
+
+AutoresearchError
+├── ConfigError           a file, flag or variable is wrong: names it, its value and the mend
+├── PatchRejected         the patch is refused; the message is the answer to the LLM
+├── SandboxError          we or the engine failed, never the patch's fault
+│   ├── EngineUnavailable no engine answers, or it died
+│   ├── ImageMissing      the image is not there or is not the one asked for
+│   ├── SpecRefused       a container spec weakens a wall, or the engine changed it behind our back
+│   ├── LeaseUnavailable  no device could be leased in time
+│   └── RecordFailed      the record cannot be written: disk full, read-only, locked
+├── ProposerUnavailable   no idea can be had now: the API is down for longer than we wait
+├── BudgetExhausted       the next call could cross a hard limit, so it was not made
+└── JournalError          the journal is corrupt, of a newer version, or in use by another session
+
+Only the loop catches PatchRejected and SandboxError; everything else ends the session loudly.
+"""
+
+
+class AutoresearchError(Exception):
+    """Root of the tree. Its message is one line for a person: what, which value, how to mend it."""
+
+
+class ConfigError(AutoresearchError):
+    """A file, flag or variable is wrong."""
+
+
+class PatchRejected(AutoresearchError):
+    """The patch is refused before anything ran; the message tells the LLM what to mend."""
+
+
+class SandboxError(AutoresearchError):
+    """We or the engine failed; never blamed on the patch."""
+
+
+class EngineUnavailable(SandboxError):
+    """No container engine answers, or it died."""
+
+
+class ImageMissing(SandboxError):
+    """The image is not there or is not the one asked for."""
+
+
+class SpecRefused(SandboxError):
+    """A container spec weakens a wall, or the engine's read-back differs from it."""
+
+
+class LeaseUnavailable(SandboxError):
+    """No device could be leased in time."""
+
+
+class RecordFailed(SandboxError):
+    """The record cannot be written: disk full, read-only, locked."""
+
+
+class ProposerUnavailable(AutoresearchError):
+    """No idea can be had now."""
+
+
+class BudgetExhausted(AutoresearchError):
+    """The next call could cross a hard limit, so it was not made."""
+
+
+class JournalError(AutoresearchError):
+    """The journal is corrupt, of a newer version, or in use."""

@@ -1,0 +1,238 @@
+"""The words of the project, as immutable values and Protocols. Imports nothing of ours.
+
+Data flows one way through the loop and every arrow is one of these values:
+Context -> Reply -> Proposal -> Candidate -> Trial -> Verdict -> Experiment.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class Status(StrEnum):
+    """How an experiment ended. A missing number is None, never 0.0."""
+
+    KEEP = "keep"  # strictly better than the best so far: the new best
+    DISCARD = "discard"  # scored, not better
+    CRASH = "crash"  # the program failed
+    TIMEOUT = "timeout"  # still running at its deadline
+    OOM = "oom"  # killed for memory
+    INVALID = "invalid"  # the patch was refused before anything ran
+    CHEAT = "cheat"  # the scorer refused it: a human should look
+    CONTENDED = "contended"  # someone else used the device: not judged, queued again
+    INFRA = "infra"  # we or the engine failed: never blamed on the patch, queued again
+
+
+class Role(StrEnum):
+    """What a container of an experiment is for; decides what it may see."""
+
+    TRAINER = "trainer"
+    PREDICTOR_A = "predictor-a"
+    PREDICTOR_B = "predictor-b"
+    SCORER = "scorer"
+    PREPARE = "prepare"
+
+
+class Level(StrEnum):
+    """How far a score can be trusted (docs/scoring.md)."""
+
+    L0 = "L0"  # self-reported by the code under test
+    L1 = "L1"  # scored apart from full logits of a fresh predictor
+    L2 = "L2"  # claims + prefix audit
+    L3 = "L3"  # L2, retrained with host-chosen seeds, on a second private holdout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a reply cost, in the API's own words; all zero for proposers without an LLM."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """Replace the one place in the parent where `search` stands, by `replace`."""
+
+    search: str
+    replace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a proposer answered, word for word, stored before anyone parses it."""
+
+    proposer: str
+    model: str
+    prompt: str
+    text: str
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """One idea: why, what is expected of it, and the patch as edits or as a whole file.
+
+    No edits and no source is the empty patch: the baseline.
+    """
+
+    hypothesis: str
+    expected_effect: str = ""
+    edits: tuple[Edit, ...] = ()
+    source: str | None = None
+    parent_id: int | None = None  # None: the best so far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A full train.py ready to run, pinned, with what it was made from."""
+
+    proposal: Proposal
+    source: str
+    parent_id: int | None  # None: the file the session began with
+    parent_source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionResult:
+    """How one container lived and died. Times are seconds; sizes are bytes."""
+
+    role: Role
+    container_id: str
+    exit_code: int | None  # None: it never ended by itself and was killed
+    oom_killed: bool
+    timed_out: bool  # the host killed it at its deadline
+    killed_by: str | None  # who ended it and why, None if it ended by itself
+    duration_s: float  # host's monotonic clock, from start to end
+    deadline_s: float
+    log_tail: str  # sanitised end of its output
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    dropped_bytes: int = 0
+    log_sha256: str = ""
+    peak_memory_bytes: int | None = None
+    cpu_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The scorer's number. `val_bpb` is in bits per byte of raw validation text."""
+
+    val_bpb: float
+    level: Level
+    standard_error: float = 0.0
+    audited_positions: int = 0  # K
+    tokens: int = 0
+    claims_sha256: str = ""
+    audit_seed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Everything that running a candidate once brought to light, before it is judged."""
+
+    executions: tuple[ExecutionResult, ...]
+    score: Score | None
+    failure: Status | None  # None: it was scored
+    message: str  # what to mend, for the LLM and the human; "" when scored
+    checkpoint_sha256: str = ""
+    contended_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the loop makes of a trial, and the rule that says so."""
+
+    status: Status
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One finished turn of the loop, as the journal tells it."""
+
+    id: int  # 0 is the baseline
+    parent_id: int | None
+    status: Status
+    rule: str
+    hypothesis: str
+    expected_effect: str
+    proposer: str
+    model: str
+    score: Score | None
+    message: str
+    source_sha256: str
+    started_at: str  # ISO 8601, UTC
+    duration_s: float  # slot time: from the first container to the verdict
+    train_s: float
+    usage: Usage
+    attempt: int
+    commit: str  # of a kept patch on autoresearch/<tag>, "" otherwise
+    folder: Path  # runs/<tag>/NNNN, the record of this experiment
+
+    @property
+    def val_bpb(self) -> float | None:
+        """The score's number, None where there is none."""
+        return self.score.val_bpb if self.score else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What a run has used so far, over all its sessions."""
+
+    experiments: int = 0  # finished ones, the baseline not counted
+    slot_s: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+    consecutive_infra: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a proposer may know when it is asked for the next idea."""
+
+    best: Experiment
+    best_source: str
+    history: Sequence[Experiment]  # oldest first, finished ones of every status
+    spent: Spent
+    in_flight: tuple[str, ...] = ()  # hypotheses that run right now
+    rejected: tuple[tuple[Reply, str], ...] = ()  # replies of this turn and why each was refused
+
+
+class Proposer(Protocol):
+    """Where ideas come from. Two steps, so that the loop stores the reply before it is parsed."""
+
+    name: str
+
+    def ask(self, context: Context) -> Reply:
+        """Ask for the next idea; blocks. Raises ProposerUnavailable or BudgetExhausted."""
+
+    def read(self, reply: Reply) -> Proposal:
+        """Parse a stored reply; pure. Raises PatchRejected with what to mend."""
+
+
+class Runner(Protocol):
+    """Runs one candidate in fresh containers."""
+
+    def run(self, candidate: Candidate, *, experiment_id: int, attempt: int, folder: Path) -> Trial:
+        """Train and score; blocks until every container is gone. Raises SandboxError."""
+
+
+class View(Protocol):
+    """What a person sees while the loop runs; never decides anything."""
+
+    def begun(self, experiment_id: int, candidate: Candidate) -> None:
+        """Tell that an experiment starts."""
+
+    def phase(self, role: Role, deadline_s: float) -> None:
+        """Tell that a container started and when it must be gone, in seconds from now."""
+
+    def line(self, role: Role, text: str) -> None:
+        """Show one sanitised line of a container's output."""
+
+    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
+        """Tell how an experiment ended."""
