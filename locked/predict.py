@@ -1,0 +1,111 @@
+"""The predictor's harness: answers the scorer's questions with the candidate's own load_model.
+
+The process is as untrusted as the trainer from the moment train.py is imported. What it does before that (hashing the
+checkpoint) is ours, and is said to the scorer before that moment. It waits without torch and without load while the
+trainer lives.
+"""
+
+import hashlib
+import importlib.util
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import frames
+import protocol
+
+ASK, ANSWER, OUT = Path("/ask"), Path("/answer"), Path("/out")
+TRAIN = Path("/mutable/train.py")
+FOREVER = float("inf")  # the guard and the host end this container in time
+
+
+def checkpoint_digest(folder: Path) -> bytes:
+    """SHA-256 over the names, sizes and bytes of the plain files in `folder`; links are not followed."""
+    digest = hashlib.sha256()
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(root, name)
+            if stat.S_ISREG(path.lstat().st_mode):
+                digest.update(repr((str(path.relative_to(folder)), path.lstat().st_size)).encode())
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.digest()
+
+
+def load_candidate() -> ModuleType:
+    """Import train.py under the name `train`; from here on this process is untrusted."""
+    spec = importlib.util.spec_from_file_location("train", TRAIN)
+    if spec is None or spec.loader is None:
+        message = f"{TRAIN} cannot be imported"
+        raise ImportError(message)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["train"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str) -> bytes:
+    """float32 frame: claims [B, T] in nats, or the logits [B, V] at each row's position."""
+    import torch  # noqa: PLC0415  # not before the trainer is gone
+
+    tokens = torch.from_numpy(ask.tokens.astype("int64")).to(device)
+    inputs = tokens[:, :-1] if ask.kind == protocol.CLAIMS else tokens
+    with torch.no_grad():
+        logits = model(inputs)
+    if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
+        message = f"load_model(...)(tokens) must return a floating-point tensor, got {type(logits).__name__}"
+        raise TypeError(message)
+    if logits.ndim != 3 or tuple(logits.shape[:2]) != tuple(inputs.shape):  # noqa: PLR2004  # [B, T, V]
+        message = f"load_model(...)(tokens) must return logits [B, T, V] for tokens {list(inputs.shape)}, got {list(logits.shape)}"
+        raise ValueError(message)
+    if ask.kind == protocol.CLAIMS:
+        rows = [
+            torch.log_softmax(row.float(), dim=-1).gather(-1, target[:, None])[:, 0]
+            for row, target in zip(logits, tokens[:, 1:], strict=True)
+        ]
+        result = torch.stack(rows)
+    else:
+        positions = torch.from_numpy(ask.positions.astype("int64")).to(device)
+        result = logits[torch.arange(len(positions), device=device), positions].float()
+    return bytes(result.cpu().contiguous().numpy().astype("<f4").tobytes())
+
+
+def serve() -> None:
+    """Answer questions one after the other until the scorer ends it."""
+    frames.wait(ASK, protocol.BEGIN, until=FOREVER, poll_s=frames.WAITING_POLL_S)
+    frames.write(ANSWER, protocol.HELLO, checkpoint_digest(OUT))
+    import torch  # noqa: PLC0415  # import what is ours while we wait, so that the first answer comes sooner
+
+    import prepare  # noqa: PLC0415
+
+    device = "cuda" if os.environ.get("AUTORESEARCH_PROFILE") == "gpu" and torch.cuda.is_available() else "cpu"
+    frames.wait(ASK, protocol.ask_name(0), until=FOREVER)
+    started = time.monotonic()
+    checkpoint = Path(prepare.CHECKPOINT)
+    if not checkpoint.is_file() or checkpoint.stat().st_size == 0:
+        sys.exit(f"error: no checkpoint: train.py must write {checkpoint} before its time is up")
+    candidate = load_candidate()
+    if not callable(getattr(candidate, "load_model", None)):
+        sys.exit("error: train.py offers no load_model(path, device): keep that function, it is part of the contract")
+    model = candidate.load_model(str(checkpoint), device)
+    print(f"model loaded in {time.monotonic() - started:.1f} s", flush=True)
+    number = 0
+    while True:
+        name = protocol.ask_name(number)
+        frames.wait(ASK, name, until=FOREVER)
+        ask = protocol.decode((ASK / name).read_bytes())
+        if ask.kind == protocol.END:
+            return
+        (ANSWER / protocol.answer_name(number - 1)).unlink(missing_ok=True)
+        frames.write(ANSWER, protocol.answer_name(number), answers(model, ask, device))
+        number += 1
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,51 @@
+"""What a scorer asks and a predictor answers: one fixed-size frame each, sizes computable by the reader beforehand."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+BEGIN = "begin"  # scorer -> predictor: the trainer is gone, hash the checkpoint
+HELLO = "hello"  # predictor -> scorer: sha256 of the checkpoint, before any untrusted code ran
+HELLO_SIZE = 32
+
+CLAIMS, PREFIX, END = 1, 2, 3
+_HEADER = struct.Struct("<4sIII")  # magic, kind, rows, width
+_MAGIC = b"asb1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """CLAIMS: `tokens` [B, T+1]; PREFIX: `tokens` [B, T] and `positions` [B]. All int32. END: both empty."""
+
+    kind: int
+    tokens: np.ndarray
+    positions: np.ndarray
+
+    def encode(self) -> bytes:
+        """The frame's bytes."""
+        header = _HEADER.pack(_MAGIC, self.kind, *self.tokens.shape)
+        return header + self.tokens.astype("<i4").tobytes() + self.positions.astype("<i4").tobytes()
+
+
+def decode(data: bytes) -> Ask:
+    """Read an Ask; the scorer is trusted, so a bad one is our own bug and raises ValueError."""
+    magic, kind, rows, width = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        message = f"a frame begins with {magic!r}, expected {_MAGIC!r}"
+        raise ValueError(message)
+    body = np.frombuffer(data, dtype="<i4", offset=_HEADER.size)
+    return Ask(kind=kind, tokens=body[: rows * width].reshape(rows, width), positions=body[rows * width :])
+
+
+def ask_name(number: int) -> str:
+    """Name of the number-th question."""
+    return f"{number:08d}.ask"
+
+
+def answer_name(number: int) -> str:
+    """Name of the answer to the number-th question."""
+    return f"{number:08d}.answer"
+
+
+END_ASK = Ask(kind=END, tokens=np.zeros((0, 0), np.int32), positions=np.zeros(0, np.int32))

@@ -1,0 +1,172 @@
+"""The scorer: the only program that sees the validation data beside the tokens' targets, and the only one that is believed.
+
+Runs only our code, never torch, never anything an experiment wrote. It collects claims from predictor A, says their
+hash, waits until the host has destroyed A and handed over the audit seed, audits secret positions with predictor B,
+and prints exactly one `val_bpb:` line or one `refused:` line.
+"""
+
+import argparse
+import hashlib
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import estimator
+import frames
+import numpy as np
+import prepare
+import protocol
+
+CONTROL = Path("/control")
+SEED_NAME, SEED_SIZE = "seed", 32
+
+
+class Refused(Exception):  # noqa: N818  # a verdict, not an error of ours
+    """The score cannot be believed: why."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Predictor:
+    """One predictor's pair of volumes, and how many questions it was asked."""
+
+    ask: Path
+    answer: Path
+    until: float  # monotonic
+    asked: int = field(default=0)
+
+    def begin(self) -> None:
+        """Say that the checkpoint is final."""
+        frames.write(self.ask, protocol.BEGIN, b"")
+
+    def digest(self) -> bytes:
+        """The checkpoint's hash, said before the predictor ran untrusted code."""
+        frames.wait(self.answer, protocol.HELLO, until=self.until)
+        return frames.read(self.answer, protocol.HELLO, protocol.HELLO_SIZE)
+
+    def request(self, ask: protocol.Ask, shape: tuple[int, ...]) -> np.ndarray:
+        """Ask for a float32 array of `shape`; raises FrameError for anything else."""
+        number, self.asked = self.asked, self.asked + 1
+        frames.write(self.ask, protocol.ask_name(number), ask.encode())
+        name = protocol.answer_name(number)
+        frames.wait(self.answer, name, until=self.until)
+        data = frames.read(self.answer, name, 4 * int(np.prod(shape)))
+        (self.ask / protocol.ask_name(number)).unlink()
+        return frames.to_array(data, shape, "<f4")
+
+    def end(self) -> None:
+        """Let the predictor go."""
+        frames.write(self.ask, protocol.ask_name(self.asked), protocol.END_ASK.encode())
+
+
+def collect_claims(predictor: Predictor, rows: np.ndarray, batch: int) -> np.ndarray:
+    """Claims float32 [N, T] for all rows; refuses what no probability can be."""
+    parts = []
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        ask = protocol.Ask(kind=protocol.CLAIMS, tokens=part, positions=np.zeros(0, np.int32))
+        parts.append(predictor.request(ask, (len(part), part.shape[1] - 1)))
+    claims = np.concatenate(parts)
+    if not np.isfinite(claims).all():
+        message = "a claim is not a finite number"
+        raise Refused(message)
+    if (claims > 1e-5).any():  # float32 rounding of log(1)
+        message = f"a claim is a log-probability above 0: {claims.max():.4f}"
+        raise Refused(message)
+    return claims
+
+
+def audit(
+    predictor: Predictor, rows: np.ndarray, positions: np.ndarray, batch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ask for the prefixes of `positions` [K, 2]: the positions in the order asked, and their log-probabilities [K]."""
+    asked, values = [], []
+    for turn in estimator.rounds(positions):
+        for start in range(0, len(turn), batch):
+            part = turn[start : start + batch]
+            padded = np.concatenate([part, np.repeat(part[:1], batch - len(part), axis=0)])  # one shape for compilers
+            ask = protocol.Ask(
+                kind=protocol.PREFIX, tokens=estimator.prefix_rows(rows, padded), positions=padded[:, 1]
+            )
+            logits = predictor.request(ask, (batch, prepare.VOCAB_SIZE))[: len(part)]
+            targets = rows[part[:, 0], part[:, 1] + 1]
+            asked.append(part)
+            values.append(estimator.log_softmax_at(logits, targets))
+    return np.concatenate(asked), np.concatenate(values)
+
+
+def wait_for_seed(until: float) -> bytes:
+    """The audit seed, which the host writes only after predictor A is gone."""
+    frames.wait(CONTROL, SEED_NAME, until=until, poll_s=0.005)
+    return frames.read(CONTROL, SEED_NAME, SEED_SIZE)
+
+
+def score(options: argparse.Namespace) -> None:
+    """Run the whole protocol and print its outcome."""
+    until = time.monotonic() + options.seconds
+    first = Predictor(ask=Path("/ask-a"), answer=Path("/answer-a"), until=until)
+    second = Predictor(ask=Path("/ask-b"), answer=Path("/answer-b"), until=until)
+    first.begin()
+    second.begin()
+    rows, row_bytes = prepare.load_rows(Path(options.data))
+    counted = rows[:, 1:] != prepare.BOS_TOKEN_ID
+    total_bytes = int(row_bytes.sum())
+
+    digest = first.digest()
+    print(f"checkpoint_sha256: {digest.hex()}", flush=True)
+    claims = collect_claims(first, rows, options.batch)
+    claimed_bpb = estimator.bits_per_byte(claims[counted], total_bytes)
+    print(f"claimed_bpb: {claimed_bpb:.6f}")
+    print(f"claims_sha256: {hashlib.sha256(claims.tobytes()).hexdigest()}", flush=True)
+
+    seed = wait_for_seed(until)
+    if second.digest() != digest:
+        message = "the checkpoint changed between predictor A and predictor B"
+        raise Refused(message)
+    k = options.large_k if claimed_bpb < options.keep_below else options.small_k
+    positions, audited = audit(second, rows, estimator.draw(counted, k, seed), options.batch)
+    second.end()
+    thresholds = estimator.Thresholds(cap_nats=options.cap, floor_nats=options.floor)
+    claimed = claims[positions[:, 0], positions[:, 1]].astype(np.float64)
+    if reason := estimator.refusal(claimed, audited, thresholds):
+        raise Refused(reason)
+    result = estimator.estimate(claims, counted, positions, audited, total_bytes)
+    print("---")
+    print(f"val_bpb: {result.bpb:.6f}")
+    print(f"standard_error: {result.standard_error:.2e}")
+    print("level: L2")
+    print(f"audited_positions: {len(positions)}")
+    print(f"mean_difference_nats: {result.mean_difference:.3e}")
+    print(f"max_difference_nats: {result.max_difference:.3e}")
+    print(f"tokens: {int(counted.sum())}")
+    print(f"bytes: {total_bytes}", flush=True)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The host's orders for this one score."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default="/data/val")
+    parser.add_argument("--batch", type=int, required=True, help="rows per frame")
+    parser.add_argument("--small-k", type=int, required=True, help="audited positions of every experiment")
+    parser.add_argument("--large-k", type=int, required=True, help="audited positions of a would-be best")
+    parser.add_argument("--keep-below", type=float, default=float("inf"), help="claims below this need the large audit")
+    parser.add_argument("--cap", type=float, required=True, help="nats that a single claim may be off")
+    parser.add_argument("--floor", type=float, required=True, help="nats that claims may be off on average")
+    parser.add_argument("--seconds", type=float, required=True, help="time for the whole score")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Print a score, `refused: reason` (exit 3) or `no_answer: reason` (exit 4)."""
+    try:
+        score(parse(sys.argv[1:]))
+    except Refused as verdict:
+        print(f"refused: {verdict}", flush=True)
+        sys.exit(3)
+    except frames.FrameError as fault:
+        print(f"no_answer: {fault}", flush=True)
+        sys.exit(4)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""task.toml + AUTORESEARCH_* variables + flags -> one frozen Config. Unknown keys are errors."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from orchestrator.errors import ConfigError
+
+TASK_FILE = "task.toml"
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A table of task.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(Section):
+    """What is researched."""
+
+    name: str
+    mutable: Path
+    instructions: Path
+    metric: str = "val_bpb"
+
+
+class Limits(Section):
+    """Where a run ends; 0 means no limit."""
+
+    experiments: Annotated[int, Field(ge=0)] = 100
+    hours: NotNegative = 0.0
+    max_usd: NotNegative = 10.0
+    max_tokens: Annotated[int, Field(ge=0)] = 0
+    consecutive_infra: PositiveInt = 3
+
+
+class Profile(Section):
+    """Budgets, walls and audit sizes of one kind of hardware; units are in the names."""
+
+    time_budget_s: Positive
+    grace_s: Positive
+    score_budget_s: Positive
+    memory_gb: Positive
+    cpus: Positive
+    pids: PositiveInt
+    out_mb: PositiveInt
+    tmp_mb: PositiveInt
+    cache_mb: PositiveInt
+    shm_mb: PositiveInt
+    frames_mb: PositiveInt
+    batch_rows: PositiveInt
+    small_k: PositiveInt
+    large_k: PositiveInt
+    cap_nats: Positive
+    floor_nats: Positive
+
+
+class Claude(Section):
+    """The LLM behind the `claude` proposer; any endpoint that speaks the Messages API."""
+
+    model: str = "claude-opus-4-5"
+    base_url: str | None = None
+    extra_headers: dict[str, str] = {}
+    key_file: Path | None = None
+    max_output_tokens: PositiveInt = 16000
+    max_wait_hours: NotNegative = 12.0
+    tries: PositiveInt = 3
+
+
+class Price(Section):
+    """USD per million tokens."""
+
+    input: NotNegative
+    output: NotNegative
+    cache_write: NotNegative
+    cache_read: NotNegative
+
+
+class Prices(Section):
+    """What models cost, and when that was looked up."""
+
+    dated: str
+    models: dict[str, Price] = {}
+
+
+class Gpu(Section):
+    """Which GPUs may be leased."""
+
+    allow: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    leave_free: Annotated[int, Field(ge=0)] = 1
+    wait_hours: NotNegative = 12.0
+
+
+class Rule(Section):
+    """A pattern that no train.py may match, with the reason that the LLM is told."""
+
+    pattern: str
+    reason: str
+
+    @field_validator("pattern")
+    @classmethod
+    def compiles(cls, pattern: str) -> str:
+        """Refuse a pattern that is no regular expression."""
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            message = f"{pattern!r} is no regular expression ({error})"
+            raise ValueError(message) from error
+        return pattern
+
+
+class Config(BaseSettings):
+    """Everything a session is told, checked before it starts."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="AUTORESEARCH_", env_nested_delimiter="__"
+    )
+
+    task: Task
+    limits: Limits = Limits()
+    profile: dict[Literal["cpu", "gpu"], Profile]
+    claude: Claude = Claude()
+    prices: Prices = Prices(dated="never")
+    gpu: Gpu = Gpu()
+    rules: tuple[Rule, ...] = ()
+
+    # not from task.toml: flags of the command line
+    root: Path
+    runs: Path
+    tag: str
+    profile_name: Literal["cpu", "gpu"] = "cpu"
+    corpus: str = "python"
+    runtime: str = ""
+    proposer: Literal["claude", "sweep", "replay"] = "sweep"
+    replay_of: Path | None = None
+    seed: int = 0
+    api_key: SecretStr | None = None
+
+    @field_validator("tag")
+    @classmethod
+    def plain_tag(cls, tag: str) -> str:
+        """A tag names a folder, a git branch and containers."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", tag) or ".." in tag or tag.endswith((".", ".lock")):
+            message = f"{tag!r} must be 1-40 letters, digits, '.', '_' or '-'"
+            raise ValueError(message)
+        return tag
+
+    @model_validator(mode="after")
+    def has_profile(self) -> Self:
+        """The chosen profile must be described."""
+        if self.profile_name not in self.profile:
+            message = f"[profile.{self.profile_name}] is missing"
+            raise ValueError(message)
+        return self
+
+    @property
+    def box(self) -> Profile:
+        """The chosen profile."""
+        return self.profile[self.profile_name]
+
+    @property
+    def mutable_path(self) -> Path:
+        """The one file proposals may change."""
+        return self.root / self.task.mutable
+
+    @property
+    def data_path(self) -> Path:
+        """The prepared data of this profile and corpus."""
+        return self.root / "data" / f"{self.profile_name}-{self.corpus}"
+
+    @property
+    def run_path(self) -> Path:
+        """The folder of this run's record."""
+        return self.runs / self.tag
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags win over variables, variables over task.toml."""
+        root: Path = init_settings()["root"]
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, root / TASK_FILE)
+
+
+def load(root: Path, flags: dict[str, Any]) -> Config:
+    """Read `root`/task.toml and lay variables and `flags` over it; dotted flags ("limits.hours") reach into tables.
+
+    Raises ConfigError, one line that names the file or flag, the value and the mend.
+    """
+    path = root / TASK_FILE
+    if not path.is_file():
+        message = f"{path}: no such file; run this in a task directory, or name one with --task"
+        raise ConfigError(message)
+    values: dict[str, Any] = {"root": root}
+    for dotted, value in flags.items():
+        *tables, key = dotted.split(".")
+        table = values
+        for name in tables:
+            table = table.setdefault(name, {})
+        table[key] = value
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        raise ConfigError(_one_line(path, error)) from error
+    except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        message = f"{path}: cannot be read: {error}"
+        raise ConfigError(message) from error
+
+
+def _one_line(path: Path, error: ValidationError) -> str:
+    """Say the first thing that is wrong, as a person would."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "values"
+    if first["type"] == "extra_forbidden":
+        return f"{path}: unknown key {where!r}; remove it or mend its spelling"
+    if first["type"] == "missing":
+        return f"{path}: key {where!r} is missing; add it"
+    value = first.get("input")
+    return f"{path}: {where} = {value!r}: {first['msg'].removeprefix('Value error, ')}"
