@@ -96,6 +96,17 @@ class Candidate:
     source: str
     parent_id: int | None  # None: the file the session began with
     parent_source: str
+    reply: Reply
+    attempt: int = 1
+    retry_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the host decides about a run before it starts, unknown to the code under test."""
+
+    train_seed: int
+    audit_seed: bytes  # 32 bytes; its hash is committed before, the seed revealed after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +183,13 @@ class Experiment:
     train_s: float
     usage: Usage
     attempt: int
-    commit: str  # of a kept patch on autoresearch/<tag>, "" otherwise
     folder: Path  # runs/<tag>/NNNN, the record of this experiment
+    retry_of: int | None = None  # the infra or contended experiment that this one runs again
+    commit: str = ""  # of a kept patch on autoresearch/<tag>
+    fingerprint: str = ""  # of the normalised syntax tree, to recognise repeats
+    image_id: str = ""
+    hardware: str = ""  # scores compare only within one hardware class
+    peak_memory_bytes: int | None = None
 
     @property
     def val_bpb(self) -> float | None:
@@ -185,7 +201,7 @@ class Experiment:
 class Spent:
     """What a run has used so far, over all its sessions."""
 
-    experiments: int = 0  # finished ones, the baseline not counted
+    experiments: int = 0  # judged or refused ones; neither the baseline nor what is queued again
     slot_s: float = 0.0
     usage: Usage = field(default_factory=Usage)
     consecutive_infra: int = 0
@@ -195,6 +211,7 @@ class Spent:
 class Context:
     """What a proposer may know when it is asked for the next idea."""
 
+    experiment_id: int
     best: Experiment
     best_source: str
     history: Sequence[Experiment]  # oldest first, finished ones of every status
@@ -218,7 +235,12 @@ class Proposer(Protocol):
 class Runner(Protocol):
     """Runs one candidate in fresh containers."""
 
-    def run(self, candidate: Candidate, *, experiment_id: int, attempt: int, folder: Path) -> Trial:
+    def facts(self) -> dict[str, str]:
+        """Where experiments run: image_id, engine, runtime, hardware and the hashes of what is locked."""
+
+    def run(
+        self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None
+    ) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
 
 

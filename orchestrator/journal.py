@@ -1,0 +1,430 @@
+"""The journal: the only state of a run. Append-only, every record hashed with the one before it.
+
+A record is one line of canonical JSON. It is committed to journal.db first and mirrored to record.jsonl, which any
+tool can read; `begin` is on disk before anything untrusted runs, `finish` after. Tables beside `records` are
+projections for fast questions and can be rebuilt from it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+
+from orchestrator.errors import JournalError, RecordFailed
+from orchestrator.types import Candidate, Experiment, Proposal, Reply, Spent, Status, Usage
+
+VERSION = 1
+MIGRATIONS = [
+    """
+    CREATE TABLE records (
+        seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, experiment_id INTEGER,
+        line TEXT NOT NULL, hash TEXT NOT NULL UNIQUE
+    );
+    CREATE INDEX records_by_kind ON records (kind, experiment_id);
+    CREATE TABLE experiments (
+        id INTEGER PRIMARY KEY, status TEXT NOT NULL, val_bpb REAL, retry_of INTEGER,
+        fingerprint TEXT NOT NULL, body TEXT NOT NULL
+    );
+    CREATE INDEX experiments_by_status ON experiments (status, val_bpb);
+    CREATE INDEX experiments_by_fingerprint ON experiments (fingerprint);
+    CREATE VIRTUAL TABLE ideas USING fts5 (hypothesis, diff, tokenize = 'porter unicode61');
+    """,
+]
+GENESIS = "0" * 64
+QUEUED_AGAIN = (Status.INFRA, Status.CONTENDED)
+MAX_ATTEMPTS = 3
+
+_EXPERIMENT = TypeAdapter(Experiment)
+_REPLY = TypeAdapter(Reply)
+_PROPOSAL = TypeAdapter(Proposal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line of the journal; `hash` is the SHA-256 of `line`, which carries the hash of the line before."""
+
+    seq: int
+    kind: str
+    experiment_id: int | None
+    line: str
+    hash: str
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What the record says."""
+        body: dict[str, Any] = json.loads(self.line)["body"]
+        return body
+
+    @property
+    def at(self) -> str:
+        """When it was written: ISO 8601, UTC."""
+        return str(json.loads(self.line)["at"])
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys, no spaces and no NaN: one value, one text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+class Journal:
+    """One run's journal. Opened for writing by one session at a time; readers need no lock."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock_file: int | None) -> None:
+        """Use `open` or `read`."""
+        self.folder = folder
+        self._db = connection
+        self._lock_file = lock_file
+        self._guard = threading.RLock()
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open for writing, made if missing. Raises JournalError or RecordFailed."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            lock_file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            connection = sqlite3.connect(folder / "journal.db", check_same_thread=False, timeout=10)
+            (folder / "journal.db").chmod(0o600)
+            connection.execute("PRAGMA synchronous = FULL")
+            journal = cls(folder, connection, lock_file)
+            journal._migrate()
+            journal._mirror_missing()
+        except BlockingIOError as error:
+            message = f"{folder}: another session is using this run; choose another RUN=tag or wait for it"
+            raise JournalError(message) from error
+        except OSError as error:
+            message = f"{error.filename or folder}: cannot be written: {error.strerror}; mend it, or use --runs DIR"
+            raise RecordFailed(message) from error
+        except sqlite3.Error as error:
+            raise _translated(folder, error) from error
+        return journal
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Open for reading only. Raises JournalError if there is none."""
+        path = folder / "journal.db"
+        if not path.is_file():
+            message = f"{path}: no such run; `autoresearch runs` lists those there are"
+            raise JournalError(message)
+        try:
+            connection = sqlite3.connect(
+                f"file:{path}?mode=ro", uri=True, check_same_thread=False, timeout=10
+            )
+            journal = cls(folder, connection, None)
+            journal._check_version()
+        except sqlite3.Error as error:
+            raise _translated(folder, error) from error
+        return journal
+
+    def close(self) -> None:
+        """Let the next session in."""
+        self._db.close()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    # ---- writing
+
+    def note(self, kind: str, body: dict[str, Any], experiment_id: int | None = None) -> Record:
+        """Append any other fact: a session's start or end, an anchor, a retry. Returns the record."""
+        with self._guard:
+            return self._append(kind, experiment_id, body)
+
+    def reply(self, reply: Reply) -> tuple[int, Reply]:
+        """Store a reply word for word; returns it with its sequence number, to say later what became of it."""
+        return self.note("reply.received", _REPLY.dump_python(reply, mode="json")).seq, reply
+
+    def begin(self, candidate: Candidate, *, intent: dict[str, Any]) -> int:
+        """Commit that an experiment starts, before anything untrusted runs; returns its id."""
+        with self._guard:
+            experiment_id = self.next_id()
+            body = {
+                "attempt": candidate.attempt,
+                "retry_of": candidate.retry_of,
+                "parent_id": candidate.parent_id,
+                "reply": _REPLY.dump_python(candidate.reply, mode="json", exclude={"prompt", "text"}),
+                "proposal": _PROPOSAL.dump_python(candidate.proposal, mode="json"),
+                "source_sha256": hashlib.sha256(candidate.source.encode()).hexdigest(),
+                **intent,
+            }
+            self._append("experiment.begun", experiment_id, body)
+            return experiment_id
+
+    def finish(self, experiment: Experiment, *, diff: str = "", facts: dict[str, Any] | None = None) -> Record:
+        """Commit how an experiment ended, with the hashes of what its folder holds in `facts`."""
+        body = {"experiment": self.as_json(experiment), **(facts or {})}
+        with self._guard:
+            return self._append("experiment.finished", experiment.id, body, (experiment, diff))
+
+    def committed(self, experiment: Experiment, commit: str) -> None:
+        """Say which git commit holds a kept patch; comes after `finish`, whose hash the commit names."""
+        with self._guard:
+            self._append("experiment.committed", experiment.id, {"commit": commit})
+            with self._db:
+                query = "UPDATE experiments SET body = json_set(body, '$.commit', ?) WHERE id = ?"
+                self._db.execute(query, (commit, experiment.id))
+
+    # ---- reading
+
+    def records(self, kind: str | None = None, experiment_id: int | None = None) -> Iterator[Record]:
+        """All records in order, or those of one kind or experiment."""
+        query = "SELECT seq, kind, experiment_id, line, hash FROM records WHERE 1"
+        values: list[object] = []
+        for column, value in (("kind", kind), ("experiment_id", experiment_id)):
+            if value is not None:
+                query += f" AND {column} = ?"
+                values.append(value)
+        for row in self._all(query + " ORDER BY seq", *values):
+            yield Record(seq=row[0], kind=row[1], experiment_id=row[2], line=row[3], hash=row[4])
+
+    def head(self) -> str:
+        """Hash of the last record."""
+        rows = self._all("SELECT hash FROM records ORDER BY seq DESC LIMIT 1")
+        return str(rows[0][0]) if rows else GENESIS
+
+    def experiments(self, where: str = "1", *values: object, limit: int = -1) -> list[Experiment]:
+        """Finished experiments, oldest first; `where` is ours, never outside text."""
+        rows = self._all(f"SELECT body FROM experiments WHERE {where} ORDER BY id LIMIT ?", *values, limit)  # noqa: S608
+        return [self._experiment(row[0]) for row in rows]
+
+    def experiment(self, experiment_id: int) -> Experiment:
+        """One finished experiment. Raises JournalError if there is none."""
+        found = self.experiments("id = ?", experiment_id)
+        if not found:
+            message = f"{self.folder}: no finished experiment {experiment_id}; `autoresearch status` lists them"
+            raise JournalError(message)
+        return found[0]
+
+    def best(self) -> Experiment | None:
+        """The kept experiment with the lowest val_bpb."""
+        rows = self._all(
+            "SELECT body FROM experiments WHERE status = ? ORDER BY val_bpb, id LIMIT 1", Status.KEEP.value
+        )
+        return self._experiment(rows[0][0]) if rows else None
+
+    def repeats(self, fingerprint: str) -> list[Experiment]:
+        """Judged experiments whose normalised source is the same."""
+        return [e for e in self.experiments("fingerprint = ?", fingerprint) if e.status not in QUEUED_AGAIN]
+
+    def similar(self, text: str, limit: int) -> list[Experiment]:
+        """Experiments whose hypothesis or diff share words with `text`, closest first."""
+        words = " OR ".join(f'"{word}"' for word in sorted({w for w in _words(text) if len(w) > 2})[:64])  # noqa: PLR2004
+        if not words:
+            return []
+        query = (
+            "SELECT body FROM ideas JOIN experiments ON experiments.id = ideas.rowid"
+            " WHERE ideas MATCH ? ORDER BY rank LIMIT ?"
+        )
+        return [self._experiment(row[0]) for row in self._all(query, words, limit)]
+
+    def unfinished(self) -> list[Record]:
+        """Experiments that began and never ended: what a crash left behind."""
+        query = (
+            "SELECT seq, kind, experiment_id, line, hash FROM records WHERE kind = 'experiment.begun'"
+            " AND experiment_id NOT IN (SELECT id FROM experiments) ORDER BY seq"
+        )
+        return [
+            Record(seq=row[0], kind=row[1], experiment_id=row[2], line=row[3], hash=row[4])
+            for row in self._all(query)
+        ]
+
+    def queued(self) -> list[Experiment]:
+        """Experiments of which we owe another attempt."""
+        states = ", ".join(f"'{status}'" for status in QUEUED_AGAIN)
+        again = f"status IN ({states}) AND id NOT IN (SELECT retry_of FROM experiments WHERE retry_of IS NOT NULL)"
+        return [e for e in self.experiments(again) if e.attempt < MAX_ATTEMPTS]
+
+    def pending_reply(self) -> tuple[int, Reply] | None:
+        """A reply that was paid for and stored, but never acted on because the session died."""
+        last = self._all("SELECT seq, line FROM records WHERE kind = 'reply.received' ORDER BY seq DESC LIMIT 1")
+        if not last or self._all("SELECT 1 FROM records WHERE seq > ? AND kind != 'session.started'", last[0][0]):
+            return None
+        return int(last[0][0]), _REPLY.validate_python(json.loads(last[0][1])["body"])
+
+    def last_reply(self) -> Reply:
+        """The newest reply. Raises JournalError if there is none."""
+        last = self._all("SELECT line FROM records WHERE kind = 'reply.received' ORDER BY seq DESC LIMIT 1")
+        if not last:
+            message = f"{self.folder}: no reply is recorded"
+            raise JournalError(message)
+        return _REPLY.validate_python(json.loads(last[0][0])["body"])
+
+    @staticmethod
+    def as_json(experiment: Experiment) -> dict[str, Any]:
+        """An experiment as plain data, without its folder."""
+        data: dict[str, Any] = _EXPERIMENT.dump_python(experiment, mode="json", exclude={"folder"})
+        return data
+
+    @staticmethod
+    def proposal(body: dict[str, Any]) -> Proposal:
+        """A proposal from its recorded form."""
+        return _PROPOSAL.validate_python(body)
+
+    def next_id(self) -> int:
+        """The id that the next experiment gets."""
+        return int(self._all("SELECT COALESCE(MAX(experiment_id), -1) + 1 FROM records")[0][0])
+
+    def spent(self) -> Spent:
+        """What the run has used so far, over all sessions."""
+        rows = self._all("SELECT status, COUNT(*), TOTAL(json_extract(body, '$.duration_s')) FROM experiments GROUP BY 1")
+        judged = sum(count for status, count, _ in rows if status not in QUEUED_AGAIN)
+        usage = self._all(
+            "SELECT TOTAL(json_extract(line, '$.body.usage.input_tokens')),"
+            " TOTAL(json_extract(line, '$.body.usage.output_tokens')),"
+            " TOTAL(json_extract(line, '$.body.usage.cache_creation_input_tokens')),"
+            " TOTAL(json_extract(line, '$.body.usage.cache_read_input_tokens')),"
+            " TOTAL(json_extract(line, '$.body.usage.cost_usd'))"
+            " FROM records WHERE kind = 'reply.received'"
+        )[0]
+        return Spent(
+            experiments=max(0, judged - (1 if self.best() else 0)),
+            slot_s=sum(seconds for _, _, seconds in rows),
+            usage=Usage(
+                input_tokens=int(usage[0]),
+                output_tokens=int(usage[1]),
+                cache_creation_input_tokens=int(usage[2]),
+                cache_read_input_tokens=int(usage[3]),
+                cost_usd=usage[4],
+            ),
+            consecutive_infra=self._consecutive_infra(),
+        )
+
+    # ---- inside
+
+    def _consecutive_infra(self) -> int:
+        rows = self._all("SELECT status FROM experiments ORDER BY id DESC LIMIT 100")
+        count = 0
+        while count < len(rows) and rows[count][0] == Status.INFRA:
+            count += 1
+        return count
+
+    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            with self._guard:
+                return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _translated(self.folder, error) from error
+
+    def _append(
+        self,
+        kind: str,
+        experiment_id: int | None,
+        body: dict[str, Any],
+        finished: tuple[Experiment, str] | None = None,
+    ) -> Record:
+        seq = int(self._all("SELECT COALESCE(MAX(seq), 0) + 1 FROM records")[0][0])
+        line = canonical(
+            {
+                "seq": seq,
+                "kind": kind,
+                "experiment_id": experiment_id,
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "body": body,
+                "previous": self.head(),
+            }
+        )
+        record = Record(
+            seq=seq, kind=kind, experiment_id=experiment_id, line=line, hash=hashlib.sha256(line.encode()).hexdigest()
+        )
+        try:
+            with self._db:
+                self._db.execute(
+                    "INSERT INTO records VALUES (?, ?, ?, ?, ?)", (seq, kind, experiment_id, line, record.hash)
+                )
+                if finished is not None:
+                    self._project(*finished)
+            self._mirror([line])
+        except sqlite3.Error as error:
+            raise _translated(self.folder, error) from error
+        except OSError as error:
+            message = f"{self.folder}: cannot be written: {error.strerror}; free some space or use --runs DIR"
+            raise RecordFailed(message) from error
+        return record
+
+    def _project(self, experiment: Experiment, diff: str) -> None:
+        body = canonical(self.as_json(experiment))
+        self._db.execute(
+            "INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                experiment.id,
+                experiment.status.value,
+                experiment.val_bpb,
+                experiment.retry_of,
+                experiment.fingerprint,
+                body,
+            ),
+        )
+        self._db.execute(
+            "INSERT INTO ideas (rowid, hypothesis, diff) VALUES (?, ?, ?)", (experiment.id, experiment.hypothesis, diff)
+        )
+
+    def _experiment(self, body: str) -> Experiment:
+        values = json.loads(body)
+        return replace(
+            _EXPERIMENT.validate_python({**values, "folder": self.folder}),
+            folder=self.folder / f"{values['id']:04d}",
+        )
+
+    def _mirror(self, lines: list[str]) -> None:
+        with (self.folder / "record.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _mirror_missing(self) -> None:
+        """Copy what a crash kept from the mirror; a half-written last line is cut off first."""
+        path = self.folder / "record.jsonl"
+        if not path.exists():
+            path.touch(mode=0o600)
+        with path.open("rb+") as file:
+            data = file.read()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                file.truncate(whole)
+            mirrored = data[:whole].count(b"\n")
+        missing = [row[0] for row in self._all("SELECT line FROM records WHERE seq > ? ORDER BY seq", mirrored)]
+        self._mirror(missing)
+
+    def _check_version(self) -> int:
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if version > VERSION:
+            message = (
+                f"{self.folder / 'journal.db'}: written by a newer version ({version}, this one knows {VERSION});"
+                " use that version"
+            )
+            raise JournalError(message)
+        return version
+
+    def _migrate(self) -> None:
+        for number in range(self._check_version(), VERSION):
+            self._db.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT")
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() or c == "_" else " " for c in text.lower()).split()
+
+
+def _translated(folder: Path, error: sqlite3.Error) -> JournalError | RecordFailed:
+    path = folder / "journal.db"
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
+        return RecordFailed(f"{path}: {text}; free the disk or mend the permissions, nothing recorded was lost")
+    return JournalError(f"{path}: {text}; `autoresearch verify` says what is readable, record.jsonl holds a copy")

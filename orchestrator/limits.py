@@ -1,0 +1,23 @@
+"""Where a run ends. Pure: what was spent against what is allowed."""
+
+from orchestrator.config import Limits
+from orchestrator.types import Spent
+
+SECONDS_PER_HOUR = 3600
+
+
+def reached(limits: Limits, spent: Spent, elapsed_s: float) -> str | None:
+    """The first limit that is met, in words, or None. `elapsed_s` is this session's wall clock."""
+    tokens = spent.usage.input_tokens + spent.usage.output_tokens
+    tokens += spent.usage.cache_creation_input_tokens + spent.usage.cache_read_input_tokens
+    if limits.experiments and spent.experiments >= limits.experiments:
+        return f"{spent.experiments} experiments done"
+    if limits.hours and elapsed_s >= limits.hours * SECONDS_PER_HOUR:
+        return f"{limits.hours:g} hours are over"
+    if limits.max_usd and spent.usage.cost_usd >= limits.max_usd:
+        return f"${spent.usage.cost_usd:.2f} spent"
+    if limits.max_tokens and tokens >= limits.max_tokens:
+        return f"{tokens} tokens used"
+    if spent.consecutive_infra >= limits.consecutive_infra:
+        return f"{spent.consecutive_infra} failures of the sandbox in a row; `autoresearch doctor` may say why"
+    return None

@@ -1,0 +1,75 @@
+"""The whole loop: propose -> apply -> run -> judge -> record -> keep, until a limit or Ctrl-C."""
+
+import time
+from dataclasses import dataclass, field
+
+import structlog
+
+from orchestrator import limits, turn
+from orchestrator.config import Config
+from orchestrator.decide import judge
+from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected, SandboxError
+from orchestrator.journal import Journal
+from orchestrator.keep import Keeper
+from orchestrator.types import Proposer, Runner, Status, View
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What a session works with; put together in cli.py."""
+
+    config: Config
+    journal: Journal
+    proposer: Proposer
+    runner: Runner
+    keeper: Keeper
+    view: View
+    started: float = field(default_factory=time.monotonic)
+
+
+def run_session(session: Session) -> str:
+    """Run experiments until a limit is met, an interrupt, or an error; returns why it ended."""
+    journal, config = session.journal, session.config
+    base = turn.recover(session)
+    while True:
+        spent = journal.spent()
+        reason = limits.reached(config.limits, base.since(spent), time.monotonic() - session.started)
+        if reason is not None:
+            return turn.end(session, reason, limit=True)
+        best = journal.best()
+        try:
+            candidate = turn.next_candidate(session, best, spent)
+        except PatchRejected as refusal:
+            turn.record_invalid(session, str(refusal))
+            continue
+        except BudgetExhausted as exhausted:
+            return turn.end(session, str(exhausted), limit=True)
+        except KeyboardInterrupt:
+            return turn.end(session, "interrupted")
+        running = turn.begin(session, candidate)
+        session.view.begun(running.id, candidate)
+        try:
+            trial = session.runner.run(
+                candidate,
+                running.plan,
+                experiment_id=running.id,
+                folder=running.folder,
+                best=best.val_bpb if best else None,
+            )
+        except SandboxError as error:
+            trial = turn.failed(error)
+        except KeyboardInterrupt:
+            turn.finish(session, running, turn.failed("interrupted: run again at the next start"), None)
+            return turn.end(session, "interrupted")
+        verdict = judge(trial, best, needed_k=config.box.large_k)
+        experiment = turn.finish(session, running, trial, verdict)
+        if verdict.status is Status.KEEP:
+            turn.keep(session, experiment, candidate)
+        log.info("experiment.finished", experiment_id=experiment.id, status=verdict.status.value,
+                 val_bpb=experiment.val_bpb, rule=verdict.rule)  # fmt: skip
+        session.view.finished(experiment, journal.best(), journal.spent())
+        if journal.best() is None and verdict.status not in (Status.INFRA, Status.CONTENDED):
+            message = f"the baseline itself has no score ({verdict.status}: {verdict.rule}); mend {session.keeper.path}"
+            raise ConfigError(message)

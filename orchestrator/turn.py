@@ -1,0 +1,280 @@
+"""The steps of one turn of the loop, each a few lines: what loop.py names, is here."""
+
+import hashlib
+import secrets
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from orchestrator import patch, record
+from orchestrator.errors import ConfigError, PatchRejected, SandboxError
+from orchestrator.types import (
+    Candidate,
+    Context,
+    Experiment,
+    Plan,
+    Proposal,
+    Reply,
+    Role,
+    Spent,
+    Status,
+    Trial,
+    Usage,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.loop import Session
+
+log = structlog.get_logger()
+BASELINE = Proposal(hypothesis="baseline: train.py as it is")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """Where this count of experiments and hours began: at the last session that ended at a limit.
+
+    So a killed session resumes its count, and a finished one starts a new one. Money and tokens count over the
+    whole run.
+    """
+
+    experiments: int = 0
+    slot_s: float = 0.0
+
+    def since(self, spent: Spent) -> Spent:
+        """What was spent since then."""
+        return replace(spent, experiments=spent.experiments - self.experiments, slot_s=spent.slot_s - self.slot_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """An experiment that has begun."""
+
+    id: int
+    candidate: Candidate
+    plan: Plan
+    folder: Path
+    started_at: str
+    started: float  # monotonic
+
+
+def recover(session: "Session") -> Base:
+    """Close what a crash left open, put keeps into git, and say where the counts began."""
+    journal = session.journal
+    for begun in journal.unfinished():
+        candidate = reread(session, begun.experiment_id or 0)
+        running = Running(
+            id=begun.experiment_id or 0,
+            candidate=candidate,
+            plan=Plan(train_seed=0, audit_seed=b""),
+            folder=journal.folder / f"{begun.experiment_id:04d}",
+            started_at=begun.at,
+            started=time.monotonic(),
+        )
+        finish(session, running, failed("the orchestrator died while it ran: run again"), None)
+    best = journal.best()
+    if best is not None:
+        source = (best.folder / "train.py").read_text(encoding="utf-8")
+        if not best.commit:
+            keep(session, best, replace(reread(session, best.id), source=source))
+        elif session.keeper.path.read_text(encoding="utf-8") != source:
+            log.warning("train_py.differs", path=str(session.keeper.path), goes_on_from=best.id)
+    ended = [r.body for r in journal.records("session.ended") if r.body["limit"]]
+    base = Base(**ended[-1]["base"]) if ended else Base()
+    journal.note("session.started", {"facts": session.runner.facts(), "proposer": session.proposer.name})
+    return base
+
+
+def end(session: "Session", reason: str, *, limit: bool = False) -> str:
+    """Close the session's record."""
+    spent = session.journal.spent()
+    base = asdict(Base(experiments=spent.experiments, slot_s=spent.slot_s))
+    session.journal.note("session.ended", {"reason": reason, "limit": limit, "base": base})
+    log.info("session.ended", reason=reason)
+    return reason
+
+
+def next_candidate(session: "Session", best: Experiment | None, spent: Spent) -> Candidate:
+    """What to run next: what is owed again, the baseline, or a new idea. Raises PatchRejected after all tries."""
+    journal = session.journal
+    if queued := journal.queued():
+        again = reread(session, queued[0].id)
+        return replace(again, attempt=queued[0].attempt + 1, retry_of=queued[0].id)
+    if best is None:
+        return _baseline(session)
+    return _ask(session, best, spent)
+
+
+def _baseline(session: "Session") -> Candidate:
+    """The empty patch: train.py as the human left it."""
+    path = session.keeper.path
+    try:
+        source = path.read_text(encoding="utf-8")
+        patch.check(source, rules(session))
+    except (OSError, UnicodeDecodeError, PatchRejected) as error:
+        message = f"{path}: cannot be the baseline: {error}; mend it"
+        raise ConfigError(message) from error
+    reply = Reply(proposer="baseline", model="", prompt="", text="")
+    return Candidate(proposal=BASELINE, source=source, parent_id=None, parent_source=source, reply=reply)
+
+
+def _ask(session: "Session", best: Experiment, spent: Spent) -> Candidate:
+    """Ask the proposer until its patch applies, each refusal told to it word for word."""
+    journal, proposer = session.journal, session.proposer
+    best_source = (best.folder / "train.py").read_text(encoding="utf-8")
+    rejected: list[tuple[Reply, str]] = []
+    while True:
+        context = Context(
+            experiment_id=journal.next_id(),
+            best=best,
+            best_source=best_source,
+            history=journal.experiments(),
+            spent=spent,
+            rejected=tuple(rejected),
+        )
+        seq, reply = journal.pending_reply() or journal.reply(proposer.ask(context))
+        try:
+            proposal = proposer.read(reply)
+            source = patch.apply(best_source, proposal, rules(session))
+            refuse_repeat(session, source)
+        except PatchRejected as refusal:
+            journal.note("reply.rejected", {"reply": seq, "reason": str(refusal)})
+            rejected.append((reply, str(refusal)))
+            if len(rejected) >= session.config.claude.tries:
+                raise
+            continue
+        return Candidate(
+            proposal=proposal, source=source, parent_id=best.id, parent_source=best_source, reply=reply
+        )
+
+
+def refuse_repeat(session: "Session", source: str) -> None:
+    """An exact repeat of what was judged before costs no experiment."""
+    for earlier in session.journal.repeats(patch.fingerprint(source)):
+        message = f"this is experiment {earlier.id} again, which ended as {earlier.status}: {earlier.rule}"
+        raise PatchRejected(message)
+
+
+def rules(session: "Session") -> tuple[tuple[str, str], ...]:
+    """The task's patterns and the reasons for them."""
+    return tuple((rule.pattern, rule.reason) for rule in session.config.rules)
+
+
+def begin(session: "Session", candidate: Candidate) -> Running:
+    """Write down what will run, commit the intent, then hand out the plan."""
+    started, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    folder = session.journal.folder / f"{session.journal.next_id():04d}"
+    record.write_candidate(folder, candidate)
+    plan = Plan(train_seed=secrets.randbelow(2**31), audit_seed=secrets.token_bytes(32))
+    intent = {
+        "train_seed": plan.train_seed,
+        "audit_seed_sha256": hashlib.sha256(plan.audit_seed).hexdigest(),
+        "files": record.hashes(folder),
+        **session.runner.facts(),
+    }
+    experiment_id = session.journal.begin(candidate, intent=intent)
+    return Running(
+        id=experiment_id, candidate=candidate, plan=plan, folder=folder, started=started, started_at=started_at
+    )
+
+
+def failed(why: SandboxError | str) -> Trial:
+    """A trial that we spoiled ourselves."""
+    return Trial(executions=(), score=None, failure=Status.INFRA, message=str(why))
+
+
+def finish(session: "Session", running: Running, trial: Trial, verdict: Verdict | None) -> Experiment:
+    """Write the result, commit the end, and bring results.tsv up to date."""
+    verdict = verdict or Verdict(status=Status.INFRA, rule=trial.message)
+    candidate, facts = running.candidate, session.runner.facts()
+    trainer = next((e for e in trial.executions if e.role is Role.TRAINER), None)
+    experiment = Experiment(
+        id=running.id,
+        parent_id=candidate.parent_id,
+        status=verdict.status,
+        rule=verdict.rule,
+        hypothesis=candidate.proposal.hypothesis,
+        expected_effect=candidate.proposal.expected_effect,
+        proposer=candidate.reply.proposer,
+        model=candidate.reply.model,
+        score=trial.score,
+        message=trial.message,
+        source_sha256=hashlib.sha256(candidate.source.encode()).hexdigest(),
+        started_at=running.started_at,
+        duration_s=round(time.monotonic() - running.started, 3),
+        train_s=round(trainer.duration_s, 3) if trainer else 0.0,
+        usage=candidate.reply.usage if candidate.attempt == 1 else Usage(),
+        attempt=candidate.attempt,
+        retry_of=candidate.retry_of,
+        folder=running.folder,
+        fingerprint="" if verdict.status is Status.INVALID else patch.fingerprint(candidate.source),
+        image_id=facts.get("image_id", ""),
+        hardware=facts.get("hardware", ""),
+        peak_memory_bytes=trainer.peak_memory_bytes if trainer else None,
+    )
+    return _close(session, experiment, trial, record.diff_of(candidate))
+
+
+def record_invalid(session: "Session", reason: str) -> None:
+    """Record a turn whose patch was refused until the tries were used up; nothing ran."""
+    best = session.journal.best()
+    reply = session.journal.last_reply()
+    parent = (best.folder / "train.py").read_text(encoding="utf-8") if best else ""
+    candidate = Candidate(
+        proposal=Proposal(hypothesis=f"refused: {reason.splitlines()[0]}"),
+        source=parent,
+        parent_id=best.id if best else None,
+        parent_source=parent,
+        reply=reply,
+    )
+    running = begin(session, candidate)
+    trial = Trial(executions=(), score=None, failure=Status.INVALID, message=reason)
+    experiment = finish(session, running, trial, Verdict(status=Status.INVALID, rule=reason))
+    session.view.finished(experiment, best, session.journal.spent())
+
+
+def _close(session: "Session", experiment: Experiment, trial: Trial, diff: str) -> Experiment:
+    executions = [asdict(execution) for execution in trial.executions]
+    facts = {"executions": executions, "checkpoint_sha256": trial.checkpoint_sha256}
+    record.write(
+        experiment.folder / "result.json",
+        record.canonical({"experiment": session.journal.as_json(experiment), **facts}),
+    )
+    facts["files"] = record.hashes(experiment.folder)
+    session.journal.finish(experiment, diff=diff, facts=facts)
+    record.write_results(session.journal.folder, session.journal.experiments())
+    return experiment
+
+
+def keep(session: "Session", experiment: Experiment, candidate: Candidate) -> None:
+    """Commit a kept patch and put it in place, if the file is still ours."""
+    commit = session.keeper.commit(experiment, candidate.source, session.journal.head())
+    session.journal.committed(experiment, commit)
+    replaced = session.keeper.put(candidate.source, ours=(candidate.parent_source, candidate.source))
+    if not replaced:
+        log.warning("train_py.left_alone", path=str(session.keeper.path), reason="it was changed by hand")
+    record.write_results(session.journal.folder, session.journal.experiments())
+
+
+def reread(session: "Session", experiment_id: int) -> Candidate:
+    """The candidate of an earlier experiment, from its folder and the journal."""
+    folder = session.journal.folder / f"{experiment_id:04d}"
+    begun = next(iter(session.journal.records("experiment.begun", experiment_id))).body
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in ("train.py", "parent.py", "prompt.txt", "reply.txt")}
+    meta = begun["reply"]
+    return Candidate(
+        proposal=session.journal.proposal(begun["proposal"]),
+        source=texts["train.py"],
+        parent_id=begun["parent_id"],
+        parent_source=texts["parent.py"],
+        reply=Reply(
+            proposer=meta["proposer"], model=meta["model"], prompt=texts["prompt.txt"], text=texts["reply.txt"],
+            usage=Usage(**meta["usage"]),
+        ),  # fmt: skip
+        attempt=begun["attempt"],
+        retry_of=begun["retry_of"],
+    )

@@ -1,0 +1,131 @@
+"""Small working stand-ins for what lies beyond a test: no mock library, no patching."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.errors import PatchRejected
+from orchestrator.types import (
+    Candidate,
+    Context,
+    Edit,
+    ExecutionResult,
+    Experiment,
+    Level,
+    Plan,
+    Proposal,
+    Reply,
+    Role,
+    Score,
+    Spent,
+    Status,
+    Trial,
+    Usage,
+)
+
+TRAIN_PY = '''"""A train.py that keeps the contract."""
+
+LEARNING_RATE = 0.02
+
+
+def load_model(path, device):
+    return lambda tokens: tokens
+
+
+if __name__ == "__main__":
+    print("trained", LEARNING_RATE)
+'''
+
+
+@dataclass(slots=True)
+class ScriptedProposer:
+    """Proposes learning rates from a list, one after the other; a string that is no number is no patch."""
+
+    rates: list[str]
+    name: str = "scripted"
+    asked: int = 0
+    cost_usd: float = 0.0
+
+    def ask(self, context: Context) -> Reply:
+        """The next rate of the script, as the JSON a model would answer."""
+        rate = self.rates[self.asked % len(self.rates)]
+        self.asked += 1
+        now = next(line for line in context.best_source.splitlines() if line.startswith("LEARNING_RATE"))
+        text = json.dumps({"search": now, "replace": f"LEARNING_RATE = {rate}"})
+        usage = Usage(input_tokens=100, output_tokens=10, cost_usd=self.cost_usd)
+        return Reply(proposer=self.name, model="script", prompt=f"best is {context.best.id}", text=text, usage=usage)
+
+    def read(self, reply: Reply) -> Proposal:
+        """Parse what `ask` wrote."""
+        data = json.loads(reply.text)
+        if "nonsense" in data["replace"]:
+            message = "nonsense is no number"
+            raise PatchRejected(message)
+        edit = Edit(search=data["search"], replace=data["replace"])
+        return Proposal(hypothesis=f"try {data['replace']}", edits=(edit,))
+
+
+@dataclass(slots=True)
+class ArithmeticRunner:
+    """Scores a candidate by a function of its source; runs nothing."""
+
+    score: Callable[[str], Trial]
+    ran: list[str] = field(default_factory=list)
+
+    def facts(self) -> dict[str, str]:
+        """A place that is no place."""
+        return {"image_id": "sha256:fake", "hardware": "arithmetic"}
+
+    def run(
+        self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None
+    ) -> Trial:
+        """Apply the function."""
+        self.ran.append(candidate.source)
+        return self.score(candidate.source)
+
+
+@dataclass(slots=True)
+class SilentView:
+    """Remembers what it was told."""
+
+    finished_ids: list[int] = field(default_factory=list)
+
+    def begun(self, experiment_id: int, candidate: Candidate) -> None:
+        """Nothing to see."""
+
+    def phase(self, role: Role, deadline_s: float) -> None:
+        """Nothing to see."""
+
+    def line(self, role: Role, text: str) -> None:
+        """Nothing to see."""
+
+    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
+        """Remember the id."""
+        self.finished_ids.append(experiment.id)
+
+
+def execution(role: Role = Role.TRAINER, **changes: object) -> ExecutionResult:
+    """A container that ended well."""
+    values: dict[str, object] = {
+        "role": role, "container_id": "c0ffee", "exit_code": 0, "oom_killed": False, "timed_out": False,
+        "killed_by": None, "duration_s": 1.0, "deadline_s": 2.0, "log_tail": "",
+    }  # fmt: skip
+    return ExecutionResult(**(values | changes))  # type: ignore[arg-type]
+
+
+def scored(val_bpb: float, k: int = 10_000) -> Trial:
+    """A trial that was scored at L2."""
+    score = Score(val_bpb=val_bpb, level=Level.L2, audited_positions=k)
+    return Trial(executions=(execution(),), score=score, failure=None, message="")
+
+
+def broken(status: Status, message: str = "it broke") -> Trial:
+    """A trial that has no score."""
+    return Trial(executions=(execution(exit_code=1),), score=None, failure=status, message=message)
+
+
+def rate_of(source: str) -> float:
+    """The learning rate that a candidate holds."""
+    line = next(line for line in source.splitlines() if line.startswith("LEARNING_RATE"))
+    return float(line.split("=")[1])

@@ -1,0 +1,86 @@
+"""Parsing the scorer's output, and the verdict."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.decide import judge, parse_score, refused
+from orchestrator.types import Level, Status
+from tests import fakes
+from tests.journals import kept
+
+GOOD = "---\nval_bpb: 1.234500\nstandard_error: 1.00e-05\nlevel: L2\naudited_positions: 256\ntokens: 32768\n"
+
+
+def test_a_well_formed_output_is_a_score() -> None:
+    """One finite line and one level make a score."""
+    score = parse_score(GOOD)
+
+    assert score is not None
+    assert (1.2345, Level.L2, 256, 1e-5) == (
+        score.val_bpb,
+        score.level,
+        score.audited_positions,
+        score.standard_error,
+    )
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "",
+        "level: L2\n",
+        GOOD + "val_bpb: 0.1\n",
+        GOOD.replace("1.234500", "nan"),
+        GOOD.replace("1.234500", "inf"),
+        GOOD.replace("1.234500", "1e999"),
+        GOOD.replace("1.234500", "0x1"),
+        GOOD.replace("1.234500", "1_000"),
+        GOOD.replace("1.234500", "١.٢"),
+        GOOD.replace("val_bpb", " val_bpb"),
+        GOOD.replace("L2", "L9"),
+        GOOD.replace("level: L2\n", ""),
+    ],
+)
+def test_anything_else_is_no_score(output: str) -> None:
+    """Two lines, no line, no finite number or no level: None, never 0.0."""
+    assert parse_score(output) is None
+
+
+@given(st.floats(0, 100), st.integers(2, 5))
+def test_a_repeated_line_is_never_a_score(value: float, times: int) -> None:
+    """However often and whatever is repeated."""
+    assert parse_score(GOOD.replace("val_bpb: 1.234500\n", f"val_bpb: {value:.6f}\n" * times)) is None
+
+
+@given(st.text())
+def test_no_text_breaks_the_parser(text: str) -> None:
+    """Any text is a score or None."""
+    parse_score(text)
+    refused(text)
+
+
+def test_the_first_score_is_kept() -> None:
+    """The baseline has nothing to beat."""
+    assert Status.KEEP == judge(fakes.scored(2.0), None).status
+
+
+@pytest.mark.parametrize(
+    ("val_bpb", "expected"), [(1.9, Status.KEEP), (2.0, Status.DISCARD), (2.1, Status.DISCARD)]
+)
+def test_only_a_strict_improvement_is_kept(val_bpb: float, expected: Status) -> None:
+    """Equal is discarded."""
+    assert expected == judge(fakes.scored(val_bpb), kept(2.0)).status
+
+
+def test_a_new_best_needs_the_large_audit() -> None:
+    """A better score that was audited at few positions is not kept."""
+    assert Status.DISCARD == judge(fakes.scored(1.0, k=256), kept(2.0), needed_k=2048).status
+
+
+@pytest.mark.parametrize("status", [Status.CRASH, Status.CHEAT, Status.TIMEOUT, Status.OOM, Status.INFRA])
+def test_a_trial_without_a_score_keeps_its_failure(status: Status) -> None:
+    """The failure is the verdict, its message the rule."""
+    verdict = judge(fakes.broken(status, "why"), kept(2.0))
+
+    assert (status, "why") == (verdict.status, verdict.rule)
