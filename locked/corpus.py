@@ -1,0 +1,214 @@
+"""Where documents come from: the Python library sources of this image, or a folder of text. Streams; keeps no text."""
+
+import hashlib
+import json
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prepare import EVAL_TOKENS, fail
+
+LONGEST_SOURCE_BYTES = 200_000  # Python files beyond are generated tables
+LONGEST_BYTES = 1 << 20  # longer texts are cut into several documents, at the end of a line where there is one
+SET_APART = "autoresearch-set-apart.json"  # says that the private documents are gone from this image
+PRIVATE_BYTES = max(10 * EVAL_TOKENS, 1 << 20)  # raw text wanted for each of val and holdout, with room for packing
+PRIVATE_SHARE = 0.1  # of the text that may be private, at most, for each of the two
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One text. Only one that `may_be_private` can be used for validation."""
+
+    text: bytes
+    digest: bytes
+    may_be_private: bool = True
+
+    def chance(self, salt: bytes = b"") -> float:
+        """A number in [0, 1) that depends on the text alone: equal texts are always on the same side."""
+        return int.from_bytes(hashlib.sha256(salt + self.digest).digest()[:8], "big") / 2**64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A source of documents that can be read several times, always in the same order."""
+
+    name: str
+    share: float  # of the documents that may be private, for each of val and holdout
+    total_bytes: int
+    folder: Path | None  # None: the library
+
+    def documents(self) -> Iterator[Document]:
+        """Every document; equal ones may come again."""
+        return _library_documents() if self.folder is None else _folder_documents(self.folder)
+
+    def side(self, document: Document) -> str:
+        """`val`, `holdout` or `train`, by the hash of the text."""
+        if not document.may_be_private or (chance := document.chance()) >= 2 * self.share:
+            return "train"
+        return "val" if chance < self.share else "holdout"
+
+
+def open_corpus(name: str) -> Corpus:
+    """Count the text once and fix how large the private share is."""
+    folder = None if name == "python" else Path(name)
+    if folder is not None and not folder.is_dir():
+        fail(f"--corpus {name} is neither 'python' nor a folder: name a folder of .txt, .jsonl or .parquet files")
+    if folder is None and (_purelib() / SET_APART).exists():
+        fail("--corpus python: this image holds no private documents any more: prepare the data in its -library image")
+    counting = _library_documents() if folder is None else _folder_documents(folder)
+    total = eligible = 0
+    for document in counting:
+        total += len(document.text)
+        eligible += len(document.text) * document.may_be_private
+    if not eligible:
+        fail(f"--corpus {name} holds no text: name a folder of .txt, .jsonl or .parquet files")
+    share = min(PRIVATE_SHARE, PRIVATE_BYTES / eligible)
+    return Corpus(name="python" if folder is None else "folder", share=share, total_bytes=total, folder=folder)
+
+
+# --- the library ----------------------------------------------------------------------------------------------------
+
+
+def _purelib() -> Path:
+    return Path(sysconfig.get_paths()["purelib"])
+
+
+def _removable(path: Path) -> bool:
+    """No experiment imports tests, nor pyarrow: these files can be taken out of the image experiments run in."""
+    return not {"test", "tests", "pyarrow"}.isdisjoint(path.parts[:-1])
+
+
+def _library() -> dict[bytes, list[Path]]:
+    """Python sources of this image by the SHA-256 of their text, in the order of the hashes."""
+    found: dict[bytes, set[Path]] = {}
+    for path in _library_files():
+        text = path.read_bytes() if path.stat().st_size <= LONGEST_SOURCE_BYTES else b""
+        if text.strip() and _is_text(text):
+            found.setdefault(hashlib.sha256(text).digest(), set()).add(path)
+    return {digest: sorted(found[digest]) for digest in sorted(found)}
+
+
+def _library_files() -> Iterator[Path]:
+    """All .py files of the standard library and of the installed packages, each once, links not followed."""
+    places = sysconfig.get_paths()
+    packages = {Path(places[key]).resolve() for key in ("purelib", "platlib")}
+    standard = Path(places["stdlib"]).resolve()
+    for root in (standard, *packages):
+        for path in root.rglob("*.py"):
+            foreign = {"site-packages", "dist-packages"} & set(path.relative_to(root).parts)
+            if path.is_file() and not path.is_symlink() and not (root == standard and foreign):
+                yield path
+
+
+def _library_documents() -> Iterator[Document]:
+    for digest, paths in _library().items():
+        removable = all(_removable(path) for path in paths)
+        yield from _split(paths[0].read_bytes(), may_be_private=removable, digest=digest)
+
+
+def set_apart() -> None:
+    """Delete the private documents and their bytecode, so that no experiment can find them in the image it runs in."""
+    corpus = open_corpus("python")
+    files = size = 0
+    for digest, paths in _library().items():
+        document = Document(text=b"", digest=digest, may_be_private=all(_removable(path) for path in paths))
+        if corpus.side(document) == "train":
+            continue
+        for path in paths:
+            size += path.stat().st_size
+            files += 1
+            for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+                compiled.unlink()
+            path.unlink()
+    (_purelib() / SET_APART).write_text(json.dumps({"files": files, "bytes": size}) + "\n")
+    print(f"set apart: {files} files, {size:,} bytes", flush=True)
+
+
+# --- a folder -------------------------------------------------------------------------------------------------------
+
+
+def _folder_documents(folder: Path) -> Iterator[Document]:
+    """Documents of all .txt, .jsonl (field `text`) and .parquet (column `text`) files below `folder`, by name."""
+    readers = {".txt": _text_file, ".jsonl": _jsonl_file, ".parquet": _parquet_file}
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in readers and path.is_file()]
+    if not files:
+        fail(f"--corpus {folder} holds no .txt, .jsonl or .parquet file: name a folder that does")
+    for path in files:
+        for text in readers[path.suffix](path):
+            yield from _split(text)
+
+
+def _text_file(path: Path) -> Iterator[bytes]:
+    """A whole file is one document, read in bounded pieces."""
+    rest = b""
+    with path.open("rb") as file:
+        while block := file.read(LONGEST_BYTES):
+            rest += block
+            if len(rest) > LONGEST_BYTES:
+                at = _end_of_piece(rest)
+                yield _checked(rest[:at], path)
+                rest = rest[at:]
+    yield _checked(rest, path)
+
+
+def _jsonl_file(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = json.loads(line)["text"].encode() if line.strip() else b""
+            except (ValueError, KeyError, TypeError, AttributeError):
+                fail(f"{path} line {number} is no JSON object with a field \"text\": mend or remove it")
+            yield text
+
+
+def _parquet_file(path: Path) -> Iterator[bytes]:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        file: Any = pq.ParquetFile(path)
+        for batch in file.iter_batches(batch_size=512, columns=["text"]):
+            for value in batch.column(0):
+                yield (value.as_py() or "").encode()
+    except (pa.ArrowException, OSError, KeyError, IndexError, AttributeError) as error:
+        fail(f"{path} is no Parquet file with a column \"text\" ({type(error).__name__}): mend or remove it")
+
+
+# --- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def _split(text: bytes, *, may_be_private: bool = True, digest: bytes = b"") -> Iterator[Document]:
+    """A text as one document; one that is too long as several, all on the side of their common digest if given."""
+    digest_of = (lambda _piece: digest) if digest else (lambda piece: hashlib.sha256(piece).digest())
+    while len(text) > LONGEST_BYTES:
+        at = _end_of_piece(text)
+        yield Document(text=text[:at], digest=digest_of(text[:at]), may_be_private=may_be_private)
+        text = text[at:]
+    if text.strip():
+        yield Document(text=text, digest=digest_of(text), may_be_private=may_be_private)
+
+
+def _end_of_piece(text: bytes) -> int:
+    """Where to cut a text that is too long: after a line, else between two characters."""
+    if at := text.rfind(b"\n", 0, LONGEST_BYTES) + 1:
+        return at
+    at = LONGEST_BYTES
+    while text[at] & 0xC0 == 0x80:  # noqa: PLR2004  # in the middle of a UTF-8 character
+        at -= 1
+    return at
+
+
+def _is_text(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _checked(text: bytes, path: Path) -> bytes:
+    if not _is_text(text):
+        fail(f"{path} is not UTF-8 text: convert it (iconv -t UTF-8) or remove it")
+    return text

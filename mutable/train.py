@@ -1,0 +1,334 @@
+"""Trains a small GPT within the time budget. The one file that experiments change; everything in it is fair game.
+
+Contract (program.md): run as a script it trains and leaves a checkpoint at prepare.CHECKPOINT before
+prepare.time_left() is over; imported it trains nothing and offers load_model(path, device); data, tokenizer,
+constants, device and seed come from `prepare`.
+"""
+
+import math
+import os
+import time
+
+import prepare
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# --- hyper-parameters -----------------------------------------------------------------------------------------------
+
+if prepare.PROFILE == "cpu":
+    DEPTH = 2
+    MODEL_DIM = 96
+    HEAD_DIM = 32
+    MLP_RATIO = 4
+    WINDOW_PATTERN = "L"  # per layer, repeated: L sees the whole context, S the last half of it
+    DEVICE_BATCH_SIZE = 16  # rows in one forward pass
+    TOTAL_BATCH_SIZE = 2048  # tokens in one step
+    MATRIX_LR = 0.02  # Muon: the matrices of the blocks
+    EMBEDDING_LR = 0.1  # AdamW: token and value embeddings
+    UNEMBEDDING_LR = 0.004  # AdamW: the output layer
+    WEIGHT_DECAY = 0.0
+    WARMUP_RATIO = 0.02  # share of the time budget in which the learning rate rises
+    WARMDOWN_RATIO = 0.6  # share of it in which it falls to FINAL_LR_FRACTION
+    FINAL_LR_FRACTION = 0.0
+    RESERVE_SECONDS = 1.5  # kept to write the checkpoint
+else:
+    DEPTH = 8
+    MODEL_DIM = 512
+    HEAD_DIM = 128
+    MLP_RATIO = 4
+    WINDOW_PATTERN = "SSSL"
+    DEVICE_BATCH_SIZE = 128
+    TOTAL_BATCH_SIZE = 524288
+    MATRIX_LR = 0.04
+    EMBEDDING_LR = 0.6
+    UNEMBEDDING_LR = 0.004
+    WEIGHT_DECAY = 0.1
+    WARMUP_RATIO = 0.0
+    WARMDOWN_RATIO = 0.5
+    FINAL_LR_FRACTION = 0.0
+    RESERVE_SECONDS = 8.0
+
+ADAM_BETAS = (0.8, 0.95)
+MOMENTUM = 0.95  # Muon
+LOGIT_CAP = 15.0  # logits are bounded smoothly by this
+ROTARY_BASE = 10000.0
+
+# --- model ----------------------------------------------------------------------------------------------------------
+
+
+def norm(x: torch.Tensor) -> torch.Tensor:
+    """RMSNorm without a learned gain."""
+    return F.rms_norm(x, (x.size(-1),))
+
+
+def rotary_tables(length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines [1, 1, T, HEAD_DIM / 2]."""
+    frequencies = ROTARY_BASE ** -torch.linspace(0, 1, HEAD_DIM // 2, device=device)
+    angles = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequencies)
+    return angles.cos()[None, None], angles.sin()[None, None]
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding of [B, H, T, D]."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).type_as(x)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions, normed queries and keys, and a value embedding of the token."""
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.short = WINDOW_PATTERN[layer % len(WINDOW_PATTERN)] == "S" and layer != DEPTH - 1
+        self.qkv = nn.Parameter(torch.empty(3, MODEL_DIM, MODEL_DIM))
+        self.out = nn.Parameter(torch.zeros(MODEL_DIM, MODEL_DIM))
+        self.value_gate = nn.Parameter(torch.tensor([1.0, 0.5]))
+
+    def context(self) -> int:
+        """How many tokens a query can see."""
+        return prepare.MAX_SEQ_LEN // 2 if self.short else prepare.MAX_SEQ_LEN
+
+    def forward(self, x, values, tables, window):
+        batch, length, _ = x.shape
+        q, k, v = F.linear(x, self.qkv.flatten(0, 1)).view(batch, length, 3, -1, HEAD_DIM).permute(2, 0, 3, 1, 4)
+        if values is not None:
+            v = self.value_gate[0] * v + self.value_gate[1] * values.view(batch, length, -1, HEAD_DIM).transpose(1, 2)
+        q, k = norm(rotate(q, *tables)), norm(rotate(k, *tables))
+        y = window(q, k, v) if self.short else F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return F.linear(y.transpose(1, 2).reshape(batch, length, MODEL_DIM), self.out)
+
+
+class Block(nn.Module):
+    """Attention, then a squared-ReLU MLP, each on the normed stream."""
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.attention = Attention(layer)
+        self.up = nn.Parameter(torch.empty(MLP_RATIO * MODEL_DIM, MODEL_DIM))
+        self.down = nn.Parameter(torch.zeros(MODEL_DIM, MLP_RATIO * MODEL_DIM))
+
+    def forward(self, x, values, tables, window):
+        x = x + self.attention(norm(x), values, tables, window)
+        return x + F.linear(F.relu(F.linear(norm(x), self.up)).square(), self.down)
+
+
+class GPT(nn.Module):
+    """Token ids [B, T] to logits [B, T, V]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(prepare.VOCAB_SIZE, MODEL_DIM)
+        self.value_embeddings = nn.ModuleList(
+            nn.Embedding(prepare.VOCAB_SIZE, MODEL_DIM) for layer in range(DEPTH) if layer % 2 == (DEPTH - 1) % 2
+        )
+        self.blocks = nn.ModuleList(Block(layer) for layer in range(DEPTH))
+        self.unembedding = nn.Linear(MODEL_DIM, prepare.VOCAB_SIZE, bias=False)
+        self.window = masked_window
+
+    def initialise(self) -> None:
+        bound = math.sqrt(3 / MODEL_DIM)
+        for block in self.blocks:
+            nn.init.uniform_(block.attention.qkv, -bound, bound)
+            nn.init.uniform_(block.up, -bound, bound)
+        nn.init.normal_(self.embedding.weight)
+        for table in self.value_embeddings:
+            nn.init.uniform_(table.weight, -bound, bound)
+        nn.init.normal_(self.unembedding.weight, std=0.001)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        tables = rotary_tables(tokens.size(1), tokens.device)
+        x = norm(self.embedding(tokens))
+        for layer, block in enumerate(self.blocks):
+            has_values = layer % 2 == (DEPTH - 1) % 2
+            values = self.value_embeddings[layer // 2](tokens).type_as(x) if has_values else None
+            x = block(x, values, tables, self.window)
+        logits = self.unembedding(norm(x)).float()
+        return LOGIT_CAP * torch.tanh(logits / LOGIT_CAP)
+
+
+def masked_window(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Attention to the last half of the context, with a mask: right everywhere, fast nowhere."""
+    length = q.size(2)
+    distance = torch.arange(length, device=q.device)[:, None] - torch.arange(length, device=q.device)[None, :]
+    mask = (distance >= 0) & (distance < prepare.MAX_SEQ_LEN // 2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def load_model(path, device):
+    """The trained model: token ids int64 [B, T] to logits [B, T, V]. Called by the predictors."""
+    model = GPT().to(device)
+    model.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+    return model.eval()
+
+
+# --- optimiser ------------------------------------------------------------------------------------------------------
+
+
+def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """Bring the singular values of matrices [..., m, n] near 1 by a quintic Newton-Schulz iteration."""
+    x = g.bfloat16() if g.is_cuda else g
+    wide = x.size(-2) <= x.size(-1)
+    x = x if wide else x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        a = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return (x if wide else x.mT).type_as(g)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose steps are orthogonalised; for matrices [..., m, n], those of one shape together."""
+
+    def __init__(self, groups) -> None:
+        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            parameters = group["params"]
+            gradients = torch.stack([p.grad for p in parameters])
+            state = self.state[parameters[0]]
+            if not state:
+                state["momentum"] = torch.zeros_like(gradients)
+            state["momentum"].lerp_(gradients, 1 - MOMENTUM)
+            update = orthogonalise(gradients.lerp(state["momentum"], MOMENTUM))
+            rate = group["lr"] * max(1.0, update.size(-2) / update.size(-1)) ** 0.5
+            for p, u in zip(parameters, update.unbind(0), strict=True):
+                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(u, alpha=rate)
+
+
+def make_optimizers(model: GPT) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for everything else."""
+    shapes: dict[torch.Size, list[nn.Parameter]] = {}
+    gates = []
+    for p in model.blocks.parameters():
+        shapes.setdefault(p.shape, []).append(p) if p.ndim > 1 else gates.append(p)
+    muon = Muon([{"params": same, "lr": MATRIX_LR, "weight_decay": WEIGHT_DECAY} for same in shapes.values()])
+    tables = [model.embedding.weight, *(table.weight for table in model.value_embeddings)]
+    adam = torch.optim.AdamW(
+        [
+            {"params": tables, "lr": EMBEDDING_LR},
+            {"params": list(model.unembedding.parameters()), "lr": UNEMBEDDING_LR},
+            {"params": gates, "lr": UNEMBEDDING_LR},
+        ],
+        betas=ADAM_BETAS,
+        eps=1e-10,
+        weight_decay=0.0,
+        fused=True,
+    )
+    for optimizer in (muon, adam):
+        for group in optimizer.param_groups:
+            group["full_lr"] = group["lr"]
+    return [muon, adam]
+
+
+def learning_rate(progress: float) -> float:
+    """Share of the full learning rate when `progress` (0 to 1) of the time is used up."""
+    if progress < WARMUP_RATIO:
+        return max(progress, 0.001) / WARMUP_RATIO
+    left = min(1.0, (1 - progress) / WARMDOWN_RATIO)
+    return FINAL_LR_FRACTION + (1 - FINAL_LR_FRACTION) * left
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+PEAK_BF16_FLOPS = {  # of the device, dense; the first name that is part of the device's own counts
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "A10": 125e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+
+
+class Progress:
+    """Counts steps and tokens, prints a line a second, and the summary."""
+
+    def __init__(self, model: GPT, tokens_per_step: int) -> None:
+        self.model, self.tokens_per_step = model, tokens_per_step
+        self.started = self.last = self.shown = prepare.elapsed()
+        self.step, self.loss, self.slowest = 0, 0.0, 0.0
+
+    def count(self, loss: float) -> None:
+        """Take note of a finished step."""
+        self.step += 1
+        self.loss += (loss - self.loss) * max(0.1, 1 / self.step)
+        now = prepare.elapsed()
+        if self.step > 3:  # the first ones compile
+            self.slowest = max(self.slowest * 0.99, now - self.last)
+        self.last = now
+        if now - self.shown >= 1:
+            self.shown = now
+            left = prepare.time_left()
+            print(f"step {self.step} | loss {self.loss:.4f} | {self.speed():,.0f} tok/s | {left:.1f}s left", flush=True)
+
+    def speed(self) -> float:
+        """Tokens a second since the first step."""
+        return self.step * self.tokens_per_step / max(self.last - self.started, 1e-9)
+
+    def summary(self, bytes_per_token: float) -> None:
+        """Upstream's block; `train_bpb` is this script's own estimate on training text and is no score."""
+        cuda = torch.cuda.is_available() and prepare.device() == "cuda"
+        name = torch.cuda.get_device_name() if cuda else ""
+        peak = next((flops for part, flops in PEAK_BF16_FLOPS.items() if part in name), float("inf"))
+        tables = sum(m.weight.numel() for m in self.model.modules() if isinstance(m, nn.Embedding))
+        parameters = sum(p.numel() for p in self.model.parameters())
+        attention = sum(b.attention.context() for b in self.model.blocks) * 12 * MODEL_DIM
+        mfu = self.speed() * (6 * (parameters - tables) + attention) / peak
+        print("---")
+        print(f"train_bpb:        {self.loss / math.log(2) / bytes_per_token:.6f}")
+        print(f"training_seconds: {self.last - self.started:.1f}")
+        print(f"total_seconds:    {prepare.elapsed():.1f}")
+        print(f"peak_vram_mb:     {torch.cuda.max_memory_allocated() / 2**20 if cuda else 0:.1f}")
+        print(f"mfu_percent:      {100 * mfu:.2f}")
+        print(f"total_tokens_M:   {self.step * self.tokens_per_step / 1e6:.2f}")
+        print(f"num_steps:        {self.step}")
+        print(f"num_params_M:     {parameters / 1e6:.2f}")
+        print(f"depth:            {DEPTH}", flush=True)
+
+
+def train() -> None:
+    """Train until the time is nearly over, write the checkpoint, print the summary."""
+    torch.manual_seed(prepare.SEED)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = prepare.device()
+    cuda = device == "cuda"
+    if cuda:
+        torch.set_float32_matmul_precision("high")
+    model = GPT().to(device)
+    model.initialise()
+    run = torch.compile(model) if cuda else model
+    optimizers = make_optimizers(model)
+    batches = prepare.dataloader(DEVICE_BATCH_SIZE)
+    accumulate = max(1, TOTAL_BATCH_SIZE // (DEVICE_BATCH_SIZE * prepare.MAX_SEQ_LEN))
+    progress = Progress(model, accumulate * DEVICE_BATCH_SIZE * prepare.MAX_SEQ_LEN)
+    end = prepare.TIME_BUDGET - RESERVE_SECONDS
+    while prepare.elapsed() + progress.slowest < end:
+        loss = torch.zeros((), device=device)
+        for _ in range(accumulate):
+            inputs, targets = next(batches)
+            with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
+                logits = run(inputs)
+            part = F.cross_entropy(logits.flatten(0, 1), targets.flatten()) / accumulate
+            part.backward()
+            loss += part.detach()
+        rate = learning_rate((progress.last - progress.started) / (end - progress.started))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["full_lr"]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        progress.count(loss.item())
+    torch.save(model.state_dict(), prepare.CHECKPOINT)
+    lengths = prepare.Tokenizer.load().byte_lengths()
+    progress.summary(float(lengths[inputs.cpu().numpy()].mean()))
+
+
+if __name__ == "__main__":
+    train()
