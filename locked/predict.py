@@ -77,7 +77,7 @@ def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str) -> byte
 
 
 def serve() -> None:
-    """Answer questions one after the other until the scorer ends it."""
+    """Answer questions one after the other until the host ends this container."""
     frames.wait(ASK, protocol.BEGIN, until=FOREVER, poll_s=frames.WAITING_POLL_S)
     frames.write(ANSWER, protocol.HELLO, checkpoint_digest(OUT))
     import torch  # noqa: PLC0415  # import what is ours while we wait, so that the first answer comes sooner
@@ -100,8 +100,6 @@ def serve() -> None:
         name = protocol.ask_name(number)
         frames.wait(ASK, name, until=FOREVER)
         ask = protocol.decode((ASK / name).read_bytes())
-        if ask.kind == protocol.END:
-            return
         (ANSWER / protocol.answer_name(number - 1)).unlink(missing_ok=True)
         frames.write(ANSWER, protocol.answer_name(number), answers(model, ask, device))
         number += 1

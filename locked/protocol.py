@@ -9,14 +9,14 @@ BEGIN = "begin"  # scorer -> predictor: the trainer is gone, hash the checkpoint
 HELLO = "hello"  # predictor -> scorer: sha256 of the checkpoint, before any untrusted code ran
 HELLO_SIZE = 32
 
-CLAIMS, PREFIX, END = 1, 2, 3
+CLAIMS, PREFIX = 1, 2
 _HEADER = struct.Struct("<4sIII")  # magic, kind, rows, width
 _MAGIC = b"asb1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """CLAIMS: `tokens` [B, T+1]; PREFIX: `tokens` [B, T] and `positions` [B]. All int32. END: both empty."""
+    """CLAIMS: `tokens` [B, T+1]; PREFIX: `tokens` [B, T] and `positions` [B]. All int32."""
 
     kind: int
     tokens: np.ndarray
@@ -46,6 +46,3 @@ def ask_name(number: int) -> str:
 def answer_name(number: int) -> str:
     """Name of the answer to the number-th question."""
     return f"{number:08d}.answer"
-
-
-END_ASK = Ask(kind=END, tokens=np.zeros((0, 0), np.int32), positions=np.zeros(0, np.int32))

@@ -54,10 +54,6 @@ class Predictor:
         (self.ask / protocol.ask_name(number)).unlink()
         return frames.to_array(data, shape, "<f4")
 
-    def end(self) -> None:
-        """Let the predictor go."""
-        frames.write(self.ask, protocol.ask_name(self.asked), protocol.END_ASK.encode())
-
 
 def collect_claims(predictor: Predictor, rows: np.ndarray, batch: int) -> np.ndarray:
     """Claims float32 [N, T] for all rows; refuses what no probability can be."""
@@ -125,7 +121,6 @@ def score(options: argparse.Namespace) -> None:
         raise Refused(message)
     k = options.large_k if claimed_bpb < options.keep_below else options.small_k
     positions, audited = audit(second, rows, estimator.draw(counted, k, seed), options.batch)
-    second.end()
     thresholds = estimator.Thresholds(cap_nats=options.cap, floor_nats=options.floor)
     claimed = claims[positions[:, 0], positions[:, 1]].astype(np.float64)
     if reason := estimator.refusal(claimed, audited, thresholds):
