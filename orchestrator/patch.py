@@ -1,0 +1,185 @@
+"""From a parent and a proposal to a full train.py, or a refusal that says what to mend. Pure: no I/O, no clock.
+
+A refusal is the answer to the LLM: it names the edit or the line, and quotes the nearest text there is.
+"""
+
+import ast
+import difflib
+import hashlib
+import io
+import re
+import tokenize
+import warnings
+from collections.abc import Sequence
+
+from orchestrator.errors import PatchRejected
+from orchestrator.types import Edit, Proposal
+
+MAX_SOURCE_BYTES = 128 * 1024
+MAX_EDITS = 200
+NEAREST_LINES = 12  # of a search text are compared with the parent to find what was meant
+NEAREST_CHARS = 1000
+NEAREST_RATIO = 0.6  # a match worse than this says nothing
+ENTRY = "load_model"
+
+
+def apply(parent_source: str, proposal: Proposal, rules: Sequence[tuple[str, str]] = ()) -> str:
+    """The candidate's full source. Raises PatchRejected; `rules` are (pattern, reason) from task.toml."""
+    if proposal.source is not None and proposal.edits:
+        message = "both edits and a whole file were given; give one of them"
+        raise PatchRejected(message)
+    source = proposal.source if proposal.source is not None else edited(parent_source, proposal.edits)
+    check(source, rules)
+    if fingerprint(source) == fingerprint(parent_source):
+        message = "nothing changes but comments, docstrings or layout; propose a change of what the program does"
+        raise PatchRejected(message)
+    return source
+
+
+def edited(parent: str, edits: Sequence[Edit]) -> str:
+    """Every edit applied at its one place in the parent; their order does not matter."""
+    if len(edits) > MAX_EDITS:
+        message = f"{len(edits)} edits, at most {MAX_EDITS} are taken; give the whole file instead"
+        raise PatchRejected(message)
+    numbered = [(_place(parent, edit, number), number, edit) for number, edit in enumerate(edits, start=1)]
+    parts, end, last = [], 0, 0
+    for start, number, edit in sorted(numbered, key=lambda place: place[:2]):
+        if start < end:
+            message = f"edits {last} and {number} overlap at line {_line(parent, start)}; make them one edit"
+            raise PatchRejected(message)
+        parts += [parent[end:start], edit.replace]
+        end, last = start + len(edit.search), number
+    return "".join([*parts, parent[end:]])
+
+
+def check(source: str, rules: Sequence[tuple[str, str]] = ()) -> None:
+    """Raise PatchRejected unless the file has a fit size and encoding, parses, and keeps contract and rules."""
+    _check_text(source)
+    tree = _parse(source)
+    fingerprint(source)
+    _check_contract(tree)
+    for pattern, reason in rules:
+        if (found := re.search(pattern, source)) is not None:
+            quote = found.group().strip().splitlines()[0][:80] if found.group().strip() else ""
+            message = f"line {_line(source, found.end())}: `{quote}` is against a rule of the task: {reason}"
+            raise PatchRejected(message)
+
+
+def fingerprint(source: str) -> str:
+    """SHA-256 of the syntax tree: the same for files that differ in comments, docstrings and layout only."""
+    tree = _parse(source)
+    try:
+        dumped = ast.dump(_WithoutTexts().visit(tree), annotate_fields=False)
+    except (RecursionError, MemoryError) as error:
+        message = "the file is nested too deeply to be compared with others; make it flatter"
+        raise PatchRejected(message) from error
+    return hashlib.sha256(dumped.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+class _WithoutTexts(ast.NodeTransformer):
+    """Drops strings that stand alone: docstrings, and texts used as comments."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:  # noqa: N802 - ast's name
+        """Drop the statement if it is a lone string."""
+        alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if alone else self.generic_visit(node)
+
+
+def _place(parent: str, edit: Edit, number: int) -> int:
+    """Where the search text stands; it must stand there exactly once."""
+    if not edit.search:
+        message = f"edit {number}: the search text is empty; copy the lines to replace from train.py"
+        raise PatchRejected(message)
+    start = parent.find(edit.search)
+    if start < 0:
+        message = f"edit {number}: the search text does not stand in train.py: {_quoted(edit.search)}"
+        raise PatchRejected(message + _nearest(parent, edit.search))
+    again = parent.find(edit.search, start + 1)
+    if again >= 0:
+        lines = f"lines {_line(parent, start)} and {_line(parent, again)}"
+        message = f"edit {number}: the search text stands more than once, at {lines}; add lines around it: "
+        raise PatchRejected(message + _quoted(edit.search))
+    return start
+
+
+def _nearest(parent: str, search: str) -> str:
+    """The text of the parent that was probably meant, with its line number, or nothing."""
+    wanted = search.strip("\n").splitlines()[:NEAREST_LINES] or [search]
+    lines = parent.splitlines()
+    matcher = difflib.SequenceMatcher(autojunk=False)
+    matcher.set_seq2("\n".join(wanted)[:NEAREST_CHARS])
+    best, at = NEAREST_RATIO, -1
+    for start in range(max(1, len(lines) - len(wanted) + 1)):
+        matcher.set_seq1("\n".join(lines[start : start + len(wanted)])[:NEAREST_CHARS])
+        if matcher.real_quick_ratio() > best and matcher.quick_ratio() > best and matcher.ratio() > best:
+            best, at = matcher.ratio(), start
+    if at < 0:
+        return ""
+    return f"\nThe nearest text, at line {at + 1}, is:\n" + "\n".join(lines[at : at + len(wanted)])
+
+
+def _check_text(source: str) -> None:
+    try:
+        data = source.encode()
+    except UnicodeEncodeError as error:
+        message = f"line {_line(source, error.start)}: a character that UTF-8 cannot hold; remove it"
+        raise PatchRejected(message) from error
+    if len(data) > MAX_SOURCE_BYTES:
+        message = f"the file has {len(data)} bytes, at most {MAX_SOURCE_BYTES} are taken; make it smaller"
+        raise PatchRejected(message)
+    if "\0" in source:
+        message = f"line {_line(source, source.index(chr(0)))}: a NUL character; remove it"
+        raise PatchRejected(message)
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    except SyntaxError:
+        encoding = "unknown"
+    if encoding not in ("utf-8", "utf-8-sig"):  # else other text would run than was checked
+        message = "line 1 or 2 declares an encoding that is not UTF-8; remove that comment"
+        raise PatchRejected(message)
+
+
+def _parse(source: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes and the like: Python's matter, not ours
+            return ast.parse(source, "train.py")
+    except SyntaxError as error:
+        text = f": {error.text.strip()[:200]}" if error.text else ""
+        message = f"line {error.lineno}: the file does not parse, {error.msg}{text}"
+        raise PatchRejected(message) from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        message = f"the file does not parse: {str(error) or 'nested too deeply'}"
+        raise PatchRejected(message) from error
+
+
+def _check_contract(tree: ast.Module) -> None:
+    entries = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == ENTRY]
+    if not entries:
+        message = f"the contract wants a top-level function `def {ENTRY}(path, device):`; it is not there"
+        raise PatchRejected(message)
+    arguments = entries[-1].args
+    if len(arguments.posonlyargs) + len(arguments.args) < 2 and arguments.vararg is None:  # noqa: PLR2004 - path, device
+        message = f"line {entries[-1].lineno}: the contract wants `def {ENTRY}(path, device):`, it takes fewer arguments"
+        raise PatchRejected(message)
+    if not any(_is_main_guard(node) for node in tree.body):
+        message = 'the contract wants training under `if __name__ == "__main__":` at top level; it is not there'
+        raise PatchRejected(message)
+
+
+def _is_main_guard(node: ast.stmt) -> bool:
+    if not (isinstance(node, ast.If) and isinstance(node.test, ast.Compare) and len(node.test.ops) == 1):
+        return False
+    sides = {ast.dump(side) for side in (node.test.left, node.test.comparators[0])}
+    return isinstance(node.test.ops[0], ast.Eq) and sides == _MAIN_GUARD
+
+
+_MAIN_GUARD = {ast.dump(ast.Name("__name__", ast.Load())), ast.dump(ast.Constant("__main__"))}
+
+
+def _line(text: str, index: int) -> int:
+    return text.count("\n", 0, index) + 1
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= NEAREST_CHARS else text[:NEAREST_CHARS] + "…")
