@@ -1,0 +1,263 @@
+"""The loop with a scripted proposer and an arithmetic runner: its decisions, its record, its resumption."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import Config, load
+from orchestrator.errors import ConfigError, EngineUnavailable
+from orchestrator.journal import Journal
+from orchestrator.keep import Keeper
+from orchestrator.loop import Session, run_session
+from orchestrator.types import Status, Trial
+from tests import fakes
+
+ROOT = Path(__file__).parents[1]
+
+
+def task(tmp_path: Path, experiments: int = 3) -> Config:
+    """A task directory with a tiny train.py, under git."""
+    (tmp_path / "mutable").mkdir(exist_ok=True)
+    (tmp_path / "mutable" / "train.py").write_text(fakes.TRAIN_PY)
+    (tmp_path / "task.toml").write_text((ROOT / "task.toml").read_text())
+    subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
+    return load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": experiments})
+
+
+def session(
+    config: Config, score: Callable[[str], Trial], rates: list[str]
+) -> tuple[Session, fakes.ScriptedProposer, fakes.ArithmeticRunner]:
+    """Everything a session needs, nothing of it mocked but what runs containers and asks an LLM."""
+    proposer, runner = fakes.ScriptedProposer(rates), fakes.ArithmeticRunner(score)
+    return (
+        Session(
+            config=config,
+            journal=Journal.open(config.run_path),
+            proposer=proposer,
+            runner=runner,
+            keeper=Keeper(path=config.mutable_path, tag=config.tag),
+            view=fakes.SilentView(),
+        ),
+        proposer,
+        runner,
+    )
+
+
+def parabola(source: str) -> Trial:
+    """Best at a learning rate of 0.05."""
+    return fakes.scored(1.0 + abs(fakes.rate_of(source) - 0.05))
+
+
+def statuses(config: Config) -> list[tuple[int, str]]:
+    """What the journal says, in order."""
+    with Journal.read(config.run_path) as journal:
+        return [(e.id, e.status.value) for e in journal.experiments()]
+
+
+def git(config: Config, *arguments: str) -> str:
+    """Ask git about the task directory."""
+    done = subprocess.run(["git", "-C", str(config.root), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_only_strict_improvements_are_kept(tmp_path: Path) -> None:
+    """Baseline first, then better, worse, better: the best file ends up in place and on the branch."""
+    config = task(tmp_path)
+    loop, _, _ = session(config, parabola, ["0.03", "0.9", "0.04"])
+    with loop.journal:
+        reason = run_session(loop)
+
+    assert "3 experiments done" == reason
+    assert [(0, "keep"), (1, "keep"), (2, "discard"), (3, "keep")] == statuses(config)
+    assert 0.04 == fakes.rate_of(config.mutable_path.read_text())
+    assert "LEARNING_RATE = 0.04" in git(config, "show", "autoresearch/t:mutable/train.py")
+    assert "3" == git(config, "rev-list", "--count", "autoresearch/t")
+    assert "" == git(config, "diff", "--cached", "--name-only", "--diff-filter=M")
+
+
+def test_equal_is_discarded(tmp_path: Path) -> None:
+    """The same score is no improvement."""
+    config = task(tmp_path, 1)
+    loop, _, _ = session(config, lambda _: fakes.scored(1.0), ["0.03"])
+    with loop.journal:
+        run_session(loop)
+
+    assert [(0, "keep"), (1, "discard")] == statuses(config)
+
+
+def test_a_crash_with_a_good_number_is_not_kept(tmp_path: Path) -> None:
+    """A trial that failed has no score, whatever it printed."""
+    config = task(tmp_path, 1)
+
+    def run(source: str) -> Trial:
+        return parabola(source) if fakes.rate_of(source) == 0.02 else fakes.broken(Status.CRASH)
+
+    loop, _, _ = session(config, run, ["0.05"])
+    with loop.journal:
+        run_session(loop)
+
+    assert [(0, "keep"), (1, "crash")] == statuses(config)
+    assert 0.02 == fakes.rate_of(config.mutable_path.read_text())
+
+
+def test_a_refused_patch_is_answered_then_counts_as_invalid(tmp_path: Path) -> None:
+    """Three refusals make one invalid experiment that cost no run."""
+    config = task(tmp_path, 2)
+    loop, proposer, runner = session(config, parabola, ["nonsense", "nonsense", "nonsense", "0.05"])
+    with loop.journal:
+        run_session(loop)
+
+    assert [(0, "keep"), (1, "invalid"), (2, "keep")] == statuses(config)
+    assert 4 == proposer.asked
+    assert 2 == len(runner.ran)
+
+
+def test_an_exact_repeat_is_refused_for_free(tmp_path: Path) -> None:
+    """What was judged is not run again."""
+    config = task(tmp_path, 3)
+    loop, _, runner = session(config, parabola, ["0.9", "0.9", "0.8", "0.7"])
+    with loop.journal:
+        run_session(loop)
+
+    assert [0.02, 0.9, 0.8, 0.7] == [fakes.rate_of(source) for source in runner.ran]
+
+
+def test_infra_is_run_again_and_not_blamed_on_the_patch(tmp_path: Path) -> None:
+    """The same candidate gets a new id and another attempt."""
+    config = task(tmp_path, 1)
+    failures = iter([True])
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) != 0.02 and next(failures, False):
+            message = "the engine died"
+            raise EngineUnavailable(message)
+        return parabola(source)
+
+    loop, proposer, _ = session(config, run, ["0.05"])
+    with loop.journal:
+        run_session(loop)
+
+    assert [(0, "keep"), (1, "infra"), (2, "keep")] == statuses(config)
+    assert 1 == proposer.asked
+    with Journal.read(config.run_path) as journal:
+        assert (2, 1) == (journal.experiment(2).attempt, journal.experiment(2).retry_of)
+
+
+def test_infra_in_a_row_ends_the_session(tmp_path: Path) -> None:
+    """Three failures of ours are no weather any more."""
+    config = task(tmp_path, 9)
+
+    def run(source: str) -> Trial:
+        message = "no engine"
+        raise EngineUnavailable(message)
+
+    loop, _, _ = session(config, run, ["0.05"])
+    with loop.journal:
+        reason = run_session(loop)
+
+    assert "in a row" in reason
+
+
+def test_an_interrupt_closes_the_record_and_the_next_session_goes_on(tmp_path: Path) -> None:
+    """Ctrl-C in mid-run: nothing is left open, the candidate is run again."""
+    config = task(tmp_path, 1)
+    interrupts = iter([True])
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) != 0.02 and next(interrupts, False):
+            raise KeyboardInterrupt
+        return parabola(source)
+
+    for expected in ("interrupted", "1 experiments done"):
+        loop, _, _ = session(config, run, ["0.05"])
+        with loop.journal:
+            assert expected == run_session(loop)
+
+    assert [(0, "keep"), (1, "infra"), (2, "keep")] == statuses(config)
+
+
+def test_a_session_killed_in_mid_run_is_resumed(tmp_path: Path) -> None:
+    """What was running is closed as infra and run again; the limit of three still holds."""
+    config = task(tmp_path, 3)
+    deaths = iter([True])
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) == 0.9 and next(deaths, False):
+            raise SystemExit  # as sudden as it gets within one process
+        return parabola(source)
+
+    loop, _, _ = session(config, run, ["0.03", "0.9", "0.04"])
+    with loop.journal, pytest.raises(SystemExit):
+        run_session(loop)
+    loop, _, _ = session(config, run, ["0.04"])
+    with loop.journal:
+        run_session(loop)
+
+    assert [(0, "keep"), (1, "keep"), (2, "infra"), (3, "discard"), (4, "keep")] == statuses(config)
+
+
+def test_a_finished_count_starts_anew(tmp_path: Path) -> None:
+    """`make loop EXPERIMENTS=2` twice runs two and then two more."""
+    config = task(tmp_path, 2)
+    for rates in (["0.9", "0.8"], ["0.7", "0.6"]):
+        loop, _, _ = session(config, parabola, rates)
+        with loop.journal:
+            run_session(loop)
+
+    assert 5 == len(statuses(config))
+
+
+def test_a_train_py_changed_by_hand_is_left_alone(tmp_path: Path) -> None:
+    """The loop replaces the file only if it still is what it last put there."""
+    config = task(tmp_path, 1)
+
+    def run(source: str) -> Trial:
+        config.mutable_path.write_text("# mine\n")
+        return parabola(source)
+
+    loop, _, _ = session(config, run, ["0.05"])
+    with loop.journal:
+        run_session(loop)
+
+    assert "# mine\n" == config.mutable_path.read_text()
+    assert "LEARNING_RATE = 0.05" in git(config, "show", "autoresearch/t:mutable/train.py")
+
+
+def test_a_broken_baseline_ends_the_session(tmp_path: Path) -> None:
+    """Nothing can be compared with a baseline that has no score."""
+    config = task(tmp_path, 1)
+    loop, _, _ = session(config, lambda _: fakes.broken(Status.CRASH, "boom"), ["0.05"])
+    with loop.journal, pytest.raises(ConfigError, match="boom"):
+        run_session(loop)
+
+    assert [(0, "crash")] == statuses(config)
+
+
+def test_a_train_py_that_does_not_parse_is_named(tmp_path: Path) -> None:
+    """Before anything runs: the file and what is wrong with it."""
+    config = task(tmp_path, 1)
+    config.mutable_path.write_text("def load_model(:\n")
+    loop, _, _ = session(config, parabola, ["0.05"])
+    with loop.journal, pytest.raises(ConfigError, match=r"train\.py"):
+        run_session(loop)
+
+    assert [] == statuses(config)
+
+
+def test_the_folder_of_an_experiment_holds_what_it_was(tmp_path: Path) -> None:
+    """train.py, the patch, prompt and reply word for word, and results.tsv in five columns."""
+    config = task(tmp_path, 1)
+    loop, _, _ = session(config, parabola, ["0.03"])
+    with loop.journal:
+        run_session(loop)
+
+    folder = config.run_path / "0001"
+    assert "+LEARNING_RATE = 0.03" in (folder / "patch.diff").read_text()
+    assert "best is 0" == (folder / "prompt.txt").read_text()
+    assert '"replace": "LEARNING_RATE = 0.03"' in (folder / "reply.txt").read_text()
+    rows = [line.split("\t") for line in (config.run_path / "results.tsv").read_text().splitlines()]
+    assert ["commit", "val_bpb", "memory_gb", "status", "description"] == rows[0]
+    assert ("1.020000", "keep") == (rows[2][1], rows[2][3])
+    assert 7 == len(rows[2][0])
