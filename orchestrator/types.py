@@ -72,6 +72,8 @@ class Reply:
     prompt: str
     text: str
     usage: Usage = field(default_factory=Usage)
+    parent_id: int | None = None  # the best when it was asked: its edits are against that file
+    calls: tuple[int, ...] = ()  # journal records that charged its usage already, failed calls included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class Proposal:
     edits: tuple[Edit, ...] = ()
     source: str | None = None
     parent_id: int | None = None  # None: the best so far
+    why_again: str = ""  # why something close to an earlier experiment is worth another one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +211,17 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """The few experiments of a run that say most, however long it is."""
+
+    kept: tuple[Experiment, ...] = ()  # oldest first
+    near_misses: tuple[Experiment, ...] = ()  # discarded ones, lowest val_bpb first
+    failures: tuple[Experiment, ...] = ()  # newest first
+    recent: tuple[Experiment, ...] = ()  # oldest first
+    since_best: int = 0  # judged ones since the best was found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What a proposer may know when it is asked for the next idea."""
 
@@ -216,6 +230,7 @@ class Context:
     best_source: str
     history: Sequence[Experiment]  # oldest first, finished ones of every status
     spent: Spent
+    memory: Memory = field(default_factory=Memory)
     in_flight: tuple[str, ...] = ()  # hypotheses that run right now
     rejected: tuple[tuple[Reply, str], ...] = ()  # replies of this turn and why each was refused
 
