@@ -20,7 +20,7 @@ PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 TOKENIZER_BYTES = 500_000_000 if GPU else 6_000_000  # of training text the BPE is trained on
-TRAIN_BYTES = None if GPU else 24_000_000  # of training text kept; None: all
+TRAIN_BYTES = None if GPU else 16_000_000  # of training text kept, about; None: all
 SHARD_TOKENS = 1 << 26
 BATCH_BYTES = 1 << 23
 PACKING_SEED = 20
@@ -41,7 +41,7 @@ class Seen:
         for run in self.runs:
             at = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
             new &= run[at] != hashes
-        self.runs.append(unique)
+        self.runs += [unique] if len(unique) else []
         while len(self.runs) > 1 and len(self.runs[-1]) * 2 > len(self.runs[-2]):
             self.runs.append(np.union1d(self.runs.pop(), self.runs.pop()))
         return new
@@ -92,11 +92,19 @@ def _finish(folder: Path, corpus: Corpus, counts: dict[str, int], facts: dict[st
 
 
 def _side(corpus: Corpus, side: str) -> Iterator[Document]:
-    """The documents of one side; of a training text that is larger than wanted, an even sample."""
-    kept = 1.0 if TRAIN_BYTES is None else TRAIN_BYTES / corpus.total_bytes
+    """The documents of one side; of more training text than is wanted, a sample that is most like the validation text."""
     for document in corpus.documents():
-        if corpus.side(document) == side and (side != "train" or document.chance(b"kept") < kept):
+        if corpus.side(document) == side and (side != "train" or _wanted(document, corpus)):
             yield document
+
+
+def _wanted(document: Document, corpus: Corpus) -> bool:
+    if TRAIN_BYTES is None:
+        return True
+    alike, other = corpus.eligible_bytes, corpus.total_bytes - corpus.eligible_bytes
+    if document.may_be_private:
+        return document.chance(b"kept") < TRAIN_BYTES / alike
+    return document.chance(b"kept") * other < TRAIN_BYTES - alike
 
 
 def _text_for_tokenizer(corpus: Corpus) -> Iterator[str]:

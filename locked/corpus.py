@@ -11,6 +11,7 @@ from typing import Any
 from prepare import EVAL_TOKENS, fail
 
 LONGEST_SOURCE_BYTES = 200_000  # Python files beyond are generated tables
+FORMULAS = {"sympy", "mpmath"}  # packages that are more algebra and tables than text
 LONGEST_BYTES = 1 << 20  # longer texts are cut into several documents, at the end of a line where there is one
 SET_APART = "autoresearch-set-apart.json"  # says that the private documents are gone from this image
 PRIVATE_BYTES = max(10 * EVAL_TOKENS, 1 << 20)  # raw text wanted for each of val and holdout, with room for packing
@@ -37,6 +38,7 @@ class Corpus:
     name: str
     share: float  # of the documents that may be private, for each of val and holdout
     total_bytes: int
+    eligible_bytes: int  # of documents that may be private
     folder: Path | None  # None: the library
 
     def documents(self) -> Iterator[Document]:
@@ -65,7 +67,8 @@ def open_corpus(name: str) -> Corpus:
     if not eligible:
         fail(f"--corpus {name} holds no text: name a folder of .txt, .jsonl or .parquet files")
     share = min(PRIVATE_SHARE, PRIVATE_BYTES / eligible)
-    return Corpus(name="python" if folder is None else "folder", share=share, total_bytes=total, folder=folder)
+    kind = "python" if folder is None else "folder"
+    return Corpus(name=kind, share=share, total_bytes=total, eligible_bytes=eligible, folder=folder)
 
 
 # --- the library ----------------------------------------------------------------------------------------------------
@@ -97,8 +100,9 @@ def _library_files() -> Iterator[Path]:
     standard = Path(places["stdlib"]).resolve()
     for root in (standard, *packages):
         for path in root.rglob("*.py"):
-            foreign = {"site-packages", "dist-packages"} & set(path.relative_to(root).parts)
-            if path.is_file() and not path.is_symlink() and not (root == standard and foreign):
+            within = set(path.relative_to(root).parts)
+            foreign = root == standard and {"site-packages", "dist-packages"} & within
+            if path.is_file() and not path.is_symlink() and not foreign and not FORMULAS & within:
                 yield path
 
 

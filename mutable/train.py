@@ -22,12 +22,13 @@ if prepare.PROFILE == "cpu":
     HEAD_DIM = 32
     MLP_RATIO = 4
     WINDOW_PATTERN = "L"  # per layer, repeated: L sees the whole context, S the last half of it
-    DEVICE_BATCH_SIZE = 16  # rows in one forward pass
-    TOTAL_BATCH_SIZE = 2048  # tokens in one step
-    MATRIX_LR = 0.02  # Muon: the matrices of the blocks
+    DEVICE_BATCH_SIZE = 8  # rows in one forward pass
+    TOTAL_BATCH_SIZE = 1024  # tokens in one step
+    MATRIX_LR = 0.01  # Muon: the matrices of the blocks
     EMBEDDING_LR = 0.1  # AdamW: token and value embeddings
-    UNEMBEDDING_LR = 0.004  # AdamW: the output layer
+    UNEMBEDDING_LR = 0.02  # AdamW: the output layer
     WEIGHT_DECAY = 0.0
+    LOGIT_CAP = 0.0  # logits are bounded smoothly by this; 0: not at all
     WARMUP_RATIO = 0.02  # share of the time budget in which the learning rate rises
     WARMDOWN_RATIO = 0.6  # share of it in which it falls to FINAL_LR_FRACTION
     FINAL_LR_FRACTION = 0.0
@@ -44,6 +45,7 @@ else:
     EMBEDDING_LR = 0.6
     UNEMBEDDING_LR = 0.004
     WEIGHT_DECAY = 0.1
+    LOGIT_CAP = 15.0
     WARMUP_RATIO = 0.0
     WARMDOWN_RATIO = 0.5
     FINAL_LR_FRACTION = 0.0
@@ -51,7 +53,6 @@ else:
 
 ADAM_BETAS = (0.8, 0.95)
 MOMENTUM = 0.95  # Muon
-LOGIT_CAP = 15.0  # logits are bounded smoothly by this
 ROTARY_BASE = 10000.0
 
 # --- model ----------------------------------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ class GPT(nn.Module):
             values = self.value_embeddings[layer // 2](tokens).type_as(x) if has_values else None
             x = block(x, values, tables, self.window)
         logits = self.unembedding(norm(x)).float()
-        return LOGIT_CAP * torch.tanh(logits / LOGIT_CAP)
+        return LOGIT_CAP * torch.tanh(logits / LOGIT_CAP) if LOGIT_CAP else logits
 
 
 def masked_window(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
