@@ -1,0 +1,101 @@
+"""Money and tokens: what a call can cost at worst is set aside before it is made. Pure but for the ledger it is given.
+
+The ledger is the journal. A reservation is committed before the request leaves and settled after the answer came, so a
+session killed in between has spent the worst case, and the limits hold across restarts.
+"""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from orchestrator.config import Price
+from orchestrator.errors import BudgetExhausted
+from orchestrator.types import Usage
+
+PER_MILLION = 1e-6
+HOUR_WRITE_FACTOR = 2.0  # writing to the API's cache for an hour costs twice the input price
+OVERHEAD_TOKENS = 2000  # what the API adds to a request with tools
+
+
+class Ledger(Protocol):
+    """Where calls are charged."""
+
+    def reserve(self, worst: Usage) -> int:
+        """Commit that a call may cost this much; returns what to settle."""
+
+    def settle(self, call: int, actual: Usage) -> None:
+        """Replace the reservation by what the call did cost."""
+
+    def charged(self) -> Usage:
+        """What the run has spent, open reservations at their worst case."""
+
+
+def cost_usd(usage: Usage, price: Price, *, hour_writes: bool = False) -> float:
+    """What the tokens cost; cache writes at the price of five minutes or of an hour."""
+    write = price.input * HOUR_WRITE_FACTOR if hour_writes else price.cache_write
+    return PER_MILLION * (
+        usage.input_tokens * price.input
+        + usage.output_tokens * price.output
+        + usage.cache_creation_input_tokens * write
+        + usage.cache_read_input_tokens * price.cache_read
+    )
+
+
+def tokens(usage: Usage) -> int:
+    """All tokens, whatever they were used for."""
+    cached = usage.cache_creation_input_tokens + usage.cache_read_input_tokens
+    return usage.input_tokens + usage.output_tokens + cached
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """All together."""
+    all_of = list(usages)
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in all_of),
+        output_tokens=sum(usage.output_tokens for usage in all_of),
+        cache_creation_input_tokens=sum(usage.cache_creation_input_tokens for usage in all_of),
+        cache_read_input_tokens=sum(usage.cache_read_input_tokens for usage in all_of),
+        cost_usd=sum(usage.cost_usd for usage in all_of),
+    )
+
+
+def worst_case(request_bytes: int, max_output_tokens: int, price: Price | None, *, hour_writes: bool = False) -> Usage:
+    """The most a call can cost: no token is shorter than a byte, all of them written to the cache, no cache read."""
+    most = Usage(cache_creation_input_tokens=request_bytes + OVERHEAD_TOKENS, output_tokens=max_output_tokens)
+    if price is None:
+        return most
+    dearest = price.model_copy(update={"cache_write": max(price.input, price.cache_write)})
+    return replace(most, cost_usd=cost_usd(most, dearest, hour_writes=hour_writes))
+
+
+@dataclass(slots=True, kw_only=True)
+class Purse:
+    """Hands out reservations as long as none of them could cross a limit; 0 is no limit."""
+
+    ledger: Ledger
+    max_usd: float = 0.0
+    max_tokens: int = 0
+    _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def reserve(self, worst: Usage) -> int:
+        """Set the worst case aside. Raises BudgetExhausted, and then nothing was sent."""
+        with self._guard:
+            spent = self.ledger.charged()
+            if self.max_usd and spent.cost_usd + worst.cost_usd > self.max_usd:
+                message = (
+                    f"${spent.cost_usd:.2f} of MAX_USD {self.max_usd:g} are spent and the next call could cost"
+                    f" ${worst.cost_usd:.2f}: not made; raise MAX_USD to go on"
+                )
+                raise BudgetExhausted(message)
+            if self.max_tokens and tokens(spent) + tokens(worst) > self.max_tokens:
+                message = (
+                    f"{tokens(spent)} of MAX_TOKENS {self.max_tokens} are used and the next call could use"
+                    f" {tokens(worst)}: not made; raise MAX_TOKENS to go on"
+                )
+                raise BudgetExhausted(message)
+            return self.ledger.reserve(worst)
+
+    def settle(self, call: int, actual: Usage) -> None:
+        """Say what it did cost."""
+        self.ledger.settle(call, actual)

@@ -1,0 +1,337 @@
+"""Ideas from an LLM over the Messages API. The anthropic SDK is imported only here, and so are its exceptions.
+
+Faults of the API and the network are waited out, with retry-after honoured and the SDK's own retries off; what waiting
+cannot mend (a wrong key, an unknown model) ends at once in one line. Every call is paid for in advance: see budget.py.
+"""
+
+import email.utils
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import anthropic
+import httpx2
+import structlog
+import tenacity
+from pydantic import SecretStr
+
+from orchestrator.config import Price
+from orchestrator.errors import AutoresearchError, ConfigError, ProposerUnavailable
+from orchestrator.propose import budget, plain, tool
+from orchestrator.propose.message import Message
+from orchestrator.propose.prompt import Prompt, PromptBuilder
+from orchestrator.types import Context, Proposal, Reply, Usage
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+NAME = "claude"
+RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
+MAYBE_CHARGED = frozenset({408, 502, 504, 524})  # something between us and the API gave up, the API perhaps not
+NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+NEVER_SENDABLE = (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
+SENT_BUT_LOST = (httpx2.HTTPError, anthropic.APIResponseValidationError, json.JSONDecodeError)
+LONGEST_RETRY_AFTER_S = 3600.0
+PREFLIGHT_TRIES = 3
+_FAILED = (anthropic.AnthropicError, httpx2.HTTPError, httpx2.InvalidURL, ValueError)
+_BROKEN = (*_FAILED, LookupError, TypeError, AttributeError)  # events that are none of the API's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaudeSettings:
+    """Which model, where, and how long to wait for it."""
+
+    model: str
+    api_key: SecretStr
+    base_url: str | None = None
+    extra_headers: Mapping[str, str] = field(default_factory=dict)
+    max_output_tokens: int = 16_000
+    thinking_tokens: int = 0
+    price: Price | None = None
+    cache_for_an_hour: bool = False  # where experiments take longer than the API's cache of five minutes
+    max_wait_s: float = 12 * 3600.0
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 300.0
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 120.0  # between two pieces of a stream
+    call_timeout_s: float = 1800.0  # for all of it
+
+
+class _Delayed(Exception):  # noqa: N818 - no error but a reason to wait
+    """This call brought nothing, another one may. `usage` is what it has cost, None where nobody knows."""
+
+    def __init__(self, reason: str, *, usage: Usage | None, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.usage, self.retry_after_s = usage, retry_after_s
+
+
+class _NotReached(_Delayed):
+    """The endpoint could not even be connected to."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ClaudeProposer:
+    """Asks the LLM for one experiment at a time, each time with a prompt that says everything."""
+
+    settings: ClaudeSettings
+    prompts: PromptBuilder
+    purse: budget.Purse
+    name: str = NAME
+    _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def preflight(self) -> None:
+        """Check files, prices, key and model before the first experiment. Raises ConfigError or ProposerUnavailable."""
+        self.prompts.check()
+        if self.purse.max_usd and self.settings.price is None:
+            message = (
+                f"task.toml: [prices.models] has no {self.settings.model!r}, so max_usd = {self.purse.max_usd:g}"
+                " cannot be held; add its price, or set max_usd = 0"
+            )
+            raise ConfigError(message)
+        try:
+            self._patiently(self._count_tokens, tenacity.stop_after_attempt(PREFLIGHT_TRIES))
+        except _NotReached as error:
+            message = f"{self._url()}: cannot be reached: {error}; mend [claude] base_url or the network"
+            raise ProposerUnavailable(message) from None
+        except _Delayed as delayed:  # the API is there, though not well: the first call waits until it is
+            log.warning("preflight.skipped", reason=str(delayed))
+
+    def ask(self, context: Context) -> Reply:
+        """The next idea; blocks, for hours if the API is down. Raises ProposerUnavailable or BudgetExhausted."""
+        prompt = self.prompts.build(context)
+        request = self._request(prompt)
+        worst = self._worst(request)
+        calls: list[int] = []
+        charged: list[Usage] = []
+
+        def attempt() -> dict[str, Any]:
+            if self._stopped.is_set():
+                message = "stopped while it waited for the API"
+                raise ProposerUnavailable(message)
+            calls.append(self.purse.reserve(worst))
+            charged.append(worst)  # as long as nothing better is known
+            try:
+                answer = self._called(request)
+                charged[-1] = self._usage(answer, worst)
+                return answer.as_json()
+            except _Delayed as delayed:
+                charged[-1] = worst if delayed.usage is None else delayed.usage
+                raise
+            except AutoresearchError:
+                charged[-1] = Usage()
+                raise
+            finally:
+                self.purse.settle(calls[-1], charged[-1])
+
+        try:
+            message = self._patiently(attempt, tenacity.stop_before_delay(self.settings.max_wait_s))
+        except _Delayed as delayed:
+            hours = self.settings.max_wait_s / 3600
+            text = f"{self._url()}: no answer within {hours:.3g} hours: {delayed}; run again when it is back"
+            raise ProposerUnavailable(text) from None
+        return Reply(
+            proposer=self.name,
+            model=message["model"] or self.settings.model,
+            prompt=prompt.text,
+            text=self._secretless(json.dumps(message, ensure_ascii=False, indent=1)),
+            usage=budget.total(charged),
+            parent_id=context.best.id,
+            calls=tuple(calls),
+        )
+
+    def read(self, reply: Reply) -> Proposal:
+        """Parse a stored reply. Raises PatchRejected with what to mend."""
+        return tool.read(reply)
+
+    def stop(self) -> None:
+        """End a wait that goes on in another thread."""
+        self._stopped.set()
+
+    # ---- one call
+
+    def _request(self, prompt: Prompt) -> dict[str, Any]:
+        """The body of the request, cached parts marked."""
+        mark = {"type": "ephemeral"} | ({"ttl": "1h"} if self.settings.cache_for_an_hour else {})
+        system: list[dict[str, Any]] = []
+        user: list[dict[str, Any]] = []
+        for block in prompt.blocks:
+            text = f"# {block.title}\n\n{block.text}".encode("utf-8", "replace").decode()
+            part = {"type": "text", "text": text} | ({"cache_control": mark} if block.cached else {})
+            (system if block.system else user).append(part)
+        request: dict[str, Any] = {
+            "model": self.settings.model,
+            "max_tokens": self.settings.max_output_tokens,
+            "system": system,
+            "messages": [{"role": "user", "content": user}],
+            "tools": [_TOOL],
+            "tool_choice": {"type": "tool", "name": tool.NAME, "disable_parallel_tool_use": True},
+        }
+        if self.settings.thinking_tokens:  # the API lets no model think that is forced to call a tool
+            request["thinking"] = {"type": "enabled", "budget_tokens": self.settings.thinking_tokens}
+            request["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
+        return request
+
+    def _client(self) -> anthropic.Anthropic:
+        """A client without the SDK's own retries."""
+        settings = self.settings
+        return anthropic.Anthropic(
+            api_key=settings.api_key.get_secret_value(),
+            base_url=settings.base_url,
+            max_retries=0,
+            default_headers=dict(settings.extra_headers),
+            timeout=httpx2.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
+        )
+
+    def _count_tokens(self) -> None:
+        """Ask for a count: free, and it needs a right key and a known model."""
+        with self._client() as client:
+            try:
+                client.messages.count_tokens(
+                    model=self.settings.model, messages=[{"role": "user", "content": "?"}], tools=[_TOOL]
+                )
+            except anthropic.NotFoundError as error:
+                if error.type != "not_found_error":  # a gateway that cannot count
+                    log.warning("preflight.skipped", reason=self._secretless(str(error)))
+                    return
+                raise self._explained(error) from None
+            except _FAILED as error:
+                raise self._explained(error) from None
+
+    def _called(self, request: dict[str, Any]) -> Message:
+        """One request, its stream read to the end. Raises _Delayed, ConfigError or ProposerUnavailable."""
+        deadline = time.monotonic() + self.settings.call_timeout_s
+        message = Message()
+        with self._client() as client:
+            try:
+                stream = client.messages.create(**request, stream=True)
+            except _FAILED as error:
+                raise self._explained(error) from None
+            try:
+                with stream:
+                    for event in stream:
+                        message.take(event.to_dict(warnings=False))
+                        if message.closed or time.monotonic() > deadline or self._stopped.is_set():
+                            break
+            except _BROKEN as error:
+                if not message.ended:  # else all of it had come
+                    reason = f"the stream broke: {self._said(error)}"
+                    raise _Delayed(reason, usage=self._at_most(message)) from None
+        if not message.ended:
+            reason = f"the stream ended after {message.size} characters, before the message did"
+            raise _Delayed(reason, usage=self._at_most(message))
+        return message
+
+    # ---- money
+
+    def _worst(self, request: dict[str, Any]) -> Usage:
+        size = len(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace"))
+        return budget.worst_case(
+            size, self.settings.max_output_tokens, self.settings.price, hour_writes=self.settings.cache_for_an_hour
+        )
+
+    def _usage(self, message: Message, worst: Usage) -> Usage:
+        """What a whole message cost; an endpoint that does not tell is charged the worst case."""
+        return self._priced(Usage(**message.usage)) if message.usage_known else worst
+
+    def _at_most(self, message: Message) -> Usage | None:
+        """What a broken stream has cost: its input is known once it began, its output is not."""
+        if "input_tokens" not in message.usage:
+            return None
+        return self._priced(replace(Usage(**message.usage), output_tokens=self.settings.max_output_tokens))
+
+    def _priced(self, usage: Usage) -> Usage:
+        if self.settings.price is None:
+            return usage
+        cost = budget.cost_usd(usage, self.settings.price, hour_writes=self.settings.cache_for_an_hour)
+        return replace(usage, cost_usd=cost)
+
+    # ---- waiting, and what waiting cannot mend
+
+    def _patiently(self, attempt: Callable[[], T], stop: tenacity.stop.stop_base) -> T:
+        """Repeat while it is delayed; raises the last _Delayed when told to stop."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Delayed),
+            wait=self._wait,
+            stop=stop | tenacity.stop_when_event_set(self._stopped),
+            sleep=tenacity.sleep_using_event(self._stopped),
+            before_sleep=_say,
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """What the API asked for, else longer each time; never exactly what others wait."""
+        jitter = tenacity.wait_random(0, self.settings.first_wait_s)(state)
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, _Delayed) and error.retry_after_s is not None:
+            return min(error.retry_after_s, LONGEST_RETRY_AFTER_S) + jitter
+        growing = tenacity.wait_exponential(self.settings.first_wait_s, self.settings.longest_wait_s)
+        return growing(state) + jitter
+
+    def _explained(self, error: Exception) -> Exception:
+        """What a failed request means: wait, or mend something."""
+        said, cause = self._said(error), error.__cause__ or error
+        if not isinstance(error, anthropic.APIStatusError):
+            if isinstance(cause, NEVER_SENDABLE) or not isinstance(cause, SENT_BUT_LOST):
+                return ConfigError(f"{self._url()}: cannot be asked: {said}; mend [claude] base_url and extra_headers")
+            if isinstance(cause, NEVER_SENT):
+                return _NotReached(said, usage=Usage())
+            return _Delayed(said, usage=None)
+        status = error.status_code
+        if status in RETRIED or status >= 500:  # noqa: PLR2004 - HTTP's
+            usage = None if status in MAYBE_CHARGED else Usage()
+            return _Delayed(said, usage=usage, retry_after_s=_retry_after_s(error.response.headers))
+        mends = {
+            401: "the API does not know the key; set ANTHROPIC_API_KEY or [claude] key_file to a valid one",
+            403: f"the key may not use {self.settings.model!r}; mend [claude] model, or use another key",
+            404: f"no model {self.settings.model!r} there; mend [claude] model in task.toml",
+        }
+        if status in mends:
+            return ConfigError(f"{self._url()}: {mends[status]} ({said})")
+        return ProposerUnavailable(f"{self._url()}: the request was refused ({said})")
+
+    def _said(self, error: Exception) -> str:
+        """An error in a few words, without the key."""
+        cause = error.__cause__ or error
+        text = f"{error.status_code} {error.api_message or error.message}" if isinstance(
+            error, anthropic.APIStatusError
+        ) else f"{type(cause).__name__} {cause}"  # fmt: skip
+        return plain.line(self._secretless(text), 300)
+
+    def _url(self) -> str:
+        return self._secretless(self.settings.base_url or "the API")
+
+    def _secretless(self, text: str) -> str:
+        """An endpoint may echo the key; nothing that is written down may hold it."""
+        return text.replace(self.settings.api_key.get_secret_value(), "[key]")
+
+
+_TOOL: Any = {"name": tool.NAME, "description": tool.DESCRIPTION, "input_schema": tool.SCHEMA, "strict": True}
+
+
+def _say(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning(
+        "proposal.delayed",
+        reason=str(error),
+        wait_s=round(state.upcoming_sleep, 1),
+        waited_s=round(state.seconds_since_start or 0.0, 1),
+        attempt=state.attempt_number,
+    )
+
+
+def _retry_after_s(headers: httpx2.Headers) -> float | None:
+    """Seconds, milliseconds or a date; None where there is nothing usable."""
+    text, milliseconds = headers.get("retry-after", ""), headers.get("retry-after-ms", "")
+    try:
+        seconds = float(milliseconds) / 1000 if milliseconds else float(text)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

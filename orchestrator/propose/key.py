@@ -1,0 +1,53 @@
+"""The API key: from the environment or from a file that only its owner can read. Never printed, never passed on."""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from orchestrator.errors import ConfigError
+
+VARIABLE = "ANTHROPIC_API_KEY"
+MAX_BYTES = 4096
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def find(environment: Mapping[str, str], key_file: Path | None) -> SecretStr:
+    """The key. Raises ConfigError, which never quotes it."""
+    if key_file is not None:
+        return _usable(_read(key_file), str(key_file))
+    if text := environment.get(VARIABLE, ""):
+        return _usable(text, VARIABLE)
+    message = (
+        f"{VARIABLE} is not set: set it, or name a file of mode 600 as [claude] key_file,"
+        " or use PROPOSER=sweep, which needs no key"
+    )
+    raise ConfigError(message)
+
+
+def _read(path: Path) -> str:
+    """What the file holds, if it is a plain one and nobody else may read it."""
+    try:
+        descriptor = os.open(path.expanduser(), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                message = f"{path}: is no plain file; [claude] key_file names one that holds the key alone"
+                raise ConfigError(message)
+            if status.st_mode & OTHERS:
+                message = f"{path}: has mode {stat.S_IMODE(status.st_mode):o}, others can read the key; chmod 600 {path}"
+                raise ConfigError(message)
+            return file.read(MAX_BYTES + 1).decode("ascii", "replace")
+    except OSError as error:
+        message = f"{path}: cannot be read: {error.strerror}; mend [claude] key_file"
+        raise ConfigError(message) from error
+
+
+def _usable(text: str, where: str) -> SecretStr:
+    key = text.strip()
+    if not key or len(key) > MAX_BYTES or not (key.isascii() and key.isprintable()) or " " in key:
+        message = f"{where}: holds no key: one line of printable characters without spaces is expected"
+        raise ConfigError(message)
+    return SecretStr(key)

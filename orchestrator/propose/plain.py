@@ -1,0 +1,42 @@
+"""Text that experiments or models made, turned into harmless data for a prompt. Pure."""
+
+import re
+import unicodedata
+
+_ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links, the clipboard
+    r"|\x1b[P^_X][^\x1b]*(?:\x1b\\)?"  # DCS, PM, APC, SOS
+    r"|\x1b\[[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
+    r"|\x1b[@-_]?"
+)
+_DROPPED = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}  # control, invisible, bidi, private, surrogates, separators
+
+
+def clean(text: str, limit: int) -> str:
+    """Without escape sequences, control, bidi and invisible characters, at most `limit` characters: head and tail."""
+    if len(text) > 4 * limit:  # before looking at every character
+        text = f"{text[: 2 * limit]}\n{text[-2 * limit :]}"
+    text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _DROPPED)
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
+
+
+def line(text: str, limit: int) -> str:
+    """The same, on one line."""
+    words = " ".join(clean(text, 4 * limit).split())
+    return words if len(words) <= limit else words[: limit - 1] + "…"
+
+
+def fenced(text: str, limit: int, language: str = "text") -> str:
+    """Cleaned and in a fence that the text cannot close, because it is longer than any in it."""
+    text = clean(text, limit)
+    fence = fence_for(text)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def fence_for(text: str) -> str:
+    """Backticks that do not stand in the text."""
+    return "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))

@@ -1,0 +1,444 @@
+"""The LLM proposer over real HTTP with the real SDK: every fault survived, no budget crossed, no key anywhere."""
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from orchestrator.config import Limits, Price
+from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected, ProposerUnavailable
+from orchestrator.propose import budget
+from orchestrator.propose.claude import ClaudeProposer, ClaudeSettings
+from orchestrator.propose.count import guess
+from orchestrator.propose.prompt import PromptBuilder
+from orchestrator.types import Context, Edit, Spent, Usage
+from tests.fake_messages_api import KEY, MODEL, Failure, FakeMessagesApi, Message, proposal
+from tests.journals import kept
+
+PRICE = Price(input=5.0, output=25.0, cache_write=6.25, cache_read=0.5)
+PRICES = {"input": 5.0, "output": 25.0, "cache_write": 6.25, "cache_read": 0.5}
+GOOD = Message(arguments=proposal("LR = 0.02", "LR = 0.03", "a higher rate"))
+
+
+@dataclass
+class PaperLedger:
+    """The journal's part in this: what was reserved, and what it became."""
+
+    entries: list[Usage] = field(default_factory=list)
+    settled: list[bool] = field(default_factory=list)
+
+    def reserve(self, worst: Usage) -> int:
+        """Write down the worst case."""
+        self.entries.append(worst)
+        self.settled.append(False)
+        return len(self.entries) - 1
+
+    def settle(self, call: int, actual: Usage) -> None:
+        """Write down what it was."""
+        self.entries[call], self.settled[call] = actual, True
+
+    def charged(self) -> Usage:
+        """All of it."""
+        return budget.total(self.entries)
+
+
+@pytest.fixture
+def api() -> Iterator[FakeMessagesApi]:
+    """A server for one test."""
+    with FakeMessagesApi() as server:
+        yield server
+
+
+def proposer(api: FakeMessagesApi, tmp_path: Path, *, max_usd: float = 0.0, max_tokens: int = 0, **changes: object) -> ClaudeProposer:
+    """A proposer that waits milliseconds where the real one waits seconds."""
+    (tmp_path / "program.md").write_text("Find a lower val_bpb.\n")
+    (tmp_path / "prepare.py").write_text("TIME_BUDGET = 1\n")
+    values: dict[str, object] = {
+        "model": MODEL, "api_key": SecretStr(api.key), "base_url": api.url, "price": PRICE, "max_output_tokens": 4000,
+        "max_wait_s": 5.0, "first_wait_s": 0.01, "longest_wait_s": 0.05, "read_timeout_s": 0.3, "call_timeout_s": 2.0,
+    }  # fmt: skip
+    return ClaudeProposer(
+        settings=ClaudeSettings(**(values | changes)),  # type: ignore[arg-type]
+        prompts=PromptBuilder(
+            instructions=tmp_path / "program.md", prepare=tmp_path / "prepare.py", facts={"hardware": "two cores"},
+            limits=Limits(), count=guess,
+        ),
+        purse=budget.Purse(ledger=PaperLedger(), max_usd=max_usd, max_tokens=max_tokens),
+    )  # fmt: skip
+
+
+def context(**changes: object) -> Context:
+    """What the loop knows after the baseline."""
+    best = kept(1.0, id=7)
+    values = {"experiment_id": 8, "best": best, "best_source": "LR = 0.02\n", "history": [best], "spent": Spent()}
+    return Context(**(values | changes))  # type: ignore[arg-type]
+
+
+def ledger(claude: ClaudeProposer) -> PaperLedger:
+    """The ledger of a proposer."""
+    assert isinstance(claude.purse.ledger, PaperLedger)
+    return claude.purse.ledger
+
+
+def test_a_proposal_comes_back_as_the_tool_call_said(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """The reply is stored whole, knows its parent, its calls and its cost; reading it is another step."""
+    api.script.append(Message(arguments=GOOD.arguments, text="Let me think.", cache_read=500, cache_write=100))
+    claude = proposer(api, tmp_path)
+    reply = claude.ask(context())
+    given = claude.read(reply)
+
+    assert ("a higher rate", (Edit(search="LR = 0.02", replace="LR = 0.03"),)) == (given.hypothesis, given.edits)
+    assert (7, (0,), MODEL, "claude") == (reply.parent_id, reply.calls, reply.model, reply.proposer)
+    assert "Let me think." in reply.text
+    cost = (1000 * 5 + 200 * 25 + 500 * 0.5 + 100 * 6.25) / 1e6
+    expected = Usage(input_tokens=1000, output_tokens=200, cache_read_input_tokens=500, cache_creation_input_tokens=100,
+                     cost_usd=cost)  # fmt: skip
+    assert expected == reply.usage == ledger(claude).charged()
+    assert pytest.approx(api.cost_usd(PRICES)) == reply.usage.cost_usd
+
+
+def test_the_request_forces_the_tool_and_marks_the_stable_parts(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Strict schema, one call, no temperature, instructions before the file before what was tried."""
+    proposer(api, tmp_path, extra_headers={"x-gateway": "yes"}).ask(context())
+    request = api.requests[0]
+
+    assert {"type": "tool", "name": "propose_experiment", "disable_parallel_tool_use": True} == request["tool_choice"]
+    assert request["tools"][0]["strict"]
+    assert request["stream"]
+    assert "temperature" not in request
+    assert ["cache_control" in block for block in request["system"]] == [False, False, True]
+    user = request["messages"][0]["content"]
+    assert "LR = 0.02" in user[0]["text"]
+    assert ["cache_control" in block for block in user] == [True, False]
+    assert "yes" == api.headers[0]["x-gateway"]
+
+
+def test_a_model_that_thinks_is_not_forced(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """The API refuses thinking together with a forced tool."""
+    proposer(api, tmp_path, thinking_tokens=2000).ask(context())
+
+    assert "auto" == api.requests[0]["tool_choice"]["type"]
+    assert 2000 == api.requests[0]["thinking"]["budget_tokens"]
+
+
+FAULTS = {
+    "429": Failure(status=429, kind="rate_limit_error"),
+    "429 with retry-after": Failure(status=429, headers={"retry-after": "0.1"}),
+    "429 with a retry-after nobody can read": Failure(status=429, headers={"retry-after": "soon"}),
+    "500": Failure(status=500),
+    "502 from a gateway": Failure(status=502, raw=b"<html>bad gateway</html>"),
+    "503": Failure(status=503),
+    "529": Failure(status=529, kind="overloaded_error"),
+    "408": Failure(status=408),
+    "connection dropped": Failure(status=0),
+    "no answer at all": Failure(status=-1),
+    "a page instead of an answer": Failure(status=200, raw=b"<html>login</html>"),
+    "an empty answer": Failure(status=200, raw=b""),
+    "events that are none": Failure(status=200, raw=b'event: message_start\ndata: {"type": "message_start"}\n\n'),
+    "events that are no JSON": Failure(status=200, raw=b"event: message_start\ndata: {{{\n\n"),
+    "events of the wrong shape": Failure(status=200, raw=b'event: message_delta\ndata: {"delta": [1], "type": "message_delta"}\n\n'),
+    "stream broken at once": Message(arguments=GOOD.arguments, break_after=0),
+    "stream broken in the middle": Message(arguments=GOOD.arguments, break_after=4),
+    "stream silent in the middle": Message(arguments=GOOD.arguments, hang_after=3),
+    "an error in the stream": Message(arguments=GOOD.arguments, error_after=(3, "overloaded_error")),
+}  # fmt: skip
+FREE = ("429", "429 with retry-after", "429 with a retry-after nobody can read", "500", "503", "529")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_waited_out(api: FakeMessagesApi, tmp_path: Path, fault: str) -> None:
+    """Twice the fault, then an answer: the proposal comes, each wait is logged, nothing is charged too little."""
+    api.script.extend([FAULTS[fault], FAULTS[fault], GOOD])
+    claude = proposer(api, tmp_path)
+    with capture_logs() as logs:
+        reply = claude.ask(context())
+
+    assert "a higher rate" == claude.read(reply).hypothesis
+    assert 3 == len(api.requests) == len(reply.calls)
+    delayed = [entry for entry in logs if entry["event"] == "proposal.delayed"]
+    assert 2 == len(delayed)
+    assert all(entry["reason"] and entry["wait_s"] >= 0 for entry in delayed)
+    assert ledger(claude).settled == [True] * 3
+    assert ledger(claude).charged().cost_usd >= api.cost_usd(PRICES)
+    if fault in FREE:
+        assert pytest.approx(api.cost_usd(PRICES)) == reply.usage.cost_usd
+    else:
+        assert reply.usage.cost_usd > 2 * 4000 * 25 / 1e6
+
+
+def test_retry_after_is_honoured(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """The API's own wish is waited for, not less."""
+    api.script.extend([Failure(status=429, headers={"retry-after": "1"}), GOOD])
+    started = time.monotonic()
+    proposer(api, tmp_path).ask(context())
+
+    assert 1.0 <= time.monotonic() - started < 1.5
+
+
+def test_a_retry_after_as_a_date_is_understood(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """HTTP allows a date; one that is over means now."""
+    api.script.extend([Failure(status=529, headers={"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}), GOOD])
+    started = time.monotonic()
+    proposer(api, tmp_path).ask(context())
+
+    assert time.monotonic() - started < 1
+
+
+def test_an_endpoint_that_is_down_is_waited_for(tmp_path: Path) -> None:
+    """Nothing listens; later something does; the call goes through by itself and waiting was free."""
+    with FakeMessagesApi() as gone:
+        url = gone.url
+    claude = proposer(gone, tmp_path)
+    back = FakeMessagesApi(always=GOOD)
+
+    def come_back() -> None:
+        time.sleep(0.5)
+        object.__setattr__(claude.settings, "base_url", back.url)
+
+    with back:
+        threading.Thread(target=come_back).start()
+        reply = claude.ask(context())
+
+    assert url != back.url
+    assert pytest.approx(back.cost_usd(PRICES)) == reply.usage.cost_usd
+    assert len(reply.calls) > 2
+
+
+def test_waiting_ends_at_some_time(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """After max_wait_s it says in one line what it waited for."""
+    api.always = Failure(status=529, message="overloaded")
+    with pytest.raises(ProposerUnavailable, match=r"no answer within .* 529 overloaded"):
+        proposer(api, tmp_path, max_wait_s=0.3).ask(context())
+
+
+def test_a_stream_without_end_is_cut(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """A call has a deadline of its own, however often something comes."""
+    api.script.extend([Message(arguments=GOOD.arguments, hang_after=2), GOOD])
+    started = time.monotonic()
+    proposer(api, tmp_path, read_timeout_s=0.4, call_timeout_s=0.2).ask(context())
+
+    assert time.monotonic() - started < 3
+
+
+ONCE = {
+    401: "does not know the key",
+    403: "may not use 'claude-opus-4-5'",
+    404: "no model 'claude-opus-4-5'",
+    400: "was refused",
+    413: "was refused",
+}
+
+
+@pytest.mark.parametrize("status", ONCE)
+def test_what_waiting_cannot_mend_ends_at_once(api: FakeMessagesApi, tmp_path: Path, status: int) -> None:
+    """One request, one line, no charge."""
+    api.always = Failure(status=status, message=f"no\n\x1b[31m {KEY}")
+    claude = proposer(api, tmp_path)
+    with pytest.raises((ConfigError, ProposerUnavailable), match=ONCE[status]) as caught:
+        claude.ask(context())
+
+    assert 1 == len(api.requests)
+    assert 0 == ledger(claude).charged().cost_usd
+    assert KEY not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+REFUSED = {
+    "refusal": (Message(text="I would rather not.", stop_reason="refusal"), "refused to answer"),
+    "truncated": (Message(arguments='{"hypothesis": "x", "edi', stop_reason="max_tokens"), "cut off"),
+    "empty": (Message(stop_reason="end_turn"), "0 tool calls"),
+    "text only": (Message(text="Here is an idea", stop_reason="end_turn"), "0 tool calls"),
+    "two calls": (Message(arguments=GOOD.arguments, calls=2), "2 tool calls"),
+    "another tool": (Message(arguments=GOOD.arguments, tool="shell"), "call propose_experiment"),
+    "arguments that are no JSON": (Message(arguments='{"hypothesis": "x", }'), "not valid JSON"),
+    "arguments twice": (Message(arguments='{"hypothesis": "x", "hypothesis": "y"}'), "not valid JSON"),
+    "NaN": (Message(arguments='{"hypothesis": NaN}'), "not valid JSON"),
+    "arguments of another shape": (Message(arguments='{"hypothesis": "x"}'), "expected_effect: Field required"),
+    "edits that are none": (
+        Message(arguments='{"hypothesis": "x", "expected_effect": "y", "edits": [{"search": 1, "replace": "a"}]}'),
+        "edits.0.search",
+    ),
+    "a list": (Message(arguments="[]"), "not as its schema"),
+    "nothing": (Message(arguments='{"hypothesis": "x", "expected_effect": "y", "edits": []}'), "propose a change"),
+    "a depth bomb": (Message(arguments="[" * 100_000), "not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_useless_reply_is_stored_then_refused(api: FakeMessagesApi, tmp_path: Path, case: str) -> None:
+    """The reply is whole and paid; reading it says what to mend, and nothing is asked again behind the loop's back."""
+    message, expected = REFUSED[case]
+    api.script.append(message)
+    claude = proposer(api, tmp_path)
+    reply = claude.ask(context())
+
+    with pytest.raises(PatchRejected, match=expected):
+        claude.read(reply)
+    assert 1 == len(api.requests)
+    assert reply.usage.cost_usd > 0
+    json.loads(reply.text)
+
+
+def test_ten_megabytes_of_source_are_stored(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Large is not broken: the patch says later that it is too large."""
+    source = "x = 1\n" * 1_700_000
+    arguments = json.dumps({"hypothesis": "h", "expected_effect": "e", "edits": [], "source": source})
+    api.script.append(Message(arguments=arguments))
+    claude = proposer(api, tmp_path, call_timeout_s=60.0)
+
+    assert source == claude.read(claude.ask(context())).source
+
+
+def test_the_refusal_of_the_last_try_is_told(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Word for word, with the reply it is about, as data."""
+    claude = proposer(api, tmp_path)
+    reply = claude.ask(context())
+    claude.ask(context(rejected=((reply, "edit 1: the search text does not stand in train.py"),)))
+
+    last = api.requests[1]["messages"][0]["content"][-1]["text"]
+    assert "edit 1: the search text does not stand in train.py" in last
+    assert "propose_experiment" in last
+
+
+def test_no_call_is_made_that_could_cross_max_usd(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """The worst case is reserved: the run ends below the limit by the API's own bill."""
+    api.always = Message(arguments=GOOD.arguments, input_tokens=2000, output_tokens=3999)
+    claude = proposer(api, tmp_path, max_usd=1.0)
+    with pytest.raises(BudgetExhausted, match="raise MAX_USD"):
+        for _ in range(50):
+            claude.ask(context())
+
+    assert 0.7 < api.cost_usd(PRICES) <= 1.0
+    assert pytest.approx(api.cost_usd(PRICES)) == ledger(claude).charged().cost_usd
+
+
+def test_no_call_is_made_that_could_cross_max_tokens(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Tokens of every kind count."""
+    api.always = Message(arguments=GOOD.arguments, input_tokens=500, cache_read=5000, cache_write=100)
+    claude = proposer(api, tmp_path, max_tokens=50_000)
+    with pytest.raises(BudgetExhausted, match="raise MAX_TOKENS"):
+        for _ in range(50):
+            claude.ask(context())
+
+    assert 30_000 < sum(sum(bill.values()) for bill in api.billed) <= 50_000
+
+
+def test_a_night_of_faults_crosses_no_budget(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Every kind of fault in turn, until the money is gone: never more billed than reserved, never more than the limit."""
+    night = [answer for fault in FAULTS if fault != "no answer at all" for answer in (FAULTS[fault], GOOD)] * 3
+    api.script.extend(night)
+    claude = proposer(api, tmp_path, max_usd=2.0)
+    done = 0
+    with pytest.raises(BudgetExhausted):
+        for _ in range(100):
+            claude.ask(context())
+            done += 1
+
+    assert done > 8
+    assert api.cost_usd(PRICES) <= ledger(claude).charged().cost_usd <= 2.0
+    assert all(ledger(claude).settled)
+
+
+def test_an_endpoint_that_tells_no_usage_is_charged_the_worst(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Not knowing is not free."""
+    api.always = Message(arguments=GOOD.arguments, without_usage=True)
+    claude = proposer(api, tmp_path)
+
+    assert claude.ask(context()).usage.output_tokens == 4000
+
+
+def test_an_interrupted_call_stays_charged(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Ctrl-C in mid-call: nobody knows what it cost, so it cost the worst."""
+    api.always = Failure(status=-1)
+    claude = proposer(api, tmp_path, read_timeout_s=20.0)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        claude.ask(context())
+
+    assert ledger(claude).charged().output_tokens == 4000
+    assert ledger(claude).settled == [True]
+
+
+def test_a_wait_in_another_thread_can_be_ended(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """A session that ends does not wait for the API."""
+    api.always = Failure(status=429, headers={"retry-after": "60"})
+    claude = proposer(api, tmp_path, max_wait_s=1000.0)
+    threading.Timer(0.3, claude.stop).start()
+    with pytest.raises(ProposerUnavailable):
+        claude.ask(context())
+
+    assert 1 == len(api.requests)
+
+
+def test_the_key_is_in_no_log_no_reply_and_no_repr(
+    api: FakeMessagesApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An endpoint that echoes the key finds it struck out, at every log level."""
+    caplog.set_level(logging.DEBUG)
+    api.script.extend([Failure(status=500, message=f"bad key {KEY}"), Message(text=f"your key is {KEY}")])
+    claude = proposer(api, tmp_path)
+    with capture_logs() as logs:
+        reply = claude.ask(context())
+
+    assert KEY in str(api.headers[0])
+    assert "[key]" in reply.text
+    assert KEY not in f"{reply} {claude!r} {logs} {caplog.text}"
+
+
+def test_preflight_passes_with_a_right_key_and_a_known_model(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """It costs nothing and makes no message."""
+    proposer(api, tmp_path, max_usd=1.0).preflight()
+
+    assert (1, 0) == (api.counted, len(api.requests))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"api_key": SecretStr("sk-wrong")}, "does not know the key"),
+        ({"model": "claude-nope-9"}, "no model 'claude-nope-9'"),
+        ({"price": None, "max_usd": 1.0}, r"\[prices.models\] has no 'claude-opus-4-5'"),
+        ({"base_url": "http://127.0.0.1:9"}, "cannot be reached"),
+        ({"base_url": "nonsense"}, "cannot be asked"),
+        ({"extra_headers": {"x-bad": "a\nb"}}, "cannot be asked"),
+    ],
+)
+def test_preflight_names_what_is_wrong(
+    api: FakeMessagesApi, tmp_path: Path, changes: dict[str, object], expected: str
+) -> None:
+    """One clear line before the first experiment."""
+    with pytest.raises((ConfigError, ProposerUnavailable), match=expected) as caught:
+        proposer(api, tmp_path, **changes).preflight()  # type: ignore[arg-type]
+
+    assert "\n" not in str(caught.value)
+    assert "sk-wrong" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_preflight_wants_instructions(api: FakeMessagesApi, tmp_path: Path, text: str) -> None:
+    """An empty program.md is named, and so is a missing one."""
+    claude = proposer(api, tmp_path)
+    (tmp_path / "program.md").write_text(text)
+    with pytest.raises(ConfigError, match=r"program\.md: is empty"):
+        claude.preflight()
+    (tmp_path / "program.md").unlink()
+    with pytest.raises(ConfigError, match=r"program\.md: cannot be read"):
+        claude.preflight()
+
+
+@pytest.mark.parametrize("failure", [Failure(status=529), Failure(status=404, raw=b"no such page")])
+def test_preflight_does_not_insist(api: FakeMessagesApi, tmp_path: Path, failure: Failure) -> None:
+    """An API that is busy, or a gateway that cannot count, says nothing about the key."""
+    api.count = failure
+    proposer(api, tmp_path).preflight()
+
+    assert api.count is failure
