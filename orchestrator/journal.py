@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +22,6 @@ from pydantic import TypeAdapter
 from orchestrator.errors import JournalError, RecordFailed
 from orchestrator.types import Candidate, Experiment, Proposal, Reply, Spent, Status, Usage
 
-VERSION = 1
 MIGRATIONS = [
     """
     CREATE TABLE records (
@@ -38,7 +37,30 @@ MIGRATIONS = [
     CREATE INDEX experiments_by_fingerprint ON experiments (fingerprint);
     CREATE VIRTUAL TABLE ideas USING fts5 (hypothesis, diff, tokenize = 'porter unicode61');
     """,
+    # what a turn asks for must cost the same after a hundred thousand experiments; spending: one row per charge
+    """
+    CREATE TABLE spending (
+        seq INTEGER PRIMARY KEY, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+        cache_creation_input_tokens INTEGER NOT NULL, cache_read_input_tokens INTEGER NOT NULL, cost_usd REAL NOT NULL
+    );
+    INSERT INTO spending SELECT seq,
+        COALESCE(json_extract(line, '$.body.usage.input_tokens'), 0),
+        COALESCE(json_extract(line, '$.body.usage.output_tokens'), 0),
+        COALESCE(json_extract(line, '$.body.usage.cache_creation_input_tokens'), 0),
+        COALESCE(json_extract(line, '$.body.usage.cache_read_input_tokens'), 0),
+        COALESCE(json_extract(line, '$.body.usage.cost_usd'), 0)
+        FROM records WHERE kind = 'reply.received';
+    ALTER TABLE experiments ADD COLUMN duration_s REAL NOT NULL DEFAULT 0;
+    UPDATE experiments SET duration_s = COALESCE(json_extract(body, '$.duration_s'), 0);
+    CREATE INDEX experiments_by_status_and_id ON experiments (status, id);
+    CREATE INDEX experiments_by_status_and_time ON experiments (status, duration_s);
+    CREATE INDEX experiments_by_retry ON experiments (retry_of) WHERE retry_of IS NOT NULL;
+    CREATE INDEX records_by_experiment ON records (experiment_id);
+    CREATE INDEX records_by_kind_and_seq ON records (kind, seq);
+    """,
 ]
+VERSION = len(MIGRATIONS)
+_SPENDING = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cost_usd")
 GENESIS = "0" * 64
 QUEUED_AGAIN = (Status.INFRA, Status.CONTENDED)
 MAX_ATTEMPTS = 3
@@ -152,6 +174,20 @@ class Journal:
         """Store a reply word for word; returns it with its sequence number, to say later what became of it."""
         return self.note("reply.received", _REPLY.dump_python(reply, mode="json")).seq, reply
 
+    def reserve(self, worst: Usage) -> int:
+        """Commit that a call may cost this much, before it is made; returns what to settle."""
+        return self.note("call.reserved", {"usage": asdict(worst)}).seq
+
+    def settle(self, call: int, actual: Usage) -> None:
+        """Replace a reservation by what the call did cost; one never settled stays at its worst case."""
+        self.note("call.settled", {"call": call, "usage": asdict(actual)})
+
+    def charged(self) -> Usage:
+        """What the run has spent, open reservations at their worst case."""
+        totals = ", ".join(f"TOTAL({column})" for column in _SPENDING)
+        row = self._all(f"SELECT {totals} FROM spending")[0]  # noqa: S608 - our own column names
+        return Usage(**{name: int(value) for name, value in zip(_SPENDING[:-1], row, strict=False)}, cost_usd=row[-1])
+
     def begin(self, candidate: Candidate, *, intent: dict[str, Any]) -> int:
         """Commit that an experiment starts, before anything untrusted runs; returns its id."""
         with self._guard:
@@ -200,10 +236,16 @@ class Journal:
         rows = self._all("SELECT hash FROM records ORDER BY seq DESC LIMIT 1")
         return str(rows[0][0]) if rows else GENESIS
 
-    def experiments(self, where: str = "1", *values: object, limit: int = -1) -> list[Experiment]:
-        """Finished experiments, oldest first; `where` is ours, never outside text."""
-        rows = self._all(f"SELECT body FROM experiments WHERE {where} ORDER BY id LIMIT ?", *values, limit)  # noqa: S608
-        return [self._experiment(row[0]) for row in rows]
+    def experiments(
+        self, where: str = "1", *values: object, order: str = "id", limit: int = -1
+    ) -> list[Experiment]:
+        """Finished experiments, oldest first; `where` and `order` are ours, never outside text."""
+        query = f"SELECT body FROM experiments WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608
+        return [self._experiment(row[0]) for row in self._all(query, *values, limit)]
+
+    def count(self, where: str = "1", *values: object) -> int:
+        """How many finished experiments there are; `where` is ours, never outside text."""
+        return int(self._all(f"SELECT COUNT(*) FROM experiments WHERE {where}", *values)[0][0])  # noqa: S608
 
     def experiment(self, experiment_id: int) -> Experiment:
         """One finished experiment. Raises JournalError if there is none."""
@@ -255,7 +297,11 @@ class Journal:
     def pending_reply(self) -> tuple[int, Reply] | None:
         """A reply that was paid for and stored, but never acted on because the session died."""
         last = self._all("SELECT seq, line FROM records WHERE kind = 'reply.received' ORDER BY seq DESC LIMIT 1")
-        if not last or self._all("SELECT 1 FROM records WHERE seq > ? AND kind != 'session.started'", last[0][0]):
+        acted = (
+            "SELECT 1 FROM records WHERE seq > ? AND (kind = 'reply.rejected'"
+            " OR kind = 'experiment.begun' AND json_extract(line, '$.body.retry_of') IS NULL)"
+        )
+        if not last or self._all(acted, last[0][0]):
             return None
         return int(last[0][0]), _REPLY.validate_python(json.loads(last[0][1])["body"])
 
@@ -284,26 +330,12 @@ class Journal:
 
     def spent(self) -> Spent:
         """What the run has used so far, over all sessions."""
-        rows = self._all("SELECT status, COUNT(*), TOTAL(json_extract(body, '$.duration_s')) FROM experiments GROUP BY 1")
+        rows = self._all("SELECT status, COUNT(*), TOTAL(duration_s) FROM experiments GROUP BY 1")
         judged = sum(count for status, count, _ in rows if status not in QUEUED_AGAIN)
-        usage = self._all(
-            "SELECT TOTAL(json_extract(line, '$.body.usage.input_tokens')),"
-            " TOTAL(json_extract(line, '$.body.usage.output_tokens')),"
-            " TOTAL(json_extract(line, '$.body.usage.cache_creation_input_tokens')),"
-            " TOTAL(json_extract(line, '$.body.usage.cache_read_input_tokens')),"
-            " TOTAL(json_extract(line, '$.body.usage.cost_usd'))"
-            " FROM records WHERE kind = 'reply.received'"
-        )[0]
         return Spent(
             experiments=max(0, judged - (1 if self.best() else 0)),
             slot_s=sum(seconds for _, _, seconds in rows),
-            usage=Usage(
-                input_tokens=int(usage[0]),
-                output_tokens=int(usage[1]),
-                cache_creation_input_tokens=int(usage[2]),
-                cache_read_input_tokens=int(usage[3]),
-                cost_usd=usage[4],
-            ),
+            usage=self.charged(),
             consecutive_infra=self._consecutive_infra(),
         )
 
@@ -351,6 +383,7 @@ class Journal:
                 )
                 if finished is not None:
                     self._project(*finished)
+                self._charge(seq, kind, body)
             self._mirror([line])
         except sqlite3.Error as error:
             raise _translated(self.folder, error) from error
@@ -359,10 +392,16 @@ class Journal:
             raise RecordFailed(message) from error
         return record
 
+    def _charge(self, seq: int, kind: str, body: dict[str, Any]) -> None:
+        """A reply that names the calls it took was charged by them."""
+        if kind in ("call.reserved", "call.settled") or (kind == "reply.received" and not body["calls"]):
+            row = (body.get("call", seq), *(body["usage"][name] for name in _SPENDING))
+            self._db.execute("REPLACE INTO spending VALUES (?, ?, ?, ?, ?, ?)", row)
+
     def _project(self, experiment: Experiment, diff: str) -> None:
         body = canonical(self.as_json(experiment))
         self._db.execute(
-            "INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 experiment.id,
                 experiment.status.value,
@@ -370,6 +409,7 @@ class Journal:
                 experiment.retry_of,
                 experiment.fingerprint,
                 body,
+                experiment.duration_s,
             ),
         )
         self._db.execute(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import JournalError
-from orchestrator.journal import GENESIS, Journal
+from orchestrator.journal import GENESIS, MIGRATIONS, Journal
 from orchestrator.types import Candidate, Proposal, Reply, Status, Usage
 from tests import fakes
 from tests.journals import kept
@@ -167,3 +167,54 @@ def test_similar_ideas_are_found_by_their_words(tmp_path: Path) -> None:
         assert [1] == [e.id for e in journal.similar("longer warm up", 5)]
         assert [2] == [e.id for e in journal.similar("DEPTH", 5)]
         assert [] == journal.similar('" OR 1 NEAR( *', 5)
+
+
+def test_a_call_is_charged_its_worst_case_until_it_is_settled(tmp_path: Path) -> None:
+    """A session killed in mid-call has spent what the call could cost; a settled call what it did cost."""
+    with Journal.open(tmp_path) as journal:
+        call = journal.reserve(Usage(output_tokens=100, cost_usd=2.0))
+        journal.reserve(Usage(output_tokens=100, cost_usd=4.0))
+        assert 6.0 == journal.charged().cost_usd
+        journal.settle(call, Usage(output_tokens=10, cost_usd=0.5))
+    with Journal.open(tmp_path) as journal:
+        assert Usage(output_tokens=110, cost_usd=4.5) == journal.charged() == journal.spent().usage
+
+
+def test_a_reply_that_was_charged_by_its_calls_is_not_charged_twice(tmp_path: Path) -> None:
+    """The reply tells what it cost; the ledger has it already."""
+    usage = Usage(output_tokens=10, cost_usd=0.5)
+    with Journal.open(tmp_path) as journal:
+        call = journal.reserve(usage)
+        journal.settle(call, usage)
+        journal.reply(Reply(proposer="c", model="m", prompt="", text="", usage=usage, calls=(call,)))
+
+        assert usage == journal.charged()
+
+
+def test_a_reply_that_came_while_an_experiment_ran_waits_for_its_turn(tmp_path: Path) -> None:
+    """Neither the end of that experiment nor its second attempt uses it up; the next new experiment does."""
+    with Journal.open(tmp_path) as journal:
+        journal.begin(candidate(), intent={})
+        journal.reply(Reply(proposer="c", model="m", prompt="", text="ahead"))
+        journal.finish(kept(2.0, status=Status.INFRA, score=None))
+        assert journal.pending_reply() is not None
+        journal.begin(candidate(attempt=2, retry_of=0), intent={})
+        assert journal.pending_reply() is not None
+        journal.begin(candidate(), intent={})
+        assert journal.pending_reply() is None
+
+
+def test_a_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """What was spent and how long experiments took is found again after the migration."""
+    with sqlite3.connect(tmp_path / "journal.db") as connection:
+        connection.executescript(MIGRATIONS[0] + "PRAGMA user_version = 1")
+        body = json.dumps({"usage": {"input_tokens": 7, "output_tokens": 1, "cost_usd": 0.25}})
+        line = json.dumps({"body": json.loads(body)})
+        connection.execute("INSERT INTO records VALUES (1, 'reply.received', NULL, ?, 'h')", (line,))
+        connection.execute("INSERT INTO experiments VALUES (0, 'keep', 1.0, NULL, '', ?)", ('{"duration_s": 3.5}',))
+    connection.close()
+    (tmp_path / "record.jsonl").write_text(line + "\n")
+
+    with Journal.open(tmp_path) as journal:
+        assert Usage(input_tokens=7, output_tokens=1, cost_usd=0.25) == journal.charged()
+        assert [(3.5,)] == journal._all("SELECT duration_s FROM experiments")

@@ -1,0 +1,56 @@
+"""What a proposer may remember: the few experiments that say most, and the whole history for those who look.
+
+Every question is answered from an index, so a turn costs the same after a hundred thousand experiments.
+"""
+
+from collections.abc import Sequence
+from typing import overload
+
+from orchestrator.journal import QUEUED_AGAIN, Journal
+from orchestrator.types import Experiment, Memory, Status
+
+KEPT = 40
+NEAR_MISSES = 15
+FAILURES = 12
+RECENT = 15
+FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM, Status.INVALID, Status.CHEAT)
+JUDGED = (Status.KEEP, Status.DISCARD, *FAILED)
+
+
+def recall(journal: Journal, best: Experiment) -> Memory:
+    """The bounded memory of a run."""
+    newest = "id DESC"
+    failures = [e for status in FAILED for e in journal.experiments("status = ?", status, order=newest, limit=FAILURES)]
+    judged = [e for e in journal.experiments(order=newest, limit=2 * RECENT) if e.status not in QUEUED_AGAIN]
+    return Memory(
+        kept=tuple(journal.experiments("status = ?", Status.KEEP, order=newest, limit=KEPT)[::-1]),
+        near_misses=tuple(journal.experiments("status = ?", Status.DISCARD, order="val_bpb", limit=NEAR_MISSES)),
+        failures=tuple(sorted(failures, key=lambda e: -e.id)[:FAILURES]),
+        recent=tuple(judged[:RECENT][::-1]),
+        since_best=sum(journal.count("status = ? AND id > ?", status, best.id) for status in JUDGED),
+    )
+
+
+class History(Sequence[Experiment]):
+    """All finished experiments, oldest first; read only where it is looked at."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Nothing is read yet."""
+        self._journal = journal
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._journal.count()
+
+    @overload
+    def __getitem__(self, index: int) -> Experiment: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Experiment]: ...
+
+    def __getitem__(self, index: int | slice) -> Experiment | list[Experiment]:
+        """The newest by a slice such as [-500:], cheaply; anything else too."""
+        match index:
+            case slice(start=int(start), stop=None, step=None) if start < 0:
+                return self._journal.experiments(order="id DESC", limit=-start)[::-1]
+        return self._journal.experiments()[index]

@@ -1,0 +1,43 @@
+"""What is remembered of a run, and that remembering stays cheap."""
+
+from pathlib import Path
+
+from orchestrator.journal import Journal
+from orchestrator.memory import History, recall
+from orchestrator.types import Status
+from tests.journals import kept
+
+
+def test_memory_holds_the_telling_experiments(tmp_path: Path) -> None:
+    """Kept in order, near misses best first, failures newest first, what is queued again left out."""
+    ends = [
+        (Status.KEEP, 2.0), (Status.CRASH, None), (Status.DISCARD, 2.5), (Status.KEEP, 1.9), (Status.INFRA, None),
+        (Status.DISCARD, 1.95), (Status.OOM, None), (Status.CHEAT, None),
+    ]  # fmt: skip
+    with Journal.open(tmp_path) as journal:
+        for number, (status, bpb) in enumerate(ends):
+            score = {} if bpb is not None else {"score": None}
+            journal.finish(kept(bpb or 0.0, id=number, status=status, folder=tmp_path / f"{number:04d}", **score))
+        best = journal.best()
+        assert best is not None
+        memory = recall(journal, best)
+
+        assert [0, 3] == [e.id for e in memory.kept]
+        assert [5, 2] == [e.id for e in memory.near_misses]
+        assert [7, 6, 1] == [e.id for e in memory.failures]
+        assert [0, 1, 2, 3, 5, 6, 7] == [e.id for e in memory.recent]
+        assert 3 == memory.since_best
+
+
+def test_history_is_read_where_it_is_looked_at(tmp_path: Path) -> None:
+    """The same as the list of all, whichever way it is asked."""
+    with Journal.open(tmp_path) as journal:
+        for number in range(7):
+            journal.finish(kept(2.0 - number / 10, id=number, folder=tmp_path / f"{number:04d}"))
+        history, everything = History(journal), journal.experiments()
+
+        assert 7 == len(history)
+        assert everything == list(history)
+        for part in (slice(-3, None), slice(-100, None), slice(2, 5), slice(None, None, 2)):
+            assert everything[part] == history[part]
+        assert everything[-1] == history[-1]
