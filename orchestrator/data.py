@@ -1,0 +1,90 @@
+"""Prepare the task's data once, in a container without network, from a corpus on the host or in the image."""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator import owner
+from orchestrator.box import GUARD_MARGIN_S, Place
+from orchestrator.errors import ConfigError, SandboxError
+from orchestrator.spec import UID, ContainerSpec, Mount
+from orchestrator.types import Role
+
+PARTS = ("tokenizer", "train", "val", "holdout")
+PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours
+IN_IMAGE = "python"
+
+
+def corpus_name(data: str) -> str:
+    """The name of a corpus: of the one in the image, or of a folder on the host, told apart by its path."""
+    if data == IN_IMAGE:
+        return IN_IMAGE
+    path = Path(data).resolve()
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", path.name).strip("-")[:20]
+    return f"{plain}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def is_ready(target: Path) -> bool:
+    """Whether every part was prepared."""
+    return all((target / part / "manifest.json").is_file() for part in PARTS)
+
+
+def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], None]) -> Path:
+    """Make `data/<profile>-<corpus>` unless it is there. Raises ConfigError or SandboxError with the mend."""
+    target = place.config.data_path
+    if is_ready(target):
+        return target
+    corpus = None if data == IN_IMAGE else Path(data).resolve()
+    if corpus is not None and not corpus.is_dir():
+        message = f"DATA={data}: no such folder; name one that holds .txt, .jsonl or .parquet files"
+        raise ConfigError(message)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=target.parent))
+        try:
+            _run(place, staging, corpus, image_id, on_line)
+            shutil.rmtree(target, ignore_errors=True)
+            staging.chmod(0o755)
+            staging.rename(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        message = f"{error.filename or target}: cannot be written: {error.strerror}; free some space or mend the permissions"
+        raise ConfigError(message) from error
+    return target
+
+
+def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_line: Callable[[str], None]) -> None:
+    user = os.getuid() or UID
+    if not os.getuid():
+        os.chown(staging, UID, UID)
+    mounts = [
+        Mount(source=str(place.config.root / "locked"), target="/locked"),
+        Mount(source=str(staging), target="/staging", writable=True),
+    ]
+    if corpus is not None:
+        mounts.append(Mount(source=str(corpus), target="/corpus"))
+    labels = owner.labels(tag="data", experiment_id=0, attempt=1, role=Role.PREPARE, dies_in_s=PREPARE_S)
+    spec = ContainerSpec(
+        role=Role.PREPARE,
+        name=f"autoresearch-prepare-{place.config.profile_name}-{os.getpid()}",
+        image_id=image_id,
+        program=("python3", "-s", "-B", "/locked/prepare.py", "--out", "/staging", "--corpus", "/corpus" if corpus else IN_IMAGE),
+        hard_limit_s=PREPARE_S + GUARD_MARGIN_S,
+        mounts=tuple(mounts),
+        resources=place.resources(),
+        environment=place.environment(0),
+        labels=labels,
+        seccomp=place.seccomp,
+        user=f"{user}:{os.getgid() or UID}",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        with place.engine.start(spec, deadline_s=PREPARE_S, folder=Path(folder), on_line=on_line) as running:
+            result = running.wait()
+    if result.exit_code != 0:
+        message = f"the data could not be prepared (exit code {result.exit_code}): {result.log_tail[-500:]}"
+        raise SandboxError(message)

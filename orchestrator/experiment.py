@@ -1,0 +1,144 @@
+"""The choreography of one experiment: trainer, predictors A and B, scorer, each a fresh container.
+
+    predictors wait (they hold the volumes) -> trainer trains and dies -> scorer collects A's claims
+    -> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer prints
+"""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.box import Box, Place
+from orchestrator.containers import Running
+from orchestrator.decide import parse_score, refused
+from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Status, Trial, View
+
+POLL_S = 0.05
+CLAIMS_COMMITTED = "claims_sha256: "
+SCORER_UNANSWERED = 4  # exit code of locked/score.py: a predictor did not answer, or not as agreed
+MENDS = {
+    Status.TIMEOUT: "still running at its deadline; end before prepare.time_left() is over",
+    Status.OOM: "killed for memory; make it smaller",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRunner:
+    """Runs candidates in containers of one engine, from one image, on one device."""
+
+    place: Place
+    view: View
+
+    def facts(self) -> dict[str, str]:
+        """Where experiments run."""
+        return self.place.facts()
+
+    def run(
+        self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None
+    ) -> Trial:
+        """Train and score; blocks until every container is gone. Raises SandboxError."""
+        with Box.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
+            turn = _Turn(box=box, view=self.view, plan=plan, best=best)
+            trial = turn.run()
+            box.check_unchanged()
+            return trial
+
+
+@dataclass(slots=True, kw_only=True)
+class _Turn:
+    box: Box
+    view: View
+    plan: Plan
+    best: float | None
+    said: list[str] = field(default_factory=list)  # the scorer's lines
+    committed: threading.Event = field(default_factory=threading.Event)
+    ended: list[ExecutionResult] = field(default_factory=list)
+
+    def run(self) -> Trial:
+        with ThreadPoolExecutor(2) as pool:
+            waiting = list(pool.map(self.start, (Role.PREDICTOR_A, Role.PREDICTOR_B)))
+        trained = self.wait(self.start(Role.TRAINER))
+        if (failure := failure_of(trained)) is not None:
+            return self.trial(failure, explain(failure, "train.py", trained))
+        return self.score(*waiting)
+
+    def score(self, first: Running, second: Running) -> Trial:
+        scorer = self.start(Role.SCORER)
+        while not self.committed.wait(POLL_S) and scorer.alive():
+            if not first.alive():
+                return self.predictor_died(scorer, first)
+        first.kill("its claims are in")
+        self.wait(first)
+        self.box.hand_over(self.plan.audit_seed)
+        while scorer.alive():
+            if not second.alive() and scorer.alive():
+                time.sleep(POLL_S)
+                return self.predictor_died(scorer, second)
+            time.sleep(POLL_S)
+        return self.judge(self.wait(scorer), second)
+
+    def judge(self, scorer: ExecutionResult, second: Running) -> Trial:
+        output = "\n".join(self.said)
+        second.kill("the score is in")
+        self.wait(second)
+        if (reason := refused(output)) is not None:
+            return self.trial(Status.CHEAT, f"the scorer refused it: {reason}")
+        if scorer.exit_code == SCORER_UNANSWERED or scorer.timed_out:
+            return self.trial(Status.TIMEOUT, f"load_model's model did not answer as agreed: {output[-500:]}")
+        score = parse_score(output, self.box.place.config.task.metric)
+        if scorer.exit_code != 0 or score is None:
+            return self.trial(Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}")
+        return Trial(
+            executions=tuple(self.ended), score=score, failure=None, message="", checkpoint_sha256=self.checkpoint()
+        )
+
+    def predictor_died(self, scorer: Running, predictor: Running) -> Trial:
+        died = self.wait(predictor)
+        scorer.kill("a predictor died")
+        self.wait(scorer)
+        failure = failure_of(died) or Status.CRASH
+        return self.trial(failure, explain(failure, "load_model or the model it returns", died))
+
+    def start(self, role: Role) -> Running:
+        running = self.box.start(role, best=self.best, on_line=lambda text: self.heard(role, text))
+        self.view.phase(role, self.box.deadline_s(role))
+        return running
+
+    def wait(self, running: Running) -> ExecutionResult:
+        result = running.wait()
+        self.ended.append(result)
+        return result
+
+    def heard(self, role: Role, text: str) -> None:
+        if role is Role.SCORER:
+            self.said.append(text)
+            if text.startswith(CLAIMS_COMMITTED):
+                self.committed.set()
+        self.view.line(role, text)
+
+    def checkpoint(self) -> str:
+        key = "checkpoint_sha256: "
+        return next((line.removeprefix(key) for line in self.said if line.startswith(key)), "")
+
+    def trial(self, failure: Status, message: str) -> Trial:
+        return Trial(
+            executions=tuple(self.ended), score=None, failure=failure, message=message,
+            checkpoint_sha256=self.checkpoint(),
+        )  # fmt: skip
+
+
+def failure_of(result: ExecutionResult) -> Status | None:
+    """How an untrusted container failed, None if it ended as it should."""
+    if result.timed_out:
+        return Status.TIMEOUT
+    if result.oom_killed:
+        return Status.OOM
+    return None if result.exit_code == 0 else Status.CRASH
+
+
+def explain(failure: Status, what: str, result: ExecutionResult) -> str:
+    """One text for the LLM and the human: what failed and the end of its output."""
+    mend = MENDS.get(failure, f"ended with exit code {result.exit_code}")
+    return f"{what} {mend}\n{result.log_tail[-2000:]}".strip()

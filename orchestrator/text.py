@@ -1,0 +1,18 @@
+"""Untrusted text made harmless: what a program printed is shown, never obeyed. Pure."""
+
+import re
+import unicodedata
+
+_ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links, clipboard
+    r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?"  # DCS, SOS, PM, APC
+    r"|[\x1b\x9b]\[?[0-?]*[ -/]*[@-~]"  # CSI and two-character escapes
+)
+_KEPT = {"\n", "\t"}
+
+
+def sanitise(text: str, *, limit: int | None = None) -> str:
+    """Drop escape sequences, control, bidi and invisible characters; cut to `limit` characters with a mark."""
+    clean = _ESCAPES.sub("", text)
+    clean = "".join(c for c in clean if c in _KEPT or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+    return clean if limit is None or len(clean) <= limit else clean[: limit - 1] + "…"
