@@ -92,7 +92,7 @@ def _finish(folder: Path, corpus: Corpus, counts: dict[str, int], facts: dict[st
 
 
 def _side(corpus: Corpus, side: str) -> Iterator[Document]:
-    """The documents of one side; of more training text than is wanted, a sample that is most like the validation text."""
+    """The documents of one side; of too much training text, what is most like the validation text."""
     for document in corpus.documents():
         if corpus.side(document) == side and (side != "train" or _wanted(document, corpus)):
             yield document
@@ -117,7 +117,7 @@ def _text_for_tokenizer(corpus: Corpus) -> Iterator[str]:
 
 
 def _make_tokenizer(folder: Path, corpus: Corpus) -> prepare.Tokenizer:
-    import rustbpe  # noqa: PLC0415
+    import rustbpe  # type: ignore[import-not-found]
 
     trained = rustbpe.Tokenizer()
     trained.train_from_iterator(_text_for_tokenizer(corpus), VOCAB_SIZE - 1, pattern=PATTERN)
@@ -131,13 +131,17 @@ def _make_tokenizer(folder: Path, corpus: Corpus) -> prepare.Tokenizer:
     return prepare.Tokenizer.load(folder)
 
 
-def _encoded(documents: Iterable[Document], tokenizer: prepare.Tokenizer, seen: Seen) -> Iterator[tuple[bytes, np.ndarray]]:
+def _encoded(
+    documents: Iterable[Document], tokenizer: prepare.Tokenizer, seen: Seen
+) -> Iterator[tuple[bytes, np.ndarray]]:
     """Text and uint16 tokens of every document that did not come before."""
     for batch in _batches(documents):
         hashes = np.array([int.from_bytes(document.digest[:8], "big") for document in batch], dtype=np.uint64)
         new = _whole_texts(batch, seen.add(hashes))
         texts = [document.text for document, is_new in zip(batch, new, strict=True) if is_new]
-        encoded = tokenizer.encoding.encode_ordinary_batch([text.decode() for text in texts], num_threads=os.cpu_count() or 1)
+        encoded = tokenizer.encoding.encode_ordinary_batch(
+            [text.decode() for text in texts], num_threads=os.cpu_count() or 1
+        )
         for text, tokens in zip(texts, encoded, strict=True):
             yield text, np.array(tokens, dtype="<u2")
 
@@ -167,7 +171,8 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 def _make_train(folder: Path, corpus: Corpus, tokenizer: prepare.Tokenizer) -> np.ndarray:
     """Write shards of tokens and of document boundaries; the hashes of all documents."""
     folder.mkdir(parents=True)
-    seen, counts, total_bytes = Seen(), {}, 0
+    counts: dict[str, int] = {}
+    seen, total_bytes = Seen(), 0
     encoded = _encoded(_side(corpus, "train"), tokenizer, seen)
     for number in range(10**6):
         name, starts = f"tokens-{number:06d}.bin", [0]

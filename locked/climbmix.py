@@ -1,4 +1,4 @@
-"""Fetches the dataset upstream trains on, on a host with a network; standard library only. Never runs in a container."""
+"""Fetches the dataset upstream trains on, on a host with a network, with the standard library only."""
 
 import http.client
 import json

@@ -15,7 +15,7 @@ FORMULAS = {"sympy", "mpmath"}  # packages that are more algebra and tables than
 LONGEST_BYTES = 1 << 20  # longer texts are cut into several documents, at the end of a line where there is one
 SET_APART = "autoresearch-set-apart.json"  # says that the private documents are gone from this image
 PRIVATE_BYTES = max(10 * EVAL_TOKENS, 1 << 20)  # raw text wanted for each of val and holdout, with room for packing
-PRIVATE_SHARE = 0.1  # of the text that may be private, at most, for each of the two
+PRIVATE_SHARE = 0.1  # of the text that may be private, at most, for each of the two; of the library always this much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ def open_corpus(name: str) -> Corpus:
         eligible += len(document.text) * document.may_be_private
     if not eligible:
         fail(f"--corpus {name} holds no text: name a folder of .txt, .jsonl or .parquet files")
-    share = min(PRIVATE_SHARE, PRIVATE_BYTES / eligible)
+    share = PRIVATE_SHARE if folder is None else min(PRIVATE_SHARE, PRIVATE_BYTES / eligible)
     kind = "python" if folder is None else "folder"
     return Corpus(name=kind, share=share, total_bytes=total, eligible_bytes=eligible, folder=folder)
 
@@ -96,13 +96,9 @@ def _library() -> dict[bytes, list[Path]]:
 def _library_files() -> Iterator[Path]:
     """All .py files of the standard library and of the installed packages, each once, links not followed."""
     places = sysconfig.get_paths()
-    packages = {Path(places[key]).resolve() for key in ("purelib", "platlib")}
-    standard = Path(places["stdlib"]).resolve()
-    for root in (standard, *packages):
+    for root in {Path(places[key]).resolve() for key in ("stdlib", "purelib", "platlib")}:
         for path in root.rglob("*.py"):
-            within = set(path.relative_to(root).parts)
-            foreign = root == standard and {"site-packages", "dist-packages"} & within
-            if path.is_file() and not path.is_symlink() and not foreign and not FORMULAS & within:
+            if path.is_file() and not path.is_symlink() and not FORMULAS & set(path.parts):
                 yield path
 
 
@@ -163,13 +159,13 @@ def _jsonl_file(path: Path) -> Iterator[bytes]:
             try:
                 text = json.loads(line)["text"].encode() if line.strip() else b""
             except (ValueError, KeyError, TypeError, AttributeError):
-                fail(f"{path} line {number} is no JSON object with a field \"text\": mend or remove it")
+                fail(f'{path} line {number} is no JSON object with a field "text": mend or remove it')
             yield text
 
 
 def _parquet_file(path: Path) -> Iterator[bytes]:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa  # type: ignore[import-not-found]
+    import pyarrow.parquet as pq  # type: ignore[import-not-found]
 
     try:
         file: Any = pq.ParquetFile(path)
@@ -177,7 +173,7 @@ def _parquet_file(path: Path) -> Iterator[bytes]:
             for value in batch.column(0):
                 yield (value.as_py() or "").encode()
     except (pa.ArrowException, OSError, KeyError, IndexError, AttributeError) as error:
-        fail(f"{path} is no Parquet file with a column \"text\" ({type(error).__name__}): mend or remove it")
+        fail(f'{path} is no Parquet file with a column "text" ({type(error).__name__}): mend or remove it')
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
@@ -185,13 +181,12 @@ def _parquet_file(path: Path) -> Iterator[bytes]:
 
 def _split(text: bytes, *, may_be_private: bool = True, digest: bytes = b"") -> Iterator[Document]:
     """A text as one document; one that is too long as several, all on the side of their common digest if given."""
-    digest_of = (lambda _piece: digest) if digest else (lambda piece: hashlib.sha256(piece).digest())
     while len(text) > LONGEST_BYTES:
         at = _end_of_piece(text)
-        yield Document(text=text[:at], digest=digest_of(text[:at]), may_be_private=may_be_private)
+        yield from _split(text[:at], may_be_private=may_be_private, digest=digest)
         text = text[at:]
     if text.strip():
-        yield Document(text=text, digest=digest_of(text), may_be_private=may_be_private)
+        yield Document(text=text, digest=digest or hashlib.sha256(text).digest(), may_be_private=may_be_private)
 
 
 def _end_of_piece(text: bytes) -> int:
@@ -199,7 +194,7 @@ def _end_of_piece(text: bytes) -> int:
     if at := text.rfind(b"\n", 0, LONGEST_BYTES) + 1:
         return at
     at = LONGEST_BYTES
-    while text[at] & 0xC0 == 0x80:  # noqa: PLR2004  # in the middle of a UTF-8 character
+    while text[at] & 0xC0 == 0x80:  # in the middle of a UTF-8 character
         at -= 1
     return at
 

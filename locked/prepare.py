@@ -81,7 +81,7 @@ def time_left() -> float:
 
 def device() -> str:
     """`cuda` on the gpu profile where there is one, `cpu` otherwise."""
-    import torch  # noqa: PLC0415  # the scorer runs without torch
+    import torch  # the scorer runs without torch
 
     return "cuda" if GPU and torch.cuda.is_available() else "cpu"
 
@@ -118,11 +118,11 @@ def check(folder: Path, *, hash_up_to: int | None = None) -> dict[str, Any]:
 
 
 def load_rows(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The evaluation set in `folder`: rows uint16 [N, T+1], and the raw text bytes that each row's targets cover, int64 [N]."""
+    """The evaluation set in `folder`: rows uint16 [N, T+1], and raw text bytes under each row's targets, int64 [N]."""
     check(folder)
     rows = np.load(folder / "rows.npy", allow_pickle=False)
     row_bytes = np.load(folder / "row_bytes.npy", allow_pickle=False)
-    if rows.ndim != 2 or rows.shape != (len(row_bytes), MAX_SEQ_LEN + 1):  # noqa: PLR2004
+    if rows.ndim != 2 or rows.shape != (len(row_bytes), MAX_SEQ_LEN + 1):
         fail(f"{folder} holds rows {list(rows.shape)}, expected [N, {MAX_SEQ_LEN + 1}]: prepare the data (make data)")
     return rows, row_bytes
 
@@ -140,7 +140,7 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
         """Rebuild the encoding from tokenizer.json after checking it."""
-        import tiktoken  # noqa: PLC0415
+        import tiktoken
 
         folder = folder or TOKENIZER
         check(folder)
@@ -149,17 +149,15 @@ class Tokenizer:
         if len(ranks) != VOCAB_SIZE - 1:
             fail(f"{folder} has {len(ranks)} tokens, expected {VOCAB_SIZE - 1}: prepare the data again (make data)")
         special = {"<|bos|>": BOS_TOKEN_ID}
-        return cls(
-            tiktoken.Encoding("task", pat_str=data["pattern"], mergeable_ranks=ranks, special_tokens=special)
-        )
+        return cls(tiktoken.Encoding("task", pat_str=data["pattern"], mergeable_ranks=ranks, special_tokens=special))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without BOS; special tokens in the text are plain text."""
-        return self.encoding.encode_ordinary(text)
+        return list(self.encoding.encode_ordinary(text))
 
     def decode(self, tokens: list[int]) -> str:
         """Text of token ids."""
-        return self.encoding.decode(tokens)
+        return str(self.encoding.decode(tokens))
 
     def token_bytes(self) -> list[bytes]:
         """The raw bytes each id stands for; BOS stands for none."""
@@ -248,7 +246,7 @@ def dataloader(
     batch_size: int, seq_len: int = MAX_SEQ_LEN, *, seed: int | None = None, folder: Path | None = None
 ) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
     """Yield (inputs, targets) without end: int64 [batch_size, seq_len] on device(); targets are inputs one ahead."""
-    import torch  # noqa: PLC0415
+    import torch
 
     folder = folder or TRAIN
     check(folder, hash_up_to=HASHED_AT_LOAD_BYTES)
@@ -279,25 +277,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Prepare the data of the language-model task.")
     parser.add_argument("--out", type=Path, help="an empty folder: gets tokenizer, train, val and holdout")
     parser.add_argument("--corpus", default="python", help="'python', or a folder of .txt, .jsonl or .parquet files")
-    parser.add_argument("--set-apart", action="store_true", help="delete the private documents from this image's library")
+    parser.add_argument(
+        "--set-apart", action="store_true", help="delete the private documents from this image's library"
+    )
     parser.add_argument("--check", type=Path, metavar="DIR", help="check all four prepared folders in full")
-    parser.add_argument("--download", choices=["climbmix"], help="fetch this dataset; the only step that uses a network")
+    parser.add_argument(
+        "--download", choices=["climbmix"], help="fetch this dataset; the only step that uses a network"
+    )
     parser.add_argument("--to", type=Path, help="where the download goes")
     parser.add_argument("--shards", type=int, default=10, help="how many files to download")
     options = parser.parse_args()
     if options.download:
-        import climbmix  # noqa: PLC0415
+        import climbmix
 
         climbmix.download(options.to or parser.error("--download needs --to DIR"), options.shards)
     elif options.set_apart:
-        import corpus  # noqa: PLC0415
+        import corpus
 
         corpus.set_apart()
     elif options.check:
         for name in ("tokenizer", "train", "val", "holdout"):
             check(options.check / name)
     else:
-        import build  # noqa: PLC0415
+        import build
 
         build.build(options.out or parser.error("--out DIR is needed"), options.corpus)
 

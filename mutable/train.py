@@ -20,11 +20,11 @@ if prepare.PROFILE == "cpu":
     DEPTH = 2
     MODEL_DIM = 96
     HEAD_DIM = 32
-    MLP_RATIO = 4
+    MLP_RATIO = 2
     WINDOW_PATTERN = "L"  # per layer, repeated: L sees the whole context, S the last half of it
-    DEVICE_BATCH_SIZE = 8  # rows in one forward pass
-    TOTAL_BATCH_SIZE = 1024  # tokens in one step
-    MATRIX_LR = 0.01  # Muon: the matrices of the blocks
+    DEVICE_BATCH_SIZE = 16  # rows in one forward pass
+    TOTAL_BATCH_SIZE = 2048  # tokens in one step
+    MATRIX_LR = 0.02  # Muon: the matrices of the blocks
     EMBEDDING_LR = 0.1  # AdamW: token and value embeddings
     UNEMBEDDING_LR = 0.02  # AdamW: the output layer
     WEIGHT_DECAY = 0.0

@@ -9,19 +9,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import build
+import climbmix
+import corpus
 import numpy as np
+import prepare
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-LOCKED = Path(__file__).parents[1] / "locked"
-sys.path.insert(0, str(LOCKED))
-
-import build
-import climbmix
-import corpus
-import prepare
-
+LOCKED = Path(prepare.__file__).parent
 BYTES = [bytes([value]) for value in range(256)]  # a tokenizer of single bytes: cuts every character it can
 
 
@@ -199,7 +196,9 @@ def test_equal_texts_are_on_one_side_and_every_side_has_some(tmp_path: Path) -> 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Python library of 400 modules, half of them tests, with one test that has a twin among the modules."""
-    places = {key: str(tmp_path / folder) for key, folder in (("stdlib", "std"), ("purelib", "site"), ("platlib", "site"))}
+    places = {
+        key: str(tmp_path / folder) for key, folder in (("stdlib", "std"), ("purelib", "site"), ("platlib", "site"))
+    }
     monkeypatch.setattr(corpus.sysconfig, "get_paths", lambda: places)
     for number in range(200):
         for folder in ("std/pkg", "site/pkg/tests"):
