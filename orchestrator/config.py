@@ -76,8 +76,10 @@ class Claude(Section):
     extra_headers: dict[str, str] = {}
     key_file: Path | None = None
     max_output_tokens: PositiveInt = 16000
+    thinking_tokens: Annotated[int, Field(ge=0)] = 0  # of the output; 0: the model does not think aloud first
     max_wait_hours: NotNegative = 12.0
     tries: PositiveInt = 3
+    drought: PositiveInt = 8
 
 
 class Price(Section):
@@ -146,6 +148,7 @@ class Config(BaseSettings):
     corpus: str = "python"
     runtime: str = ""
     proposer: Literal["claude", "sweep", "replay"] = "sweep"
+    prefetch: Literal[0, 1] | None = None  # proposals asked for ahead; None: 1 for an LLM, which makes one wait
     replay_of: Path | None = None
     seed: int = 0
     api_key: SecretStr | None = None
@@ -181,6 +184,11 @@ class Config(BaseSettings):
     def data_path(self) -> Path:
         """The prepared data of this profile and corpus."""
         return self.root / "data" / f"{self.profile_name}-{self.corpus}"
+
+    @property
+    def asks_ahead(self) -> bool:
+        """Whether the next proposal is asked for while an experiment trains."""
+        return self.proposer == "claude" if self.prefetch is None else self.prefetch == 1
 
     @property
     def run_path(self) -> Path:

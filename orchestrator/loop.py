@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from orchestrator import limits, turn
+from orchestrator import ask, limits, turn
 from orchestrator.config import Config
 from orchestrator.decide import judge
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected, SandboxError
 from orchestrator.journal import Journal
 from orchestrator.keep import Keeper
+from orchestrator.propose.prefetch import Ahead
 from orchestrator.types import Proposer, Runner, Status, View
 
 log = structlog.get_logger()
@@ -26,6 +27,7 @@ class Session:
     runner: Runner
     keeper: Keeper
     view: View
+    ahead: Ahead = field(default_factory=Ahead)
     started: float = field(default_factory=time.monotonic)
 
 
@@ -50,6 +52,7 @@ def run_session(session: Session) -> str:
             return turn.end(session, "interrupted")
         running = turn.begin(session, candidate)
         session.view.begun(running.id, candidate)
+        ask.ask_ahead(session, best, candidate.proposal.hypothesis, base.since(spent))
         try:
             trial = session.runner.run(
                 candidate,

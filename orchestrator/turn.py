@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from orchestrator import patch, record
+from orchestrator import ask, patch, record
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.types import (
     Candidate,
-    Context,
     Experiment,
     Plan,
     Proposal,
@@ -85,7 +84,8 @@ def recover(session: "Session") -> Base:
             log.warning("train_py.differs", path=str(session.keeper.path), goes_on_from=best.id)
     ended = [r.body for r in journal.records("session.ended") if r.body["limit"]]
     base = Base(**ended[-1]["base"]) if ended else Base()
-    journal.note("session.started", {"facts": session.runner.facts(), "proposer": session.proposer.name})
+    started = {"task": session.config.task.name, "proposer": session.proposer.name}
+    journal.note("session.started", {"facts": session.runner.facts(), **started})
     return base
 
 
@@ -106,7 +106,7 @@ def next_candidate(session: "Session", best: Experiment | None, spent: Spent) ->
         return replace(again, attempt=queued[0].attempt + 1, retry_of=queued[0].id)
     if best is None:
         return _baseline(session)
-    return _ask(session, best, spent)
+    return ask.next_candidate(session, best, spent)
 
 
 def _baseline(session: "Session") -> Candidate:
@@ -114,54 +114,12 @@ def _baseline(session: "Session") -> Candidate:
     path = session.keeper.path
     try:
         source = path.read_text(encoding="utf-8")
-        patch.check(source, rules(session))
+        patch.check(source, ask.rules(session))
     except (OSError, UnicodeDecodeError, PatchRejected) as error:
         message = f"{path}: cannot be the baseline: {error}; mend it"
         raise ConfigError(message) from error
     reply = Reply(proposer="baseline", model="", prompt="", text="")
     return Candidate(proposal=BASELINE, source=source, parent_id=None, parent_source=source, reply=reply)
-
-
-def _ask(session: "Session", best: Experiment, spent: Spent) -> Candidate:
-    """Ask the proposer until its patch applies, each refusal told to it word for word."""
-    journal, proposer = session.journal, session.proposer
-    best_source = (best.folder / "train.py").read_text(encoding="utf-8")
-    rejected: list[tuple[Reply, str]] = []
-    while True:
-        context = Context(
-            experiment_id=journal.next_id(),
-            best=best,
-            best_source=best_source,
-            history=journal.experiments(),
-            spent=spent,
-            rejected=tuple(rejected),
-        )
-        seq, reply = journal.pending_reply() or journal.reply(proposer.ask(context))
-        try:
-            proposal = proposer.read(reply)
-            source = patch.apply(best_source, proposal, rules(session))
-            refuse_repeat(session, source)
-        except PatchRejected as refusal:
-            journal.note("reply.rejected", {"reply": seq, "reason": str(refusal)})
-            rejected.append((reply, str(refusal)))
-            if len(rejected) >= session.config.claude.tries:
-                raise
-            continue
-        return Candidate(
-            proposal=proposal, source=source, parent_id=best.id, parent_source=best_source, reply=reply
-        )
-
-
-def refuse_repeat(session: "Session", source: str) -> None:
-    """An exact repeat of what was judged before costs no experiment."""
-    for earlier in session.journal.repeats(patch.fingerprint(source)):
-        message = f"this is experiment {earlier.id} again, which ended as {earlier.status}: {earlier.rule}"
-        raise PatchRejected(message)
-
-
-def rules(session: "Session") -> tuple[tuple[str, str], ...]:
-    """The task's patterns and the reasons for them."""
-    return tuple((rule.pattern, rule.reason) for rule in session.config.rules)
 
 
 def begin(session: "Session", candidate: Candidate) -> Running:
@@ -254,7 +212,9 @@ def keep(session: "Session", experiment: Experiment, candidate: Candidate) -> No
     """Commit a kept patch and put it in place, if the file is still ours."""
     commit = session.keeper.commit(experiment, candidate.source, session.journal.head())
     session.journal.committed(experiment, commit)
-    replaced = session.keeper.put(candidate.source, ours=(candidate.parent_source, candidate.source))
+    before = session.journal.experiments("status = ? AND id < ?", Status.KEEP, experiment.id, order="id DESC", limit=1)
+    ours = (candidate.parent_source, candidate.source, *map(ask.source_of, before))  # the parent may be an older one
+    replaced = session.keeper.put(candidate.source, ours=ours)
     if not replaced:
         log.warning("train_py.left_alone", path=str(session.keeper.path), reason="it was changed by hand")
     record.write_results(session.journal.folder, session.journal.experiments())

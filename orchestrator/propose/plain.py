@@ -1,23 +1,15 @@
 """Text that experiments or models made, turned into harmless data for a prompt. Pure."""
 
 import re
-import unicodedata
 
-_ESCAPES = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links, the clipboard
-    r"|\x1b[P^_X][^\x1b]*(?:\x1b\\)?"  # DCS, PM, APC, SOS
-    r"|\x1b\[[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
-    r"|\x1b[@-_]?"
-)
-_DROPPED = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}  # control, invisible, bidi, private, surrogates, separators
+from orchestrator.text import sanitise
 
 
 def clean(text: str, limit: int) -> str:
     """Without escape sequences, control, bidi and invisible characters, at most `limit` characters: head and tail."""
     if len(text) > 4 * limit:  # before looking at every character
         text = f"{text[: 2 * limit]}\n{text[-2 * limit :]}"
-    text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _DROPPED)
+    text = sanitise(text.replace("\r\n", "\n").replace("\r", "\n"))
     if len(text) <= limit:
         return text
     half = limit // 2

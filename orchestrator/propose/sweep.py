@@ -130,6 +130,7 @@ def read(reply: Reply) -> Proposal:
             hypothesis=str(data["hypothesis"]),
             expected_effect=str(data["expected_effect"]),
             edits=tuple(Edit(search=str(edit["search"]), replace=str(edit["replace"])) for edit in data["edits"]),
+            why_again="a sweep measures neighbours",
         )
     except (ValueError, KeyError, TypeError) as error:
         message = f"this is no reply of a sweep: {error!r}"

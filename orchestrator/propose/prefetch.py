@@ -1,0 +1,44 @@
+"""One proposal asked for ahead, in a thread, while an experiment trains; so the slot does not wait for the LLM.
+
+The reply is stored by the thread as it comes and taken from the journal at the next turn, which is all the loop knows
+of it. It is kept though an experiment has ended since: its edits are made to the file that it was asked about.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestrator.errors import AutoresearchError
+
+
+@dataclass(slots=True)
+class Ahead:
+    """At most one thread at a time."""
+
+    _thread: threading.Thread | None = field(default=None, repr=False)
+    _failed: list[Exception] = field(default_factory=list)
+
+    def start(self, work: Callable[[], object]) -> None:
+        """Begin; ends with the process if nobody waits for it."""
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - raised again by wait, in the thread that can act on it
+                self._failed.append(error)
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=run, name="prefetch", daemon=True)
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Return when what was begun is done; raises what it raised. An interrupt ends the wait."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failed:
+            error = self._failed.pop()
+            if not isinstance(error, AutoresearchError):
+                message = f"asking ahead failed: {error!r}"
+                raise RuntimeError(message) from error
+            raise error

@@ -1,0 +1,85 @@
+"""The experiments of a recorded run again, in order: for audits, and to try another machine or scorer on the same files.
+
+What is proposed is the whole file that ran, not its edits: which file is the best may turn out differently this time.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from orchestrator.errors import BudgetExhausted, ConfigError, JournalError, PatchRejected
+from orchestrator.journal import QUEUED_AGAIN, Journal
+from orchestrator.types import Context, Experiment, Proposal, Reply, Status
+
+NAME = "replay"
+LOOK_BACK = 100  # newest experiments of this run, to see how far it came
+
+
+@dataclass(slots=True, kw_only=True)
+class ReplayProposer:
+    """Proposes what another run tried."""
+
+    run: Path
+    recorded: tuple[Experiment, ...]
+    name: str = NAME
+
+    @classmethod
+    def open(cls, run: Path, task: str) -> Self:
+        """Read the record. Raises ConfigError if there is none, or if it is of another task."""
+        try:
+            with Journal.read(run) as journal:
+                tasks = {record.body.get("task", "") for record in journal.records("session.started")}
+                recorded = tuple(e for e in journal.experiments() if _ran(e))
+        except JournalError as error:
+            message = f"--replay-of {run}: {error}"
+            raise ConfigError(message) from error
+        if tasks != {task}:
+            found = ", ".join(sorted(repr(name) for name in tasks)) or "no session"
+            message = f"--replay-of {run}: is a record of task {found}, this is {task!r}; name a run of this task"
+            raise ConfigError(message)
+        if not recorded:
+            message = f"--replay-of {run}: holds no experiment but the baseline; name another run"
+            raise ConfigError(message)
+        return cls(run=run, recorded=recorded)
+
+    def ask(self, context: Context) -> Reply:
+        """The next recorded experiment. Raises BudgetExhausted after the last one."""
+        done = [e.model for e in context.history[-LOOK_BACK:] if e.proposer == NAME]
+        done += [reply.model for reply, _ in context.rejected]
+        last = max((int(model.rpartition("/")[2]) for model in done), default=0)
+        for e in self.recorded:
+            if e.id > last and e.hypothesis not in context.in_flight:
+                return self._reply(e)
+        message = f"all {len(self.recorded)} experiments of {self.run} were replayed"
+        raise BudgetExhausted(message)
+
+    def read(self, reply: Reply) -> Proposal:
+        """Parse what `ask` wrote. Raises PatchRejected."""
+        try:
+            data = json.loads(reply.text)
+            return Proposal(
+                hypothesis=str(data["hypothesis"]),
+                expected_effect=str(data["expected_effect"]),
+                source=str(data["source"]),
+                why_again="it is a replay",
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"this is no reply of a replay: {error!r}"
+            raise PatchRejected(message) from error
+
+    def _reply(self, e: Experiment) -> Reply:
+        path = e.folder / "train.py"
+        try:
+            source = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"{path}: cannot be read: {error}; the record is not whole"
+            raise ConfigError(message) from error
+        text = json.dumps({"hypothesis": e.hypothesis, "expected_effect": e.expected_effect, "source": source})
+        prompt = f"replay of experiment {e.id} of {self.run.name}, which ended as {e.status} with {e.val_bpb}"
+        return Reply(proposer=self.name, model=f"{self.run.name}/{e.id}", prompt=prompt, text=text)
+
+
+def _ran(e: Experiment) -> bool:
+    """Whether a proposal was judged: neither the baseline nor what nobody could run."""
+    return e.parent_id is not None and e.status not in QUEUED_AGAIN and e.status is not Status.INVALID
