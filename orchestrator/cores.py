@@ -1,0 +1,57 @@
+"""The processors of this machine: which there are, siblings side by side, and how busy they have been."""
+
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_IDLE_COLUMNS = (3, 4)  # idle and iowait
+
+
+def online_cores(sysfs: Path, allowed: Collection[int]) -> list[int]:
+    """Processors that are online and allowed, the threads of one core next to each other."""
+    root = sysfs / "devices/system/cpu"
+    found = [cpu for cpu in numbers((root / "online").read_text()) if cpu in allowed]
+    return sorted(found, key=lambda cpu: (*_core(root / f"cpu{cpu}/topology"), cpu))
+
+
+def numbers(text: str) -> list[int]:
+    """`0-2,5` as numbers."""
+    pairs = [part.split("-") for part in text.strip().split(",") if part]
+    return [number for pair in pairs for number in range(int(pair[0]), int(pair[-1]) + 1)]
+
+
+def ranges(cpus: Iterable[int]) -> str:
+    """Numbers as `0-2,5`, as the engine wants them."""
+    parts: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if parts and cpu == parts[-1][1] + 1:
+            parts[-1][1] = cpu
+        else:
+            parts.append([cpu, cpu])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
+
+
+def cpu_model(proc: Path) -> str:
+    """What /proc/cpuinfo calls the first processor."""
+    lines = (proc / "cpuinfo").read_text(errors="replace").splitlines()
+    found = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    return found or os.uname().machine
+
+
+def busy_s(proc: Path, cpus: Collection[int]) -> float:
+    """Processor seconds that these processors have worked since boot, steal included."""
+    total = 0
+    for line in (proc / "stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cpus:
+            total += sum(int(tick) for column, tick in enumerate(ticks[:8]) if column not in _IDLE_COLUMNS)
+    return total / TICKS_PER_S
+
+
+def _core(topology: Path) -> tuple[int, int]:
+    """Package and core of a processor; a kernel that does not say is taken at its order."""
+    try:
+        return int((topology / "physical_package_id").read_text()), int((topology / "core_id").read_text())
+    except OSError:
+        return 0, 0

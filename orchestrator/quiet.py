@@ -1,0 +1,88 @@
+"""When no experiment may start: quiet hours, and a pause file that anyone with access to the run can make."""
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from orchestrator.errors import ConfigError, RecordFailed
+
+PAUSE = "PAUSE"
+_HOURS = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])-([01]?[0-9]|2[0-3]):([0-5][0-9])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuietHours:
+    """A stretch of every day, in local time and minutes since midnight; it may go over midnight."""
+
+    start: int
+    end: int
+
+    def covers(self, now: datetime) -> bool:
+        """Whether it is quiet now; the last minute is the one before `end`."""
+        minute = now.hour * 60 + now.minute
+        if self.start <= self.end:
+            return self.start <= minute < self.end
+        return minute >= self.start or minute < self.end
+
+
+def quiet_hours(text: str) -> QuietHours | None:
+    """`22:00-06:00`; nothing for the empty text. Raises ConfigError."""
+    if not text.strip():
+        return None
+    match = _HOURS.fullmatch(text.strip())
+    if match is None:
+        message = f"QUIET_HOURS = {text!r} is no stretch of the day; write it like 22:00-06:00"
+        raise ConfigError(message)
+    hour, minute, last_hour, last_minute = (int(part) for part in match.groups())
+    hours = QuietHours(start=hour * 60 + minute, end=last_hour * 60 + last_minute)
+    if hours.start == hours.end:
+        message = f"QUIET_HOURS = {text!r} begins when it ends; leave it empty for none"
+        raise ConfigError(message)
+    return hours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Says whether an experiment may start."""
+
+    run: Path
+    hours: QuietHours | None = None
+    poll_s: float = 2.0
+
+    def closed(self, now: datetime | None = None) -> str:
+        """Why nothing may start now, "" if it may."""
+        if (self.run / PAUSE).exists():
+            return f"paused; `make resume`, or remove {self.run / PAUSE}"
+        if self.hours and self.hours.covers(now or datetime.now().astimezone()):
+            return f"quiet hours until {self.hours.end // 60:02d}:{self.hours.end % 60:02d}"
+        return ""
+
+    def wait(self, on_wait: Callable[[str], None]) -> None:
+        """Block while it is closed; `on_wait` is told why, whenever that changes."""
+        told = ""
+        while reason := self.closed():
+            if reason != told:
+                on_wait(reason)
+                told = reason
+            time.sleep(self.poll_s)
+
+
+def pause(run: Path) -> None:
+    """No further experiment starts; the one that runs goes on to its end."""
+    try:
+        (run / PAUSE).touch(mode=0o600)
+    except OSError as error:
+        message = (
+            f"{run / PAUSE}: cannot be written: {error.strerror}; is there such a run? `autoresearch runs` lists them"
+        )
+        raise RecordFailed(message) from error
+
+
+def resume(run: Path) -> None:
+    """Experiments may start again."""
+    with suppress(FileNotFoundError):
+        (run / PAUSE).unlink()

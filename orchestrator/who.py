@@ -1,0 +1,66 @@
+"""Who a process belongs to, as /proc tells any user: so that a wait can say for whom, and nobody is ever signalled."""
+
+import os
+import pwd
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+PROC = Path("/proc")
+COMMAND_CHARS = 80
+MPS_NAME = "nvidia-cuda-mps"  # of nvidia-cuda-mps-control and -server; /proc cuts names to 15 characters
+_CONTAINER = re.compile(r"[0-9a-f]{64}")
+
+
+def describe(pid: int, proc: Path = PROC) -> str:
+    """`alice's python train.py (pid 42)`, with as much of it as this user may see."""
+    folder = proc / str(pid)
+    try:
+        uid = folder.stat().st_uid
+        words = (folder / "cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        command = words or (folder / "comm").read_text(errors="replace").strip()
+    except OSError:
+        return f"a process that /proc does not show (pid {pid})"
+    plain = "".join(c if c.isprintable() else "?" for c in command)
+    return f"{_user(uid)}'s {plain[:COMMAND_CHARS]} (pid {pid})"
+
+
+def containers_of(pid: int, proc: Path = PROC) -> frozenset[str]:
+    """Ids of the containers a process is in; none if it is in none or is gone."""
+    try:
+        return frozenset(_CONTAINER.findall((proc / str(pid) / "cgroup").read_text()))
+    except OSError:
+        return frozenset()
+
+
+def holder(file: int, proc: Path = PROC) -> str:
+    """Who holds the flock on an open file."""
+    found = os.fstat(file)
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with suppress(OSError):
+        for line in (proc / "locks").read_text().splitlines():
+            words = line.split()
+            if "FLOCK" in words and place in words and "->" not in words:
+                return describe(int(words[4]), proc)
+    return "a process that /proc/locks does not show"
+
+
+def mps_daemon(proc: Path = PROC) -> str:
+    """The MPS daemon of this machine, "" if none runs. One that runs may serve any GPU."""
+    for pid in _pids(proc):
+        with suppress(OSError):
+            if (proc / str(pid) / "comm").read_text().startswith(MPS_NAME):
+                return describe(pid, proc)
+    return ""
+
+
+def _pids(proc: Path) -> Iterator[int]:
+    return (int(path.name) for path in proc.iterdir() if path.name.isdigit())
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
