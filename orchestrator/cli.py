@@ -1,11 +1,12 @@
 """The commands, and the one place where everything is put together."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -13,20 +14,28 @@ from typing import Annotated, Any
 import structlog
 import typer
 from rich.console import Console
+from rich.text import Text
+from structlog.types import EventDict, WrappedLogger
 
-from orchestrator import __version__
+from orchestrator import __version__, compose
 from orchestrator.config import Config, load
-from orchestrator.errors import AutoresearchError, ConfigError, JournalError
+from orchestrator.containers import Engine
+from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
+from orchestrator.errors import AutoresearchError, JournalError, RecordFailed
 from orchestrator.journal import Journal
+from orchestrator.loop import run_session
+from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
 )
 Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
-Run = Annotated[str, typer.Option("--run", help="name of the run; default: the date, as nov23")]
+Run = Annotated[str, typer.Option("--run", help="name of the run; default: the date, as nov23, or the newest to look at")]
 Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are; default: runs/ in the task")]
-Profile = Annotated[str, typer.Option(help="cpu or gpu; default: gpu where NVML sees one")]
+Profile = Annotated[str, typer.Option(help="cpu or gpu")]
+Data = Annotated[str, typer.Option("--data", help="'python', or a folder of .txt, .jsonl or .parquet files")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
+HERE = Path()
 
 
 @app.command()
@@ -35,12 +44,82 @@ def version() -> None:
     print(__version__)
 
 
-def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any] | None = None) -> Config:
+@app.command()
+def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE) -> None:
+    """Prepare the data once, in a container without network."""
+    config = settings(task, "data", None, {"profile_name": profile, "corpus": corpus_name(data)})
+    if is_ready(config.data_path):
+        return
+    engine = Engine.connect()
+    where = compose.place(config, engine)
+    image = engine.image_id(compose.image_name(config) + ("-library" if data == IN_IMAGE else ""))
+    prepare(where, data, image, lambda line: print(f"data: {line}", flush=True))
+
+
+@app.command()
+def loop(
+    task: Task = HERE,
+    run: Run = "",
+    runs: Runs = None,
+    profile: Profile = "cpu",
+    data: Data = IN_IMAGE,
+    experiments: Annotated[int | None, typer.Option(help="end after this many; 0: no limit")] = None,
+    hours: Annotated[float | None, typer.Option(help="end after this long; 0: no limit")] = None,
+    max_usd: Annotated[float | None, typer.Option(help="never spend more on the LLM; 0: no limit")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="never use more tokens; 0: no limit")] = None,
+    proposer: Annotated[str | None, typer.Option(help="claude, sweep or replay; default: claude where a key is")] = None,
+    prefetch: Annotated[int | None, typer.Option(help="proposals asked for ahead: 0 or 1")] = None,
+    replay: Annotated[Path | None, typer.Option(help="the run to replay: runs/tag")] = None,
+    runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
+    seed: Annotated[int | None, typer.Option(help="of the sweep")] = None,
+) -> None:
+    """Run experiments: baseline, then propose, run, score, keep what is better, until a limit or Ctrl-C."""
+    flags = {
+        "profile_name": profile, "corpus": corpus_name(data), "limits.experiments": experiments, "limits.hours": hours,
+        "limits.max_usd": max_usd, "limits.max_tokens": max_tokens, "prefetch": prefetch, "replay_of": replay,
+        "proposer": proposer or ("claude" if os.environ.get("ANTHROPIC_API_KEY") else None), "runtime": runtime, "seed": seed,
+    }  # fmt: skip
+    config = settings(task, run or compose.default_tag(), runs, flags)
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        stack.enter_context(interruptible())
+        stack.enter_context(logging_to(config.run_path, screen=not console.is_terminal))
+        view: LiveView | PlainView = PlainView()
+        if console.is_terminal:
+            view = LiveView(tag=config.tag, console=console, goal=config.limits.experiments)
+            stack.enter_context(view)
+        session = stack.enter_context(compose.session(config, view))
+        if isinstance(view, LiveView):
+            view.seen(session.journal.experiments(), session.journal.best())
+        reason = run_session(session)
+    print(f"ended: {reason}")
+    print(f"record: {config.run_path}")
+    status(task, config.tag, runs)
+
+
+@app.command()
+def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson = False) -> None:
+    """List the experiments of a run and its best."""
+    with Journal.read(run_folder(task, run, runs)) as journal:
+        experiments, best, spent = journal.experiments(), journal.best(), journal.spent()
+        if as_json:
+            rows = [Journal.as_json(experiment) | {"val_bpb": experiment.val_bpb} for experiment in experiments]
+            facts = {"tag": journal.folder.name, "best": best.id if best else None, "experiments": rows}
+            print(json.dumps({**facts, "spent": asdict(spent), "unfinished": len(journal.unfinished())}, indent=1))
+            return
+        console = Console(highlight=False)
+        console.print(experiments_table(experiments))
+        if best is not None:
+            console.print(f"best: [bold green]{best.val_bpb:.6f}[/] val_bpb, experiment {best.id}")
+        if picture := staircase(experiments):
+            console.print(picture, style="green")
+
+
+def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> Config:
     """The frozen Config of a command; flags that are None were not given."""
     root = task.resolve()
-    given = {key: value for key, value in (flags or {}).items() if value is not None}
-    tag = run or f"{datetime.now().astimezone():%b%d}".lower()
-    return load(root, {"tag": tag, "runs": (runs or root / "runs").resolve(), **given})
+    given = {key: value for key, value in flags.items() if value is not None}
+    return load(root, {"tag": run, "runs": (runs or root / "runs").resolve(), **given})
 
 
 def run_folder(task: Path, run: str, runs: Path | None) -> Path:
@@ -53,6 +132,34 @@ def run_folder(task: Path, run: str, runs: Path | None) -> Path:
         message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
         raise JournalError(message)
     return found[-1].parent
+
+
+@contextmanager
+def logging_to(folder: Path, *, screen: bool) -> Iterator[None]:
+    """Events as JSON lines into session.log, and as plain lines to the screen where there is no live view."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (folder / "session.log").open("a", encoding="utf-8")
+    except OSError as error:
+        message = f"{folder}: cannot be written: {error.strerror}; mend the permissions or use --runs DIR"
+        raise RecordFailed(message) from error
+    with file:
+        as_json = structlog.processors.JSONRenderer()
+        as_text = structlog.dev.ConsoleRenderer(colors=False)
+
+        def render(logger: WrappedLogger, name: str, event: EventDict) -> str:
+            file.write(str(as_json(logger, name, dict(event))) + "\n")
+            file.flush()
+            if not screen:
+                raise structlog.DropEvent
+            return str(as_text(logger, name, event))
+
+        processors = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="%H:%M:%S"), render]
+        structlog.configure(processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+        try:
+            yield
+        finally:
+            structlog.reset_defaults()
 
 
 @contextmanager
@@ -80,5 +187,5 @@ def main() -> None:
     try:
         app()
     except AutoresearchError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {error}", markup=True, soft_wrap=True)
+        Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
         sys.exit(1)

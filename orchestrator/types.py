@@ -262,6 +262,9 @@ class Runner(Protocol):
 class View(Protocol):
     """What a person sees while the loop runs; never decides anything."""
 
+    def waiting(self, reason: str) -> None:
+        """Tell what the loop waits for: a device, quiet hours, the API."""
+
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Tell that an experiment starts."""
 

@@ -91,6 +91,9 @@ class SilentView:
 
     finished_ids: list[int] = field(default_factory=list)
 
+    def waiting(self, reason: str) -> None:
+        """Nothing to see."""
+
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Nothing to see."""
 

@@ -1,0 +1,66 @@
+# One command in the evening, a better model in the morning. `make` alone prints this list.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+DATA ?= python
+export PROFILE
+
+# only what was given on the command line or in the environment becomes a flag
+flag = $(if $($(1)),--$(2) $($(1)))
+PLACE = $(call flag,RUN,run) $(call flag,RUNS,runs)
+LIMITS = $(call flag,EXPERIMENTS,experiments) $(call flag,HOURS,hours) $(call flag,MAX_USD,max-usd) $(call flag,MAX_TOKENS,max-tokens)
+HOW = $(call flag,PROPOSER,proposer) $(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup engine image data doctor loop status show report verify test check clean
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+setup: .venv/ready ## the virtual environment, from hash-pinned requirements
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { echo "setup: needs Python 3.11 or newer with venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setup: making .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt 2> >(grep -v WARNING >&2)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/ready-dev: .venv/ready requirements-dev.txt
+	@echo "setup: tools for tests and checks"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt 2> >(grep -v WARNING >&2)
+	@touch $@
+
+engine: ## a container engine that answers
+	@sandbox/engine.sh
+
+image: engine ## the image of every experiment
+	@sandbox/image.sh
+
+data: setup image ## the prepared data: DATA=python, a folder, or climbmix
+	@$(BIN)/autoresearch data --data $(DATA) --profile $(PROFILE)
+
+doctor: setup ## is this machine fit and safe for it
+	@$(BIN)/autoresearch doctor
+
+loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
+	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(PLACE) $(LIMITS) $(HOW)
+
+status: setup ## what was tried and what is best
+	@$(BIN)/autoresearch status $(PLACE)
+
+show: setup ## what an experiment changed, ran and printed: EXP=3
+	@$(BIN)/autoresearch show $(EXP) $(PLACE)
+
+verify: setup ## is the record intact
+	@$(BIN)/autoresearch verify $(PLACE)
+
+test: .venv/ready-dev image data ## every test, against the real engine
+	@$(BIN)/python -m pytest -q
+
+check: .venv/ready-dev ## format, lint, types
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+clean: ## remove what was built; records in runs/ stay
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

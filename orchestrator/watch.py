@@ -1,0 +1,185 @@
+"""What a person sees while the loop runs: a live picture in a terminal, plain structlog lines elsewhere."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import structlog
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.text import sanitise
+from orchestrator.types import Candidate, Experiment, Role, Spent, Status
+
+COLOURS = {
+    Status.KEEP: "green", Status.DISCARD: "bright_black", Status.CRASH: "red", Status.TIMEOUT: "yellow", Status.OOM: "yellow",
+    Status.INVALID: "magenta", Status.CHEAT: "bold red", Status.CONTENDED: "blue", Status.INFRA: "blue",
+}  # fmt: skip
+BARS = "▁▂▃▄▅▆▇█"
+LINES, RECENT = 6, 8
+REFRESHES_PER_S = 4
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class PlainView:
+    """One structlog line per event; for logs and pipes."""
+
+    def waiting(self, reason: str) -> None:
+        """Say why nothing runs."""
+        log.info("loop.waiting", reason=reason)
+
+    def begun(self, experiment_id: int, candidate: Candidate) -> None:
+        """Say what is tried."""
+        log.info("experiment.begun", experiment_id=experiment_id, tries=sanitise(candidate.proposal.hypothesis, limit=200))
+
+    def phase(self, role: Role, deadline_s: float) -> None:
+        """Say that a container started."""
+        log.info("container.started", role=role.value, deadline_s=round(deadline_s))
+
+    def line(self, role: Role, text: str) -> None:
+        """Training lines are in the experiment's log."""
+
+    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
+        """Say what came of it, and what is best."""
+        log.info(
+            "experiment.finished", experiment_id=experiment.id, status=experiment.status.value, val_bpb=experiment.val_bpb,
+            rule=experiment.rule.splitlines()[0] if experiment.rule else "", best=best.val_bpb if best else None,
+            best_id=best.id if best else None, cost_usd=round(spent.usage.cost_usd, 4),
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class LiveView:
+    """A screen that is redrawn four times a second; a context manager. Callbacks come from any thread."""
+
+    tag: str
+    console: Console = field(default_factory=Console)
+    goal: int = 0
+    _now: str = "starting"
+    _hypothesis: str = ""
+    _role: Role | None = None
+    _from: float = 0.0
+    _until: float = 0.0
+    _lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
+    _done: list[Experiment] = field(default_factory=list)
+    _best: Experiment | None = None
+    _spent: Spent = field(default_factory=Spent)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _live: Live | None = None
+
+    def __enter__(self) -> "LiveView":
+        self._live = Live(console=self.console, get_renderable=self.picture, refresh_per_second=REFRESHES_PER_S)
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.__exit__(None, None, None)
+
+    def seen(self, experiments: list[Experiment], best: Experiment | None) -> None:
+        """What the run holds already."""
+        with self._guard:
+            self._done, self._best = list(experiments), best
+
+    def waiting(self, reason: str) -> None:
+        """Say why nothing runs."""
+        with self._guard:
+            self._now, self._hypothesis, self._role = f"waiting: {sanitise(reason, limit=200)}", "", None
+
+    def begun(self, experiment_id: int, candidate: Candidate) -> None:
+        """Say what is tried."""
+        with self._guard:
+            self._now = f"experiment {experiment_id}"
+            self._hypothesis = sanitise(candidate.proposal.hypothesis, limit=300)
+            self._lines.clear()
+
+    def phase(self, role: Role, deadline_s: float) -> None:
+        """Start the progress bar of the trainer or the scorer; predictors only wait."""
+        if role in (Role.TRAINER, Role.SCORER):
+            with self._guard:
+                self._role, self._from, self._until = role, time.monotonic(), time.monotonic() + deadline_s
+
+    def line(self, role: Role, text: str) -> None:
+        """Show a line that a container printed."""
+        with self._guard:
+            if text.strip():
+                self._lines.append(f"{role.value:>11}  {text}")
+
+    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
+        """Add it to the picture."""
+        with self._guard:
+            self._done.append(experiment)
+            self._best, self._spent, self._role = best, spent, None
+            self._now, self._hypothesis = "choosing what to try next", ""
+
+    def picture(self) -> RenderableType:
+        """The whole screen."""
+        with self._guard:
+            parts: list[RenderableType] = [self._head(), self._running(), self._recent()]
+        return Group(*parts)
+
+    def _head(self) -> RenderableType:
+        best = "no score yet" if self._best is None else f"{self._best.val_bpb:.4f} val_bpb (experiment {self._best.id})"
+        text = Text.assemble(("best so far  ", "dim"), (best, "bold green"))
+        if picture := staircase(self._done):
+            text.append(f"\n{picture}", "green")
+        spent = self._spent
+        of = f" of {self.goal}" if self.goal else ""
+        text.append(f"\n{spent.experiments}{of} experiments · {spent.slot_s / 60:.0f} min · ${spent.usage.cost_usd:.2f}", "dim")
+        return Panel(text, title=f"autoresearch · {self.tag}", title_align="left", border_style="dim")
+
+    def _running(self) -> RenderableType:
+        parts: list[RenderableType] = [Text(self._now, "bold")]
+        if self._hypothesis:
+            parts.append(Text(self._hypothesis, "italic"))
+        if self._role is not None:
+            total, left = self._until - self._from, max(0.0, self._until - time.monotonic())
+            bar = Table.grid(padding=(0, 1))
+            bar.add_row(self._role.value, ProgressBar(total=total, completed=total - left, width=40), f"{left:3.0f} s left")
+            parts.append(bar)
+        parts += [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._lines]
+        return Panel(Group(*parts), border_style="dim")
+
+    def _recent(self) -> RenderableType:
+        return experiments_table(self._done[-RECENT:])
+
+
+def staircase(experiments: list[Experiment], width: int = 60) -> str:
+    """Best so far after each scored experiment, as a line of blocks that goes down."""
+    steps: list[float] = []
+    for experiment in experiments:
+        if experiment.val_bpb is not None and (experiment.status is Status.KEEP or steps):
+            kept = experiment.val_bpb if experiment.status is Status.KEEP else steps[-1]
+            steps.append(min(kept, *steps[-1:]))
+    if len(steps) < 2:  # noqa: PLR2004  # one point is no picture
+        return ""
+    steps = steps[-width:]
+    low, high = min(steps), max(steps)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return f"{high:.4f} " + "".join(BARS[round((step - low) * scale)] for step in steps) + f" {low:.4f}"
+
+
+def experiments_table(experiments: list[Experiment]) -> Table:
+    """One row per experiment."""
+    table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
+    for name, justify in (("id", "right"), ("status", "left"), ("val_bpb", "right"), ("level", "left"), ("seconds", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("what was tried", ratio=1, no_wrap=True, overflow="ellipsis")
+    for experiment in experiments:
+        score = experiment.score
+        table.add_row(
+            str(experiment.id),
+            Text(experiment.status.value, COLOURS[experiment.status]),
+            "" if score is None else f"{score.val_bpb:.4f}",
+            "" if score is None else score.level.value,
+            f"{experiment.duration_s:.0f}",
+            Text(sanitise(experiment.hypothesis, limit=200)),
+        )
+    return table
