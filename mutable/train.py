@@ -21,7 +21,7 @@ if prepare.PROFILE == "cpu":
     MODEL_DIM = 96
     HEAD_DIM = 32
     MLP_RATIO = 2
-    WINDOW_PATTERN = "L"  # per layer, repeated: L sees the whole context, S the last half of it
+    WINDOW_PATTERN = "L"  # per layer, repeated: L sees the whole context, S its last quarter
     DEVICE_BATCH_SIZE = 16  # rows in one forward pass
     TOTAL_BATCH_SIZE = 2048  # tokens in one step
     MATRIX_LR = 0.02  # Muon: the matrices of the blocks
@@ -39,7 +39,7 @@ else:
     HEAD_DIM = 128
     MLP_RATIO = 4
     WINDOW_PATTERN = "SSSL"
-    DEVICE_BATCH_SIZE = 128
+    DEVICE_BATCH_SIZE = 64
     TOTAL_BATCH_SIZE = 524288
     MATRIX_LR = 0.04
     EMBEDDING_LR = 0.6
@@ -49,11 +49,12 @@ else:
     WARMUP_RATIO = 0.0
     WARMDOWN_RATIO = 0.5
     FINAL_LR_FRACTION = 0.0
-    RESERVE_SECONDS = 8.0
+    RESERVE_SECONDS = 6.0
 
 ADAM_BETAS = (0.8, 0.95)
 MOMENTUM = 0.95  # Muon
 ROTARY_BASE = 10000.0
+SHORT_WINDOW = prepare.MAX_SEQ_LEN // 4
 
 # --- model ----------------------------------------------------------------------------------------------------------
 
@@ -88,14 +89,15 @@ class Attention(nn.Module):
 
     def context(self) -> int:
         """How many tokens a query can see."""
-        return prepare.MAX_SEQ_LEN // 2 if self.short else prepare.MAX_SEQ_LEN
+        return SHORT_WINDOW if self.short else prepare.MAX_SEQ_LEN
 
     def forward(self, x, values, tables, window):
         batch, length, _ = x.shape
         q, k, v = F.linear(x, self.qkv.flatten(0, 1)).view(batch, length, 3, -1, HEAD_DIM).permute(2, 0, 3, 1, 4)
         if values is not None:
-            v = self.value_gate[0] * v + self.value_gate[1] * values.view(batch, length, -1, HEAD_DIM).transpose(1, 2)
-        q, k = norm(rotate(q, *tables)), norm(rotate(k, *tables))
+            values = values.view(batch, length, -1, HEAD_DIM).transpose(1, 2)
+            v = (self.value_gate[0] * v + self.value_gate[1] * values).type_as(v)
+        q, k = norm(rotate(q, *tables)).type_as(v), norm(rotate(k, *tables)).type_as(v)
         y = window(q, k, v) if self.short else F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return F.linear(y.transpose(1, 2).reshape(batch, length, MODEL_DIM), self.out)
 
@@ -138,8 +140,13 @@ class GPT(nn.Module):
         nn.init.normal_(self.unembedding.weight, std=0.001)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16, enabled=tokens.is_cuda):
+            return self.logits(tokens)
+
+    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
         tables = rotary_tables(tokens.size(1), tokens.device)
         x = norm(self.embedding(tokens))
+        x = x.bfloat16() if x.is_cuda else x
         for layer, block in enumerate(self.blocks):
             has_values = layer % 2 == (DEPTH - 1) % 2
             values = self.value_embeddings[layer // 2](tokens).type_as(x) if has_values else None
@@ -149,11 +156,26 @@ class GPT(nn.Module):
 
 
 def masked_window(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Attention to the last half of the context, with a mask: right everywhere, fast nowhere."""
-    length = q.size(2)
-    distance = torch.arange(length, device=q.device)[:, None] - torch.arange(length, device=q.device)[None, :]
-    mask = (distance >= 0) & (distance < prepare.MAX_SEQ_LEN // 2)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    """Attention to the last SHORT_WINDOW tokens, with a mask: right everywhere, fast nowhere."""
+    places = torch.arange(q.size(2), device=q.device)
+    distance = places[:, None] - places[None, :]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=(distance >= 0) & (distance < SHORT_WINDOW))
+
+
+def block_window(device: str):
+    """The same as a kernel that skips what is masked; needs torch.compile and Triton."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    def near(batch, head, query, key):
+        return (query >= key) & (query - key < SHORT_WINDOW)
+
+    blocks = create_block_mask(near, None, None, prepare.MAX_SEQ_LEN, prepare.MAX_SEQ_LEN, device=device)
+    return lambda q, k, v: flex_attention(q, k, v, block_mask=blocks)
+
+
+def objective(model: GPT, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in nats a token."""
+    return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
 
 def load_model(path, device):
@@ -183,6 +205,8 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, groups) -> None:
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
+        cuda = self.param_groups[0]["params"][0].is_cuda
+        self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if cuda else orthogonalise
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -193,7 +217,7 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(gradients)
             state["momentum"].lerp_(gradients, 1 - MOMENTUM)
-            update = orthogonalise(gradients.lerp(state["momentum"], MOMENTUM))
+            update = self.orthogonalise(gradients.lerp(state["momentum"], MOMENTUM))
             rate = group["lr"] * max(1.0, update.size(-2) / update.size(-1)) ** 0.5
             for p, u in zip(parameters, update.unbind(0), strict=True):
                 p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(u, alpha=rate)
@@ -304,21 +328,22 @@ def train() -> None:
         torch.set_float32_matmul_precision("high")
     model = GPT().to(device)
     model.initialise()
-    run = torch.compile(model) if cuda else model
+    if cuda and any(block.attention.short for block in model.blocks):
+        model.window = block_window(device)
+    loss_of = torch.compile(objective, dynamic=False) if cuda else objective
     optimizers = make_optimizers(model)
     batches = prepare.dataloader(DEVICE_BATCH_SIZE)
+    inputs, targets = next(batches)
     accumulate = max(1, TOTAL_BATCH_SIZE // (DEVICE_BATCH_SIZE * prepare.MAX_SEQ_LEN))
     progress = Progress(model, accumulate * DEVICE_BATCH_SIZE * prepare.MAX_SEQ_LEN)
     end = prepare.TIME_BUDGET - RESERVE_SECONDS
     while prepare.elapsed() + progress.slowest < end:
         loss = torch.zeros((), device=device)
         for _ in range(accumulate):
-            inputs, targets = next(batches)
-            with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
-                logits = run(inputs)
-            part = F.cross_entropy(logits.flatten(0, 1), targets.flatten()) / accumulate
+            part = loss_of(model, inputs, targets) / accumulate
             part.backward()
             loss += part.detach()
+            inputs, targets = next(batches)  # while a GPU still works on the last ones
         rate = learning_rate((progress.last - progress.started) / (end - progress.started))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
