@@ -17,7 +17,11 @@ WAITING_POLL_S = 0.05  # before the first frame, while a trainer may need the pr
 
 
 class FrameError(Exception):
-    """The other side broke the protocol: what it did."""
+    """The other side broke the protocol: what it did. Our own harness never does."""
+
+
+class NoAnswer(FrameError):  # noqa: N818  # what happened, not a fault of ours
+    """The other side did not answer in time."""
 
 
 def write(folder: Path, name: str, data: bytes) -> None:
@@ -29,12 +33,12 @@ def write(folder: Path, name: str, data: bytes) -> None:
 
 
 def wait(folder: Path, name: str, *, until: float, poll_s: float = POLL_S) -> None:
-    """Wait for a frame to appear until the monotonic time `until`; raises FrameError when it does not."""
+    """Wait for a frame to appear until the monotonic time `until`; raises NoAnswer when it does not."""
     path = folder / name
     while not os.path.lexists(path):
         if time.monotonic() > until:
-            message = f"no answer: frame {name} did not come in time"
-            raise FrameError(message)
+            message = f"frame {name} did not come in time"
+            raise NoAnswer(message)
         time.sleep(poll_s)
 
 
@@ -45,7 +49,7 @@ def read(folder: Path, name: str, size: int) -> bytes:
     except OSError as error:
         message = f"frame {name} cannot be opened: {error.strerror}"
         raise FrameError(message) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             message = f"frame {name} is not a plain file"
@@ -53,7 +57,10 @@ def read(folder: Path, name: str, size: int) -> bytes:
         if status.st_size != size:
             message = f"frame {name} has {status.st_size} bytes, expected {size}"
             raise FrameError(message)
-        data = file.read(size + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(size + 1)
+    finally:
+        os.close(descriptor)
     if len(data) != size:
         message = f"frame {name} changed its size while it was read"
         raise FrameError(message)

@@ -1,8 +1,8 @@
 """The predictor's harness: answers the scorer's questions with the candidate's own load_model.
 
-The process is as untrusted as the trainer from the moment train.py is imported. What it does before that (hashing the
-checkpoint) is ours, and is said to the scorer before that moment. It waits without torch and without load while the
-trainer lives.
+The process is as untrusted as the trainer from the moment train.py is imported, at the first question. What it does
+before that (hashing the checkpoint) is ours, and is said to the scorer before that moment. It waits without torch and
+without load while the trainer lives.
 """
 
 import hashlib
@@ -50,9 +50,9 @@ def load_candidate() -> ModuleType:
     return module
 
 
-def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str) -> bytes:
+def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabulary: int, unscored: int) -> bytes:
     """float32 frame: claims [B, T] in nats, or the logits [B, V] at each row's position."""
-    import torch  # noqa: PLC0415  # not before the trainer is gone
+    import torch  # not before the trainer is gone
 
     tokens = torch.from_numpy(ask.tokens.astype("int64")).to(device)
     inputs = tokens[:, :-1] if ask.kind == protocol.CLAIMS else tokens
@@ -61,8 +61,10 @@ def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str) -> byte
     if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
         message = f"load_model(...)(tokens) must return a floating-point tensor, got {type(logits).__name__}"
         raise TypeError(message)
-    if logits.ndim != 3 or tuple(logits.shape[:2]) != tuple(inputs.shape):  # noqa: PLR2004  # [B, T, V]
-        message = f"load_model(...)(tokens) must return logits [B, T, V] for tokens {list(inputs.shape)}, got {list(logits.shape)}"
+    wanted = (*inputs.shape, vocabulary)
+    if tuple(logits.shape) != wanted:
+        got = f"for tokens {list(inputs.shape)}, got {list(logits.shape)}"
+        message = f"load_model(...)(tokens) must return logits {list(wanted)} {got}"
         raise ValueError(message)
     if ask.kind == protocol.CLAIMS:
         rows = [
@@ -70,9 +72,14 @@ def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str) -> byte
             for row, target in zip(logits, tokens[:, 1:], strict=True)
         ]
         result = torch.stack(rows)
+        bad = ~result.isfinite() & (tokens[:, 1:] != unscored)
     else:
         positions = torch.from_numpy(ask.positions.astype("int64")).to(device)
         result = logits[torch.arange(len(positions), device=device), positions].float()
+        bad = result.isnan() | (result == float("inf"))
+    if bad.any():
+        message = "a logit is NaN or infinite, or a token's probability is 0: did the training diverge?"
+        raise ValueError(message)
     return bytes(result.cpu().contiguous().numpy().astype("<f4").tobytes())
 
 
@@ -80,9 +87,8 @@ def serve() -> None:
     """Answer questions one after the other until the host ends this container."""
     frames.wait(ASK, protocol.BEGIN, until=FOREVER, poll_s=frames.WAITING_POLL_S)
     frames.write(ANSWER, protocol.HELLO, checkpoint_digest(OUT))
-    import torch  # noqa: PLC0415  # import what is ours while we wait, so that the first answer comes sooner
-
-    import prepare  # noqa: PLC0415
+    import prepare
+    import torch  # import what is ours while we wait, so that the first answer comes sooner
 
     device = "cuda" if os.environ.get("AUTORESEARCH_PROFILE") == "gpu" and torch.cuda.is_available() else "cpu"
     frames.wait(ASK, protocol.ask_name(0), until=FOREVER)
@@ -101,7 +107,8 @@ def serve() -> None:
         frames.wait(ASK, name, until=FOREVER)
         ask = protocol.decode((ASK / name).read_bytes())
         (ANSWER / protocol.answer_name(number - 1)).unlink(missing_ok=True)
-        frames.write(ANSWER, protocol.answer_name(number), answers(model, ask, device))
+        data = answers(model, ask, device, prepare.VOCAB_SIZE, prepare.BOS_TOKEN_ID)
+        frames.write(ANSWER, protocol.answer_name(number), data)
         number += 1
 
 

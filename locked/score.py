@@ -1,8 +1,9 @@
-"""The scorer: the only program that sees the validation data beside the tokens' targets, and the only one that is believed.
+"""The scorer: the only program that sees the validation data with its targets, and the only one that is believed.
 
 Runs only our code, never torch, never anything an experiment wrote. It collects claims from predictor A, says their
 hash, waits until the host has destroyed A and handed over the audit seed, audits secret positions with predictor B,
-and prints exactly one `val_bpb:` line or one `refused:` line.
+and prints exactly one `val_bpb:` line or one `refused:` line. Each predictor first answers a rehearsal on random
+tokens, so that what an honest mistake prints there can be shown to anyone: no validation text was out yet.
 """
 
 import argparse
@@ -18,8 +19,10 @@ import numpy as np
 import prepare
 import protocol
 
-CONTROL = Path("/control")
 SEED_NAME, SEED_SIZE = "seed", 32
+REHEARSED = "rehearsed: "  # the host shows nothing of a predictor's output to the LLM after this line
+NOWHERE = np.zeros(0, np.int32)
+ROUNDING = 1e-5  # of log(1) in float32
 
 
 class Refused(Exception):  # noqa: N818  # a verdict, not an error of ours
@@ -30,6 +33,7 @@ class Refused(Exception):  # noqa: N818  # a verdict, not an error of ours
 class Predictor:
     """One predictor's pair of volumes, and how many questions it was asked."""
 
+    name: str
     ask: Path
     answer: Path
     until: float  # monotonic
@@ -44,6 +48,17 @@ class Predictor:
         frames.wait(self.answer, protocol.HELLO, until=self.until)
         return frames.read(self.answer, protocol.HELLO, protocol.HELLO_SIZE)
 
+    def rehearse(self, kind: int, batch: int) -> None:
+        """Have the model loaded and tried on random tokens; B must not load it before A is gone."""
+        width = prepare.MAX_SEQ_LEN + (kind == protocol.CLAIMS)
+        tokens = np.random.default_rng(0).integers(prepare.VOCAB_SIZE, size=(batch, width))
+        if kind == protocol.CLAIMS:
+            self.request(protocol.Ask(kind=kind, tokens=tokens, positions=NOWHERE), (batch, prepare.MAX_SEQ_LEN))
+        else:
+            positions = np.full(batch, prepare.MAX_SEQ_LEN - 1)
+            self.request(protocol.Ask(kind=kind, tokens=tokens, positions=positions), (batch, prepare.VOCAB_SIZE))
+        print(f"{REHEARSED}{self.name}", flush=True)
+
     def request(self, ask: protocol.Ask, shape: tuple[int, ...]) -> np.ndarray:
         """Ask for a float32 array of `shape`; raises FrameError for anything else."""
         number, self.asked = self.asked, self.asked + 1
@@ -55,35 +70,31 @@ class Predictor:
         return frames.to_array(data, shape, "<f4")
 
 
-def collect_claims(predictor: Predictor, rows: np.ndarray, batch: int) -> np.ndarray:
-    """Claims float32 [N, T] for all rows; refuses what no probability can be."""
+def collect_claims(predictor: Predictor, rows: np.ndarray, counted: np.ndarray, batch: int) -> np.ndarray:
+    """Claims float32 [N, T] for all rows; refuses what no probability can be, where it counts."""
     parts = []
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
-        ask = protocol.Ask(kind=protocol.CLAIMS, tokens=part, positions=np.zeros(0, np.int32))
+        ask = protocol.Ask(kind=protocol.CLAIMS, tokens=part, positions=NOWHERE)
         parts.append(predictor.request(ask, (len(part), part.shape[1] - 1)))
     claims = np.concatenate(parts)
-    if not np.isfinite(claims).all():
+    if not np.isfinite(claims[counted]).all():
         message = "a claim is not a finite number"
         raise Refused(message)
-    if (claims > 1e-5).any():  # float32 rounding of log(1)
-        message = f"a claim is a log-probability above 0: {claims.max():.4f}"
+    if (highest := claims[counted].max()) > ROUNDING:
+        message = f"a claim is a log-probability above 0: {highest:.4f}"
         raise Refused(message)
     return claims
 
 
-def audit(
-    predictor: Predictor, rows: np.ndarray, positions: np.ndarray, batch: int
-) -> tuple[np.ndarray, np.ndarray]:
+def audit(predictor: Predictor, rows: np.ndarray, positions: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Ask for the prefixes of `positions` [K, 2]: the positions in the order asked, and their log-probabilities [K]."""
     asked, values = [], []
     for turn in estimator.rounds(positions):
         for start in range(0, len(turn), batch):
             part = turn[start : start + batch]
             padded = np.concatenate([part, np.repeat(part[:1], batch - len(part), axis=0)])  # one shape for compilers
-            ask = protocol.Ask(
-                kind=protocol.PREFIX, tokens=estimator.prefix_rows(rows, padded), positions=padded[:, 1]
-            )
+            ask = protocol.Ask(kind=protocol.PREFIX, tokens=estimator.prefix_rows(rows, padded), positions=padded[:, 1])
             logits = predictor.request(ask, (batch, prepare.VOCAB_SIZE))[: len(part)]
             targets = rows[part[:, 0], part[:, 1] + 1]
             asked.append(part)
@@ -91,34 +102,38 @@ def audit(
     return np.concatenate(asked), np.concatenate(values)
 
 
-def wait_for_seed(until: float) -> bytes:
+def wait_for_seed(control: Path, until: float) -> bytes:
     """The audit seed, which the host writes only after predictor A is gone."""
-    frames.wait(CONTROL, SEED_NAME, until=until, poll_s=0.005)
-    return frames.read(CONTROL, SEED_NAME, SEED_SIZE)
+    frames.wait(control, SEED_NAME, until=until, poll_s=0.005)
+    return frames.read(control, SEED_NAME, SEED_SIZE)
 
 
 def score(options: argparse.Namespace) -> None:
     """Run the whole protocol and print its outcome."""
     until = time.monotonic() + options.seconds
-    first = Predictor(ask=Path("/ask-a"), answer=Path("/answer-a"), until=until)
-    second = Predictor(ask=Path("/ask-b"), answer=Path("/answer-b"), until=until)
+    first, second = (
+        Predictor(name=name, ask=options.root / f"ask-{name}", answer=options.root / f"answer-{name}", until=until)
+        for name in ("a", "b")
+    )
     first.begin()
     second.begin()
-    rows, row_bytes = prepare.load_rows(Path(options.data))
+    rows, row_bytes = prepare.load_rows(options.root / "data/val")
     counted = rows[:, 1:] != prepare.BOS_TOKEN_ID
     total_bytes = int(row_bytes.sum())
 
     digest = first.digest()
     print(f"checkpoint_sha256: {digest.hex()}", flush=True)
-    claims = collect_claims(first, rows, options.batch)
+    first.rehearse(protocol.CLAIMS, options.batch)
+    claims = collect_claims(first, rows, counted, options.batch)
     claimed_bpb = estimator.bits_per_byte(claims[counted], total_bytes)
     print(f"claimed_bpb: {claimed_bpb:.6f}")
     print(f"claims_sha256: {hashlib.sha256(claims.tobytes()).hexdigest()}", flush=True)
 
-    seed = wait_for_seed(until)
+    seed = wait_for_seed(options.root / "control", until)
     if second.digest() != digest:
         message = "the checkpoint changed between predictor A and predictor B"
         raise Refused(message)
+    second.rehearse(protocol.PREFIX, options.batch)
     k = options.large_k if claimed_bpb < options.keep_below else options.small_k
     positions, audited = audit(second, rows, estimator.draw(counted, k, seed), options.batch)
     thresholds = estimator.Thresholds(cap_nats=options.cap, floor_nats=options.floor)
@@ -140,7 +155,7 @@ def score(options: argparse.Namespace) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The host's orders for this one score."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", default="/data/val")
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where data/val, control and the frames are")
     parser.add_argument("--batch", type=int, required=True, help="rows per frame")
     parser.add_argument("--small-k", type=int, required=True, help="audited positions of every experiment")
     parser.add_argument("--large-k", type=int, required=True, help="audited positions of a would-be best")
@@ -155,12 +170,12 @@ def main() -> None:
     """Print a score, `refused: reason` (exit 3) or `no_answer: reason` (exit 4)."""
     try:
         score(parse(sys.argv[1:]))
-    except Refused as verdict:
-        print(f"refused: {verdict}", flush=True)
-        sys.exit(3)
-    except frames.FrameError as fault:
+    except frames.NoAnswer as fault:
         print(f"no_answer: {fault}", flush=True)
         sys.exit(4)
+    except (Refused, frames.FrameError) as verdict:
+        print(f"refused: {verdict}", flush=True)
+        sys.exit(3)
 
 
 if __name__ == "__main__":

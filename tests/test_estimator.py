@@ -1,14 +1,8 @@
 """The arithmetic of an L2 score, by simulation: bias, false refusals, and the chance to catch a lie."""
 
-import sys
-from pathlib import Path
-
+import estimator
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "locked"))
-
-import estimator
 
 ROWS, WIDTH, BYTES = 256, 128, 100_000
 SMALL_K, LARGE_K = 256, 2048  # the cpu profile's
