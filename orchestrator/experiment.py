@@ -1,7 +1,7 @@
 """The choreography of one experiment: trainer, predictors A and B, scorer, each a fresh container.
 
-    predictors wait (they hold the volumes) -> trainer trains and dies -> scorer collects A's claims
-    -> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer prints
+predictors wait (they hold the volumes) -> trainer trains and dies -> scorer collects A's claims
+-> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer prints
 """
 
 import threading
@@ -10,18 +10,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.box import Box, Place
+from orchestrator.box import SUFFIX, Box, Place
 from orchestrator.containers import Running
 from orchestrator.decide import parse_score, refused
 from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Status, Trial, View
 
 POLL_S = 0.05
 CLAIMS_COMMITTED = "claims_sha256: "
-SCORER_UNANSWERED = 4  # exit code of locked/score.py: a predictor did not answer, or not as agreed
+REHEARSED = "rehearsed: "  # what a predictor prints after this may be validation text: nobody but its log sees it
+SCORER_UNANSWERED = 4  # exit code of locked/score.py: a predictor did not answer in time
 MENDS = {
-    Status.TIMEOUT: "still running at its deadline; end before prepare.time_left() is over",
-    Status.OOM: "killed for memory; make it smaller",
+    Status.TIMEOUT: "was still running at its deadline: end before prepare.time_left() is over",
+    Status.OOM: "was killed for memory: make it smaller",
 }
+UNANSWERED = (
+    "load_model or the model it returns did not answer within {:g} s, which is for a few hundred forward passes: make"
+    " loading and inference faster"
+)
+UNSEEN = (
+    "the model that load_model returns failed on validation text (exit code {}), after it had answered random tokens;"
+    " its output is not shown, for it may hold that text: look for values that depend on the tokens, NaN or growing memory"
+)
+NO_SPACE = "No space left on device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +45,7 @@ class ContainerRunner:
         """Where experiments run."""
         return self.place.facts()
 
-    def run(
-        self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None
-    ) -> Trial:
+    def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
         with Box.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
             turn = _Turn(box=box, view=self.view, plan=plan, best=best)
@@ -61,7 +69,7 @@ class _Turn:
             waiting = list(pool.map(self.start, (Role.PREDICTOR_A, Role.PREDICTOR_B)))
         trained = self.wait(self.start(Role.TRAINER))
         if (failure := failure_of(trained)) is not None:
-            return self.trial(failure, explain(failure, "train.py", trained))
+            return self.trial(failure, explain(failure, "train.py", trained) + self.hint(trained.log_tail))
         return self.score(*waiting)
 
     def score(self, first: Running, second: Running) -> Trial:
@@ -86,10 +94,12 @@ class _Turn:
         if (reason := refused(output)) is not None:
             return self.trial(Status.CHEAT, f"the scorer refused it: {reason}")
         if scorer.exit_code == SCORER_UNANSWERED or scorer.timed_out:
-            return self.trial(Status.TIMEOUT, f"load_model's model did not answer as agreed: {output[-500:]}")
+            return self.trial(Status.TIMEOUT, UNANSWERED.format(self.box.place.config.box.score_budget_s))
         score = parse_score(output, self.box.place.config.task.metric)
         if scorer.exit_code != 0 or score is None:
-            return self.trial(Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}")
+            return self.trial(
+                Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}"
+            )
         return Trial(
             executions=tuple(self.ended), score=score, failure=None, message="", checkpoint_sha256=self.checkpoint()
         )
@@ -99,7 +109,13 @@ class _Turn:
         scorer.kill("a predictor died")
         self.wait(scorer)
         failure = failure_of(died) or Status.CRASH
+        if f"{REHEARSED}{SUFFIX[died.role]}" in self.said:
+            return self.trial(failure, UNSEEN.format(died.exit_code))
         return self.trial(failure, explain(failure, "load_model or the model it returns", died))
+
+    def hint(self, output: str) -> str:
+        size = self.box.place.config.box.out_mb
+        return f"\nhint: the checkpoint must fit into {size} MiB" if NO_SPACE in output else ""
 
     def start(self, role: Role) -> Running:
         running = self.box.start(role, best=self.best, on_line=lambda text: self.heard(role, text))
