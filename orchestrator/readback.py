@@ -3,7 +3,7 @@
 from typing import Any
 
 CONFIG = (
-    "Image", "Cmd", "Entrypoint", "User", "WorkingDir", "Labels", "Hostname", "Domainname", "Tty", "OpenStdin", "StdinOnce",
+    "Image", "Cmd", "Entrypoint", "User", "WorkingDir", "Hostname", "Domainname", "Tty", "OpenStdin", "StdinOnce",
     "ExposedPorts", "Volumes", "StopSignal", "Healthcheck", "NetworkDisabled",
 )  # fmt: skip
 ENGINE_OWN = {"ConsoleSize", "ContainerIDFile", "Annotations", "IOMaximumBandwidth", "IOMaximumIOps"}
@@ -16,6 +16,9 @@ def differences(asked: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
     for key in CONFIG:
         found += _compare(key, asked.get(key), config.get(key))
     found += _environment(asked["Env"], config.get("Env") or [])
+    labels = config.get("Labels") or {}  # the image brings labels of its own
+    for key, value in asked["Labels"].items():
+        found += _compare(f"Labels.{key}", value, labels.get(key))
     for key in sorted((asked["HostConfig"].keys() | host.keys()) - ENGINE_OWN):
         wanted, is_now = asked["HostConfig"].get(key), host.get(key)
         if key == "Runtime" and not wanted:

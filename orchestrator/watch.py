@@ -157,7 +157,7 @@ def staircase(experiments: list[Experiment], width: int = 60) -> str:
     for experiment in experiments:
         if experiment.val_bpb is not None and (experiment.status is Status.KEEP or steps):
             kept = experiment.val_bpb if experiment.status is Status.KEEP else steps[-1]
-            steps.append(min(kept, *steps[-1:]))
+            steps.append(min([kept, *steps[-1:]]))
     if len(steps) < 2:  # noqa: PLR2004  # one point is no picture
         return ""
     steps = steps[-width:]
