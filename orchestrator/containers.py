@@ -65,6 +65,10 @@ class Engine:
         }
         return cls(api, facts)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
     def facts(self) -> dict[str, str]:
         """Which engine this is."""
         return dict(self._facts)
@@ -210,7 +214,11 @@ class Running:
             self._log = BoundedLog(folder / f"{spec.role}.log", on_line)
         except OSError as error:
             raise _unwritable(folder, error) from error
-        stream = engine.attach_and_start(container_id)
+        try:
+            stream = engine.attach_and_start(container_id)
+        except BaseException:
+            self._log.close()
+            raise
         self._started = time.monotonic()
         self._duration = 0.0
         self._reader = threading.Thread(target=self._read, args=(stream,), daemon=True, name=f"log {spec.role}")
@@ -326,6 +334,8 @@ def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
         yield
     except APIError as error:
         message = f"the container engine refused to {what}: {error.explanation or error}"
+        if "could not select device driver" in message:
+            message += "; install the NVIDIA Container Toolkit and restart the engine, or use PROFILE=cpu"
         raise SandboxError(message) from error
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
         message = f"the container engine does not answer ({what}, {timeout:g} s): is it running? `make engine` starts it"

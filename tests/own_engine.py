@@ -1,0 +1,54 @@
+"""An engine of a test's own: own data, own socket, no bridge, no firewall rules; the machine's engine is not touched."""
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.containers import Engine
+from orchestrator.errors import EngineUnavailable
+
+START_S = 30
+STOP_S = 20
+
+
+@contextmanager
+def own_engine(path_first: Path | None = None) -> Iterator[str]:
+    """Start dockerd with a folder put before its PATH; yields its address."""
+    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as name:
+        root = Path(name)
+        address = f"unix://{root}/docker.sock"
+        command = [
+            "dockerd", f"--data-root={root}/data", f"--exec-root={root}/exec", f"--pidfile={root}/pid", "-H", address,
+            "--bridge=none", "--iptables=false", "--ip6tables=false", f"--config-file={root}/daemon.json",
+        ]  # fmt: skip
+        (root / "daemon.json").write_text("{}")
+        path = os.pathsep.join([*([str(path_first)] if path_first else []), os.environ["PATH"]])
+        with (root / "log").open("w") as log:
+            daemon = subprocess.Popen(command, env={**os.environ, "PATH": path}, stdout=log, stderr=log)
+        try:
+            _await(daemon, address, root / "log")
+            yield address
+        finally:
+            daemon.terminate()
+            try:
+                daemon.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+
+
+def _await(daemon: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while daemon.poll() is None and time.monotonic() < deadline:
+        try:
+            Engine.connect(address).close()
+        except EngineUnavailable:
+            time.sleep(0.1)
+        else:
+            return
+    message = f"dockerd did not start:\n{log.read_text()[-2000:]}"
+    raise AssertionError(message)
