@@ -1,4 +1,4 @@
-"""An engine of a test's own: own data, own socket, no bridge, no firewall rules; the machine's engine is not touched."""
+"""An engine of a test's own: own data, own socket, no bridge, no firewall rules."""
 
 import os
 import subprocess
