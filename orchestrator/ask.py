@@ -91,9 +91,7 @@ def _candidate(session: "Session", best: Experiment, reply: Reply, proposal: Pro
     _refuse_repeat(session, source)
     if not proposal.why_again:
         _refuse_close(session, best, proposal, parent_source, source)
-    return Candidate(
-        proposal=proposal, source=source, parent_id=parent.id, parent_source=parent_source, reply=reply
-    )
+    return Candidate(proposal=proposal, source=source, parent_id=parent.id, parent_source=parent_source, reply=reply)
 
 
 def _parent(session: "Session", best: Experiment, reply: Reply, proposal: Proposal) -> Experiment:
@@ -115,9 +113,7 @@ def _refuse_repeat(session: "Session", source: str) -> None:
         raise PatchRejected(message)
 
 
-def _refuse_close(
-    session: "Session", best: Experiment, proposal: Proposal, parent_source: str, source: str
-) -> None:
+def _refuse_close(session: "Session", best: Experiment, proposal: Proposal, parent_source: str, source: str) -> None:
     """What is close to an earlier discarded experiment is shown with its outcome: something else, or a reason."""
     diff = "".join(difflib.unified_diff(parent_source.splitlines(keepends=True), source.splitlines(keepends=True), n=0))
     for earlier in session.journal.similar(f"{proposal.hypothesis}\n{repeats.words(diff)}", SIMILAR):

@@ -37,23 +37,22 @@ MIGRATIONS = [
     CREATE INDEX experiments_by_fingerprint ON experiments (fingerprint);
     CREATE VIRTUAL TABLE ideas USING fts5 (hypothesis, diff, tokenize = 'porter unicode61');
     """,
-    # what a turn asks for must cost the same after a hundred thousand experiments; spending: one row per charge
+    # what a turn asks for must cost the same after a hundred thousand experiments: sums are kept, not made.
+    # spending: seq 0 holds what is settled, every other row is a call that may still be going on
     """
     CREATE TABLE spending (
         seq INTEGER PRIMARY KEY, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
         cache_creation_input_tokens INTEGER NOT NULL, cache_read_input_tokens INTEGER NOT NULL, cost_usd REAL NOT NULL
     );
-    INSERT INTO spending SELECT seq,
-        COALESCE(json_extract(line, '$.body.usage.input_tokens'), 0),
-        COALESCE(json_extract(line, '$.body.usage.output_tokens'), 0),
-        COALESCE(json_extract(line, '$.body.usage.cache_creation_input_tokens'), 0),
-        COALESCE(json_extract(line, '$.body.usage.cache_read_input_tokens'), 0),
-        COALESCE(json_extract(line, '$.body.usage.cost_usd'), 0)
+    INSERT INTO spending SELECT 0,
+        TOTAL(json_extract(line, '$.body.usage.input_tokens')), TOTAL(json_extract(line, '$.body.usage.output_tokens')),
+        TOTAL(json_extract(line, '$.body.usage.cache_creation_input_tokens')),
+        TOTAL(json_extract(line, '$.body.usage.cache_read_input_tokens')),
+        TOTAL(json_extract(line, '$.body.usage.cost_usd'))
         FROM records WHERE kind = 'reply.received';
-    ALTER TABLE experiments ADD COLUMN duration_s REAL NOT NULL DEFAULT 0;
-    UPDATE experiments SET duration_s = COALESCE(json_extract(body, '$.duration_s'), 0);
+    CREATE TABLE ends (status TEXT PRIMARY KEY, count INTEGER NOT NULL, duration_s REAL NOT NULL);
+    INSERT INTO ends SELECT status, COUNT(*), TOTAL(json_extract(body, '$.duration_s')) FROM experiments GROUP BY 1;
     CREATE INDEX experiments_by_status_and_id ON experiments (status, id);
-    CREATE INDEX experiments_by_status_and_time ON experiments (status, duration_s);
     CREATE INDEX experiments_by_retry ON experiments (retry_of) WHERE retry_of IS NOT NULL;
     CREATE INDEX records_by_experiment ON records (experiment_id);
     CREATE INDEX records_by_kind_and_seq ON records (kind, seq);
@@ -64,6 +63,7 @@ _SPENDING = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "ca
 GENESIS = "0" * 64
 QUEUED_AGAIN = (Status.INFRA, Status.CONTENDED)
 MAX_ATTEMPTS = 3
+SEARCHED = 10_000  # newest experiments: ranking common words over more would make every proposal wait
 
 _EXPERIMENT = TypeAdapter(Experiment)
 _REPLY = TypeAdapter(Reply)
@@ -139,9 +139,7 @@ class Journal:
             message = f"{path}: no such run; `autoresearch runs` lists those there are"
             raise JournalError(message)
         try:
-            connection = sqlite3.connect(
-                f"file:{path}?mode=ro", uri=True, check_same_thread=False, timeout=10
-            )
+            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False, timeout=10)
             journal = cls(folder, connection, None)
             journal._check_version()
         except sqlite3.Error as error:
@@ -236,9 +234,7 @@ class Journal:
         rows = self._all("SELECT hash FROM records ORDER BY seq DESC LIMIT 1")
         return str(rows[0][0]) if rows else GENESIS
 
-    def experiments(
-        self, where: str = "1", *values: object, order: str = "id", limit: int = -1
-    ) -> list[Experiment]:
+    def experiments(self, where: str = "1", *values: object, order: str = "id", limit: int = -1) -> list[Experiment]:
         """Finished experiments, oldest first; `where` and `order` are ours, never outside text."""
         query = f"SELECT body FROM experiments WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608
         return [self._experiment(row[0]) for row in self._all(query, *values, limit)]
@@ -273,9 +269,10 @@ class Journal:
             return []
         query = (
             "SELECT body FROM ideas JOIN experiments ON experiments.id = ideas.rowid"
-            " WHERE ideas MATCH ? ORDER BY rank LIMIT ?"
+            " WHERE ideas MATCH ? AND ideas.rowid > ? ORDER BY rank LIMIT ?"
         )
-        return [self._experiment(row[0]) for row in self._all(query, words, limit)]
+        oldest = self.next_id() - SEARCHED
+        return [self._experiment(row[0]) for row in self._all(query, words, oldest, limit)]
 
     def unfinished(self) -> list[Record]:
         """Experiments that began and never ended: what a crash left behind."""
@@ -284,14 +281,13 @@ class Journal:
             " AND experiment_id NOT IN (SELECT id FROM experiments) ORDER BY seq"
         )
         return [
-            Record(seq=row[0], kind=row[1], experiment_id=row[2], line=row[3], hash=row[4])
-            for row in self._all(query)
+            Record(seq=row[0], kind=row[1], experiment_id=row[2], line=row[3], hash=row[4]) for row in self._all(query)
         ]
 
     def queued(self) -> list[Experiment]:
         """Experiments of which we owe another attempt."""
         states = ", ".join(f"'{status}'" for status in QUEUED_AGAIN)
-        again = f"status IN ({states}) AND id NOT IN (SELECT retry_of FROM experiments WHERE retry_of IS NOT NULL)"
+        again = f"status IN ({states}) AND id NOT IN (SELECT retry_of FROM experiments WHERE retry_of IS NOT NULL)"  # noqa: S608 - our own words
         return [e for e in self.experiments(again) if e.attempt < MAX_ATTEMPTS]
 
     def pending_reply(self) -> tuple[int, Reply] | None:
@@ -330,7 +326,7 @@ class Journal:
 
     def spent(self) -> Spent:
         """What the run has used so far, over all sessions."""
-        rows = self._all("SELECT status, COUNT(*), TOTAL(duration_s) FROM experiments GROUP BY 1")
+        rows = self._all("SELECT status, count, duration_s FROM ends")
         judged = sum(count for status, count, _ in rows if status not in QUEUED_AGAIN)
         return Spent(
             experiments=max(0, judged - (1 if self.best() else 0)),
@@ -393,15 +389,19 @@ class Journal:
         return record
 
     def _charge(self, seq: int, kind: str, body: dict[str, Any]) -> None:
-        """A reply that names the calls it took was charged by them."""
-        if kind in ("call.reserved", "call.settled") or (kind == "reply.received" and not body["calls"]):
-            row = (body.get("call", seq), *(body["usage"][name] for name in _SPENDING))
-            self._db.execute("REPLACE INTO spending VALUES (?, ?, ?, ?, ?, ?)", row)
+        """Keep the sums; a reply that names the calls it took was charged by them."""
+        row = [body["usage"][name] for name in _SPENDING] if "usage" in body else []
+        if kind == "call.reserved":
+            self._db.execute("INSERT INTO spending VALUES (?, ?, ?, ?, ?, ?)", (seq, *row))
+        elif kind == "call.settled" or (kind == "reply.received" and not body["calls"]):
+            self._db.execute("DELETE FROM spending WHERE seq = ?", (body.get("call"),))
+            added = ", ".join(f"{name} = {name} + ?" for name in _SPENDING)
+            self._db.execute(f"UPDATE spending SET {added} WHERE seq = 0", row)  # noqa: S608 - our own column names
 
     def _project(self, experiment: Experiment, diff: str) -> None:
         body = canonical(self.as_json(experiment))
         self._db.execute(
-            "INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?)",
             (
                 experiment.id,
                 experiment.status.value,
@@ -409,8 +409,12 @@ class Journal:
                 experiment.retry_of,
                 experiment.fingerprint,
                 body,
-                experiment.duration_s,
             ),
+        )
+        self._db.execute(
+            "INSERT INTO ends VALUES (?, 1, ?) ON CONFLICT (status)"
+            " DO UPDATE SET count = count + 1, duration_s = duration_s + excluded.duration_s",
+            (experiment.status.value, experiment.duration_s),
         )
         self._db.execute(
             "INSERT INTO ideas (rowid, hypothesis, diff) VALUES (?, ?, ?)", (experiment.id, experiment.hypothesis, diff)

@@ -79,7 +79,7 @@ def fingerprint(source: str) -> str:
 class _WithoutTexts(ast.NodeTransformer):
     """Drops strings that stand alone: docstrings, and texts used as comments."""
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:  # noqa: N802 - ast's name
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         """Drop the statement if it is a lone string."""
         alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if alone else self.generic_visit(node)
@@ -160,7 +160,9 @@ def _check_contract(tree: ast.Module) -> None:
         raise PatchRejected(message)
     arguments = entries[-1].args
     if len(arguments.posonlyargs) + len(arguments.args) < 2 and arguments.vararg is None:  # noqa: PLR2004 - path, device
-        message = f"line {entries[-1].lineno}: the contract wants `def {ENTRY}(path, device):`, it takes fewer arguments"
+        message = (
+            f"line {entries[-1].lineno}: the contract wants `def {ENTRY}(path, device):`, it takes fewer arguments"
+        )
         raise PatchRejected(message)
     if not any(_is_main_guard(node) for node in tree.body):
         message = 'the contract wants training under `if __name__ == "__main__":` at top level; it is not there'

@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Be quiet."""
 
-    def do_POST(self) -> None:  # noqa: N802 - the server's name
+    def do_POST(self) -> None:
         """Answer, or fail as told."""
         api = self.server_api
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -132,7 +132,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(value).encode()
         self.send_response(status)
-        for name, text in {"content-type": "application/json", "content-length": str(len(data)), **(headers or {})}.items():
+        for name, text in {
+            "content-type": "application/json",
+            "content-length": str(len(data)),
+            **(headers or {}),
+        }.items():
             self.send_header(name, text)
         self.end_headers()
         self.wfile.write(data)
@@ -159,9 +163,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("connection", "close")
         self.end_headers()
         self.close_connection = True
-        bill = {"input": message.input_tokens, "cache_write": message.cache_write, "cache_read": message.cache_read}
+        bill = {"input": message.input_tokens}
+        bill |= {"cache_write": message.cache_write, "cache_read": message.cache_read}
         self.server_api.billed.append(bill)
-        for number, event in enumerate(_events(message)):
+        for number, planned in enumerate(_events(message)):
+            event = planned
             if number == message.break_after:
                 return
             if number == message.hang_after:
@@ -180,8 +186,8 @@ def _events(message: Message) -> Iterator[dict[str, Any]]:
         "input_tokens": message.input_tokens, "output_tokens": 1,
         "cache_creation_input_tokens": message.cache_write, "cache_read_input_tokens": message.cache_read,
     }  # fmt: skip
-    start = {"id": "msg_1", "type": "message", "role": "assistant", "model": message.model, "content": [],
-             "stop_reason": None, "stop_sequence": None} | ({} if message.without_usage else {"usage": usage})  # fmt: skip
+    start = {"id": "msg_1", "type": "message", "role": "assistant", "model": message.model, "content": []}
+    start |= {"stop_reason": None} if message.without_usage else {"stop_reason": None, "usage": usage}
     yield {"type": "message_start", "message": start}
     yield {"type": "ping"}
     index = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import JournalError
-from orchestrator.journal import GENESIS, MIGRATIONS, Journal
+from orchestrator.journal import GENESIS, MIGRATIONS, Journal, canonical
 from orchestrator.types import Candidate, Proposal, Reply, Status, Usage
 from tests import fakes
 from tests.journals import kept
@@ -96,9 +96,7 @@ def test_money_is_summed_over_replies_and_infra_counts_in_a_row(tmp_path: Path) 
     """Spending holds over sessions; neither the baseline nor what is queued again counts as an experiment."""
     with Journal.open(tmp_path) as journal:
         journal.finish(kept(2.0))
-        journal.reply(
-            Reply(proposer="c", model="m", prompt="", text="", usage=Usage(input_tokens=7, cost_usd=0.25))
-        )
+        journal.reply(Reply(proposer="c", model="m", prompt="", text="", usage=Usage(input_tokens=7, cost_usd=0.25)))
         journal.finish(kept(1.0, id=1, status=Status.DISCARD))
         journal.finish(kept(1.0, id=2, status=Status.INFRA, score=None))
     with Journal.read(tmp_path) as journal:
@@ -211,10 +209,13 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) ->
         body = json.dumps({"usage": {"input_tokens": 7, "output_tokens": 1, "cost_usd": 0.25}})
         line = json.dumps({"body": json.loads(body)})
         connection.execute("INSERT INTO records VALUES (1, 'reply.received', NULL, ?, 'h')", (line,))
-        connection.execute("INSERT INTO experiments VALUES (0, 'keep', 1.0, NULL, '', ?)", ('{"duration_s": 3.5}',))
+        connection.execute(
+            "INSERT INTO experiments VALUES (0, 'keep', 1.0, NULL, '', ?)",
+            (canonical(Journal.as_json(kept(1.0, duration_s=3.5))),),
+        )
     connection.close()
     (tmp_path / "record.jsonl").write_text(line + "\n")
 
     with Journal.open(tmp_path) as journal:
         assert Usage(input_tokens=7, output_tokens=1, cost_usd=0.25) == journal.charged()
-        assert [(3.5,)] == journal._all("SELECT duration_s FROM experiments")
+        assert (3.5, 0) == (journal.spent().slot_s, journal.spent().experiments)

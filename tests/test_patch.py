@@ -101,7 +101,10 @@ def test_overlapping_matches_of_one_search_text_count_as_two() -> None:
         (edit("DEPTH = 2", "DEPTH = = 2"), "line 5: the file does not parse"),
         (edit("DEPTH = 2", "DEPTH = 2\0"), "line 5: a NUL character"),
         (edit("DEPTH = 2", "DEPTH = '\ud800'"), "line 5: a character that UTF-8 cannot hold"),
-        (edit("DEPTH = 2", "import socket"), "line 5: `import socket` is against a rule of the task: there is no network"),
+        (
+            edit("DEPTH = 2", "import socket"),
+            "line 5: `import socket` is against a rule of the task: there is no network",
+        ),
         (edit("load_model", "load"), "def load_model(path, device)"),
         (edit("(path, device)", "(path)"), "fewer arguments"),
         (edit('if __name__ == "__main__":', "if True:"), '`if __name__ == "__main__":`'),

@@ -1,4 +1,4 @@
-"""How many tokens a text has: by the task's own encoding where it is prepared and tiktoken is there, else a safe guess.
+"""How many tokens a text has: by the task's own encoding where the data is prepared, else a safe guess.
 
 Nothing is fetched: the encoding is built from data/<profile>-<corpus>/tokenizer/tokenizer.json.
 """
@@ -8,6 +8,8 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
+
+import tiktoken
 
 Count = Callable[[str], int]
 BYTES_PER_TOKEN = 3  # of code and English, with any usual vocabulary: rather too many tokens than too few
@@ -21,13 +23,9 @@ def guess(text: str) -> int:
 def counter(tokenizer_folder: Path) -> Count:
     """Counts with the task's encoding; falls back to `guess` where there is none."""
     try:
-        import tiktoken  # noqa: PLC0415 - optional: a counter is all it is used for
-
         data = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
         ranks = {base64.b64decode(token): rank for rank, token in enumerate(data["tokens"])}
-        encoding = tiktoken.Encoding(
-            name="task", pat_str=data["pattern"], mergeable_ranks=ranks, special_tokens={}
-        )
-    except (ImportError, OSError, ValueError, KeyError, TypeError):
+        encoding = tiktoken.Encoding(name="task", pat_str=data["pattern"], mergeable_ranks=ranks, special_tokens={})
+    except (OSError, ValueError, KeyError, TypeError):
         return guess
     return functools.lru_cache(maxsize=64)(lambda text: len(encoding.encode_ordinary(text)))

@@ -37,7 +37,9 @@ def _read(path: Path) -> str:
                 message = f"{path}: is no plain file; [claude] key_file names one that holds the key alone"
                 raise ConfigError(message)
             if status.st_mode & OTHERS:
-                message = f"{path}: has mode {stat.S_IMODE(status.st_mode):o}, others can read the key; chmod 600 {path}"
+                message = (
+                    f"{path}: has mode {stat.S_IMODE(status.st_mode):o}, others can read the key; chmod 600 {path}"
+                )
                 raise ConfigError(message)
             return file.read(MAX_BYTES + 1).decode("ascii", "replace")
     except OSError as error:

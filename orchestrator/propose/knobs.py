@@ -120,7 +120,9 @@ def _knob(name: str, node: ast.expr) -> Knob | None:
     value = node.value if isinstance(node, ast.Constant) else None
     if not isinstance(value, bool | int | float) or not name.isupper() or name.endswith(UNTOUCHED):
         return None
-    usable = isinstance(value, bool) or (value > 0 and math.isfinite(value)) or (isinstance(value, float) and value == 0)
+    usable = (
+        isinstance(value, bool) or (value > 0 and math.isfinite(value)) or (isinstance(value, float) and value == 0)
+    )
     if not usable or node.end_lineno != node.lineno or node.end_col_offset is None:
         return None
     return Knob(name=name, value=value, line=node.lineno, start=node.col_offset, end=node.end_col_offset)

@@ -42,7 +42,9 @@ def _tokens(line: str) -> list[str]:
         for token in tokenize.generate_tokens(io.StringIO(line.strip()).readline):
             if token.type == tokenize.NUMBER:
                 pieces.append(_bucket(token.string))
-            elif token.type in (tokenize.NAME, tokenize.STRING) or (token.type == tokenize.OP and token.string not in "()[],:="):
+            elif token.type in (tokenize.NAME, tokenize.STRING) or (
+                token.type == tokenize.OP and token.string not in "()[],:="
+            ):
                 pieces.append(token.string)
     except (tokenize.TokenError, SyntaxError):  # one line of several: what came before counts
         pass

@@ -1,4 +1,4 @@
-"""The experiments of a recorded run again, in order: for audits, and to try another machine or scorer on the same files.
+"""The experiments of a recorded run again, in order: for audits, or to try another machine on the same files.
 
 What is proposed is the whole file that ran, not its edits: which file is the best may turn out differently this time.
 """

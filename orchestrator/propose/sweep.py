@@ -138,10 +138,12 @@ def read(reply: Reply) -> Proposal:
 
 
 def _holds(distribution: optuna.distributions.BaseDistribution, drawn: Value) -> bool:
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return drawn in distribution.choices
-    assert isinstance(distribution, optuna.distributions.FloatDistribution | optuna.distributions.IntDistribution)
-    return distribution.low <= drawn <= distribution.high
+    match distribution:
+        case optuna.distributions.CategoricalDistribution():
+            return drawn in distribution.choices
+        case optuna.distributions.FloatDistribution() | optuna.distributions.IntDistribution():
+            return bool(distribution.low <= drawn <= distribution.high)
+    return False
 
 
 def _key(knobs: Mapping[str, Knob], values: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:

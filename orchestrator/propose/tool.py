@@ -1,7 +1,7 @@
 """The form in which an LLM answers, and how an answer becomes a proposal. Pure; knows no SDK.
 
-A stored reply is JSON: {"content": [...], "stop_reason": ...} with the blocks as they came. The arguments of a tool call
-are under "input" where they are JSON, else word for word under "input_json".
+A stored reply is JSON: {"content": [...], "stop_reason": ...} with the blocks as they came. The arguments of a tool
+call are under "input" where they are JSON, else word for word under "input_json".
 """
 
 import json
@@ -25,10 +25,13 @@ SCHEMA: dict[str, Any] = {
     "required": ["hypothesis", "expected_effect", "edits"],
     "properties": {
         "hypothesis": {"type": "string", "description": "One sentence: what is changed, and why it should help."},
-        "expected_effect": {"type": "string", "description": "What val_bpb should become, and what else would be seen."},
+        "expected_effect": {
+            "type": "string",
+            "description": "What val_bpb should become; what else would be seen.",
+        },
         "edits": {
             "type": "array",
-            "description": "All are located in the train.py shown; they do not overlap and their order does not matter.",
+            "description": "All are located in the train.py shown; they do not overlap, their order does not matter.",
             "items": {
                 "type": "object",
                 "additionalProperties": False,
@@ -43,7 +46,7 @@ SCHEMA: dict[str, Any] = {
         },
         "why_again": {
             "type": "string",
-            "description": "Only after being told that this is close to an earlier experiment: why it would end differently.",
+            "description": "Only after being told that this is close to an earlier one: why it would end differently.",
         },
     },
 }

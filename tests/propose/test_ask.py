@@ -86,7 +86,9 @@ class Thinker:
         given = json.loads(reply.text)
         if "refuse" in given:
             raise PatchRejected(str(given["refuse"]))
-        edit = Edit(search=f"LEARNING_RATE = {given.pop('from', '0.02')}\n", replace=f"LEARNING_RATE = {given.pop('to')}\n")
+        edit = Edit(
+            search=f"LEARNING_RATE = {given.pop('from', '0.02')}\n", replace=f"LEARNING_RATE = {given.pop('to')}\n"
+        )
         return Proposal(hypothesis=str(given.pop("hypothesis", "h")), edits=(edit,), **given)
 
 

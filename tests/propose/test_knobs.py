@@ -10,7 +10,7 @@ from orchestrator.propose import knobs as kn
 from orchestrator.types import Proposal
 
 ROOT = Path(__file__).parents[2]
-SOURCE = '''import prepare
+SOURCE = """import prepare
 
 if prepare.PROFILE == "cpu":
     DEPTH = 2  # layers
@@ -35,7 +35,7 @@ TWICE = 2
 WARMUP_SECONDS = 3.0
 SEED = 7
 NEGATIVE = -1.0
-'''
+"""
 
 
 def test_the_profile_decides_which_branch_counts() -> None:
@@ -79,11 +79,13 @@ def test_what_is_drawn_can_be_recognised_again(name: str, data: st.DataObject) -
 def test_edits_change_these_constants_and_nothing_else(names: set[str]) -> None:
     """Also where a line stands in both branches, and where changed lines are neighbours."""
     knobs = kn.find(SOURCE, "cpu")
-    values: dict[str, kn.Value] = {name: 77.5 for name in names}
+    values: dict[str, kn.Value] = dict.fromkeys(names, 77.5)
     changed = patch.edited(SOURCE, kn.edits(SOURCE, knobs, values))
     after = kn.find(changed, "cpu")
 
-    assert {name: values.get(name, knob.value) for name, knob in knobs.items()} == {n: k.value for n, k in after.items()}
+    assert {name: values.get(name, knob.value) for name, knob in knobs.items()} == {
+        n: k.value for n, k in after.items()
+    }
     assert kn.find(SOURCE, "gpu")["MODEL_DIM"].value == kn.find(changed, "gpu")["MODEL_DIM"].value
     assert len(SOURCE.splitlines()) == len(changed.splitlines())
 
@@ -95,6 +97,6 @@ def test_the_task_has_constants_for_both_profiles() -> None:
         knobs = kn.find(source, profile)
         assert {"MATRIX_LR", "DEPTH", "TOTAL_BATCH_SIZE", "MOMENTUM"} <= set(knobs)
         for name, knob in knobs.items():
-            new = {name: knob.to_value(knob.distribution()._asdict().get("low", False))}  # noqa: SLF001
+            new = {name: knob.to_value(knob.distribution()._asdict().get("low", False))}
             if new[name] != knob.value:
                 patch.apply(source, Proposal(hypothesis="h", edits=kn.edits(source, knobs, new)))

@@ -18,7 +18,9 @@ from tests import fakes
 from tests.journals import kept
 
 ROOT = Path(__file__).parents[2]
-TRAIN_PY = fakes.TRAIN_PY.replace("LEARNING_RATE = 0.02\n", "LEARNING_RATE = 0.02\nDEPTH = 2\nBATCH = 64\nBIAS = True\n")
+TRAIN_PY = fakes.TRAIN_PY.replace(
+    "LEARNING_RATE = 0.02\n", "LEARNING_RATE = 0.02\nDEPTH = 2\nBATCH = 64\nBIAS = True\n"
+)
 
 
 def bowl(source: str) -> Trial:
