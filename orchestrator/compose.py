@@ -1,11 +1,12 @@
 """The composition root: a Config becomes engine, place, proposer and session."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestrator import propose
 from orchestrator.box import Place
 from orchestrator.config import Config
 from orchestrator.containers import Engine
@@ -16,12 +17,7 @@ from orchestrator.journal import Journal
 from orchestrator.keep import Keeper
 from orchestrator.lease import Lease, LeasePolicy, lease
 from orchestrator.loop import Session
-from orchestrator.propose import budget, count, key
-from orchestrator.propose.claude import ClaudeProposer, ClaudeSettings
-from orchestrator.propose.prompt import PromptBuilder
-from orchestrator.propose.replay import ReplayProposer
-from orchestrator.propose.sweep import SweepProposer
-from orchestrator.types import Proposer, View
+from orchestrator.types import View
 
 SECONDS_PER_HOUR = 3600
 
@@ -51,41 +47,6 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     )
 
 
-def proposer(config: Config, journal: Journal, facts: Mapping[str, str]) -> Proposer:
-    """The proposer that was asked for. Raises ConfigError before the first experiment, not in the night."""
-    if config.proposer == "sweep":
-        return SweepProposer(profile=config.profile_name, seed=config.seed)
-    if config.proposer == "replay":
-        if config.replay_of is None:
-            message = "PROPOSER=replay needs the run to replay: REPLAY=runs/tag"
-            raise ConfigError(message)
-        return ReplayProposer.open(config.replay_of, config.task.name)
-    claude = config.claude
-    found = ClaudeProposer(
-        settings=ClaudeSettings(
-            model=claude.model,
-            api_key=config.api_key or key.find(os.environ, claude.key_file),
-            base_url=claude.base_url,
-            extra_headers=claude.extra_headers,
-            max_output_tokens=claude.max_output_tokens,
-            thinking_tokens=claude.thinking_tokens,
-            price=config.prices.models.get(claude.model),
-            max_wait_s=claude.max_wait_hours * SECONDS_PER_HOUR,
-        ),
-        prompts=PromptBuilder(
-            instructions=config.root / config.task.instructions,
-            prepare=config.root / "locked" / "prepare.py",
-            facts=facts,
-            limits=config.limits,
-            count=count.counter(config.data_path / "tokenizer"),
-            drought=claude.drought,
-        ),
-        purse=budget.Purse(ledger=journal, max_usd=config.limits.max_usd, max_tokens=config.limits.max_tokens),
-    )
-    found.preflight()
-    return found
-
-
 @contextmanager
 def session(config: Config, view: View) -> Iterator[Session]:
     """Everything a session needs; the lease, the journal and every container end with it."""
@@ -106,7 +67,7 @@ def session(config: Config, view: View) -> Iterator[Session]:
         yield Session(
             config=config,
             journal=journal,
-            proposer=proposer(config, journal, where.facts()),
+            proposer=propose.build(config, journal, facts=where.facts(), environment=os.environ),
             runner=ContainerRunner(place=where, view=view),
             keeper=keeper,
             view=view,

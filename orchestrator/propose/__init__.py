@@ -27,7 +27,7 @@ def build(config: Config, ledger: Ledger, *, facts: Mapping[str, str], environme
         from orchestrator.propose.replay import ReplayProposer  # noqa: PLC0415
 
         if config.replay_of is None:
-            message = "PROPOSER=replay needs the run to replay: --replay-of runs/TAG"
+            message = "PROPOSER=replay needs the run to replay: REPLAY=runs/tag"
             raise ConfigError(message)
         return ReplayProposer.open(config.replay_of, config.task.name)
     return _claude(config, ledger, facts, environment)
@@ -37,10 +37,11 @@ def prompts(config: Config, facts: Mapping[str, str]) -> PromptBuilder:
     """What builds the prompts of a task."""
     box = config.box
     budget = f"{box.time_budget_s:g} s of wall clock, {box.memory_gb:g} GB of memory, {box.cpus:g} CPUs"
+    hardware = facts.get("hardware") or f"{box.cpus:g} CPUs, no GPU"
     return PromptBuilder(
         instructions=config.root / config.task.instructions,
         prepare=config.root / "locked" / "prepare.py",
-        facts={"profile": config.profile_name, "one experiment has": budget, **facts},
+        facts={"profile": config.profile_name, "hardware": hardware, "one experiment has": budget},
         limits=config.limits,
         count=counter(config.data_path / "tokenizer"),
         drought=config.claude.drought,
