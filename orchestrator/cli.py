@@ -18,19 +18,24 @@ from rich.text import Text
 from structlog.types import EventDict, WrappedLogger
 
 from orchestrator import __version__, compose
+from orchestrator import show as showing
 from orchestrator.config import Config, load
 from orchestrator.containers import Engine
 from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
+from orchestrator.doctor import examine, table_of
 from orchestrator.errors import AutoresearchError, JournalError, RecordFailed
 from orchestrator.journal import Journal
 from orchestrator.loop import run_session
+from orchestrator.verify import findings
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
 )
 Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
-Run = Annotated[str, typer.Option("--run", help="name of the run; default: the date, as nov23, or the newest to look at")]
+Run = Annotated[
+    str, typer.Option("--run", help="name of the run; default: the date, as nov23, or the newest to look at")
+]
 Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are; default: runs/ in the task")]
 Profile = Annotated[str, typer.Option(help="cpu or gpu")]
 Data = Annotated[str, typer.Option("--data", help="'python', or a folder of .txt, .jsonl or .parquet files")]
@@ -67,7 +72,9 @@ def loop(
     hours: Annotated[float | None, typer.Option(help="end after this long; 0: no limit")] = None,
     max_usd: Annotated[float | None, typer.Option(help="never spend more on the LLM; 0: no limit")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="never use more tokens; 0: no limit")] = None,
-    proposer: Annotated[str | None, typer.Option(help="claude, sweep or replay; default: claude where a key is")] = None,
+    proposer: Annotated[
+        str | None, typer.Option(help="claude, sweep or replay; default: claude where a key is")
+    ] = None,
     prefetch: Annotated[int | None, typer.Option(help="proposals asked for ahead: 0 or 1")] = None,
     replay: Annotated[Path | None, typer.Option(help="the run to replay: runs/tag")] = None,
     runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
@@ -113,6 +120,36 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
             console.print(f"best: [bold green]{best.val_bpb:.6f}[/] val_bpb, experiment {best.id}")
         if picture := staircase(experiments):
             console.print(picture, style="green")
+
+
+@app.command()
+def show(exp: int, task: Task = HERE, run: Run = "", runs: Runs = None, raw: bool = False, as_json: AsJson = False) -> None:
+    """Show what an experiment changed, ran, printed and scored."""
+    with Journal.read(run_folder(task, run, runs)) as journal:
+        experiment = journal.experiment(exp)
+        if as_json:
+            print(json.dumps(showing.as_json(journal, experiment), indent=1))
+        else:
+            showing.show(Console(highlight=False), journal, experiment, raw=raw)
+
+
+@app.command()
+def verify(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
+    """Say whether the record of a run is intact; exits with 1, naming the records, if it is not."""
+    folder = run_folder(task, run, runs)
+    found = list(findings(folder, task))
+    for finding in found:
+        print(f"{folder.name}: {finding}")
+    if found:
+        raise typer.Exit(1)
+    print(f"{folder.name}: intact")
+
+
+@app.command()
+def doctor(task: Task = HERE) -> None:
+    """Say whether this machine is fit and safe for it, one line per check."""
+    checks = examine(Engine.connect().info(), task.resolve())
+    Console(highlight=False).print(table_of(checks))
 
 
 def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> Config:
