@@ -315,7 +315,7 @@ class Running:
                     if not inspected["State"].get("Running"):
                         self._ended = inspected
                         break
-                self._usage = counters.read(pid, self._usage)
+                self._usage = counters.read(pid, self.id, self._usage)
                 self._silent.wait(WATCH_S) if not self._silent.is_set() else time.sleep(WATCH_S)
             if self._ended is not None:
                 _write(self._folder / f"{self.spec.role}.ended.json", self._ended)

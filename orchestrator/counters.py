@@ -15,19 +15,25 @@ class Usage:
     cpu_s: float | None = None
 
 
-def read(pid: int, before: Usage) -> Usage:
-    """The counters of the cgroup that process `pid` of the host is in; what cannot be read stays as it was."""
+def read(pid: int, container_id: str, before: Usage) -> Usage:
+    """The counters of the container's cgroup, which its process `pid` tells; what cannot be read stays as it was.
+
+    A process that has ended, or whose number another one has by now, is in no cgroup of that container.
+    """
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
         return before
+    lines = [line for line in lines if container_id in line]
     groups = {name: path for line in lines for _, names, path in [line.split(":", 2)] for name in names.split(",")}
     if "memory" in groups:
         peak = _number(ROOT / "memory" / groups["memory"].lstrip("/") / "memory.max_usage_in_bytes")
-        nanoseconds = _number(ROOT / "cpuacct" / groups.get("cpuacct", "").lstrip("/") / "cpuacct.usage")
+        nanoseconds = _number(ROOT / "cpuacct" / groups.get("cpuacct", groups["memory"]).lstrip("/") / "cpuacct.usage")
         cpu = None if nanoseconds is None else nanoseconds / NANOSECONDS
     else:
-        folder = ROOT / groups.get("", "/").lstrip("/")
+        if "" not in groups:
+            return before
+        folder = ROOT / groups[""].lstrip("/")
         peak = _number(folder / "memory.peak")
         cpu = _cpu_stat(folder)
     return Usage(
