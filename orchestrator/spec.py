@@ -1,7 +1,7 @@
 """The one place that builds a container: every wall as plain data, and what weakens one refused.
 
-Covered: no network, no capabilities, no new privileges, our own seccomp profile, a non-root user, a read-only root, only
-the declared writable mounts (size-capped, in memory; only the compile cache executable), limits on memory (swap
+Covered: no network, no capabilities, no new privileges, our own seccomp profile, a non-root user, a read-only root,
+only the declared writable mounts (size-capped, in memory; only the compile cache executable), limits on memory (swap
 included), processors, processes, files and locked memory, private namespaces, no devices but a leased GPU by its
 UUID, an allowlist of environment variables, bounded logs, a local image by its id.
 
@@ -11,30 +11,19 @@ shares inodes of read-only mounts (so every experiment has private copies, hashe
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import SpecRefused
 from orchestrator.types import Role
+from orchestrator.weak import refuse_weak
 
 UID = 65532
 USER = f"{UID}:{UID}"
 LABEL = "autoresearch"
 MIB = 1 << 20
-WRITABLE = {  # the only places a role may write to, tmpfs apart
-    Role.TRAINER: {"/out"},
-    Role.PREDICTOR_A: {"/answer"},
-    Role.PREDICTOR_B: {"/answer"},
-    Role.SCORER: {"/ask-a", "/ask-b"},
-    Role.PREPARE: {"/staging"},
-}
-ENVIRONMENT = frozenset(
-    "AUTORESEARCH_PROFILE AUTORESEARCH_TIME_BUDGET AUTORESEARCH_SEED HOME USER TMPDIR TORCHINDUCTOR_CACHE_DIR "
-    "TRITON_CACHE_DIR CUDA_CACHE_PATH PYTHONPATH PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED OMP_NUM_THREADS PATH LANG".split()
-)
 MASKED = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-    "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+    "/sys/firmware",
 )  # fmt: skip
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
@@ -205,43 +194,3 @@ def _mount(mount: Mount) -> dict[str, Any]:
     else:
         options = {"Type": "bind", "BindOptions": {"Propagation": "rprivate"}}
     return {**options, "Source": mount.source, "Target": mount.target, "ReadOnly": not mount.writable}
-
-
-def refuse_weak(spec: ContainerSpec) -> None:
-    """Raise SpecRefused, naming the field, for a spec that weakens a wall."""
-    user = spec.user.split(":")
-    if len(user) != 2 or not all(part.isdigit() and int(part) > 0 for part in user):  # noqa: PLR2004  # uid:gid
-        _refuse("user", spec.user, "a numeric uid:gid, neither of them root")
-    if not spec.image_id.startswith("sha256:"):
-        _refuse("image_id", spec.image_id, "the id of a local image, sha256:...")
-    for name in ("memory", "cpus", "pids", "tmp", "cache", "shm", "files", "file_size"):
-        if not getattr(spec.resources, name) > 0:
-            _refuse(f"resources.{name}", getattr(spec.resources, name), "a limit above 0")
-    if not spec.hard_limit_s > 0:
-        _refuse("hard_limit_s", spec.hard_limit_s, "a deadline above 0")
-    if not spec.program:
-        _refuse("program", spec.program, "an explicit argv")
-    for mount in spec.mounts:
-        _refuse_mount(spec.role, mount)
-    if unknown := set(spec.environment) - ENVIRONMENT:
-        _refuse("environment", sorted(unknown), "variables of the allowlist only")
-    if not spec.seccomp:
-        _refuse("seccomp", spec.seccomp, "the profile's JSON text")
-    if spec.gpu_uuid is not None and not spec.gpu_uuid.startswith(("GPU-", "MIG-")):
-        _refuse("gpu_uuid", spec.gpu_uuid, "a UUID, neither an index nor all")
-
-
-def _refuse_mount(role: Role, mount: Mount) -> None:
-    if mount.writable and mount.target not in WRITABLE[role]:
-        _refuse("mounts", mount.target, f"read-only; a {role} may write to {sorted(WRITABLE[role])} only")
-    if not mount.target.startswith("/") or ".." in Path(mount.target).parts:
-        _refuse("mounts", mount.target, "an absolute path")
-    if not mount.volume and not Path(mount.source).is_absolute():
-        _refuse("mounts", mount.source, "an absolute host path")
-    if mount.source.endswith(".sock") or mount.source in ("/", "/proc", "/sys", "/dev", "/etc", "/run", "/var/run"):
-        _refuse("mounts", mount.source, "a path of the experiment, not of the host")
-
-
-def _refuse(name: str, value: object, wanted: str) -> None:
-    message = f"container spec: {name} = {value!r} weakens a wall; it must be {wanted}"
-    raise SpecRefused(message)

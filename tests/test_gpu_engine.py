@@ -65,7 +65,7 @@ def spec(image_id: str) -> ContainerSpec:
         resources=Resources(memory=64 * MIB, cpus=0.5, pids=16, tmp=MIB, cache=MIB, shm=MIB),
         environment={"PATH": "/usr/bin"},
         labels={"autoresearch": "1"},
-        seccomp='{"defaultAction": "SCMP_ACT_ALLOW"}',
+        seccomp=(FAKE.parent.parent / "sandbox" / "seccomp.json").read_text(),
     )
 
 

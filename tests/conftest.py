@@ -1,0 +1,37 @@
+"""What every test may ask for: the real engine, the real image, the real profile. A missing engine fails."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from orchestrator.containers import Engine
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def seccomp() -> str:
+    """The profile that every experiment runs under."""
+    return (ROOT / "sandbox" / "seccomp.json").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """The engine on this machine; raises EngineUnavailable, with what to type, where there is none."""
+    with closing(Engine.connect()) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def image_id(engine: Engine) -> str:
+    """The image of the cpu profile; raises ImageMissing, with what to type, where it was not built."""
+    return engine.image_id("autoresearch-sandbox:cpu")
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that no other test, and no other run of this one, uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,155 @@
+"""A spec that weakens a wall is refused before anything is created, naming the field."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import SpecRefused
+from orchestrator.spec import MIB, ContainerSpec, Mount, Resources, as_config
+from orchestrator.types import Role
+
+PROFILE = '{"defaultAction": "SCMP_ACT_ERRNO"}'
+
+
+def spec(**changed: Any) -> ContainerSpec:
+    """A good trainer, but for what is changed."""
+    fields: dict[str, Any] = {
+        "role": Role.TRAINER,
+        "name": "a",
+        "image_id": "sha256:" + "0" * 64,
+        "program": ("python3", "/mutable/train.py"),
+        "hard_limit_s": 10.0,
+        "mounts": (
+            Mount(source="/a/locked", target="/locked"),
+            Mount(source="a-out", target="/out", volume=True, writable=True),
+        ),
+        "resources": Resources(memory=MIB, cpus=1.0, pids=8, tmp=MIB, cache=MIB, shm=MIB),
+        "environment": {"HOME": "/tmp"},
+        "labels": {"autoresearch": "1"},
+        "seccomp": PROFILE,
+    }
+    return ContainerSpec(**{**fields, **changed})
+
+
+@pytest.mark.parametrize(
+    "user", ["", "0", "0:0", "root", "root:root", "65532:0", "0:65532", "65532", "-1:5", "a:b", "1:2:3", " 1:1"]
+)
+def test_root_and_what_may_be_root_is_refused(user: str) -> None:
+    """A numeric uid and gid, neither of them 0: names are looked up in the image, and an empty user is its default."""
+    with pytest.raises(SpecRefused, match="user"):
+        as_config(spec(user=user))
+
+
+@pytest.mark.parametrize("field", ["memory", "cpus", "pids", "tmp", "cache", "shm", "files", "file_size"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), None])
+def test_a_limit_that_limits_nothing_is_refused(field: str, value: Any) -> None:
+    """Engines take 0, -1 or nothing as unlimited."""
+    limits = replace(spec().resources, **{field: value})
+    with pytest.raises(SpecRefused, match=f"resources.{field}"):
+        as_config(spec(resources=limits))
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        Mount(source="/a", target="/locked", writable=True),
+        Mount(source="/a", target="/mutable", writable=True),
+        Mount(source="/a", target="/", writable=True),
+        Mount(source="v", target="/answer", volume=True, writable=True),
+        Mount(source="/a", target="/out", writable=True),
+        Mount(source="a", target="/data"),
+        Mount(source="", target="/data"),
+        Mount(source="/a", target="data"),
+        Mount(source="/a", target="/data/../etc"),
+        Mount(source="/a/../etc", target="/data"),
+        Mount(source="/a", target="/"),
+        Mount(source="/a", target="/proc/self"),
+        Mount(source="/a", target="/sys"),
+        Mount(source="/a", target="/dev/nvidia0"),
+        Mount(source="/a", target="/etc"),
+        Mount(source="/a", target="/tmp"),
+        Mount(source="/var/run/docker.sock", target="/data"),
+        Mount(source="/", target="/data"),
+        Mount(source="/etc", target="/data"),
+        Mount(source="/etc/shadow", target="/data"),
+        Mount(source="/proc", target="/data"),
+        Mount(source="/proc/1/root", target="/data"),
+        Mount(source="/sys/fs/cgroup", target="/data"),
+        Mount(source="/dev/sda", target="/data"),
+        Mount(source="/run/containerd", target="/data"),
+        Mount(source="/root", target="/data"),
+        Mount(source="/home", target="/data"),
+        Mount(source="/var/lib/docker", target="/data"),
+    ],
+    ids=lambda mount: f"{mount.source}->{mount.target}{' rw' if mount.writable else ''}",
+)
+def test_a_mount_outside_the_declared_ones_is_refused(mount: Mount) -> None:
+    """Writable only where the role may write, and only to a size-capped volume; nothing of the host's own."""
+    with pytest.raises(SpecRefused, match="mounts"):
+        as_config(spec(mounts=(mount,)))
+
+
+def test_two_mounts_on_one_place_are_refused() -> None:
+    """The second would hide the first."""
+    twice = (Mount(source="/a", target="/locked"), Mount(source="/b", target="/locked"))
+    with pytest.raises(SpecRefused, match="mounts"):
+        as_config(spec(mounts=twice))
+
+
+def test_validation_data_is_for_the_scorer_alone() -> None:
+    """A trainer or predictor that asks for it is refused."""
+    with pytest.raises(SpecRefused, match="mounts"):
+        as_config(spec(mounts=(Mount(source="/a/val", target="/data/val"),)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"image_id": "autoresearch-sandbox:cpu"}, "image_id"),
+        ({"image_id": ""}, "image_id"),
+        ({"image_id": "sha256:"}, "image_id"),
+        ({"program": ()}, "program"),
+        ({"hard_limit_s": 0.0}, "hard_limit_s"),
+        ({"hard_limit_s": float("inf")}, "hard_limit_s"),
+        ({"hard_limit_s": float("nan")}, "hard_limit_s"),
+        ({"environment": {"ANTHROPIC_API_KEY": "x"}}, "environment"),
+        ({"environment": {"LD_PRELOAD": "x"}}, "environment"),
+        ({"environment": {"http_proxy": "x"}}, "environment"),
+        ({"environment": {"NVIDIA_VISIBLE_DEVICES": "all"}}, "environment"),
+        ({"seccomp": ""}, "seccomp"),
+        ({"seccomp": "unconfined"}, "seccomp"),
+        ({"seccomp": "/a/seccomp.json"}, "seccomp"),
+        ({"seccomp": "{"}, "seccomp"),
+        ({"seccomp": "[]"}, "seccomp"),
+        ({"seccomp": "{}"}, "seccomp"),
+        ({"seccomp": '{"defaultAction": "SCMP_ACT_ALLOW"}'}, "seccomp"),
+        ({"seccomp": '{"defaultAction": "SCMP_ACT_LOG"}'}, "seccomp"),
+        ({"gpu_uuid": "0"}, "gpu_uuid"),
+        ({"gpu_uuid": "all"}, "gpu_uuid"),
+        ({"gpu_uuid": ""}, "gpu_uuid"),
+        ({"gpu_uuid": "GPU-1,GPU-2"}, "gpu_uuid"),
+        ({"labels": {}}, "labels"),
+        ({"log_bytes": 0}, "log_bytes"),
+        ({"name": "--privileged"}, "name"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_weak_field_is_refused_by_name(changed: dict[str, Any], field: str) -> None:
+    """The message says which field, which value, and what it must be."""
+    with pytest.raises(SpecRefused, match=rf"container spec: {field} = .* it must be "):
+        as_config(spec(**changed))
+
+
+def test_a_good_spec_is_the_same_plain_data_each_time() -> None:
+    """No clock, no I/O, no defaults of the engine's: JSON in, JSON out."""
+    config = as_config(spec())
+    host = config["HostConfig"]
+
+    assert as_config(spec()) == config
+    assert "none" == host["NetworkMode"]
+    assert ["ALL"] == host["CapDrop"]
+    assert host["ReadonlyRootfs"] and not host["Privileged"] and not host["AutoRemove"]
+    assert host["Memory"] == host["MemorySwap"] == MIB
+    assert ["no-new-privileges", f"seccomp={PROFILE}"] == host["SecurityOpt"]
+    assert all("PROXY" not in item.upper() for item in config["Env"])
