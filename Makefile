@@ -10,10 +10,11 @@ export PROFILE
 flag = $(if $($(1)),--$(2) $($(1)))
 PLACE = $(call flag,RUN,run) $(call flag,RUNS,runs)
 LIMITS = $(call flag,EXPERIMENTS,experiments) $(call flag,HOURS,hours) $(call flag,MAX_USD,max-usd) $(call flag,MAX_TOKENS,max-tokens)
-HOW = $(call flag,PROPOSER,proposer) $(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed)
+HOW = $(call flag,PROPOSER,proposer) $(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed) \
+	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image data doctor loop status show report verify test check clean
+.PHONY: help setup engine image data doctor loop pause resume lease-storm status show report verify test check clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -47,6 +48,12 @@ doctor: setup ## is this machine fit and safe for it
 loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
 	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(PLACE) $(LIMITS) $(HOW)
 
+pause: setup ## start no further experiment, give the device back
+	@$(BIN)/autoresearch pause $(PLACE)
+
+resume: setup ## let a paused run go on
+	@$(BIN)/autoresearch resume $(PLACE)
+
 status: setup ## what was tried and what is best
 	@$(BIN)/autoresearch status $(PLACE)
 
@@ -58,6 +65,9 @@ verify: setup ## is the record intact
 
 test: .venv/ready-dev image data ## every test, against the real engine
 	@$(BIN)/python -m pytest -q
+
+lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
+	@$(BIN)/python -m benchmarks.lease_storm
 
 check: .venv/ready-dev ## format, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy

@@ -10,13 +10,16 @@ from orchestrator import propose
 from orchestrator.box import Place
 from orchestrator.config import Config
 from orchestrator.containers import Engine
+from orchestrator.contention import watching
 from orchestrator.data import is_ready
 from orchestrator.errors import ConfigError
+from orchestrator.executors.slot import Slot
 from orchestrator.experiment import ContainerRunner
 from orchestrator.journal import Journal
 from orchestrator.keep import Keeper
-from orchestrator.lease import Lease, LeasePolicy, lease
+from orchestrator.lease import Lease, LeasePolicy
 from orchestrator.loop import Session
+from orchestrator.quiet import Gate, quiet_hours
 from orchestrator.types import View
 
 SECONDS_PER_HOUR = 3600
@@ -54,24 +57,46 @@ def session(config: Config, view: View) -> Iterator[Session]:
     if not is_ready(config.data_path):
         message = f"{config.data_path}: the data is not prepared; `make data` does it"
         raise ConfigError(message)
+    gate = Gate(run=config.run_path, hours=quiet_hours(config.quiet_hours))
+    with slot(config, engine, view) as leased, Journal.open(config.run_path) as journal:
+        keeper = Keeper(path=config.mutable_path, tag=config.tag)
+        keeper.check()
+        engine.reap()
+        yield Session(
+            config=config,
+            journal=journal,
+            proposer=propose.build(config, journal, facts=leased.facts(), environment=os.environ),
+            runner=leased,
+            keeper=keeper,
+            view=view,
+            ready=lambda: ready(gate, leased, view),
+        )
+
+
+def ready(gate: Gate, leased: Slot, view: View) -> bool:
+    """Wait until an experiment may start on an idle device, which others may have meanwhile; whether it had to."""
+    if not gate.closed():
+        return leased.ready()
+    leased.give_back()
+    gate.wait(view.waiting)
+    return True
+
+
+def slot(config: Config, engine: Engine, view: View) -> Slot:
+    """A device to lease, with the runner for whichever it will be."""
     policy = LeasePolicy(
         profile=config.profile_name, cpus=config.box.cpus, allow=config.gpu.allow, exclude=config.gpu.exclude,
         leave_free=config.gpu.leave_free,
     )  # fmt: skip
-    waits = config.gpu.wait_hours * SECONDS_PER_HOUR
-    with lease(policy, wait_s=waits, on_wait=view.waiting) as leased, Journal.open(config.run_path) as journal:
-        keeper = Keeper(path=config.mutable_path, tag=config.tag)
-        keeper.check()
-        engine.reap()
-        where = place(config, engine, leased)
-        yield Session(
-            config=config,
-            journal=journal,
-            proposer=propose.build(config, journal, facts=where.facts(), environment=os.environ),
-            runner=ContainerRunner(place=where, view=view),
-            keeper=keeper,
-            view=view,
-        )
+    sampling = config.contention
+    return Slot(
+        policy=policy,
+        wait_s=config.gpu.wait_hours * SECONDS_PER_HOUR,
+        make=lambda leased: ContainerRunner(place=place(config, engine, leased), view=view),
+        waiting=view.waiting,
+        watch=lambda leased, ours: watching(leased, ours, interval_s=sampling.sample_s, others=sampling.others),
+        back_off_s=sampling.back_off_s,
+    )
 
 
 def default_tag() -> str:

@@ -107,6 +107,14 @@ class Gpu(Section):
     wait_hours: NotNegative = 12.0
 
 
+class Contention(Section):
+    """When an experiment is not judged because others used its device too."""
+
+    sample_s: Positive = 5.0
+    others: Positive = 0.4  # of the leased processors' time, over three samples; a GPU is shared by any process
+    back_off_s: NotNegative = 30.0
+
+
 class Rule(Section):
     """A pattern that no train.py may match, with the reason that the LLM is told."""
 
@@ -138,6 +146,7 @@ class Config(BaseSettings):
     claude: Claude = Claude()
     prices: Prices = Prices(dated="never")
     gpu: Gpu = Gpu()
+    contention: Contention = Contention()
     rules: tuple[Rule, ...] = ()
 
     # not from task.toml: flags of the command line
@@ -147,6 +156,7 @@ class Config(BaseSettings):
     profile_name: Literal["cpu", "gpu"] = "cpu"
     corpus: str = "python"
     runtime: str = ""
+    quiet_hours: str = ""  # 22:00-06:00: no experiment starts within
     proposer: Literal["claude", "sweep", "replay"] = "sweep"
     prefetch: Literal[0, 1] | None = None  # proposals asked for ahead; None: 1 for an LLM, which makes one wait
     replay_of: Path | None = None

@@ -126,8 +126,10 @@ class Sampler:
                     if self._stop.is_set():
                         return
                     self._stop.wait(self._interval_s)
-            except (LeaseUnavailable, OSError, ValueError) as error:
+            except LeaseUnavailable as error:
                 self.lost = str(error)
+            except (OSError, ValueError, IndexError) as error:  # what this kernel says is not what we know
+                log.warning("device.not_watched", error=str(error))
 
     def _sample(self, watch: gpu.XidWatch | None) -> None:
         for xid in watch.new() if watch else []:

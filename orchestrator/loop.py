@@ -1,6 +1,7 @@
 """The whole loop: propose -> apply -> run -> judge -> record -> keep, until a limit or Ctrl-C."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -28,10 +29,11 @@ class Session:
     keeper: Keeper
     view: View
     ahead: Ahead = field(default_factory=Ahead)
+    ready: Callable[[], bool] = lambda: False  # waits until an experiment may start; says whether it had to
     started: float = field(default_factory=time.monotonic)
 
 
-def run_session(session: Session) -> str:
+def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be read at once
     """Run experiments until a limit is met, an interrupt, or an error; returns why it ended."""
     journal, config = session.journal, session.config
     base = turn.recover(session)
@@ -42,6 +44,8 @@ def run_session(session: Session) -> str:
             return turn.end(session, reason, limit=True)
         best = journal.best()
         try:
+            if session.ready():
+                continue  # time has passed: is a limit met?
             candidate = turn.next_candidate(session, best, spent)
         except PatchRejected as refusal:
             turn.record_invalid(session, str(refusal))

@@ -1,0 +1,1 @@
+"""Where experiments run: slots of this machine."""

@@ -1,0 +1,100 @@
+"""A slot: one leased device and the runner on it, watched while it runs and given back while nothing may run there."""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from orchestrator.contention import Ours, Sampler, watching
+from orchestrator.errors import LeaseUnavailable
+from orchestrator.lease import Lease, LeasePolicy, lease
+from orchestrator.types import Candidate, Plan, Runner, Trial
+
+BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
+LONGEST_BACK_OFF_S = 1800.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Slot:
+    """A Runner on whatever device is leased; call `ready` before each experiment. A context manager."""
+
+    policy: LeasePolicy
+    wait_s: float
+    make: Callable[[Lease], Runner]
+    waiting: Callable[[str], None]
+    watch: Callable[[Lease, Ours], Sampler] = watching
+    back_off_s: float = BACK_OFF_S
+    _held: ExitStack = field(default_factory=ExitStack)
+    _lease: Lease | None = None
+    _runner: Runner | None = None
+    _contended: int = 0  # times in a row
+
+    def ready(self) -> bool:
+        """Hold an idle device; after a contention wait first, then look for one anew. Says whether it did any of it.
+
+        Raises LeaseUnavailable.
+        """
+        if self._contended and self._lease is not None:
+            self.give_back()
+            pause_s = min(LONGEST_BACK_OFF_S, self.back_off_s * 2.0 ** (self._contended - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
+            self.waiting(f"the device was not ours alone, trying again in {pause_s:.0f} s")
+            time.sleep(pause_s)
+        if self._lease is not None:
+            return False
+        self._lease = self._held.enter_context(lease(self.policy, wait_s=self.wait_s, on_wait=self.waiting))
+        self._runner = self.make(self._lease)
+        return True
+
+    def give_back(self) -> None:
+        """Let others have the device until the next `ready`."""
+        self._held.close()
+        self._lease = None
+
+    def facts(self) -> dict[str, str]:
+        """Where the last experiment ran, or the next one will."""
+        return self._now().facts()
+
+    def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
+        """Run it and say who else used the device. Raises LeaseUnavailable if the device itself broke."""
+        if self._lease is None:
+            message = "nothing is leased"
+            raise LeaseUnavailable(message)
+        runner = self._now()
+        with self.watch(self._lease, lambda: container_ids(folder)) as seen:
+            trial = runner.run(candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
+        if seen.lost:
+            self.give_back()
+            raise LeaseUnavailable(seen.lost)
+        self._contended = self._contended + 1 if seen.contended_by else 0
+        return replace(trial, contended_by=seen.contended_by)
+
+    def _now(self) -> Runner:
+        if self._runner is None:
+            message = "nothing was leased yet"
+            raise LeaseUnavailable(message)
+        return self._runner
+
+    def __enter__(self) -> Self:
+        """Lease at once, so that what is wrong is said before anything starts."""
+        self.ready()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        self.give_back()
+
+
+def container_ids(folder: Path) -> list[str]:
+    """The containers that an experiment has created so far, as its record says."""
+    found = []
+    for path in folder.rglob("*.created.json"):
+        with suppress(OSError, ValueError, KeyError):  # half written
+            found.append(str(json.loads(path.read_text(encoding="utf-8"))["Id"]))
+    return found
