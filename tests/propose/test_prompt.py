@@ -1,0 +1,178 @@
+"""The prompt: bounded, in a stable order, read from program.md each time."""
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from orchestrator.config import Limits
+from orchestrator.errors import ConfigError
+from orchestrator.propose import repeats
+from orchestrator.propose.count import counter, guess
+from orchestrator.propose.prompt import HISTORY_TOKENS, Prompt, PromptBuilder
+from orchestrator.types import Context, Experiment, Memory, Spent, Status, Usage
+from tests.journals import kept
+
+ROOT = Path(__file__).parents[2]
+
+
+def builder(tmp_path: Path, **changes: object) -> PromptBuilder:
+    """For a task of two files."""
+    (tmp_path / "program.md").write_text("Find a lower val_bpb.\n")
+    (tmp_path / "prepare.py").write_text("TIME_BUDGET = 1\n")
+    values: dict[str, object] = {
+        "instructions": tmp_path / "program.md", "prepare": tmp_path / "prepare.py", "facts": {"hardware": "two cores"},
+        "limits": Limits(max_usd=5.0), "count": guess, "drought": 4,
+    }  # fmt: skip
+    return PromptBuilder(**(values | changes))  # type: ignore[arg-type]
+
+
+def context(memory: Memory, **changes: object) -> Context:
+    """A turn with a memory."""
+    values = {
+        "experiment_id": 9, "best": kept(1.0, id=3), "best_source": "LR = 0.02\n", "history": [], "memory": memory,
+        "spent": Spent(experiments=8, usage=Usage(cost_usd=1.25)),
+    }  # fmt: skip
+    return Context(**(values | changes))  # type: ignore[arg-type]
+
+
+def many(status: Status, count: int, **changes: object) -> tuple[Experiment, ...]:
+    """Experiments with long words."""
+    return tuple(
+        kept(2.0, id=n, status=status, hypothesis=f"idea {n} " + "words " * 200, **changes) for n in range(count)
+    )
+
+
+def titles(prompt: Prompt) -> list[str]:
+    """Of its parts."""
+    return [block.title for block in prompt.blocks]
+
+
+def test_what_was_tried_is_told_in_order(tmp_path: Path) -> None:
+    """Kept, near misses, failures, the latest, the last crash, then what is particular to now."""
+    crash = kept(0.0, id=8, status=Status.CRASH, score=None, message="ended with exit code 1\nTraceback\nKeyError: 1")
+    memory = Memory(
+        kept=(kept(1.1, hypothesis="baseline"),),
+        near_misses=(kept(1.01, id=5, status=Status.DISCARD, hypothesis="wider"),),
+        failures=(crash,),
+        recent=(crash,),
+        since_best=1,
+    )
+    prompt = builder(tmp_path).build(context(memory, in_flight=("deeper",)))
+
+    assert [
+        "What is asked",
+        "The human's instructions (program.md)",
+        "What train.py is given (prepare.py, read-only)",
+        "The best train.py so far",
+        "Kept: every improvement so far, oldest first",
+        "Near misses: discarded, best first",
+        "Failures, newest first",
+        "The latest experiments, oldest first",
+        "The end of what the last experiment, 8 (crash), printed",
+        "Now",
+    ] == titles(prompt)
+    assert "- 5: 1.010000 discard: wider" in prompt.text
+    assert "(ended with exit code 1 … KeyError: 1)" in prompt.text
+    assert "- deeper" in prompt.text
+    assert "8 experiments judged so far (the run was given 100), $3.75 left for proposals" in prompt.text
+    assert "two cores" in prompt.text
+
+
+def test_its_size_is_bounded_whatever_is_remembered(tmp_path: Path) -> None:
+    """Long hypotheses, long messages, many of each: the history keeps to its share, the newest kept ones first."""
+    full = Memory(
+        kept=many(Status.KEEP, 200),
+        near_misses=many(Status.DISCARD, 200),
+        failures=many(Status.CRASH, 200, message="x" * 10**6),
+        recent=many(Status.CRASH, 200, message="x" * 10**6),
+    )
+    build = builder(tmp_path)
+    empty = guess(build.build(context(Memory())).text)
+    prompt = build.build(context(full))
+
+    assert guess(prompt.text) - empty < HISTORY_TOKENS + 1500
+    assert "- 199: 2.000000 kept: idea 199 words" in prompt.text
+
+
+def test_editing_program_md_steers_a_running_loop(tmp_path: Path) -> None:
+    """It is read again for each proposal; while it is empty the last good one holds."""
+    build = builder(tmp_path)
+    build.check()
+    (tmp_path / "program.md").write_text("Think about depth.\n")
+    assert "Think about depth." in build.build(context(Memory())).text
+
+    (tmp_path / "program.md").write_text("")
+    with capture_logs() as logs:
+        assert "Think about depth." in build.build(context(Memory())).text
+    assert ["instructions.unusable"] == [entry["event"] for entry in logs]
+
+
+def test_instructions_that_fit_no_prompt_are_refused(tmp_path: Path) -> None:
+    """With the number of tokens and the mend."""
+    build = builder(tmp_path)
+    (tmp_path / "program.md").write_text("word " * 40_000)
+    with pytest.raises(ConfigError, match=r"program\.md: has 66667 tokens, at most 16000 .* shorten it"):
+        build.check()
+
+
+def test_after_a_drought_another_kind_of_idea_is_asked_for(tmp_path: Path) -> None:
+    """Then, every second time, with another kept file to start from; before, nothing of it."""
+    (tmp_path / "0001").mkdir()
+    (tmp_path / "0001" / "train.py").write_text("LR = 0.7\n")
+    ancestors = (kept(1.2, id=1, folder=tmp_path / "0001"), kept(1.0, id=3))
+    texts = [
+        builder(tmp_path).build(context(Memory(kept=ancestors, since_best=since))).blocks[-1].text
+        for since in (3, 4, 5, 6)
+    ]
+
+    assert ["different kind" in text for text in texts] == [False, True, True, True]
+    assert ["set parent_id to 1" in text and "LR = 0.7" in text for text in texts] == [False, False, True, False]
+    assert len(set(texts[1:])) == 3
+
+
+def test_the_best_file_is_shown_byte_for_byte(tmp_path: Path) -> None:
+    """Edits are searched in it, so nothing of it is cleaned or cut, and its own fences do not end it."""
+    source = 'X = """\n```\n````\n"""  # \u00e9\t\x0c\n' + "y = 1\n" * 20_000
+    block = builder(tmp_path).build(context(Memory(), best_source=source)).blocks[3]
+
+    assert source.rstrip("\n") in block.text
+    assert "`````python\n" in block.text
+    assert block.cached
+
+
+def test_the_end_of_what_the_best_printed_is_shown(tmp_path: Path) -> None:
+    """From its log, bounded and fenced."""
+    (tmp_path / "0003").mkdir()
+    (tmp_path / "0003" / "trainer.log").write_text("x" * 10_000 + "\nnum_steps: 512\n")
+    text = builder(tmp_path).build(context(Memory(), best=kept(1.0, id=3, folder=tmp_path / "0003"))).blocks[3].text
+
+    assert "num_steps: 512" in text
+    assert len(text) < 3000
+
+
+def test_tokens_are_counted_by_the_tasks_own_encoding(tmp_path: Path) -> None:
+    """Without prepared data, by a guess that is rather too high."""
+    assert counter(tmp_path) is guess
+    assert 4 == guess("twelve bytes")
+    (tmp_path / "tokenizer.json").write_text('{"pattern": "\\\\w+|\\\\W+", "tokens": ["YQ==", "Yg==", "YWI="]}')
+
+    assert 3 == counter(tmp_path)("abab" + "a")
+
+
+@pytest.mark.parametrize(
+    ("other", "close"),
+    [
+        ("-LR = 0.02\n+LR = 0.0305\n", True),
+        ("-LR = 0.02  # a comment\n+LR = 0.03  # another\n", True),
+        ("-LR = 0.02\n+LR = 0.06\n", False),
+        ("-DECAY = 0.02\n+DECAY = 0.03\n", False),
+        ("+LR = 0.02\n-LR = 0.03\n", False),
+        ("", False),
+    ],
+)
+def test_closeness_is_about_what_changes(other: str, *, close: bool) -> None:
+    """Numbers within a tenth are the same, comments are nothing, the other way round is another change."""
+    diff = "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-LR = 0.02\n+LR = 0.03\n"
+
+    assert close == (repeats.closeness(diff, other) >= repeats.CLOSE)
