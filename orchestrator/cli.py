@@ -17,15 +17,16 @@ from rich.console import Console
 from rich.text import Text
 from structlog.types import EventDict, WrappedLogger
 
-from orchestrator import __version__, compose
+from orchestrator import __version__, compose, quiet
 from orchestrator import show as showing
 from orchestrator.config import Config, load
 from orchestrator.containers import Engine
 from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
-from orchestrator.doctor import examine, table_of
+from orchestrator.doctor import Judgement, examine, report
 from orchestrator.errors import AutoresearchError, JournalError, RecordFailed
 from orchestrator.journal import Journal
 from orchestrator.loop import run_session
+from orchestrator.machine import look
 from orchestrator.verify import findings
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
@@ -79,12 +80,14 @@ def loop(
     replay: Annotated[Path | None, typer.Option(help="the run to replay: runs/tag")] = None,
     runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
     seed: Annotated[int | None, typer.Option(help="of the sweep")] = None,
+    quiet_hours: Annotated[str | None, typer.Option(help="start nothing within: 22:00-06:00")] = None,
 ) -> None:
     """Run experiments: baseline, then propose, run, score, keep what is better, until a limit or Ctrl-C."""
     flags = {
         "profile_name": profile, "corpus": corpus_name(data), "limits.experiments": experiments, "limits.hours": hours,
         "limits.max_usd": max_usd, "limits.max_tokens": max_tokens, "prefetch": prefetch, "replay_of": replay,
         "proposer": proposer or ("claude" if os.environ.get("ANTHROPIC_API_KEY") else None), "runtime": runtime, "seed": seed,
+        "quiet_hours": quiet_hours,
     }  # fmt: skip
     config = settings(task, run or compose.default_tag(), runs, flags)
     console = Console(stderr=True)
@@ -146,10 +149,31 @@ def verify(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
 
 
 @app.command()
-def doctor(task: Task = HERE) -> None:
-    """Say whether this machine is fit and safe for it, one line per check."""
-    checks = examine(Engine.connect().info(), task.resolve())
-    Console(highlight=False).print(table_of(checks))
+def doctor(task: Task = HERE, as_json: AsJson = False) -> None:
+    """Say whether this machine is fit and safe for it, one line per check; fails if any is unsafe."""
+    checks = examine(look(task.resolve()))
+    if as_json:
+        print(json.dumps([asdict(check) for check in checks], indent=1))
+    else:
+        report(checks, Console(highlight=False))
+    if any(check.judgement is Judgement.UNSAFE for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def pause(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
+    """Start no further experiment and give the device back; the one that runs goes on to its end."""
+    folder = run_folder(task, run, runs)
+    quiet.pause(folder)
+    print(f"paused: {folder.name}; `make resume` lets it go on")
+
+
+@app.command()
+def resume(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
+    """Let a paused run go on."""
+    folder = run_folder(task, run, runs)
+    quiet.resume(folder)
+    print(f"goes on: {folder.name}")
 
 
 def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> Config:

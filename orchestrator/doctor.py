@@ -1,31 +1,43 @@
-"""Is this machine fit and safe: one check per line, ok / weak / unsafe, why, and the mend. What is unknown is never ok."""
+"""Is this machine fit and safe: one line per check, ok / weak / unsafe, why, and the mend. What is unknown is never ok.
 
-import grp
-import os
+Pure: `machine.look` has collected the facts. weak: a wall is missing or old, and what still stands is named.
+unsafe: others or model-written code could get at the host; on a shared machine that stops a GPU run until a person
+accepts it by name.
+"""
+
 import re
-import shutil
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
 
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
-from orchestrator import gpu
-from orchestrator.errors import AutoresearchError
+from orchestrator.errors import ConfigError
+from orchestrator.machine import Gpus, Machine, Socket
 
 GIB = 1 << 30
 LEAST_DISK_GIB = 10
-# Least versions by branch, as of November 2026: one tuple per branch that still gets mends
-LEAST = {
-    "Docker Engine": ((29, 7, 1),),
-    "runc": ((1, 3, 6), (1, 4, 3)),
-    "NVIDIA Container Toolkit": ((1, 19, 1),),
-    "NVIDIA driver": ((535, 309, 1), (580, 159, 3)),
-}
+PAGE_CACHE_MENDED = date(2026, 5, 15)  # CVE-2026-31431 and CVE-2026-43284 write to files that can only be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Least:
+    """Least versions that are known to be mended, as of November 2026, by branch."""
+
+    branches: tuple[tuple[int, ...], ...]
+    same: int  # this many leading numbers name a branch
+
+    def __str__(self) -> str:
+        """Name them as a person would."""
+        return " / ".join(".".join(map(str, branch)) for branch in self.branches)
+
+
+ENGINE = Least(branches=((29, 7, 1),), same=0)
+RUNC = Least(branches=((1, 3, 6), (1, 4, 3)), same=2)
+TOOLKIT = Least(branches=((1, 19, 1),), same=0)
+DRIVER = Least(branches=((535, 309, 1), (580, 159, 3)), same=1)
 
 
 class Judgement(StrEnum):
@@ -43,146 +55,221 @@ COLOURS = {Judgement.OK: "green", Judgement.WEAK: "yellow", Judgement.UNSAFE: "b
 class Check:
     """One line."""
 
-    name: str
+    name: str  # also what --accept takes
     judgement: Judgement
     detail: str
     mend: str = ""
 
 
-def examine(info: Mapping[str, Any], task: Path) -> list[Check]:
-    """Every check; `info` is what the engine says of itself."""
-    version = info.get("Version") or {}
-    components = {str(c.get("Name", "")).lower(): str(c.get("Version", "")) for c in version.get("Components") or []}
+def examine(machine: Machine) -> list[Check]:
+    """Every check, in the order in which a person would mend things."""
+    if machine.engine_error:
+        return [engine(machine), kernel(machine), *sockets(machine), disk(machine), *gpus(machine.gpus)]
     return [
-        version_check("Docker Engine", str(version.get("Version", "")), "own seccomp profile, no exec, cp or archive calls"),
-        version_check("runc", components.get("runc", ""), "no capabilities, no new privileges, private copies"),
-        seccomp_check(info.get("SecurityOptions") or []),
-        lsm_check(info.get("SecurityOptions") or []),
-        user_namespace_check(info.get("SecurityOptions") or []),
-        cgroup_check(info),
-        kernel_check(str(info.get("KernelVersion", ""))),
-        socket_check(Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))),
-        disk_check(task),
-        *gpu_checks(),
+        engine(machine),
+        runc(machine),
+        seccomp(machine),
+        lsm(machine),
+        user_namespaces(machine),
+        limits(machine),
+        kernel(machine),
+        *sockets(machine),
+        disk(machine),
+        *gpus(machine.gpus),
     ]
 
 
-def version_check(name: str, found: str, mitigation: str) -> Check:
-    """A version against the least one of its branch; a version nobody can read is weak."""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", found.split("+")[0].split("~")[0])[:3])
-    least = LEAST[name]
-    wanted = " / ".join(".".join(map(str, branch)) for branch in least)
-    if len(numbers) < 2:  # noqa: PLR2004  # no version
-        return Check(name=name, judgement=Judgement.WEAK, detail="version unknown", mend=f"{wanted} or newer is known to be mended")
-    branch = next((b for b in least if b[:2] == numbers[:2]), max(least))
-    if numbers >= branch:
-        return Check(name=name, judgement=Judgement.OK, detail=found)
-    return Check(
-        name=name,
-        judgement=Judgement.WEAK,
-        detail=f"{found} lacks known mends; what limits the harm: {mitigation}",
-        mend=f"update to {wanted} or newer",
-    )
+def unaccepted(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
+    """What must stop a GPU run on a shared machine. Raises ConfigError for an accepted name that is no check's."""
+    found = list(checks)
+    names = {check.name for check in found}
+    for name in accepted:
+        if name not in names:
+            message = f"--accept {name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
+            raise ConfigError(message)
+    return [check for check in found if check.judgement is Judgement.UNSAFE and check.name not in set(accepted)]
 
 
-def seccomp_check(options: list[str]) -> Check:
-    """Without it no profile is enforced."""
-    if any("seccomp" in option for option in options):
-        return Check(name="seccomp", judgement=Judgement.OK, detail="the engine enforces profiles; ours is used")
-    return Check(name="seccomp", judgement=Judgement.UNSAFE, detail="the engine enforces no profile", mend="use a kernel and engine with seccomp")
-
-
-def lsm_check(options: list[str]) -> Check:
-    """A second wall behind the first."""
-    found = [name for name in ("apparmor", "selinux") if any(name in option for option in options)]
-    if found:
-        return Check(name="LSM", judgement=Judgement.OK, detail=found[0])
-    return Check(name="LSM", judgement=Judgement.WEAK, detail="neither AppArmor nor SELinux", mend="enable AppArmor in the kernel")
-
-
-def user_namespace_check(options: list[str]) -> Check:
-    """Whether root inside is root outside."""
-    if any("rootless" in option or "userns" in option for option in options):
-        return Check(name="user namespaces", judgement=Judgement.OK, detail="root inside is nobody outside")
-    mend = "use rootless Podman, rootless Docker, or userns-remap in daemon.json"
-    return Check(name="user namespaces", judgement=Judgement.WEAK, detail="the engine runs as root, and root inside would be root outside (ours runs as 65532)", mend=mend)
-
-
-def cgroup_check(info: Mapping[str, Any]) -> Check:
-    """Limits need a controller behind each of them."""
-    missing = [name for name in ("MemoryLimit", "SwapLimit", "CpuCfsQuota", "PidsLimit") if not info.get(name)]
-    version = f"cgroup v{info.get('CgroupVersion') or '?'}"
-    if not missing:
-        return Check(name="limits", judgement=Judgement.OK, detail=f"{version}: memory, swap, processors and processes")
-    only_swap = missing == ["SwapLimit"]
-    return Check(
-        name="limits",
-        judgement=Judgement.WEAK if only_swap else Judgement.UNSAFE,
-        detail=f"{version}: the engine cannot limit {', '.join(missing)}",
-        mend="boot with swapaccount=1" if only_swap else "use cgroup v2 with delegation, or an engine that runs as root",
-    )
-
-
-def kernel_check(found: str) -> Check:
-    """Which kernel everyone shares; distributions mend without raising the number, so a new one is no proof."""
-    return Check(name="kernel", judgement=Judgement.WEAK, detail=f"{found or 'unknown'}, shared with every container; whether it is mended cannot be seen", mend="keep it up to date; RUNTIME=runsc puts another kernel in between")
-
-
-def socket_check(path: Path) -> Check:
-    """Who else can reach the engine is as good as root on this host."""
-    try:
-        status = path.stat()
-    except OSError:
-        return Check(name="engine socket", judgement=Judgement.WEAK, detail=f"{path} cannot be looked at", mend="check who can reach it")
-    if status.st_mode & stat.S_IWOTH:
-        return Check(name="engine socket", judgement=Judgement.UNSAFE, detail=f"{path}: everyone can write to it", mend=f"chmod o-rw {path}")
-    try:
-        group = grp.getgrgid(status.st_gid)
-    except KeyError:
-        return Check(name="engine socket", judgement=Judgement.WEAK, detail=f"{path}: group {status.st_gid} has no name", mend="check who is in it")
-    others = [name for name in group.gr_mem if name != os.environ.get("USER")]
-    if status.st_mode & stat.S_IWGRP and others:
-        detail = f"{path}: {', '.join(others)} of group {group.gr_name} can use it, which is as good as root"
-        return Check(name="engine socket", judgement=Judgement.WEAK, detail=detail, mend="rootless Podman gives each user an engine of their own")
-    return Check(name="engine socket", judgement=Judgement.OK, detail=f"{path}: nobody else")
-
-
-def disk_check(task: Path) -> Check:
-    """Room for records."""
-    free = shutil.disk_usage(task).free / GIB
-    if free >= LEAST_DISK_GIB:
-        return Check(name="disk", judgement=Judgement.OK, detail=f"{free:.0f} GiB free")
-    return Check(name="disk", judgement=Judgement.WEAK, detail=f"{free:.1f} GiB free", mend=f"free {LEAST_DISK_GIB} GiB, or use --runs DIR")
-
-
-def gpu_checks() -> list[Check]:
-    """Devices, driver and toolkit; none is fine for the cpu profile."""
-    try:
-        devices = gpu.devices()
-    except AutoresearchError as error:
-        return [Check(name="GPU", judgement=Judgement.WEAK, detail=f"none usable: {error}", mend="PROFILE=cpu needs none")]
-    if not devices:
-        return [Check(name="GPU", judgement=Judgement.WEAK, detail="none", mend="PROFILE=cpu needs none")]
-    checks = [Check(name="GPU", judgement=Judgement.OK, detail=f"{device.name} {device.uuid}") for device in devices]
-    checks.append(version_check("NVIDIA driver", devices[0].driver, "only the leased device is visible"))
-    checks.append(version_check("NVIDIA Container Toolkit", _toolkit_version(), "only the leased device is asked for, by UUID"))
-    return checks
-
-
-def _toolkit_version() -> str:
-    found = next(Path("/usr/share/doc").glob("nvidia-container-toolkit-base*"), None)
-    listed = Path("/var/lib/dpkg/status")
-    if found is None or not listed.is_file():
-        return ""
-    match = re.search(r"^Package: nvidia-container-toolkit\n(?:.+\n)*?Version: (\S+)", listed.read_text(errors="replace"), re.MULTILINE)
-    return match[1] if match else ""
-
-
-def table_of(checks: list[Check]) -> Table:
-    """One row per check."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("check", "", "what is so", "the mend"):
-        table.add_column(name)
+def report(checks: Iterable[Check], console: Console) -> None:
+    """Print one line per check."""
     for check in checks:
-        table.add_row(check.name, Text(check.judgement, COLOURS[check.judgement]), check.detail, check.mend)
-    return table
+        line = Text(f"{check.judgement:7}", COLOURS[check.judgement]).append(f"{check.name:17}", "bold not dim")
+        line.append(check.detail, "default")
+        if check.mend:
+            line.append(f"  → {check.mend}", "dim")
+        console.print(line, soft_wrap=True)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The numbers a version begins with: 20.10.24+dfsg1 is 20, 10, 24. A distribution's suffix proves nothing."""
+    found = re.search(r"\d+(?:\.\d+)+", text)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def is_mended(text: str, least: Least) -> bool | None:
+    """Whether a version is at least the least one of its branch; None where nobody can know."""
+    found = numbers(text)
+    if not found:
+        return None
+    for branch in least.branches:
+        if found[: least.same] == branch[: least.same]:
+            return found >= branch
+    return None if found > max(least.branches) else False
+
+
+def engine(machine: Machine) -> Check:
+    """Which engine, and whether its known holes are mended."""
+    name = "engine"
+    if "permission denied" in machine.engine_error.lower():
+        detail = f"{machine.socket.address} may not be used by you"
+        return _unsafe(name, detail, "rootless Podman, or `sudo usermod -aG docker $USER`, which is as good as root")
+    if machine.engine_error:
+        return _unsafe(name, f"none answers at {machine.socket.address}", "make engine")
+    if machine.podman:
+        return _weak(name, f"podman {machine.engine or '?'}: no least version is known here", "keep it up to date")
+    stands = "we never call exec, cp or archive, read every container back, and use our own seccomp profile"
+    return _version(name, f"docker {machine.engine or '?'}", is_mended(machine.engine, ENGINE), ENGINE, stands)
+
+
+def runc(machine: Machine) -> Check:
+    """What starts the containers; a distribution's mends under an old number are not counted."""
+    stands = "only our own image and fixed mounts are ever started, as user 65532 without capabilities"
+    return _version("runc", machine.runc, is_mended(machine.runc, RUNC), RUNC, stands)
+
+
+def seccomp(machine: Machine) -> Check:
+    """Without it no system call is refused."""
+    if any("seccomp" in option for option in machine.security):
+        return _ok("seccomp", "the engine enforces profiles; ours is sandbox/seccomp.json")
+    return _unsafe("seccomp", "the engine enforces no profile", "use an engine and a kernel built with seccomp")
+
+
+def lsm(machine: Machine) -> Check:
+    """A second wall behind capabilities and seccomp."""
+    for name in ("apparmor", "selinux"):
+        if any(name in option for option in machine.security):
+            return _ok("lsm", f"the engine confines containers with {name}")
+    detail = "the engine uses neither AppArmor nor SELinux: seccomp, capabilities and namespaces stand alone"
+    return _weak("lsm", detail, "boot a kernel with AppArmor (apt-get install apparmor), then restart the engine")
+
+
+def user_namespaces(machine: Machine) -> Check:
+    """Whether root inside would be root outside."""
+    for option, detail in (("rootless", "the engine is rootless"), ("userns", "the engine remaps users")):
+        if any(option in found for found in machine.security):
+            return _ok("user-namespaces", f"{detail}: root inside is nobody outside")
+    detail = "root inside would be root outside; our containers run as 65532 and cannot gain privileges"
+    return _weak("user-namespaces", detail, 'rootless Podman, or "userns-remap": "default" in daemon.json')
+
+
+def limits(machine: Machine) -> Check:
+    """Every limit needs a controller behind it."""
+    name = "limits"
+    if not machine.cgroup:
+        return _weak(name, "unknown: the engine does not say which cgroups it has", "update the engine")
+    version = f"cgroup v{machine.cgroup}"
+    if machine.limits_missing == ("swap",):
+        detail = f"{version}: swap is not limited, so memory can spill into it"
+        return _weak(name, detail, "boot with swapaccount=1, or use cgroup v2")
+    if machine.limits_missing:
+        detail = f"{version}: the engine cannot limit {', '.join(machine.limits_missing)}"
+        return _unsafe(name, detail, "cgroup v2 with delegation to this user, or an engine that runs as root")
+    if machine.cgroup == "1":
+        detail = f"{version}: memory, swap, processors and processes are limited, by an interface that is at its end"
+        return _weak(name, detail, "boot with systemd.unified_cgroup_hierarchy=1 for cgroup v2")
+    return _ok(name, f"{version}: memory, swap, processors and processes")
+
+
+def kernel(machine: Machine) -> Check:
+    """The one kernel that everyone shares: a number proves little, a day of building a little more."""
+    name, built = "kernel", machine.kernel_built
+    stands = "our profile closes the crypto sockets, and every experiment has private copies, hashed before and after"
+    mend = "update and reboot; RUNTIME=runsc puts a second kernel in between"
+    if built is None:
+        return _weak(name, f"{machine.kernel}: nobody can see when it was built; {stands}", mend)
+    if built < PAGE_CACHE_MENDED:
+        return _weak(
+            name, f"{machine.kernel} of {built}: older than mends of CVE-2026-31431 and -43284; {stands}", mend
+        )
+    return _ok(name, f"{machine.kernel} of {built}, shared with every container")
+
+
+def sockets(machine: Machine) -> Iterator[Check]:
+    """Whoever reaches the engine is as good as root, and can look into every experiment."""
+    yield socket(machine.socket)
+    if machine.plain_port:
+        detail = "something on this machine listens on port 2375, where engines speak without encryption or password"
+        yield _unsafe("engine-port", detail, 'remove the tcp:// address from "hosts" in daemon.json')
+
+
+def socket(found: Socket) -> Check:
+    """Who else can reach the engine."""
+    name, mend = "engine-socket", "rootless Podman gives every user an engine of their own"
+    if found.everyone:
+        return _unsafe(name, f"{found.address}: every user of this machine can reach it and become root", mend)
+    if found.unseen:
+        return _weak(
+            name, f"{found.address}: unknown who can reach it: {found.unseen}", "use a local socket of your own"
+        )
+    if found.others:
+        who = ", ".join(found.others[:8]) + (", …" if len(found.others) > 8 else "")  # noqa: PLR2004  # one line
+        return _weak(name, f"{found.address}: {who} (group {found.group}) can reach it and become root", mend)
+    return _ok(name, f"{found.address}: nobody but you and root")
+
+
+def disk(machine: Machine) -> Check:
+    """Room for records, images and logs."""
+    name, mend = "disk", f"free {LEAST_DISK_GIB} GiB; --runs DIR puts records elsewhere"
+    said = {where: "?" if free is None else f"{free / GIB:.0f} GiB" for where, free in machine.free_bytes.items()}
+    detail = ", ".join(f"{size} free for {where}" for where, size in said.items())
+    known = [free for free in machine.free_bytes.values() if free is not None]
+    if len(known) == len(machine.free_bytes) and min(known, default=0) >= LEAST_DISK_GIB * GIB:
+        return _ok(name, detail)
+    return _weak(name, detail or "unknown", mend)
+
+
+def gpus(found: Gpus) -> Iterator[Check]:
+    """Devices, and the software that model-written code reaches straight through the wall."""
+    if not found.devices:
+        yield _weak("gpu", found.error or "NVML shows none", "PROFILE=cpu needs none")
+        return
+    if found.mps:
+        yield _weak("gpu", f"an MPS daemon shares the GPUs out: {found.mps}", "none is leased until it is stopped")
+    else:
+        yield _ok("gpu", "; ".join(found.devices))
+    driver = _version(
+        "nvidia-driver", found.driver, is_mended(found.driver, DRIVER), DRIVER, "only the leased GPU is visible"
+    )
+    toolkit = _version(
+        "nvidia-toolkit", found.toolkit, is_mended(found.toolkit, TOOLKIT), TOOLKIT, "only our own image is started"
+    )
+    yield _exposed(driver, is_mended(found.driver, DRIVER))
+    yield _exposed(toolkit, is_mended(found.toolkit, TOOLKIT))
+
+
+def _exposed(check: Check, mended: bool | None) -> Check:  # noqa: FBT001
+    """Known holes that model-written code can reach are unsafe, whatever else stands."""
+    return check if mended is not False else _unsafe(check.name, check.detail, check.mend)
+
+
+def _version(name: str, found: str, mended: bool | None, least: Least, stands: str) -> Check:  # noqa: FBT001
+    if mended:
+        return _ok(name, found)
+    if mended is None:
+        detail = f"{found or 'version unknown'}: nobody can tell whether known holes are mended"
+        return _weak(name, detail, f"{least} or newer of that branch is known to be")
+    if not stands:
+        return _unsafe(name, f"{found} has known holes, and model-written code reaches it", f"update to {least}")
+    return _weak(name, f"{found} has known holes; what still stands: {stands}", f"update to {least}")
+
+
+def _ok(name: str, detail: str) -> Check:
+    return Check(name=name, judgement=Judgement.OK, detail=detail)
+
+
+def _weak(name: str, detail: str, mend: str) -> Check:
+    return Check(name=name, judgement=Judgement.WEAK, detail=detail, mend=mend)
+
+
+def _unsafe(name: str, detail: str, mend: str) -> Check:
+    return Check(name=name, judgement=Judgement.UNSAFE, detail=detail, mend=mend)

@@ -1,0 +1,243 @@
+"""What `make doctor` says of a machine with given facts, and how the facts are read."""
+
+import io
+import os
+import socket as sockets
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator import doctor
+from orchestrator.doctor import DRIVER, ENGINE, GIB, RUNC, TOOLKIT, Check, Judgement, Least, examine, report, unaccepted
+from orchestrator.errors import ConfigError
+from orchestrator.machine import Gpus, Machine, Socket, built_on, facts, look, look_at_socket
+
+GOOD = Machine(
+    socket=Socket(address="unix:///run/user/1000/docker.sock"),
+    engine="29.7.1",
+    runc="1.4.3",
+    runtimes=("runc",),
+    security=("name=apparmor", "name=seccomp,profile=builtin", "name=rootless"),
+    cgroup="2",
+    kernel="6.12.90",
+    kernel_built=date(2026, 10, 1),
+    gpus=Gpus(devices=("NVIDIA H100 GPU-1",), driver="580.159.03", toolkit="1.19.1"),
+    free_bytes={"records": 100 * GIB, "the engine": 100 * GIB},
+)
+
+
+def judged(machine: Machine) -> dict[str, Judgement]:
+    """What each check came to."""
+    return {check.name: check.judgement for check in examine(machine)}
+
+
+def test_a_machine_without_a_fault_is_ok_in_every_line() -> None:
+    """No check is weak by habit."""
+    found = judged(GOOD)
+
+    assert set(found.values()) == {Judgement.OK}
+    assert len(found) >= 12
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "mended"),
+    [
+        ("29.7.1", ENGINE, True),
+        ("29.10.0", ENGINE, True),
+        ("30.0.0-rc.1", ENGINE, True),
+        ("29.7.0", ENGINE, False),
+        ("20.10.24+dfsg1", ENGINE, False),
+        ("", ENGINE, None),
+        ("dev", ENGINE, None),
+        ("1.3.6", RUNC, True),
+        ("1.3.5", RUNC, False),
+        ("1.4.2", RUNC, False),
+        ("1.4.3", RUNC, True),
+        ("1.5.0", RUNC, None),  # a branch of which nobody knows the least version
+        ("runc version 1.1.5+ds1", RUNC, False),
+        ("535.309.01", DRIVER, True),
+        ("535.400.00", DRIVER, True),
+        ("535.308.99", DRIVER, False),
+        ("550.200.01", DRIVER, False),  # between the branches that get mends
+        ("580.159.03", DRIVER, True),
+        ("580.82.07", DRIVER, False),
+        ("590.48.01", DRIVER, None),
+        ("1.19.1", TOOLKIT, True),
+        ("1.18.9", TOOLKIT, False),
+    ],
+)
+def test_a_version_is_compared_within_its_branch(text: str, least: Least, mended: bool | None) -> None:
+    """By number, not by letter; what nobody can know is neither mended nor not."""
+    assert mended is doctor.is_mended(text, least)
+
+
+@pytest.mark.parametrize(
+    ("name", "judgement", "changes"),
+    [
+        ("engine", Judgement.WEAK, {"engine": "20.10.24+dfsg1"}),
+        ("engine", Judgement.WEAK, {"engine": ""}),
+        ("engine", Judgement.WEAK, {"podman": True, "engine": "5.4.0"}),
+        ("engine", Judgement.UNSAFE, {"engine_error": "no container engine answers"}),
+        ("runc", Judgement.WEAK, {"runc": "1.1.5+ds1"}),
+        ("runc", Judgement.WEAK, {"runc": ""}),
+        ("seccomp", Judgement.UNSAFE, {"security": ("name=apparmor", "name=rootless")}),
+        ("lsm", Judgement.WEAK, {"security": ("name=seccomp,profile=default", "name=rootless")}),
+        ("user-namespaces", Judgement.WEAK, {"security": ("name=seccomp,profile=default", "name=apparmor")}),
+        ("limits", Judgement.WEAK, {"cgroup": "1"}),
+        ("limits", Judgement.WEAK, {"cgroup": ""}),
+        ("limits", Judgement.WEAK, {"limits_missing": ("swap",)}),
+        ("limits", Judgement.UNSAFE, {"cgroup": "1", "limits_missing": ("memory", "swap", "processes")}),
+        ("kernel", Judgement.WEAK, {"kernel_built": None}),
+        ("kernel", Judgement.WEAK, {"kernel_built": date(2026, 4, 1)}),
+        ("engine-socket", Judgement.UNSAFE, {"socket": Socket(address="unix:///x", everyone=True)}),
+        ("engine-socket", Judgement.WEAK, {"socket": Socket(address="unix:///x", others=("alice",), group="docker")}),
+        ("engine-socket", Judgement.WEAK, {"socket": Socket(address="ssh://x", unseen="it is no local socket")}),
+        ("engine-port", Judgement.UNSAFE, {"plain_port": True}),
+        ("disk", Judgement.WEAK, {"free_bytes": {"records": 100 * GIB, "the engine": GIB}}),
+        ("disk", Judgement.WEAK, {"free_bytes": {"records": 100 * GIB, "the engine": None}}),
+        ("disk", Judgement.WEAK, {"free_bytes": {}}),
+        ("gpu", Judgement.WEAK, {"gpus": Gpus(error="NVML: no driver")}),
+        ("gpu", Judgement.WEAK, {"gpus": replace(GOOD.gpus, mps="root's nvidia-cuda-mps-control (pid 7)")}),
+        ("nvidia-driver", Judgement.UNSAFE, {"gpus": replace(GOOD.gpus, driver="580.82.07")}),
+        ("nvidia-driver", Judgement.WEAK, {"gpus": replace(GOOD.gpus, driver="")}),
+        ("nvidia-toolkit", Judgement.UNSAFE, {"gpus": replace(GOOD.gpus, toolkit="1.17.8")}),
+        ("nvidia-toolkit", Judgement.WEAK, {"gpus": replace(GOOD.gpus, toolkit="")}),
+    ],
+)
+def test_one_fault_is_one_line_that_is_not_ok_and_names_a_mend(
+    name: str, judgement: Judgement, changes: dict[str, object]
+) -> None:
+    """Each fault alone, on a machine that has no other."""
+    found = {check.name: check for check in examine(replace(GOOD, **changes))}  # type: ignore[arg-type]
+
+    assert judgement is found[name].judgement
+    assert found[name].detail
+    assert found[name].mend
+    assert all(check.judgement is Judgement.OK for check in found.values() if check.name != name)
+
+
+def test_what_is_weak_names_what_still_stands() -> None:
+    """An old engine is no reason to pretend, and none to leave a reader without the rest of the picture."""
+    old = {check.name: check.detail for check in examine(replace(GOOD, engine="20.10.24", runc="1.1.5"))}
+
+    assert "known holes" in old["engine"]
+    assert "seccomp" in old["engine"]
+    assert "capabilities" in old["runc"]
+
+
+def test_only_what_is_unsafe_stops_a_run_until_it_is_accepted_by_name() -> None:
+    """Weak lines do not; accepting one name accepts no other."""
+    checks = examine(replace(GOOD, engine="1.0.0", plain_port=True, gpus=replace(GOOD.gpus, driver="470.1.1")))
+
+    assert ["engine-port", "nvidia-driver"] == [check.name for check in unaccepted(checks, ())]
+    assert ["engine-port"] == [check.name for check in unaccepted(checks, ["nvidia-driver"])]
+    assert [] == unaccepted(checks, ["nvidia-driver", "engine-port"])
+
+
+def test_accepting_what_is_no_check_is_refused() -> None:
+    """A slip of the pen must not look like an acceptance."""
+    with pytest.raises(ConfigError, match=r"--accept 'driver'.*nvidia-driver"):
+        unaccepted(examine(GOOD), ["driver"])
+
+
+def test_the_report_is_one_line_per_check() -> None:
+    """However long a line is, and whatever brackets it holds."""
+    out = io.StringIO()
+    check = Check(name="kernel", judgement=Judgement.WEAK, detail="[bold]" + "x" * 300, mend="reboot")
+    report([check, check], Console(file=out, width=80))
+
+    lines = out.getvalue().splitlines()
+
+    assert 2 == len(lines)
+    assert lines[0].startswith("weak   kernel")
+    assert "[bold]" in lines[0]
+    assert lines[0].endswith("reboot")
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("Linux version 6.1.0-40-amd64 (x@y) (gcc 12) #1 SMP Debian 6.1.153-1 (2026-09-20)\n", date(2026, 9, 20)),
+        ("Linux version 6.8.0 (x@y) (gcc) #45-Ubuntu SMP Fri Aug 30 12:02:04 UTC 2024\n", date(2024, 8, 30)),
+        ("Linux version 6.18.44 (x@y) (gcc) #1 SMP PREEMPT_DYNAMIC @0\n", None),
+        ("Linux version 6.8.0 (x@y) #1 SMP Fri Xyz 30 12:02:04 UTC 2024\n", None),
+        ("", None),
+    ],
+)
+def test_the_day_a_kernel_was_built(text: str, day: date | None) -> None:
+    """As Debian and as everyone else writes it."""
+    assert day == built_on(text)
+
+
+@pytest.mark.parametrize(("mode", "everyone"), [(0o666, True), (0o660, False), (0o600, False)])
+def test_a_socket_that_everyone_can_write_to_is_seen(tmp_path: Path, mode: int, everyone: bool) -> None:
+    """Its own mode decides where the folders let people through."""
+    path = bound(tmp_path / "engine.sock", mode)
+    for folder in path.parents[: len(path.parents) - 2]:
+        folder.chmod(0o755)
+
+    assert everyone is look_at_socket(f"unix://{path}").everyone
+
+
+def test_a_socket_in_a_folder_of_ones_own_is_nobody_elses(tmp_path: Path) -> None:
+    """A careless mode on the socket itself does no harm there."""
+    path = bound(tmp_path / "engine.sock", 0o666)
+    tmp_path.chmod(0o700)
+    found = look_at_socket(f"unix://{path}")
+
+    assert (False, (), "") == (found.everyone, found.others, found.unseen)
+
+
+@pytest.mark.parametrize(
+    ("address", "everyone"), [("tcp://127.0.0.1:2375", True), ("ssh://host", False), ("unix:///none", False)]
+)
+def test_a_way_that_cannot_be_looked_at_is_not_called_safe(address: str, everyone: bool) -> None:
+    """A TCP port without encryption is open to every user of the machine."""
+    found = look_at_socket(address)
+
+    assert everyone is found.everyone
+    assert found.unseen
+
+
+def test_what_an_engine_does_not_say_is_unknown() -> None:
+    """An answer without a single field raises nothing, and no check on it is ok."""
+    machine = replace(facts({}, engine_error="", root=Path("/")), socket=GOOD.socket)
+    found = judged(machine)
+
+    assert Judgement.OK not in {
+        found[name] for name in ("engine", "runc", "seccomp", "lsm", "user-namespaces", "limits")
+    }
+
+
+@pytest.mark.engine
+def test_the_real_machine_is_looked_at_in_full(tmp_path: Path) -> None:
+    """The engine of this machine names itself, its runc and its limits."""
+    machine = look(tmp_path)
+
+    assert "" == machine.engine_error
+    assert doctor.numbers(machine.engine)
+    assert machine.podman or doctor.numbers(machine.runc)
+    assert machine.cgroup in {"1", "2"}
+    assert machine.kernel == os.uname().release
+    assert (machine.free_bytes["records"] or 0) > 0
+
+
+def test_an_engine_that_does_not_answer_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No traceback, no check that nothing was asked for, and the command to type."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    found = {check.name: check for check in examine(look(tmp_path))}
+
+    assert Judgement.UNSAFE is found["engine"].judgement
+    assert "make engine" == found["engine"].mend
+    assert "seccomp" not in found
+
+
+def bound(path: Path, mode: int) -> Path:
+    """A socket that nobody listens on."""
+    with sockets.socket(sockets.AF_UNIX) as made:
+        made.bind(str(path))
+    path.chmod(mode)
+    return path
