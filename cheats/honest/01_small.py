@@ -1,0 +1,1 @@
+"""The small model that all cheats are built around."""
