@@ -42,6 +42,7 @@ class Place:
             "hardware": self.hardware,
             "profile": self.config.profile_name,
             "runtime": self.config.runtime,
+            "accepted": ",".join(self.config.accept),
             "gpu_uuid": self.gpu_uuid or "",
             "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
             **self.engine.facts(),
@@ -122,9 +123,7 @@ class Box:
     def start(self, role: Role, *, best: float | None, on_line: Callable[[str], None]) -> Running:
         """Start the container of a role."""
         spec = self.spec(role, best)
-        running = self.place.engine.start(
-            spec, deadline_s=self.deadline_s(role), folder=self.folder, on_line=on_line
-        )
+        running = self.place.engine.start(spec, deadline_s=self.deadline_s(role), folder=self.folder, on_line=on_line)
         self.running.append(running)
         return running
 
@@ -215,7 +214,11 @@ class Box:
 
     def _labels(self, role: str, limit: float) -> dict[str, str]:
         return owner.labels(
-            tag=self.place.config.tag, experiment_id=self.experiment_id, attempt=self.attempt, role=role, dies_in_s=limit
+            tag=self.place.config.tag,
+            experiment_id=self.experiment_id,
+            attempt=self.attempt,
+            role=role,
+            dies_in_s=limit,
         )
 
     def _make_volumes(self) -> None:

@@ -79,6 +79,7 @@ def loop(
     prefetch: Annotated[int | None, typer.Option(help="proposals asked for ahead: 0 or 1")] = None,
     replay: Annotated[Path | None, typer.Option(help="the run to replay: runs/tag")] = None,
     runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
+    accept: Annotated[list[str] | None, typer.Option(help="an unsafe finding of doctor, by its name; recorded")] = None,
     seed: Annotated[int | None, typer.Option(help="of the sweep")] = None,
     quiet_hours: Annotated[str | None, typer.Option(help="start nothing within: 22:00-06:00")] = None,
 ) -> None:
@@ -86,7 +87,8 @@ def loop(
     flags = {
         "profile_name": profile, "corpus": corpus_name(data), "limits.experiments": experiments, "limits.hours": hours,
         "limits.max_usd": max_usd, "limits.max_tokens": max_tokens, "prefetch": prefetch, "replay_of": replay,
-        "proposer": proposer or ("claude" if os.environ.get("ANTHROPIC_API_KEY") else None), "runtime": runtime, "seed": seed,
+        "proposer": proposer or ("claude" if os.environ.get("ANTHROPIC_API_KEY") else None),
+        "runtime": runtime, "accept": accept or None, "seed": seed,
         "quiet_hours": quiet_hours,
     }  # fmt: skip
     config = settings(task, run or compose.default_tag(), runs, flags)

@@ -12,6 +12,7 @@ from orchestrator.config import Config
 from orchestrator.containers import Engine
 from orchestrator.contention import watching
 from orchestrator.data import is_ready
+from orchestrator.doctor import examine, unaccepted
 from orchestrator.errors import ConfigError
 from orchestrator.executors.slot import Slot
 from orchestrator.experiment import ContainerRunner
@@ -19,6 +20,7 @@ from orchestrator.journal import Journal
 from orchestrator.keep import Keeper
 from orchestrator.lease import Lease, LeasePolicy
 from orchestrator.loop import Session
+from orchestrator.machine import look
 from orchestrator.quiet import Gate, quiet_hours
 from orchestrator.types import View
 
@@ -54,6 +56,7 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
 def session(config: Config, view: View) -> Iterator[Session]:
     """Everything a session needs; the lease, the journal and every container end with it."""
     engine = Engine.connect()
+    refuse_unsafe(config)
     if not is_ready(config.data_path):
         message = f"{config.data_path}: the data is not prepared; `make data` does it"
         raise ConfigError(message)
@@ -80,6 +83,17 @@ def ready(gate: Gate, leased: Slot, view: View) -> bool:
     leased.give_back()
     gate.wait(view.waiting)
     return True
+
+
+def refuse_unsafe(config: Config) -> None:
+    """Stop a GPU run on a machine that other people use until what doctor calls unsafe is accepted by name."""
+    if config.profile_name != "gpu" or not (machine := look(config.root)).people:
+        return
+    if found := unaccepted(examine(machine), config.accept):
+        said = "; ".join(f"{check.name}: {check.detail} ({check.mend})" for check in found)
+        accept = " ".join(f"--accept {check.name}" for check in found)
+        message = f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; mend it, or {accept}"
+        raise ConfigError(message)
 
 
 def slot(config: Config, engine: Engine, view: View) -> Slot:

@@ -156,6 +156,7 @@ class Config(BaseSettings):
     profile_name: Literal["cpu", "gpu"] = "cpu"
     corpus: str = "python"
     runtime: str = ""
+    accept: tuple[str, ...] = ()  # unsafe findings of doctor that a person takes upon themselves
     quiet_hours: str = ""  # 22:00-06:00: no experiment starts within
     proposer: Literal["claude", "sweep", "replay"] = "sweep"
     prefetch: Literal[0, 1] | None = None  # proposals asked for ahead; None: 1 for an LLM, which makes one wait
