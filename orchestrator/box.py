@@ -12,8 +12,9 @@ from typing import Self
 
 from orchestrator import owner
 from orchestrator.config import Config
-from orchestrator.containers import Engine, Running
+from orchestrator.containers import Engine
 from orchestrator.errors import RecordFailed, SandboxError
+from orchestrator.running import Running
 from orchestrator.spec import MIB, ContainerSpec, Mount, Resources
 from orchestrator.types import Candidate, Plan, Role
 

@@ -6,10 +6,8 @@ Nothing is ever executed in, copied from or archived out of one. Every call is b
 
 import json
 import os
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,17 +16,14 @@ import requests
 import structlog
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
-from orchestrator import counters, owner
-from orchestrator.errors import EngineUnavailable, ImageMissing, RecordFailed, SandboxError, SpecRefused
-from orchestrator.logs import BoundedLog
+from orchestrator import owner
+from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, SpecRefused
 from orchestrator.readback import differences
+from orchestrator.running import Running, write
 from orchestrator.spec import LABEL, UID, ContainerSpec, as_config
-from orchestrator.types import ExecutionResult
 
 CALL_TIMEOUT_S = 30.0
 LONG_CALL_TIMEOUT_S = 120.0
-WATCH_S = 0.1
-LOOK_S = 2.0  # how often a silent container is looked at
 LEAST_API = (1, 41)
 
 log = structlog.get_logger()
@@ -82,7 +77,7 @@ class Engine:
         """Refuse a runtime that the engine does not know."""
         known = set(self.info().get("Runtimes") or {})
         if runtime and runtime not in known:
-            message = f"RUNTIME={runtime!r}: the engine does not know it, it knows {sorted(known)}; register it in daemon.json"
+            message = f"RUNTIME={runtime!r}: the engine knows {sorted(known)} only; register it in daemon.json"
             raise SpecRefused(message)
 
     def image_id(self, reference: str) -> str:
@@ -103,7 +98,11 @@ class Engine:
 
     def volume(self, name: str, size: int, labels: dict[str, str]) -> None:
         """Make a tmpfs volume of `size` bytes, owned by the sandbox user; it lives while a container holds it."""
-        options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size},nr_inodes=65536,uid={UID},gid={UID},mode=0755,nosuid,nodev,noexec"}
+        options = {
+            "type": "tmpfs",
+            "device": "tmpfs",
+            "o": f"size={size},nr_inodes=65536,uid={UID},gid={UID},mode=0755,nosuid,nodev,noexec",
+        }
         with _translated(f"make volume {name}"):
             self._api.create_volume(name, driver="local", driver_opts=options, labels=labels)
 
@@ -118,23 +117,27 @@ class Engine:
 
     def start(
         self, spec: ContainerSpec, *, deadline_s: float, folder: Path, on_line: Callable[[str], None] | None = None
-    ) -> "Running":
+    ) -> Running:
         """Create, read back, compare, attach and start; killed `deadline_s` after the start. Raises SandboxError."""
         config = as_config(spec)
-        _write(folder / f"{spec.role}.spec.json", config)
+        config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
+        write(folder / f"{spec.role}.spec.json", config)
         with _translated(f"create {spec.name}", timeout=LONG_CALL_TIMEOUT_S):
             created = self._api.create_container_from_config(config, spec.name)
         container_id = str(created["Id"])
         try:
-            inspected = self.inspect(container_id)
-            _write(folder / f"{spec.role}.created.json", inspected)
-            if wrong := differences(config, inspected):
-                message = f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}"
-                raise SpecRefused(message)
+            self._read_back(container_id, spec, config, folder)
             return Running(self, spec, container_id, deadline_s=deadline_s, folder=folder, on_line=on_line)
         except BaseException:
             self.remove(container_id)
             raise
+
+    def _read_back(self, container_id: str, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> None:
+        inspected = self.inspect(container_id)
+        write(folder / f"{spec.role}.created.json", inspected)
+        if wrong := differences(config, inspected):
+            message = f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}"
+            raise SpecRefused(message)
 
     def inspect(self, container_id: str) -> dict[str, Any]:
         """The engine's view of a container."""
@@ -142,14 +145,16 @@ class Engine:
             found: dict[str, Any] = self._api.inspect_container(container_id)
         return found
 
-    def attach_and_start(self, container_id: str) -> Iterator[tuple[bytes | None, bytes | None]]:
-        """The stream of (stdout, stderr) chunks of a container that is started after it is attached."""
+    def attach_and_start(self, container_id: str) -> Iterator[tuple[str, bytes]]:
+        """The output of a container that is started once it is attached: pieces of `out` and `err`."""
         with _translated(f"start {container_id[:12]}"):
-            stream: Iterator[tuple[bytes | None, bytes | None]] = self._api.attach(
-                container_id, stdout=True, stderr=True, stream=True, demux=True
-            )
-            self._api.start(container_id)
-        return stream
+            stream = self._api.attach(container_id, stdout=True, stderr=True, stream=True, demux=True)
+            try:
+                self._api.start(container_id)
+            except BaseException:
+                _close(stream)
+                raise
+        return _pieces(stream)
 
     def kill(self, container_id: str) -> None:
         """SIGKILL by id; one that has ended is fine."""
@@ -172,7 +177,7 @@ class Engine:
                 raise
 
     def reap(self) -> list[str]:
-        """Remove our containers whose owner is dead or whose deadline has passed, and volumes nobody owns; their names."""
+        """Remove our containers and volumes whose owner is dead or whose deadline has passed; the containers' names."""
         with _translated("list containers"):
             containers = self._api.containers(all=True, filters={"label": LABEL})
             volumes = (self._api.volumes(filters={"label": LABEL}) or {}).get("Volumes") or []
@@ -189,144 +194,6 @@ class Engine:
         return reaped
 
 
-class Running:
-    """One container from its start to its removal; a context manager."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        spec: ContainerSpec,
-        container_id: str,
-        *,
-        deadline_s: float,
-        folder: Path,
-        on_line: Callable[[str], None] | None,
-    ) -> None:
-        """Use `Engine.start`."""
-        self.spec, self.id, self._engine, self._folder = spec, container_id, engine, folder
-        self._deadline_s = deadline_s
-        self._killed_by: str | None = None
-        self._ended: dict[str, Any] | None = None
-        self._fault: SandboxError | None = None
-        self._usage = counters.Usage()
-        self._finished, self._silent = threading.Event(), threading.Event()
-        try:
-            self._log = BoundedLog(folder / f"{spec.role}.log", on_line)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-        try:
-            stream = engine.attach_and_start(container_id)
-        except BaseException:
-            self._log.close()
-            raise
-        self._started = time.monotonic()
-        self._duration = 0.0
-        self._reader = threading.Thread(target=self._read, args=(stream,), daemon=True, name=f"log {spec.role}")
-        self._watcher = threading.Thread(target=self._watch, daemon=True, name=f"watch {spec.role}")
-        self._reader.start()
-        self._watcher.start()
-
-    def alive(self) -> bool:
-        """Whether it has not been seen to end."""
-        return not self._finished.is_set()
-
-    def kill(self, reason: str) -> None:
-        """End it now; `reason` goes into the record."""
-        if self.alive():
-            self._killed_by = self._killed_by or reason
-            self._engine.kill(self.id)
-
-    def wait(self, timeout_s: float | None = None) -> ExecutionResult:
-        """Block until it is gone; its record is written. Raises SandboxError if the engine failed."""
-        bound = self._deadline_s + 2 * CALL_TIMEOUT_S if timeout_s is None else timeout_s
-        if not self._finished.wait(max(0.0, self._started + bound - time.monotonic())):
-            message = f"{self.spec.name} did not end although it was killed: the engine hangs"
-            raise EngineUnavailable(message)
-        self._reader.join(CALL_TIMEOUT_S)
-        if self._fault is not None:
-            raise self._fault
-        return self._result()
-
-    def close(self) -> None:
-        """Kill and remove it."""
-        try:
-            self._killed_by = self._killed_by or (None if self._finished.is_set() else "closed")
-            self._engine.remove(self.id)
-        finally:
-            self._finished.set()
-            self._reader.join(CALL_TIMEOUT_S)
-            self._watcher.join(CALL_TIMEOUT_S)
-
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
-    def _result(self) -> ExecutionResult:
-        state = (self._ended or {}).get("State", {})
-        killed = self._killed_by is not None
-        return ExecutionResult(
-            role=self.spec.role,
-            container_id=self.id,
-            exit_code=None if killed else state.get("ExitCode"),
-            oom_killed=bool(state.get("OOMKilled")),
-            timed_out=self._killed_by == "deadline",
-            killed_by=self._killed_by,
-            duration_s=self._duration,
-            deadline_s=self._deadline_s,
-            log_tail=self._log.tail,
-            stdout_bytes=self._log.counts["out"],
-            stderr_bytes=self._log.counts["err"],
-            dropped_bytes=self._log.dropped,
-            log_sha256=self._log.sha256,
-            peak_memory_bytes=self._usage.peak_memory_bytes,
-            cpu_s=self._usage.cpu_s,
-        )
-
-    def _read(self, stream: Iterator[tuple[bytes | None, bytes | None]]) -> None:
-        """Drain the output; the end of it says nothing of the program's end."""
-        try:
-            for out, err in stream:
-                for name, data in (("out", out), ("err", err)):
-                    if data:
-                        self._log.feed(name, data)
-        except (DockerException, requests.RequestException, OSError, ValueError) as error:
-            log.warning("log.broken", role=self.spec.role, error=str(error))
-        finally:
-            self._log.close()
-            self._silent.set()
-
-    def _watch(self) -> None:
-        """Kill at the deadline, by the host's monotonic clock; see the end."""
-        looked = time.monotonic()
-        pid = 0
-        try:
-            while not self._finished.is_set():
-                now = time.monotonic()
-                if now - self._started >= self._deadline_s and self._killed_by is None:
-                    self.kill("deadline")
-                if self._silent.is_set() or self._killed_by or not pid or now - looked >= LOOK_S:
-                    looked = now
-                    inspected = self._engine.inspect(self.id)
-                    pid = inspected["State"].get("Pid") or 0
-                    if not inspected["State"].get("Running"):
-                        self._ended = inspected
-                        break
-                self._usage = counters.read(pid, self.id, self._usage)
-                self._silent.wait(WATCH_S) if not self._silent.is_set() else time.sleep(WATCH_S)
-            if self._ended is not None:
-                _write(self._folder / f"{self.spec.role}.ended.json", self._ended)
-        except SandboxError as error:
-            if not self._finished.is_set():
-                self._fault = error
-        finally:
-            self._duration = time.monotonic() - self._started
-            self._finished.set()
-
-
 @contextmanager
 def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
     """The SDK's exceptions as ours."""
@@ -338,20 +205,32 @@ def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
             message += "; install the NVIDIA Container Toolkit and restart the engine, or use PROFILE=cpu"
         raise SandboxError(message) from error
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
-        message = f"the container engine does not answer ({what}, {timeout:g} s): is it running? `make engine` starts it"
+        message = (
+            f"the container engine does not answer ({what}, {timeout:g} s): is it running? `make engine` starts it"
+        )
         raise EngineUnavailable(message) from error
     except DockerException as error:
         message = f"no container engine answers ({what}: {error}); `make engine` starts one, DOCKER_HOST names another"
         raise EngineUnavailable(message) from error
 
 
-def _write(path: Path, value: dict[str, Any]) -> None:
+def _pieces(stream: Iterator[tuple[bytes | None, bytes | None]]) -> Iterator[tuple[str, bytes]]:
+    """What the SDK yields, by the name of its stream; the connection is closed at the end."""
     try:
-        path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        path.chmod(0o600)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+        with _translated("read the output"):
+            for out, err in stream:
+                if out:
+                    yield "out", out
+                if err:
+                    yield "err", err
+    finally:
+        _close(stream)
 
 
-def _unwritable(path: Path, error: OSError) -> RecordFailed:
-    return RecordFailed(f"{path}: cannot be written: {error.strerror}; free some space or use --runs DIR")
+def _close(stream: Iterator[tuple[bytes | None, bytes | None]]) -> None:
+    """Close an attached stream's connection, which the SDK leaves to the garbage collector."""
+    response = getattr(stream, "_response", None)
+    if response is not None:
+        with suppress(OSError):
+            response.raw.close()
+        response.close()

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.box import SUFFIX, Box, Place
-from orchestrator.containers import Running
 from orchestrator.decide import parse_score, refused
+from orchestrator.running import Running
 from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Status, Trial, View
 
 POLL_S = 0.05

@@ -11,6 +11,7 @@ from orchestrator.text import sanitise
 HEAD_BYTES = 1 << 20
 TAIL_BYTES = 1 << 20
 LINE_BYTES = 4096  # longer lines are cut into several
+SHOW_EVERY_S = 0.1  # in a flood
 SHOWN_BYTES = 16 << 10  # of the end, in results
 
 
@@ -28,6 +29,7 @@ class BoundedLog:
         self._hash = hashlib.sha256()
         self._on_line = on_line or (lambda _line: None)
         self._started = time.monotonic()
+        self._show_next = 0.0
         self._file = path.open("w", encoding="utf-8")
         path.chmod(0o600)
         self._partial = {"out": b"", "err": b""}
@@ -50,7 +52,9 @@ class BoundedLog:
             _, _, oldest = self._ring.popleft()
             self._ring_bytes -= len(oldest)
             self.dropped += len(oldest)
-        self._on_line(sanitise(data[-LINE_BYTES:].decode("utf-8", "replace").rstrip().rpartition("\n")[2]))
+        if time.monotonic() >= self._show_next:
+            self._show_next = time.monotonic() + SHOW_EVERY_S
+            self._on_line(sanitise(data[-LINE_BYTES:].decode("utf-8", "replace").rstrip().rpartition("\n")[2]))
 
     def close(self) -> None:
         """Write the tail and what had no line end."""

@@ -2,31 +2,41 @@
 
 from typing import Any
 
-CONFIG = (
-    "Image", "Cmd", "Entrypoint", "User", "WorkingDir", "Hostname", "Domainname", "Tty", "OpenStdin", "StdinOnce",
-    "ExposedPorts", "Volumes", "StopSignal", "Healthcheck", "NetworkDisabled",
-)  # fmt: skip
-ENGINE_OWN = {"ConsoleSize", "ContainerIDFile", "Annotations", "IOMaximumBandwidth", "IOMaximumIOps"}
+ENGINE_OWN = {"ConsoleSize", "ContainerIDFile", "IOMaximumBandwidth", "IOMaximumIOps"}  # of other systems, or output
+SETS = {"ExposedPorts", "Volumes"}  # of which the keys say it, whatever the values
+IMAGE_OWN = {"Env", "Labels", "OnBuild", "Shell", "ArgsEscaped"}  # the image adds to these; the first two are looked at
+IMAGE_VARIABLES = {"NVIDIA_DRIVER_CAPABILITIES", "container", "HOSTNAME", "TERM"}  # the last three are Podman's own
 
 
 def differences(asked: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
     """Every field in which the created container is not what was asked for: `Field: asked X, is Y`."""
-    found = []
-    config, host = inspected.get("Config", {}), inspected.get("HostConfig", {})
-    for key in CONFIG:
-        found += _compare(key, asked.get(key), config.get(key))
+    config, host = inspected.get("Config") or {}, inspected.get("HostConfig") or {}
+    argv = [inspected.get("Path"), *(inspected.get("Args") or [])]
+    found = _compare("argv", asked["Cmd"], argv)
+    plain = {key: value for key, value in asked.items() if key != "HostConfig"}
+    found += _compare_all("Config", plain, config, IMAGE_OWN)
     found += _environment(asked["Env"], config.get("Env") or [])
     labels = config.get("Labels") or {}  # the image brings labels of its own
     for key, value in asked["Labels"].items():
-        found += _compare(f"Labels.{key}", value, labels.get(key))
-    for key in sorted((asked["HostConfig"].keys() | host.keys()) - ENGINE_OWN):
-        wanted, is_now = asked["HostConfig"].get(key), host.get(key)
-        if key == "Runtime" and not wanted:
-            continue  # the engine's default, which is recorded
-        found += _compare(f"HostConfig.{key}", wanted, is_now)
-    if inspected.get("Image") not in (asked["Image"], asked["Image"].removeprefix("sha256:")):
+        found += _compare(f"Config.Labels.{key}", value, labels.get(key))
+    found += _compare_all("HostConfig", asked["HostConfig"], host, ENGINE_OWN)
+    if str(inspected.get("Image")).removeprefix("sha256:") != asked["Image"].removeprefix("sha256:"):
         found.append(f"Image: asked {asked['Image']!r}, is {inspected.get('Image')!r}")
-    return found + _mounts(asked, inspected)
+    if inspected.get("AppArmorProfile") == "unconfined":
+        found.append("AppArmorProfile: asked the engine's, is 'unconfined'")
+    networks = set((inspected.get("NetworkSettings") or {}).get("Networks") or {}) - {"none"}
+    return found + _compare("NetworkSettings.Networks", [], sorted(networks)) + _mounts(asked["HostConfig"], inspected)
+
+
+def _compare_all(prefix: str, wanted: dict[str, Any], is_now: dict[str, Any], but: set[str]) -> list[str]:
+    """Fields that were not asked for must say nothing."""
+    found = []
+    for key in sorted((wanted.keys() | is_now.keys()) - but):
+        if key in SETS:
+            found += _compare(f"{prefix}.{key}", sorted(wanted.get(key) or ()), sorted(is_now.get(key) or ()))
+        else:
+            found += _compare(f"{prefix}.{key}", wanted.get(key), is_now.get(key))
+    return found
 
 
 def _compare(name: str, wanted: object, is_now: object) -> list[str]:
@@ -44,17 +54,33 @@ def _normal(value: object) -> object:
 
 
 def _environment(asked: list[str], is_now: list[str]) -> list[str]:
-    """The image may add variables of its own; none of ours may be changed and no other may look like ours."""
+    """The image may add a few known variables; none of ours may be changed, and no other may be there."""
     ours = dict(item.split("=", 1) for item in asked)
-    there = dict(item.split("=", 1) for item in is_now)
-    found = [f"Env.{key}: asked {value!r}, is {there.get(key)!r}" for key, value in ours.items() if there.get(key) != value]
-    secret = [key for key in there.keys() - ours.keys() if key.upper().endswith(("_PROXY", "_KEY", "_TOKEN"))]
-    return found + [f"Env.{key}: was not asked for" for key in secret]
+    there = dict((item if "=" in item else f"{item}=").split("=", 1) for item in is_now)
+    found = [
+        f"Config.Env.{key}: asked {value!r}, is {there.get(key)!r}"
+        for key, value in ours.items()
+        if there.get(key) != value
+    ]
+    strange = sorted(there.keys() - ours.keys() - IMAGE_VARIABLES)
+    return found + [f"Config.Env.{key}: was not asked for" for key in strange]
 
 
-def _mounts(asked: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
-    wanted = {mount["Target"]: not mount["ReadOnly"] for mount in asked["HostConfig"]["Mounts"]}
-    is_now = {mount["Destination"]: bool(mount["RW"]) for mount in inspected.get("Mounts") or []}
-    for target in asked["HostConfig"]["Tmpfs"]:
-        is_now.pop(target, None)
-    return _compare("Mounts", wanted, is_now)
+def _mounts(host: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
+    """What is mounted from where, in both directions."""
+    wanted = sorted(
+        (mount["Target"], mount["Type"], mount["Source"], not mount["ReadOnly"], mount["Type"] == "bind" and "rprivate")
+        for mount in host["Mounts"]
+    )
+    is_now = sorted(
+        (
+            str(mount.get("Destination")),
+            str(mount.get("Type")),
+            str(mount.get("Name") if mount.get("Type") == "volume" else mount.get("Source")),
+            bool(mount.get("RW")),
+            mount.get("Type") == "bind" and str(mount.get("Propagation")),
+        )
+        for mount in inspected.get("Mounts") or []
+        if not (mount.get("Type") == "tmpfs" and mount.get("Destination") in host["Tmpfs"])
+    )
+    return [] if wanted == is_now else [f"Mounts: asked {wanted!r}, is {is_now!r}"]

@@ -14,5 +14,8 @@ _KEPT = {"\n", "\t"}
 def sanitise(text: str, *, limit: int | None = None) -> str:
     """Drop escape sequences, control, bidi and invisible characters; cut to `limit` characters with a mark."""
     clean = _ESCAPES.sub("", text)
-    clean = "".join(c for c in clean if c in _KEPT or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+    if not clean.isprintable():  # most lines are
+        clean = "".join(
+        c for c in clean if c in _KEPT or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+    )
     return clean if limit is None or len(clean) <= limit else clean[: limit - 1] + "…"

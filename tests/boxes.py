@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import owner
-from orchestrator.containers import Engine, Running
+from orchestrator.containers import Engine
 from orchestrator.spec import MIB, ContainerSpec, Mount, Resources
 from orchestrator.types import ExecutionResult, Role
 

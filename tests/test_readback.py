@@ -1,0 +1,209 @@
+"""What the engine made is compared with what was asked; a real container's inspect, changed one field at a time."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.containers import Engine
+from orchestrator.errors import SpecRefused
+from orchestrator.readback import differences
+from orchestrator.spec import MIB, Mount
+from tests.boxes import Boxes
+
+pytestmark = pytest.mark.engine
+Json = dict[str, Any]
+
+CHANGES: list[tuple[str, Any]] = [  # where, in the engine's inspect, and what stands there instead
+    ("Path", "sh"),
+    ("Args", ["-c", "true"]),
+    ("Image", "sha256:" + "1" * 64),
+    ("AppArmorProfile", "unconfined"),
+    ("NetworkSettings.Networks", {"bridge": {}}),
+    ("Config.Image", "other:latest"),
+    ("Config.User", "0:0"),
+    ("Config.Cmd", ["sh"]),
+    ("Config.Entrypoint", ["sh"]),
+    ("Config.WorkingDir", "/out"),
+    ("Config.Hostname", "host"),
+    ("Config.Domainname", "example"),
+    ("Config.Tty", True),
+    ("Config.OpenStdin", True),
+    ("Config.StdinOnce", True),
+    ("Config.AttachStdin", True),
+    ("Config.AttachStdout", False),
+    ("Config.NetworkDisabled", False),
+    ("Config.ExposedPorts", {"80/tcp": {}}),
+    ("Config.Volumes", {"/host": {}}),
+    ("Config.StopSignal", "SIGTERM"),
+    ("Config.Healthcheck", {"Test": ["CMD", "sh"]}),
+    ("Config.MacAddress", "02:00:00:00:00:01"),
+    ("Config.Env", ["PATH=/evil"]),
+    ("Config.Env+", "LD_PRELOAD=/tmp/evil.so"),
+    ("Config.Env+", "HTTPS_PROXY=http://127.0.0.1"),
+    ("Config.Env+", "PYTHONPATH=/tmp"),
+    ("Config.Labels", {}),
+    ("Config.Labels.autoresearch.owner", "someone else"),
+    ("HostConfig.NetworkMode", "bridge"),
+    ("HostConfig.NetworkMode", "host"),
+    ("HostConfig.PortBindings", {"80/tcp": [{"HostPort": "80"}]}),
+    ("HostConfig.PublishAllPorts", True),
+    ("HostConfig.Links", ["/other:other"]),
+    ("HostConfig.Dns", ["192.0.2.1"]),
+    ("HostConfig.DnsOptions", ["ndots:1"]),
+    ("HostConfig.DnsSearch", ["example"]),
+    ("HostConfig.ExtraHosts", ["host:127.0.0.1"]),
+    ("HostConfig.CapAdd", ["SYS_ADMIN"]),
+    ("HostConfig.CapDrop", []),
+    ("HostConfig.CapDrop", ["NET_RAW"]),
+    ("HostConfig.Privileged", True),
+    ("HostConfig.SecurityOpt", ["no-new-privileges"]),
+    ("HostConfig.SecurityOpt", ["no-new-privileges", "seccomp=unconfined"]),
+    ("HostConfig.SecurityOpt+", "apparmor=unconfined"),
+    ("HostConfig.SecurityOpt+", "label=disable"),
+    ("HostConfig.ReadonlyRootfs", False),
+    ("HostConfig.ReadonlyPaths", []),
+    ("HostConfig.MaskedPaths", []),
+    ("HostConfig.Binds", ["/etc:/host"]),
+    ("HostConfig.VolumesFrom", ["other"]),
+    ("HostConfig.Mounts", []),
+    ("HostConfig.Mounts.0.ReadOnly", False),
+    ("HostConfig.Mounts.0.Source", "/etc"),
+    ("HostConfig.Mounts.0.BindOptions", {"Propagation": "rshared"}),
+    ("Mounts.0.RW", True),
+    ("Mounts.0.Source", "/etc"),
+    ("Mounts.0.Destination", "/elsewhere"),
+    ("Mounts.0.Propagation", "rshared"),
+    ("Mounts+", {"Type": "bind", "Source": "/etc", "Destination": "/host", "RW": True, "Propagation": "rprivate"}),
+    ("Mounts+", {"Type": "bind", "Source": "/etc", "Destination": "/tmp", "RW": True, "Propagation": "rprivate"}),
+    ("HostConfig.Tmpfs", {}),
+    ("HostConfig.Tmpfs", {"/tmp": "rw,exec", "/cache": "rw,exec"}),
+    ("HostConfig.ShmSize", 64 * MIB),
+    ("HostConfig.Memory", 0),
+    ("HostConfig.MemorySwap", -1),
+    ("HostConfig.MemorySwappiness", 60),
+    ("HostConfig.MemoryReservation", 1),
+    ("HostConfig.KernelMemory", 1),
+    ("HostConfig.OomKillDisable", True),
+    ("HostConfig.OomScoreAdj", -1000),
+    ("HostConfig.NanoCpus", 0),
+    ("HostConfig.CpusetCpus", "0"),
+    ("HostConfig.CpusetMems", "0"),
+    ("HostConfig.CpuRealtimePeriod", 1000),
+    ("HostConfig.CpuRealtimeRuntime", 1000),
+    ("HostConfig.CpuShares", 9999),
+    ("HostConfig.CpuQuota", 200000),
+    ("HostConfig.PidsLimit", None),
+    ("HostConfig.PidsLimit", -1),
+    ("HostConfig.BlkioWeight", 1000),
+    ("HostConfig.BlkioDeviceWriteBps", [{"Path": "/dev/sda", "Rate": 1}]),
+    ("HostConfig.Ulimits", []),
+    ("HostConfig.Ulimits.0.Hard", -1),
+    ("HostConfig.IpcMode", "host"),
+    ("HostConfig.PidMode", "host"),
+    ("HostConfig.UTSMode", "host"),
+    ("HostConfig.UsernsMode", "host"),
+    ("HostConfig.CgroupnsMode", "host"),
+    ("HostConfig.Cgroup", "container:other"),
+    ("HostConfig.CgroupParent", "/"),
+    ("HostConfig.Devices", [{"PathOnHost": "/dev/mem", "PathInContainer": "/dev/mem", "CgroupPermissions": "rwm"}]),
+    ("HostConfig.DeviceCgroupRules", ["a *:* rwm"]),
+    ("HostConfig.DeviceRequests", [{"Count": -1, "Capabilities": [["gpu"]]}]),
+    ("HostConfig.GroupAdd", ["docker"]),
+    ("HostConfig.Sysctls", {"kernel.shm_rmid_forced": "0"}),
+    ("HostConfig.StorageOpt", {"size": "1T"}),
+    ("HostConfig.Runtime", "other"),
+    ("HostConfig.Isolation", "process"),
+    ("HostConfig.Init", True),
+    ("HostConfig.AutoRemove", True),
+    ("HostConfig.RestartPolicy", {"Name": "always", "MaximumRetryCount": 0}),
+    ("HostConfig.VolumeDriver", "evil"),
+    ("HostConfig.LogConfig", {"Type": "json-file", "Config": {}}),
+    ("HostConfig.LogConfig.Config.max-size", "-1"),
+    ("HostConfig.Annotations", {"run.oci.handler": "krun"}),
+    ("HostConfig.SomethingNew", True),
+]
+
+
+@pytest.fixture(scope="module")
+def made(engine: Engine, image_id: str, seccomp: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Json, Json]:
+    """What was asked and what the engine says it made, of a real container."""
+    folder = tmp_path_factory.mktemp("readback")
+    boxes = Boxes(engine=engine, image_id=image_id, seccomp=seccomp, folder=folder)
+    volume = Mount(source=f"{folder.name}-out", target="/out", volume=True, writable=True)
+    engine.volume(volume.source, MIB, {"autoresearch": "1"})
+    boxes.run("", mounts=(volume,))
+    engine.remove_volume(volume.source)
+    asked, inspected = (json.loads((folder / f"trainer.{which}.json").read_text()) for which in ("spec", "created"))
+    inspected["Mounts"].sort(key=lambda mount: mount["Type"])  # a bind first
+    return asked, inspected
+
+
+def test_what_was_asked_for_is_what_was_made(made: tuple[Json, Json]) -> None:
+    """No false alarm."""
+    assert [] == differences(*made)
+
+
+@pytest.mark.parametrize(("where", "value"), CHANGES, ids=[f"{where}={str(value)[:40]}" for where, value in CHANGES])
+def test_one_changed_field_is_caught(made: tuple[Json, Json], where: str, value: Any) -> None:
+    """Whatever an engine, a plugin or a proxy in front of it changes."""
+    asked, inspected = made
+
+    found = differences(asked, changed(inspected, where, value))
+
+    assert found
+
+
+def test_what_the_engine_cannot_say_is_a_difference(made: tuple[Json, Json]) -> None:
+    """Each field that was asked for and is missing from the inspect, unless missing means what was asked."""
+    asked, inspected = made
+    silent = {key for key, value in asked["HostConfig"].items() if value}
+
+    for key in silent:
+        without = copy.deepcopy(inspected)
+        del without["HostConfig"][key]
+        assert any(f"HostConfig.{key}:" in line for line in differences(asked, without)), key
+    assert len(silent) >= 18
+
+
+def test_a_difference_refuses_the_start(engine: Engine, image_id: str, seccomp: str, tmp_path: Path) -> None:
+    """Nothing is started and nothing is left: an engine that answers otherwise than asked."""
+    lying = LyingEngine(engine)
+    boxes = Boxes(engine=lying, image_id=image_id, seccomp=seccomp, folder=tmp_path)
+    spec = boxes.spec("print('ran')")
+
+    with pytest.raises(SpecRefused, match=r"HostConfig.Privileged: asked None, is True"):
+        lying.start(spec, deadline_s=5, folder=tmp_path)
+    assert not (tmp_path / "trainer.log").exists()
+    assert spec.name not in str(engine._api.containers(all=True))
+
+
+class LyingEngine(Engine):
+    """An engine that makes every container privileged, or says so."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Share the connection of a real one."""
+        super().__init__(engine._api, engine.facts())
+
+    def inspect(self, container_id: str) -> Json:
+        """The truth but for one field."""
+        return changed(super().inspect(container_id), "HostConfig.Privileged", value=True)
+
+
+def changed(inspected: Json, where: str, value: Any) -> Json:
+    """A copy with one field changed; `+` appends to a list, and a last part may itself hold dots."""
+    result = copy.deepcopy(inspected)
+    place: Any = result
+    first, *rest = where.removesuffix("+").split(".")
+    if where.startswith("Config.Labels."):
+        first, rest = "Config", ["Labels", where.removeprefix("Config.Labels.")]
+    *path, last = [first, *rest]
+    for part in path:
+        place = place[int(part)] if isinstance(place, list) else place[part]
+    if where.endswith("+"):
+        place[last] = [*place[last], value]
+    else:
+        place[last] = value
+    return result
