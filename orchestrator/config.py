@@ -156,6 +156,7 @@ class Config(BaseSettings):
     profile_name: Literal["cpu", "gpu"] = "cpu"
     corpus: str = "python"
     runtime: str = ""
+    trust: Literal["audited", "self-reported"] = "audited"  # self-reported: L0, the script's own number
     accept: tuple[str, ...] = ()  # unsafe findings of doctor that a person takes upon themselves
     quiet_hours: str = ""  # 22:00-06:00: no experiment starts within
     proposer: Literal["claude", "sweep", "replay"] = "sweep"
@@ -185,6 +186,11 @@ class Config(BaseSettings):
     def box(self) -> Profile:
         """The chosen profile."""
         return self.profile[self.profile_name]
+
+    @property
+    def needed_k(self) -> int:
+        """How many positions of a new best must have been audited."""
+        return self.box.large_k if self.trust == "audited" else 0
 
     @property
     def mutable_path(self) -> Path:

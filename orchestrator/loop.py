@@ -8,8 +8,7 @@ import structlog
 
 from orchestrator import ask, limits, turn
 from orchestrator.config import Config
-from orchestrator.decide import judge
-from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected, SandboxError
+from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected
 from orchestrator.journal import Journal
 from orchestrator.keep import Keeper
 from orchestrator.propose.prefetch import Ahead
@@ -33,7 +32,7 @@ class Session:
     started: float = field(default_factory=time.monotonic)
 
 
-def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be read at once
+def run_session(session: Session) -> str:  # the whole loop, to be read at once
     """Run experiments until a limit is met, an interrupt, or an error; returns why it ended."""
     journal, config = session.journal, session.config
     base = turn.recover(session)
@@ -58,19 +57,10 @@ def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be
         session.view.begun(running.id, candidate)
         ask.ask_ahead(session, best, candidate.proposal.hypothesis, base.since(spent))
         try:
-            trial = session.runner.run(
-                candidate,
-                running.plan,
-                experiment_id=running.id,
-                folder=running.folder,
-                best=best.val_bpb if best else None,
-            )
-        except SandboxError as error:
-            trial = turn.failed(error)
+            trial, verdict = turn.run(session, running, best)
         except KeyboardInterrupt:
             turn.finish(session, running, turn.failed("interrupted: run again at the next start"), None)
             return turn.end(session, "interrupted")
-        verdict = judge(trial, best, needed_k=config.box.large_k)
         experiment = turn.finish(session, running, trial, verdict)
         if verdict.status is Status.KEEP:
             turn.keep(session, experiment, candidate)

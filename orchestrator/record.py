@@ -30,6 +30,15 @@ def write(path: Path, text: str) -> None:
         raise RecordFailed(message) from error
 
 
+def make_folder(path: Path) -> None:
+    """A folder for its owner alone; raises RecordFailed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        message = f"{path}: cannot be made: {error.strerror}; free some space or use --runs DIR"
+        raise RecordFailed(message) from error
+
+
 def diff_of(candidate: Candidate) -> str:
     """The patch as a unified diff against the parent; "" for the baseline."""
     before, after = (text.splitlines(keepends=True) for text in (candidate.parent_source, candidate.source))

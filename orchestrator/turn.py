@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from orchestrator import ask, patch, record
+from orchestrator import ask, patch, plausible, record
+from orchestrator.decide import judge
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.types import (
     Candidate,
@@ -127,10 +128,9 @@ def begin(session: "Session", candidate: Candidate) -> Running:
     started, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     folder = session.journal.folder / f"{session.journal.next_id():04d}"
     record.write_candidate(folder, candidate)
-    plan = Plan(train_seed=secrets.randbelow(2**31), audit_seed=secrets.token_bytes(32))
+    plan = new_plan()
     intent = {
-        "train_seed": plan.train_seed,
-        "audit_seed_sha256": hashlib.sha256(plan.audit_seed).hexdigest(),
+        **committed(plan),
         "files": record.hashes(folder),
         **session.runner.facts(),
     }
@@ -138,6 +138,48 @@ def begin(session: "Session", candidate: Candidate) -> Running:
     return Running(
         id=experiment_id, candidate=candidate, plan=plan, folder=folder, started=started, started_at=started_at
     )
+
+
+def new_plan() -> Plan:
+    """Seeds of the host's choice."""
+    return Plan(train_seed=secrets.randbelow(2**31), audit_seed=secrets.token_bytes(32))
+
+
+def committed(plan: Plan) -> dict[str, int | str]:
+    """What the record says of a plan before it runs: the audit seed by its hash only."""
+    return {"train_seed": plan.train_seed, "audit_seed_sha256": hashlib.sha256(plan.audit_seed).hexdigest()}
+
+
+def run(session: "Session", running: Running, best: Experiment | None) -> tuple[Trial, Verdict]:
+    """Run a candidate and judge it; a best that is hard to believe must first survive another training."""
+    try:
+        bar = best.val_bpb if best else None
+        trial = session.runner.run(
+            running.candidate, running.plan, experiment_id=running.id, folder=running.folder, best=bar
+        )
+        verdict = judge(trial, best, needed_k=session.config.needed_k)
+        if verdict.status is Status.KEEP and best is not None:
+            budget = session.config.box.time_budget_s
+            why = plausible.doubt(
+                trial, best, session.journal.experiments("status = ?", Status.KEEP), time_budget_s=budget
+            )
+            return _again(session, running, trial, best, why) if why else (trial, verdict)
+    except SandboxError as error:
+        trial = failed(error)
+        verdict = judge(trial, best)
+    return trial, verdict
+
+
+def _again(session: "Session", running: Running, first: Trial, best: Experiment, why: str) -> tuple[Trial, Verdict]:
+    """Train and audit a doubtful best once more; the worse of its two scores is the one that counts."""
+    plan, folder = new_plan(), running.folder / "again"
+    session.journal.note("experiment.doubted", {"why": why, **committed(plan)}, running.id)
+    log.warning("experiment.doubted", experiment_id=running.id, why=why)
+    record.make_folder(folder)
+    again = session.runner.run(running.candidate, plan, experiment_id=running.id, folder=folder, best=None)
+    verdict = plausible.settled(why, first, again, best)
+    worse = again.score is None or first.score is None or again.score.val_bpb > first.score.val_bpb
+    return replace(again if worse else first, executions=first.executions), verdict
 
 
 def failed(why: SandboxError | str) -> Trial:
@@ -224,7 +266,10 @@ def reread(session: "Session", experiment_id: int) -> Candidate:
     """The candidate of an earlier experiment, from its folder and the journal."""
     folder = session.journal.folder / f"{experiment_id:04d}"
     begun = next(iter(session.journal.records("experiment.begun", experiment_id))).body
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in ("train.py", "parent.py", "prompt.txt", "reply.txt")}
+    texts = {
+        name: (folder / name).read_text(encoding="utf-8")
+        for name in ("train.py", "parent.py", "prompt.txt", "reply.txt")
+    }
     meta = begun["reply"]
     return Candidate(
         proposal=session.journal.proposal(begun["proposal"]),
@@ -232,9 +277,12 @@ def reread(session: "Session", experiment_id: int) -> Candidate:
         parent_id=begun["parent_id"],
         parent_source=texts["parent.py"],
         reply=Reply(
-            proposer=meta["proposer"], model=meta["model"], prompt=texts["prompt.txt"], text=texts["reply.txt"],
+            proposer=meta["proposer"],
+            model=meta["model"],
+            prompt=texts["prompt.txt"],
+            text=texts["reply.txt"],
             usage=Usage(**meta["usage"]),
-        ),  # fmt: skip
+        ),
         attempt=begun["attempt"],
         retry_of=begun["retry_of"],
     )

@@ -77,9 +77,7 @@ class ArithmeticRunner:
         """A place that is no place."""
         return {"image_id": "sha256:fake", "hardware": "arithmetic"}
 
-    def run(
-        self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None
-    ) -> Trial:
+    def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Apply the function."""
         self.ran.append(candidate.source)
         return self.score(candidate.source)
@@ -112,7 +110,7 @@ def execution(role: Role = Role.TRAINER, **changes: object) -> ExecutionResult:
     """A container that ended well."""
     values: dict[str, object] = {
         "role": role, "container_id": "c0ffee", "exit_code": 0, "oom_killed": False, "timed_out": False,
-        "killed_by": None, "duration_s": 1.0, "deadline_s": 2.0, "log_tail": "",
+        "killed_by": None, "duration_s": 20.0, "deadline_s": 28.0, "log_tail": "",
     }  # fmt: skip
     return ExecutionResult(**(values | changes))  # type: ignore[arg-type]
 

@@ -261,3 +261,40 @@ def test_the_folder_of_an_experiment_holds_what_it_was(tmp_path: Path) -> None:
     assert ["commit", "val_bpb", "memory_gb", "status", "description"] == rows[0]
     assert ("1.020000", "keep") == (rows[2][1], rows[2][3])
     assert 7 == len(rows[2][0])
+
+
+def test_a_doubtful_best_must_survive_another_training(tmp_path: Path) -> None:
+    """A jump far beyond the run's history: run twice, discarded when the second training does not confirm it."""
+    config = task(tmp_path, 1)
+    lucky = iter([True])
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) == 0.05:
+            return fakes.scored(0.2 if next(lucky, False) else 1.5)
+        return parabola(source)
+
+    loop, _, runner = session(config, run, ["0.05"])
+    with loop.journal:
+        run_session(loop)
+        doubts = list(loop.journal.records("experiment.doubted"))
+
+    assert [(0, "keep"), (1, "discard")] == statuses(config)
+    assert [0.02, 0.05, 0.05] == [fakes.rate_of(source) for source in runner.ran]
+    assert "far beyond" in doubts[0].body["why"]
+    with Journal.read(config.run_path) as journal:
+        assert 1.5 == journal.experiment(1).val_bpb
+
+
+def test_a_doubtful_best_that_is_confirmed_counts_with_its_worse_score(tmp_path: Path) -> None:
+    """Kept, at the score that promises less."""
+    config = task(tmp_path, 1)
+    scores = iter([0.2, 0.3])
+    loop, _, _ = session(
+        config, lambda s: fakes.scored(next(scores)) if fakes.rate_of(s) == 0.05 else parabola(s), ["0.05"]
+    )
+    with loop.journal:
+        run_session(loop)
+
+    assert [(0, "keep"), (1, "keep")] == statuses(config)
+    with Journal.read(config.run_path) as journal:
+        assert 0.3 == journal.experiment(1).val_bpb
