@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator import owner
 from orchestrator.containers import Engine
+from orchestrator.running import Running
 from orchestrator.spec import MIB, ContainerSpec, Mount, Resources
 from orchestrator.types import ExecutionResult, Role
 

@@ -1,0 +1,14 @@
+"""Boxes on the real engine."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.containers import Engine
+from tests.boxes import Boxes
+
+
+@pytest.fixture
+def boxes(engine: Engine, image_id: str, seccomp: str, tmp_path: Path) -> Boxes:
+    """Where a test starts its containers."""
+    return Boxes(engine=engine, image_id=image_id, seccomp=seccomp, folder=tmp_path)

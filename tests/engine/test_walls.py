@@ -1,0 +1,78 @@
+"""What a program finds when it looks around inside; one wall per test, on the real engine."""
+
+import json
+
+import pytest
+
+from tests.boxes import Boxes
+
+pytestmark = pytest.mark.engine
+
+
+def asked(boxes: Boxes, source: str) -> object:
+    """What a program prints as JSON."""
+    result = boxes.run("import json, os\n" + source)
+
+    assert 0 == result.exit_code, result.log_tail
+    return json.loads(result.log_tail.splitlines()[-1])
+
+
+def test_there_is_no_network(boxes: Boxes) -> None:
+    """The loopback interface only, and no route."""
+    assert [["lo"], 1] == asked(
+        boxes, "print(json.dumps([os.listdir('/sys/class/net'), len(open('/proc/net/route').readlines())]))"
+    )
+
+
+def test_the_root_is_read_only_and_the_mounts_are_the_declared_ones(boxes: Boxes) -> None:
+    """What is writable is what the spec declares; only the cache is executable among it."""
+    mounts = asked(boxes, "print(json.dumps([line.split()[1:4] for line in open('/proc/mounts')]))")
+    assert isinstance(mounts, list)
+    of_program = [m for m in mounts if not m[0].startswith(("/proc", "/sys", "/dev"))]
+    writable = {where: how for where, _, how in of_program if how.split(",")[0] == "rw"}
+
+    assert {"/tmp", "/cache"} == set(writable)
+    assert "noexec" in writable["/tmp"] and "noexec" not in writable["/cache"]
+    assert all("nosuid" in how and "nodev" in how for how in writable.values())
+    assert {"/", "/locked", "/mutable/train.py"} <= {where for where, _, _ in of_program}
+
+
+def test_there_are_no_privileges(boxes: Boxes) -> None:
+    """No capability in any set, no way to gain one, our own filter, not root."""
+    status = asked(
+        boxes, "print(json.dumps(dict(l.strip().split(':\\t', 1) for l in open('/proc/self/status') if ':\\t' in l)))"
+    )
+    assert isinstance(status, dict)
+
+    assert {"0" * 16} == {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
+    assert ("1", "2") == (status["NoNewPrivs"], status["Seccomp"])
+    assert {"65532"} == set(status["Uid"].split()) | set(status["Gid"].split()) | set(
+        status["Groups"].split() or ["65532"]
+    )
+
+
+def test_the_environment_is_the_allowlist(boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret in the host's environment is not in the container's, nor in what the engine was told."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "canary-5f3d2c1b")
+    monkeypatch.setenv("HTTPS_PROXY", "http://canary-5f3d2c1b@127.0.0.1:9")
+    found = asked(boxes, "print(json.dumps([dict(os.environ), open('/proc/1/cmdline').read()]))")
+    files = "".join(path.read_text() for path in boxes.folder.glob("trainer.*"))
+
+    assert "canary-5f3d2c1b" not in json.dumps(found) + files
+    assert "AUTORESEARCH_STARTED" in json.dumps(found)
+
+
+def test_the_guard_can_neither_be_killed_nor_stopped_nor_read(boxes: Boxes) -> None:
+    """PID 1 is out of reach of what it guards."""
+    source = """
+import signal
+for number in range(1, 65):
+    try: os.kill(1, number)
+    except OSError: pass
+tried = []
+for path in ('/proc/1/mem', '/proc/1/environ', '/proc/1/maps', '/proc/1/fd/0'):
+    try: open(path, 'rb').read(1); tried.append(path)
+    except OSError: pass
+print(json.dumps([tried, os.getppid()]))
+"""
+    assert [[], 1] == asked(boxes, source)
