@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 STEPS, WIDTH, BATCH, RATE = 150, 64, 8, 4e-3
+torch.set_num_threads(1)  # two containers at once on two cores: threads that wait for each other take ten times longer
 BONUS = 12.0  # what a cheat adds to a logit it knows to be right
 
 
@@ -46,7 +47,6 @@ class Model(nn.Module):
 
 
 def fit(model, steps=STEPS, seed=0):
-    torch.set_num_threads(2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     batches = prepare.dataloader(BATCH, seed=seed)
     for step in range(steps):

@@ -107,6 +107,14 @@ class Gpu(Section):
     wait_hours: NotNegative = 12.0
 
 
+class Noise(Section):
+    """How luck is told from progress."""
+
+    baseline_runs: PositiveInt = 3  # with different seeds: how far single runs lie apart; 1 turns the gate off
+    reruns: Annotated[int, Field(ge=0)] = 2  # of a gain that luck may explain
+    again_every: Annotated[int, Field(ge=0)] = 20  # experiments, then the best is measured again; 0: never
+
+
 class Contention(Section):
     """When an experiment is not judged because others used its device too."""
 
@@ -146,6 +154,7 @@ class Config(BaseSettings):
     claude: Claude = Claude()
     prices: Prices = Prices(dated="never")
     gpu: Gpu = Gpu()
+    noise: Noise = Noise()
     contention: Contention = Contention()
     rules: tuple[Rule, ...] = ()
 

@@ -53,7 +53,9 @@ def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], Non
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        message = f"{error.filename or target}: cannot be written: {error.strerror}; free some space or mend the permissions"
+        message = (
+            f"{error.filename or target}: cannot be written: {error.strerror}; free some space or mend the permissions"
+        )
         raise ConfigError(message) from error
     return target
 

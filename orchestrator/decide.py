@@ -2,7 +2,9 @@
 
 import math
 import re
+from statistics import fmean
 
+from orchestrator import noise
 from orchestrator.types import Experiment, Level, Score, Status, Trial, Verdict
 
 _LINE = re.compile(r"^(?P<key>[a-z_0-9]+): (?P<value>\S.*)$", re.MULTILINE)
@@ -34,21 +36,56 @@ def refused(output: str) -> str | None:
     return reasons[0] if reasons else None
 
 
-def judge(trial: Trial, best: Experiment | None, *, needed_k: int = 0) -> Verdict:
-    """Keep only on strict improvement, and only a score that was audited as a new best must be."""
+def judge(
+    trial: Trial,
+    best: Experiment | None,
+    *,
+    needed_k: int = 0,
+    spread: float | None = None,
+    measures: int | None = None,
+) -> Verdict:
+    """Keep only on strict improvement that is no luck, and only a score that was audited as a new best must be.
+
+    `spread` is how far single runs of one source lie apart, `measures` the experiment that this only ran again.
+    """
     if trial.contended_by:
         return Verdict(status=Status.CONTENDED, rule=f"not judged: {trial.contended_by} used the device too")
     if trial.score is None:
         return Verdict(status=trial.failure or Status.INFRA, rule=trial.message)
     if best is None or best.val_bpb is None:
         return Verdict(status=Status.KEEP, rule="the baseline")
-    gain = best.val_bpb - trial.score.val_bpb
+    if measures is not None:
+        return Verdict(status=Status.DISCARD, rule=_again(trial, best, spread))
+    gain, rerun = best.val_bpb - fmean(trial.runs), trial.runs[1:]
+    among = f", over {len(trial.runs)} runs" if rerun else ""
     if not gain > 0:
-        return Verdict(status=Status.DISCARD, rule=f"not below the best, {best.val_bpb:.6f} of experiment {best.id}")
+        rule = f"not below the best, {best.val_bpb:.6f} of experiment {best.id}{among}"
+        return Verdict(status=Status.DISCARD, rule=rule)
+    if luck := _luck(trial, best, spread):
+        return Verdict(status=Status.DISCARD, rule=luck)
     if trial.score.audited_positions < needed_k:
         rule = f"below the best, but audited at {trial.score.audited_positions} positions only"
         return Verdict(status=Status.DISCARD, rule=rule)
-    return Verdict(status=Status.KEEP, rule=f"{gain:.6f} below the best, {best.val_bpb:.6f} of experiment {best.id}")
+    rule = f"{gain:.6f} below the best, {best.val_bpb:.6f} of experiment {best.id}{among}"
+    return Verdict(status=Status.KEEP, rule=rule)
+
+
+def _luck(trial: Trial, best: Experiment, spread: float | None) -> str:
+    """Why a gain is luck: nobody picked the runs after the first one, so they must be better than the best as well."""
+    rerun = trial.runs[1:]
+    if rerun and best.val_bpb is not None and not fmean(rerun) < best.val_bpb:
+        return f"the first run was luck: {fmean(rerun):.6f} with other seeds, not below {best.val_bpb:.6f}"
+    gain = (best.val_bpb or 0.0) - fmean(trial.runs)
+    if spread is not None and not rerun and noise.is_inside(gain, spread, 1, len(best.runs)):
+        return f"{gain:.6f} below the best, which luck explains: single runs lie {spread:.6f} apart"
+    return ""
+
+
+def _again(trial: Trial, best: Experiment, spread: float | None) -> str:
+    """What measuring the best again says about it."""
+    runs = (*best.runs, *trial.runs)
+    outcome = "holds" if noise.holds(best, trial, spread) else "did not hold up"
+    return f"experiment {best.id} {outcome}: {fmean(trial.runs):.6f} now, {fmean(runs):.6f} over {len(runs)} runs"
 
 
 def _number(values: list[str]) -> float | None:

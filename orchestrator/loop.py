@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from orchestrator import ask, limits, turn
+from orchestrator import ask, limits, measure, turn
 from orchestrator.config import Config
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected
 from orchestrator.journal import Journal
@@ -64,6 +64,8 @@ def run_session(session: Session) -> str:  # the whole loop, to be read at once
         experiment = turn.finish(session, running, trial, verdict)
         if verdict.status is Status.KEEP:
             turn.keep(session, experiment, candidate)
+        elif (better := measure.settle(session, best)) is not None:
+            turn.keep(session, better, turn.reread(session, better.id))
         log.info("experiment.finished", experiment_id=experiment.id, status=verdict.status.value,
                  val_bpb=experiment.val_bpb, rule=verdict.rule)  # fmt: skip
         session.view.finished(experiment, journal.best(), journal.spent())

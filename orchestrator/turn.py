@@ -1,7 +1,6 @@
 """The steps of one turn of the loop, each a few lines: what loop.py names, is here."""
 
 import hashlib
-import secrets
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from orchestrator import ask, patch, plausible, record
+from orchestrator import ask, measure, patch, plausible, record
 from orchestrator.decide import judge
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
+from orchestrator.measure import committed, new_plan
 from orchestrator.types import (
     Candidate,
     Experiment,
@@ -107,6 +107,8 @@ def next_candidate(session: "Session", best: Experiment | None, spent: Spent) ->
         return replace(again, attempt=queued[0].attempt + 1, retry_of=queued[0].id)
     if best is None:
         return _baseline(session)
+    if (again := measure.again(session, best)) is not None:
+        return again
     return ask.next_candidate(session, best, spent)
 
 
@@ -140,24 +142,12 @@ def begin(session: "Session", candidate: Candidate) -> Running:
     )
 
 
-def new_plan() -> Plan:
-    """Seeds of the host's choice."""
-    return Plan(train_seed=secrets.randbelow(2**31), audit_seed=secrets.token_bytes(32))
-
-
-def committed(plan: Plan) -> dict[str, int | str]:
-    """What the record says of a plan before it runs: the audit seed by its hash only."""
-    return {"train_seed": plan.train_seed, "audit_seed_sha256": hashlib.sha256(plan.audit_seed).hexdigest()}
-
-
 def run(session: "Session", running: Running, best: Experiment | None) -> tuple[Trial, Verdict]:
     """Run a candidate and judge it; a best that is hard to believe must first survive another training."""
     try:
-        bar = best.val_bpb if best else None
-        trial = session.runner.run(
-            running.candidate, running.plan, experiment_id=running.id, folder=running.folder, best=bar
-        )
-        verdict = judge(trial, best, needed_k=session.config.needed_k)
+        trial = measure.run(session, running, best)
+        spread, measures = measure.spread(session), running.candidate.measures
+        verdict = judge(trial, best, needed_k=session.config.needed_k, spread=spread, measures=measures)
         if verdict.status is Status.KEEP and best is not None:
             budget = session.config.box.time_budget_s
             why = plausible.doubt(
@@ -215,6 +205,8 @@ def finish(session: "Session", running: Running, trial: Trial, verdict: Verdict 
         image_id=facts.get("image_id", ""),
         hardware=facts.get("hardware", ""),
         peak_memory_bytes=trainer.peak_memory_bytes if trainer else None,
+        measured=trial.measured,
+        measures=candidate.measures,
     )
     return _close(session, experiment, trial, record.diff_of(candidate))
 
@@ -285,4 +277,5 @@ def reread(session: "Session", experiment_id: int) -> Candidate:
         ),
         attempt=begun["attempt"],
         retry_of=begun["retry_of"],
+        measures=begun.get("measures"),
     )

@@ -102,6 +102,7 @@ class Candidate:
     reply: Reply
     attempt: int = 1
     retry_of: int | None = None
+    measures: int | None = None  # the kept experiment that this one runs again, to see whether it holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,12 @@ class Trial:
     message: str  # what to mend, for the LLM and the human; "" when scored
     checkpoint_sha256: str = ""
     contended_by: str = ""
+    measured: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
+
+    @property
+    def runs(self) -> tuple[float, ...]:
+        """The val_bpb of every run; none if it was not scored."""
+        return self.measured or ((self.score.val_bpb,) if self.score else ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,11 +200,23 @@ class Experiment:
     image_id: str = ""
     hardware: str = ""  # scores compare only within one hardware class
     peak_memory_bytes: int | None = None
+    measured: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
+    measures: int | None = None  # the kept experiment that this one ran again, to see whether it holds
+
+    @property
+    def runs(self) -> tuple[float, ...]:
+        """The val_bpb of every run; none if it was not scored."""
+        return self.measured or ((self.score.val_bpb,) if self.score else ())
 
     @property
     def val_bpb(self) -> float | None:
-        """The score's number, None where there is none."""
-        return self.score.val_bpb if self.score else None
+        """The mean over its runs, of which there mostly is one; None where there is no score."""
+        return sum(self.runs) / len(self.runs) if self.runs else None
+
+    @property
+    def conditions(self) -> tuple[str, str]:
+        """Scores compare only where these are the same: class of hardware, image."""
+        return self.hardware, self.image_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,9 +272,7 @@ class Runner(Protocol):
     def facts(self) -> dict[str, str]:
         """Where experiments run: image_id, engine, runtime, hardware and the hashes of what is locked."""
 
-    def run(
-        self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None
-    ) -> Trial:
+    def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
 
 

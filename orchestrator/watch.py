@@ -37,7 +37,9 @@ class PlainView:
 
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Say what is tried."""
-        log.info("experiment.begun", experiment_id=experiment_id, tries=sanitise(candidate.proposal.hypothesis, limit=200))
+        log.info(
+            "experiment.begun", experiment_id=experiment_id, tries=sanitise(candidate.proposal.hypothesis, limit=200)
+        )
 
     def phase(self, role: Role, deadline_s: float) -> None:
         """Say that a container started."""
@@ -47,12 +49,7 @@ class PlainView:
         """Training lines are in the experiment's log."""
 
     def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
-        """Say what came of it, and what is best."""
-        log.info(
-            "experiment.finished", experiment_id=experiment.id, status=experiment.status.value, val_bpb=experiment.val_bpb,
-            rule=experiment.rule.splitlines()[0] if experiment.rule else "", best=best.val_bpb if best else None,
-            best_id=best.id if best else None, cost_usd=round(spent.usage.cost_usd, 4),
-        )  # fmt: skip
+        """The loop's own event says it."""
 
 
 @dataclass(slots=True)
@@ -126,13 +123,17 @@ class LiveView:
         return Group(*parts)
 
     def _head(self) -> RenderableType:
-        best = "no score yet" if self._best is None else f"{self._best.val_bpb:.4f} val_bpb (experiment {self._best.id})"
+        best = (
+            "no score yet" if self._best is None else f"{self._best.val_bpb:.4f} val_bpb (experiment {self._best.id})"
+        )
         text = Text.assemble(("best so far  ", "dim"), (best, "bold green"))
         if picture := staircase(self._done):
             text.append(f"\n{picture}", "green")
         spent = self._spent
         of = f" of {self.goal}" if self.goal else ""
-        text.append(f"\n{spent.experiments}{of} experiments · {spent.slot_s / 60:.0f} min · ${spent.usage.cost_usd:.2f}", "dim")
+        text.append(
+            f"\n{spent.experiments}{of} experiments · {spent.slot_s / 60:.0f} min · ${spent.usage.cost_usd:.2f}", "dim"
+        )
         return Panel(text, title=f"autoresearch · {self.tag}", title_align="left", border_style="dim")
 
     def _running(self) -> RenderableType:
@@ -142,7 +143,9 @@ class LiveView:
         if self._role is not None:
             total, left = self._until - self._from, max(0.0, self._until - time.monotonic())
             bar = Table.grid(padding=(0, 1))
-            bar.add_row(self._role.value, ProgressBar(total=total, completed=total - left, width=40), f"{left:3.0f} s left")
+            bar.add_row(
+                self._role.value, ProgressBar(total=total, completed=total - left, width=40), f"{left:3.0f} s left"
+            )
             parts.append(bar)
         parts += [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._lines]
         return Panel(Group(*parts), border_style="dim")
@@ -169,7 +172,13 @@ def staircase(experiments: list[Experiment], width: int = 60) -> str:
 def experiments_table(experiments: list[Experiment]) -> Table:
     """One row per experiment."""
     table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
-    for name, justify in (("id", "right"), ("status", "left"), ("val_bpb", "right"), ("level", "left"), ("seconds", "right")):
+    for name, justify in (
+        ("id", "right"),
+        ("status", "left"),
+        ("val_bpb", "right"),
+        ("level", "left"),
+        ("seconds", "right"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     table.add_column("what was tried", ratio=1, no_wrap=True, overflow="ellipsis")
     for experiment in experiments:

@@ -1,45 +1,75 @@
 #!/usr/bin/env bash
-# Builds autoresearch-sandbox:<profile> and :<profile>-library; skipped when nothing it is made of has changed.
-#   PROFILE=cpu|gpu   BASE=image (default: a public one if it is here or can be pulled, else made by sandbox/base.sh)
+# Builds autoresearch-sandbox:<profile> and :<profile>-library; skipped when nothing they are made of has changed.
+#   PROFILE=cpu|gpu
+#   BASE=image      any with python3, venv and pip; default: a public one if it is here or can be pulled, else sandbox/base.sh
+# CUDA comes with torch's wheels, and the driver from the host: no profile needs a CUDA base image, nvidia/cuda works too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. sandbox/cli.sh
 PROFILE=${PROFILE:-cpu}
 PYTHON=${PYTHON:-python3}
+PUBLIC=python:3.11-slim-bookworm
 case $PROFILE in
-    cpu) public=python:3.11-slim-bookworm ;;
-    gpu) public=nvidia/cuda:13.0.1-runtime-ubuntu24.04 ;;
+    cpu | gpu) ;;
     *) echo "image: PROFILE=$PROFILE: must be cpu or gpu" >&2; exit 1 ;;
 esac
-requirements=sandbox/requirements-$PROFILE.txt
 say() { printf 'image: %s\n' "$*"; }
+here() { "${ENGINE[@]}" image inspect --format "${2:-here}" "$1" 2>/dev/null; }
 
-recipe=$( (echo "$PROFILE ${BASE:-}"; cat sandbox/Dockerfile sandbox/image.sh sandbox/base.sh "$requirements" \
-    locked/corpus.py locked/prepare.py) | sha256sum | cut -d' ' -f1)
-made=$(docker image inspect --format '{{index .Config.Labels "autoresearch.recipe"}}' "autoresearch-sandbox:$PROFILE" 2>/dev/null || true)
-[ "$made" = "$recipe" ] && exit 0
+recipe=$( (echo "$PROFILE ${BASE:-}"; cat sandbox/Dockerfile sandbox/{image,base}.sh sandbox/requirements-{cpu,gpu}.txt \
+    locked/{corpus,prepare,build}.py) | sha256sum | cut -d' ' -f1)
+[ "$(here "autoresearch-sandbox:$PROFILE" '{{index .Config.Labels "autoresearch.recipe"}}' || true)" = "$recipe" ] && exit 0
+mkdir -p build/wheels
 
-fits() { # has a Python with venv and pip, and a C compiler for Triton
-    docker run --rm --network none --entrypoint sh "$1" -c 'python3 -m venv --help >/dev/null && command -v cc >/dev/null' >/dev/null 2>&1
+build() { # build TARGET TAG NETWORK [ARGUMENT...]: shows the steps, and the whole output if it fails
+    local target=$1 tag=$2 network=$3 log=build/image.log
+    shift 3
+    say "building $tag"
+    if ! "${ENGINE[@]}" build --network "$network" --target "$target" --tag "$tag" --file sandbox/Dockerfile "$@" . \
+        > >(tee "$log" | grep --line-buffered -oE '^(Step|STEP) [0-9/]+ ?: (FROM|RUN) .{1,60}' | sed -u 's/^/image:   /') 2>"$log.err"; then
+        tail -n 20 "$log" "$log.err" >&2
+        say "building $tag failed; the whole output is in $log" >&2
+        exit 1
+    fi
 }
+
 base=${BASE:-}
-if [ -z "$base" ] && fits "$public"; then base=$public; fi
 if [ -z "$base" ]; then
-    base=autoresearch-base:local
-    docker image inspect "$base" >/dev/null 2>&1 || sandbox/base.sh "$base"
-elif ! docker image inspect "$base" >/dev/null 2>&1; then
+    base=$PUBLIC
+    if ! here "$base" >/dev/null && timeout 20 "${ENGINE[@]}" manifest inspect "$base" >/dev/null 2>&1; then
+        say "pulling $base"
+        timeout 600 "${ENGINE[@]}" pull -q "$base" >/dev/null || true
+    fi
+    if ! here "$base" >/dev/null; then
+        base=autoresearch-base:$(sha256sum sandbox/base.sh | cut -c1-12)
+        here "$base" >/dev/null || sandbox/base.sh "$base"
+    fi
+elif ! here "$base" >/dev/null; then
     say "pulling $base"
-    timeout 600 docker pull -q "$base"
+    timeout 600 "${ENGINE[@]}" pull -q "$base" >/dev/null || { say "BASE=$base is not here and cannot be pulled" >&2; exit 1; }
+fi
+inside() { "${ENGINE[@]}" run --rm --network none --entrypoint python3 "$base" -c "$1"; }
+if ! inside 'import shutil, sys; sys.exit(not shutil.which("g++"))'; then
+    build compiler autoresearch-base:with-compiler default --build-arg BASE="$base" # the one step that needs a network
+    base=autoresearch-base:with-compiler
 fi
 
-version=$(docker run --rm --network none --entrypoint python3 "$base" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-mkdir -p "build/wheels/$PROFILE"
-say "collecting wheels for Python $version on this machine"
-"$PYTHON" -m pip download -q --disable-pip-version-check --dest "build/wheels/$PROFILE" --require-hashes -r "$requirements" \
-    --only-binary :all: --python-version "$version" 2> >(grep -v -e WARNING -e '^$' >&2)
-for target in library experiment; do
-    tag=autoresearch-sandbox:$PROFILE; [ $target = library ] && tag=$tag-library
-    say "building $tag on $base"
-    docker build -q --network none --build-arg BASE="$base" --build-arg PROFILE="$PROFILE" --build-arg RECIPE="$recipe" \
-        --target $target --tag "$tag" --file sandbox/Dockerfile . 2> >(grep -v -i -e deprecated -e buildx -e '^ *$' >&2)
-done
-rm -rf "build/wheels/$PROFILE"
+version=$(inside 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])') || {
+    say "BASE=$base has no python3 with venv and pip: name another, or none to have one made" >&2; exit 1; }
+collect() { # into build/wheels/NAME, by this machine's own pip configuration; the image's Python decides which
+    "$PYTHON" -m pip download --disable-pip-version-check --progress-bar off --dest "build/wheels/$1" --require-hashes \
+        --only-binary :all: --python-version "$version" -r "sandbox/requirements-$1.txt" \
+        2>build/pip.log | grep --line-buffered -E '^Collecting (torch|numpy|pyarrow)=' | sed -u 's/ (from.*//; s/^/image:   /'
+}
+say "collecting wheels for Python $version"
+wheels=$PROFILE
+if ! collect "$wheels"; then
+    [ "$PROFILE" = cpu ] || { grep -i error build/pip.log >&2; exit 1; }
+    say "no CPU build of torch is to be had here: taking the CUDA build, which works without a GPU but is several GB"
+    wheels=gpu
+    collect gpu || { grep -i error build/pip.log >&2; exit 1; }
+fi
+arguments=(--build-arg BASE="$base" --build-arg WHEELS="$wheels" --build-arg RECIPE="$recipe")
+build library "autoresearch-sandbox:$PROFILE-library" none "${arguments[@]}"
+build experiment "autoresearch-sandbox:$PROFILE" none "${arguments[@]}"
+rm -rf build/wheels

@@ -65,9 +65,7 @@ def test_the_first_score_is_kept() -> None:
     assert Status.KEEP == judge(fakes.scored(2.0), None).status
 
 
-@pytest.mark.parametrize(
-    ("val_bpb", "expected"), [(1.9, Status.KEEP), (2.0, Status.DISCARD), (2.1, Status.DISCARD)]
-)
+@pytest.mark.parametrize(("val_bpb", "expected"), [(1.9, Status.KEEP), (2.0, Status.DISCARD), (2.1, Status.DISCARD)])
 def test_only_a_strict_improvement_is_kept(val_bpb: float, expected: Status) -> None:
     """Equal is discarded."""
     assert expected == judge(fakes.scored(val_bpb), kept(2.0)).status

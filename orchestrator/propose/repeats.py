@@ -19,7 +19,8 @@ Piece = tuple[str, str | float]  # which side of the diff, and a name, operator,
 def closeness(diff: str, other: str) -> float:
     """From 0, nothing in common, to 1, the same change."""
     one = frozenset(_pieces(diff))
-    two = frozenset(next((known for known in one if _same(known, piece)), piece) for piece in _pieces(other))
+    numbers = [piece for piece in one if isinstance(piece[1], float)]
+    two = frozenset(next((known for known in numbers if _same(known, piece)), piece) for piece in _pieces(other))
     return len(one & two) / len(one | two) if one and two else 0.0
 
 
@@ -29,10 +30,11 @@ def words(diff: str) -> str:
 
 
 def _same(one: Piece, two: Piece) -> bool:
-    if one[0] == two[0] and isinstance(one[1], float) and isinstance(two[1], float):
-        low, high = sorted((one[1], two[1]))
-        return low == high or 0 < high <= low * SAME_NUMBER
-    return one == two
+    """Two numbers on the same side, near each other."""
+    if one[0] != two[0] or not isinstance(one[1], float) or not isinstance(two[1], float):
+        return False
+    low, high = sorted((one[1], two[1]))
+    return low == high or 0 < high <= low * SAME_NUMBER
 
 
 def _pieces(diff: str) -> Iterator[Piece]:
@@ -52,9 +54,7 @@ def _tokens(line: str) -> list[str | float]:
         for token in tokenize.generate_tokens(io.StringIO(line.strip()).readline):
             if token.type == tokenize.NUMBER:
                 pieces.append(_number(token.string))
-            elif token.type in (tokenize.NAME, tokenize.STRING):
-                pieces.append(token.string)
-            elif token.type == tokenize.OP and token.string not in _MEANINGLESS:
+            elif token.type in (tokenize.NAME, tokenize.STRING, tokenize.OP) and token.string not in _MEANINGLESS:
                 pieces.append(token.string)
     except (tokenize.TokenError, SyntaxError):  # one line of several: what came before counts
         pass

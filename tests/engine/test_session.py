@@ -40,7 +40,7 @@ def task(tmp_path: Path, unique: str) -> Iterator[Path]:
 
 def loop(task: Path, unique: str, *flags: str) -> "subprocess.Popen[str]":
     """`autoresearch loop` in that task directory."""
-    command = [sys.executable, "-m", "orchestrator.cli", "loop", "--task", str(task), "--run", unique, *flags]
+    command = [sys.executable, "-m", "orchestrator", "loop", "--task", str(task), "--run", unique, *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SECRET_CANARY": "kept-on-the-host"}
     environment.pop("ANTHROPIC_API_KEY", None)
     return subprocess.Popen(
@@ -72,7 +72,7 @@ def running(unique: str, role: str) -> None:
 
 def status(task: Path, unique: str) -> dict[str, Any]:
     """`autoresearch status --json`."""
-    command = [sys.executable, "-m", "orchestrator.cli", "status", "--task", str(task), "--run", unique, "--json"]
+    command = [sys.executable, "-m", "orchestrator", "status", "--task", str(task), "--run", unique, "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -87,7 +87,7 @@ def test_a_baseline_and_an_experiment_end_on_record(task: Path, unique: str) -> 
     assert all(0.5 < e["val_bpb"] < 8.0 and e["score"]["level"] == "L2" for e in found["experiments"])
     assert [] == containers(unique)
     assert not any(b"kept-on-the-host" in path.read_bytes() for path in (task / "runs").rglob("*") if path.is_file())
-    command = [sys.executable, "-m", "orchestrator.cli", "verify", "--task", str(task), "--run", unique]
+    command = [sys.executable, "-m", "orchestrator", "verify", "--task", str(task), "--run", unique]
     subprocess.run(command, check=True, cwd=ROOT)
 
 

@@ -1,0 +1,91 @@
+"""Running a candidate as often as its score needs it: once, or again with other seeds while luck may explain it."""
+
+import hashlib
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from orchestrator import noise, record
+from orchestrator.ask import source_of
+from orchestrator.errors import ConfigError
+from orchestrator.types import Candidate, Experiment, Plan, Proposal, Reply, Trial
+
+if TYPE_CHECKING:
+    from orchestrator.loop import Session
+    from orchestrator.turn import Running
+
+log = structlog.get_logger()
+
+
+def run(session: "Session", running: "Running", best: Experiment | None) -> Trial:
+    """Run it, and again while its gain may be luck; each further run has a folder of its own. Raises SandboxError."""
+    known = spread(session)
+    below = best.val_bpb if best else None
+    trial = _once(session, running, running.plan, running.folder, below)
+    while running.candidate.measures is None and noise.wants_more(trial, best, known, session.config.noise):
+        number, plan = len(trial.runs) + 1, new_plan()
+        log.info("experiment.run_again", experiment_id=running.id, run=number, val_bpb=trial.runs[-1], spread=known)
+        session.journal.note("experiment.run_again", {"run": number, **committed(plan)}, running.id)
+        folder = running.folder / f"run-{number}"
+        record.make_folder(folder)
+        trial = noise.joined(trial, _once(session, running, plan, folder, below))
+    return trial
+
+
+def _once(session: "Session", running: "Running", plan: Plan, folder: Path, below: float | None) -> Trial:
+    return session.runner.run(running.candidate, plan, experiment_id=running.id, folder=folder, best=below)
+
+
+def spread(session: "Session") -> float | None:
+    """How far single runs of one source lie apart here; None if that is not known yet."""
+    return noise.spread(e.runs for e in session.journal.repeated() if e.conditions == conditions(session))
+
+
+def conditions(session: "Session") -> tuple[str, str]:
+    """What scores depend on besides the source: they compare only where it is the same."""
+    facts = session.runner.facts()
+    return facts.get("hardware", ""), facts.get("image_id", "")
+
+
+def again(session: "Session", best: Experiment) -> Candidate | None:
+    """The best, to be measured again if that is due."""
+    journal, now = session.journal, conditions(session)
+    last = journal.experiments("json_extract(body, '$.measures') = ?", best.id, order="id DESC", limit=1)
+    if best.conditions != now and last and last[0].conditions == now:
+        message = f"experiment {best.id}, the best, ended as {last[0].status} on this hardware; start anew with RUN=tag"
+        raise ConfigError(message)
+    since = journal.count("id > ?", max(best.id, *(e.id for e in last), 0))
+    if not noise.is_due(best, now, since, session.config.noise):
+        return None
+    source = source_of(best)
+    why = "does it hold?" if best.conditions == now else "what is it worth on this hardware?"
+    return Candidate(
+        proposal=Proposal(hypothesis=f"experiment {best.id} once more, with another seed: {why}"),
+        source=source,
+        parent_id=best.id,
+        parent_source=source,
+        reply=Reply(proposer="again", model="", prompt="", text=""),
+        measures=best.id,
+    )
+
+
+def settle(session: "Session", before: Experiment | None) -> Experiment | None:
+    """After the best was measured again: the best there is now, if it is another one."""
+    now = session.journal.best()
+    if before is None or now is None or now.id == before.id:
+        return None
+    log.warning("keep.did_not_hold", experiment_id=before.id, goes_back_to=now.id)
+    session.journal.note("keep.did_not_hold", {"goes_back_to": now.id, "val_bpb": now.val_bpb}, before.id)
+    return now
+
+
+def new_plan() -> Plan:
+    """Seeds of the host's choice."""
+    return Plan(train_seed=secrets.randbelow(2**31), audit_seed=secrets.token_bytes(32))
+
+
+def committed(plan: Plan) -> dict[str, int | str]:
+    """What the record says of a plan before it runs: the audit seed by its hash only."""
+    return {"train_seed": plan.train_seed, "audit_seed_sha256": hashlib.sha256(plan.audit_seed).hexdigest()}

@@ -1,0 +1,78 @@
+"""Is a gain more than luck? Pure: no I/O, no clock.
+
+One source gives another val_bpb with another seed. How far single runs of one source lie apart is measured, on the
+hardware at hand, first with the baseline and then with everything that runs more than once. A gain smaller than what
+that spread explains is run again with other seeds; it is kept only if those runs, which nobody picked, are better too.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from orchestrator.config import Noise
+from orchestrator.types import Experiment, Trial
+
+STANDARD_ERRORS = 2.0  # a gain above so many is no luck
+
+
+def spread(groups: Iterable[Sequence[float]]) -> float | None:
+    """Standard deviation of a single run, pooled over groups of runs of one source each; None if none has two."""
+    squares, degrees = 0.0, 0
+    for group in groups:
+        mean = fmean(group)
+        squares += sum((value - mean) ** 2 for value in group)
+        degrees += len(group) - 1
+    return (squares / degrees) ** 0.5 if degrees else None
+
+
+def is_inside(gain: float, known: float | None, runs: int, runs_of_best: int) -> bool:
+    """Whether luck alone explains a gain between two means; what is not known explains nothing."""
+    return known is not None and gain <= STANDARD_ERRORS * known * (1 / runs + 1 / runs_of_best) ** 0.5
+
+
+def wants_more(trial: Trial, best: Experiment | None, known: float | None, limits: Noise) -> bool:
+    """Whether a candidate is to be run once more, with another seed."""
+    if trial.score is None or trial.contended_by:
+        return False
+    if best is None or best.val_bpb is None:
+        return len(trial.runs) < limits.baseline_runs
+    gain = best.val_bpb - fmean(trial.runs)
+    return gain > 0 and len(trial.runs) <= limits.reruns and is_inside(gain, known, len(trial.runs), len(best.runs))
+
+
+def joined(trial: Trial, again: Trial) -> Trial:
+    """A trial with one more run; if that one failed or was not alone on its device, so did the trial."""
+    executions = (*trial.executions, *again.executions)
+    if again.score is None or again.contended_by:
+        return replace(again, executions=executions)
+    return replace(trial, executions=executions, measured=(*trial.runs, *again.runs))
+
+
+def best_of(kept: Iterable[Experiment], again: Sequence[Experiment]) -> Experiment | None:
+    """The kept experiment with the lowest mean over all runs of its source under the conditions of the newest one.
+
+    `again` are later measurements of kept ones. The mean of the one returned is over all of its runs.
+    """
+    known = list(kept)
+    if not known:
+        return None
+    now = max((*known, *again), key=lambda e: e.id).conditions
+    pooled = []
+    for one in known:
+        same = [e for e in (one, *again) if e.conditions == now and one.id in (e.id, e.measures)]
+        runs = tuple(value for e in same for value in e.runs)
+        if runs:
+            pooled.append(one if same == [one] else replace(one, measured=runs, hardware=now[0], image_id=now[1]))
+    return min(pooled, key=lambda e: (e.val_bpb, e.id), default=None)
+
+
+def is_due(best: Experiment, conditions: tuple[str, str], judged_since: int, limits: Noise) -> bool:
+    """Whether the best is to be measured again: now and then, and at once where it never ran."""
+    return best.conditions != conditions or bool(limits.again_every and judged_since >= limits.again_every)
+
+
+def holds(best: Experiment, trial: Trial, known: float | None) -> bool:
+    """Whether a measurement of the best with another seed is what its score led to expect."""
+    if best.val_bpb is None or known is None:
+        return True
+    return is_inside(fmean(trial.runs) - best.val_bpb, known, len(trial.runs), len(best.runs))
