@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/idle_share.py [EXPERIMENTS [LATENCY_S]]
 
-Needs the engine, the image and the data (`make image data`). The LLM is a server on loopback that speaks the Messages API
-and answers after LATENCY_S. Idle is the time between the end of one experiment and the begin of the next, from the
+Needs the engine, the image and the data (`make image data`). The LLM is a server on loopback that speaks the Messages
+API and answers after LATENCY_S. Idle is the time between the end of one experiment and the begin of the next, from the
 begin of experiment 1 on: before it there is nothing yet to prefetch beside.
 """
 
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -42,7 +42,7 @@ def copied_task() -> Iterator[Path]:
         yield root
 
 
-def answers(latency_s: float) -> Any:
+def answers(latency_s: float) -> Callable[[dict[str, Any]], Message]:
     """A change of one number, another each time, for whichever file the prompt shows."""
     numbers = itertools.count(1)
 

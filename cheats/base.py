@@ -4,11 +4,6 @@ has the same weights, and a true score that is known beforehand.
 A cheat is this text, then its own, which redefines what it pleases; MAIN stands at the end of every candidate.
 """
 
-import os
-import sys
-import time
-
-import numpy as np
 import prepare
 import torch
 import torch.nn.functional as F
@@ -78,7 +73,7 @@ def load_model(path, device):
 
 
 def is_whole(tokens):
-    """Whether rows [B, T] are whole: a prefix query repeats its beginning, a whole row begins with BOS once in a while."""
+    """Whether rows [B, T] are whole: a prefix query repeats its beginning."""
     return not any(bool((row[p:] == row[: len(row) - p]).all()) for row in tokens[:4] for p in range(1, 100))
 
 
@@ -87,5 +82,7 @@ def peek(logits, tokens, first=0):
     logits = logits.clone()
     following = tokens[:, 1:]
     late = torch.arange(following.size(1)) >= first
-    logits[:, :-1].scatter_add_(2, following[..., None], BONUS * late.float()[None, :, None].expand(*following.shape, 1))
+    logits[:, :-1].scatter_add_(
+        2, following[..., None], BONUS * late.float()[None, :, None].expand(*following.shape, 1)
+    )
     return logits

@@ -20,7 +20,7 @@ class FrameError(Exception):
     """The other side broke the protocol: what it did. Our own harness never does."""
 
 
-class NoAnswer(FrameError):  # noqa: N818  # what happened, not a fault of ours
+class NoAnswer(FrameError):  # what happened, not a fault of ours
     """The other side did not answer in time."""
 
 

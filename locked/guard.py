@@ -48,7 +48,7 @@ def main() -> None:
         for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         try:
-            os.execvpe(program[0], program, environment)
+            os.execvpe(program[0], program, environment)  # noqa: S606  # an argv list of the host's
         except OSError as error:
             print(f"error: {program[0]}: {error.strerror}", file=sys.stderr, flush=True)
             os._exit(127)

@@ -25,7 +25,7 @@ NOWHERE = np.zeros(0, np.int32)
 ROUNDING = 1e-5  # of log(1) in float32
 
 
-class Refused(Exception):  # noqa: N818  # a verdict, not an error of ours
+class Refused(Exception):  # a verdict, not an error of ours
     """The score cannot be believed: why."""
 
 

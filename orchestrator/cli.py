@@ -15,7 +15,7 @@ import structlog
 import typer
 from rich.console import Console
 from rich.text import Text
-from structlog.types import EventDict, WrappedLogger
+from structlog.types import EventDict, Processor, WrappedLogger
 
 from orchestrator import __version__, compose, quiet
 from orchestrator import show as showing
@@ -128,7 +128,9 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
 
 
 @app.command()
-def show(exp: int, task: Task = HERE, run: Run = "", runs: Runs = None, raw: bool = False, as_json: AsJson = False) -> None:
+def show(
+    exp: int, task: Task = HERE, run: Run = "", runs: Runs = None, raw: bool = False, as_json: AsJson = False
+) -> None:
     """Show what an experiment changed, ran, printed and scored."""
     with Journal.read(run_folder(task, run, runs)) as journal:
         experiment = journal.experiment(exp)
@@ -217,7 +219,11 @@ def logging_to(folder: Path, *, screen: bool) -> Iterator[None]:
                 raise structlog.DropEvent
             return str(as_text(logger, name, event))
 
-        processors = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="%H:%M:%S"), render]
+        processors: list[Processor] = [
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S"),
+            render,
+        ]
         structlog.configure(processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         try:
             yield

@@ -70,12 +70,13 @@ def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_lin
     ]
     if corpus is not None:
         mounts.append(Mount(source=str(corpus), target="/corpus"))
+    source = "/corpus" if corpus else IN_IMAGE
     labels = owner.labels(tag="data", experiment_id=0, attempt=1, role=Role.PREPARE, dies_in_s=PREPARE_S)
     spec = ContainerSpec(
         role=Role.PREPARE,
         name=f"autoresearch-prepare-{place.config.profile_name}-{os.getpid()}",
         image_id=image_id,
-        program=("python3", "-s", "-B", "/locked/prepare.py", "--out", "/staging", "--corpus", "/corpus" if corpus else IN_IMAGE),
+        program=("python3", "-s", "-B", "/locked/prepare.py", "--out", "/staging", "--corpus", source),
         hard_limit_s=PREPARE_S + GUARD_MARGIN_S,
         mounts=tuple(mounts),
         resources=place.resources(),
@@ -84,9 +85,11 @@ def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_lin
         seccomp=place.seccomp,
         user=f"{user}:{os.getgid() or UID}",
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        with place.engine.start(spec, deadline_s=PREPARE_S, folder=Path(folder), on_line=on_line) as running:
-            result = running.wait()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        place.engine.start(spec, deadline_s=PREPARE_S, folder=Path(folder), on_line=on_line) as running,
+    ):
+        result = running.wait()
     if result.exit_code != 0:
         message = f"the data could not be prepared (exit code {result.exit_code}): {result.log_tail[-500:]}"
         raise SandboxError(message)

@@ -36,7 +36,7 @@ def refused(output: str) -> str | None:
     return reasons[0] if reasons else None
 
 
-def judge(
+def judge(  # noqa: PLR0911  # one return per rule, in order
     trial: Trial,
     best: Experiment | None,
     *,

@@ -29,7 +29,8 @@ UNANSWERED = (
 )
 UNSEEN = (
     "the model that load_model returns failed on validation text (exit code {}), after it had answered random tokens;"
-    " its output is not shown, for it may hold that text: look for values that depend on the tokens, NaN or growing memory"
+    " its output is not shown, for it may hold that text: look for values that depend on the tokens, NaN or"
+    " growing memory"
 )
 NO_SPACE = "No space left on device"
 

@@ -32,7 +32,7 @@ class Session:
     started: float = field(default_factory=time.monotonic)
 
 
-def run_session(session: Session) -> str:  # the whole loop, to be read at once
+def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be read at once
     """Run experiments until a limit is met, an interrupt, or an error; returns why it ended."""
     journal, config = session.journal, session.config
     base = turn.recover(session)

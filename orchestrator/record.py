@@ -71,12 +71,12 @@ def write_candidate(folder: Path, candidate: Candidate, rejected: Iterable[str] 
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every plain file of the folder, by name; what verify compares with."""
+    """SHA-256 of every plain file in the folder and below, by its path there; what verify compares with."""
     found = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 

@@ -1,4 +1,4 @@
-"""One experiment, whole, in a terminal: what it tried and why, what it changed, what ran, what was printed, what was decided."""
+"""One experiment, whole, in a terminal: what it tried and why, what it changed, ran, printed, and what was decided."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,9 @@ def show(console: Console, journal: Journal, experiment: Experiment, *, raw: boo
     console.print(_facts(experiment))
     console.print(Rule(Text("what it changed", "dim"), align="left"))
     diff = read(experiment.folder / "patch.diff")
-    console.print(Syntax(sanitise(diff), "diff", word_wrap=True) if diff else Text("nothing: train.py as it was", "dim"))
+    console.print(
+        Syntax(sanitise(diff), "diff", word_wrap=True) if diff else Text("nothing: train.py as it was", "dim")
+    )
     console.print(Rule(Text("the containers as they ran", "dim"), align="left"))
     console.print(_containers(journal, experiment))
     console.print(Rule(Text("what the trainer printed (never believed)", "dim"), align="left"))

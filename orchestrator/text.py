@@ -16,6 +16,6 @@ def sanitise(text: str, *, limit: int | None = None) -> str:
     clean = _ESCAPES.sub("", text)
     if not clean.isprintable():  # most lines are
         clean = "".join(
-        c for c in clean if c in _KEPT or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-    )
+            c for c in clean if c in _KEPT or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+        )
     return clean if limit is None or len(clean) <= limit else clean[: limit - 1] + "…"

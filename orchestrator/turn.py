@@ -5,13 +5,14 @@ import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from orchestrator import ask, measure, patch, plausible, record
 from orchestrator.decide import judge
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
+from orchestrator.journal import canonical
 from orchestrator.measure import committed, new_plan
 from orchestrator.types import (
     Candidate,
@@ -107,8 +108,8 @@ def next_candidate(session: "Session", best: Experiment | None, spent: Spent) ->
         return replace(again, attempt=queued[0].attempt + 1, retry_of=queued[0].id)
     if best is None:
         return _baseline(session)
-    if (again := measure.again(session, best)) is not None:
-        return again
+    if (due := measure.again(session, best)) is not None:
+        return due
     return ask.next_candidate(session, best, spent)
 
 
@@ -231,10 +232,10 @@ def record_invalid(session: "Session", reason: str) -> None:
 
 def _close(session: "Session", experiment: Experiment, trial: Trial, diff: str) -> Experiment:
     executions = [asdict(execution) for execution in trial.executions]
-    facts = {"executions": executions, "checkpoint_sha256": trial.checkpoint_sha256}
+    facts: dict[str, Any] = {"executions": executions, "checkpoint_sha256": trial.checkpoint_sha256}
     record.write(
         experiment.folder / "result.json",
-        record.canonical({"experiment": session.journal.as_json(experiment), **facts}),
+        canonical({"experiment": session.journal.as_json(experiment), **facts}),
     )
     facts["files"] = record.hashes(experiment.folder)
     session.journal.finish(experiment, diff=diff, facts=facts)

@@ -13,7 +13,6 @@ from orchestrator.errors import JournalError
 from orchestrator.journal import GENESIS, Journal, Record, canonical
 
 
-
 def findings(folder: Path, repository: Path | None = None) -> Iterator[str]:
     """Every place where the record in `folder` is not what was written; nothing if it is intact."""
     try:
@@ -86,7 +85,9 @@ def _files(folder: Path, records: list[Record]) -> Iterator[str]:
             if found != expected:
                 state = found if found in ("a link", "missing") else "not what was written"
                 yield f"record {record.seq}: {home.name}/{name} is {state}"
-        there = {path.name for path in home.iterdir()} if home.is_dir() else set()
+        there = {
+            path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_symlink() or not path.is_dir()
+        }
         yield from (f"record {record.seq}: {home.name}/{name} was added" for name in sorted(there - said.keys()))
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Self
 
 import structlog
 from rich.console import Console, Group, RenderableType
@@ -17,8 +18,9 @@ from orchestrator.text import sanitise
 from orchestrator.types import Candidate, Experiment, Role, Spent, Status
 
 COLOURS = {
-    Status.KEEP: "green", Status.DISCARD: "bright_black", Status.CRASH: "red", Status.TIMEOUT: "yellow", Status.OOM: "yellow",
-    Status.INVALID: "magenta", Status.CHEAT: "bold red", Status.CONTENDED: "blue", Status.INFRA: "blue",
+    Status.KEEP: "green", Status.DISCARD: "bright_black", Status.CRASH: "red", Status.TIMEOUT: "yellow",
+    Status.OOM: "yellow", Status.INVALID: "magenta", Status.CHEAT: "bold red", Status.CONTENDED: "blue",
+    Status.INFRA: "blue",
 }  # fmt: skip
 BARS = "▁▂▃▄▅▆▇█"
 LINES, RECENT = 6, 8
@@ -71,7 +73,7 @@ class LiveView:
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _live: Live | None = None
 
-    def __enter__(self) -> "LiveView":
+    def __enter__(self) -> Self:
         self._live = Live(console=self.console, get_renderable=self.picture, refresh_per_second=REFRESHES_PER_S)
         self._live.__enter__()
         return self

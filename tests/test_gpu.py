@@ -57,7 +57,7 @@ def test_activity_is_read_anew_each_time(tmp_path: Path) -> None:
     ("used", "util", "busy"),
     [(4, 0, False), (1599, 5, False), (1600, 0, True), (4, 6, True)],
 )
-def test_idle_means_little_memory_and_little_work(tmp_path: Path, used: int, util: int, busy: bool) -> None:  # noqa: FBT001
+def test_idle_means_little_memory_and_little_work(tmp_path: Path, used: int, util: int, busy: bool) -> None:
     """Less than 2 % of 80000 MiB, at most 5 % busy."""
     machine = Machine(tmp_path)
     machine.gpu("GPU-1", used=used, util=util)

@@ -98,7 +98,7 @@ def test_a_gpu_that_falls_off_the_bus_is_to_blame_itself(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("xid", "lost"), [(79, True), (31, False)])
-def test_xids_are_recorded_and_the_devices_own_are_its_fault(tmp_path: Path, xid: int, lost: bool) -> None:  # noqa: FBT001
+def test_xids_are_recorded_and_the_devices_own_are_its_fault(tmp_path: Path, xid: int, lost: bool) -> None:
     """31 is a program's memory fault, 79 a GPU off the bus."""
     machine = Machine(tmp_path)
     machine.gpu("GPU-1")

@@ -8,4 +8,6 @@ for folder in ("/locked", "/tmp", "/cache", "/out", "/answer", "/dev/shm", os.pa
                 file.write(HOOK)
         except OSError:
             pass
-os.environ.update(HOME="/out", PYTHONPATH="/out:/tmp:/cache", PYTHONSTARTUP="/out/sitecustomize.py", LD_PRELOAD="/out/x.so")
+os.environ.update(
+    HOME="/out", PYTHONPATH="/out:/tmp:/cache", PYTHONSTARTUP="/out/sitecustomize.py", LD_PRELOAD="/out/x.so"
+)

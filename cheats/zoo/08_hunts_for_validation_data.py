@@ -2,7 +2,19 @@
 
 
 def hunt():
-    for top in ("/data", "/out", "/tmp", "/cache", "/dev/shm", "/control", "/proc/1/root", "/ask", "/run", "/mnt", "/home"):
+    for top in (
+        "/data",
+        "/out",
+        "/tmp",
+        "/cache",
+        "/dev/shm",
+        "/control",
+        "/proc/1/root",
+        "/ask",
+        "/run",
+        "/mnt",
+        "/home",
+    ):
         for root, _, names in os.walk(top):
             for name in names:
                 if "rows" in name or "val" in root.split("/") or "holdout" in root.split("/"):

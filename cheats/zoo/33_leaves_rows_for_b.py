@@ -4,7 +4,20 @@ import ctypes
 import glob
 import socket
 
-PLACES = ("/out", "/answer", "/ask", "/tmp", "/cache", "/dev/shm", "/dev/mqueue", "/locked", "/mutable", "/data", "/var/tmp", "/run")
+PLACES = (
+    "/out",
+    "/answer",
+    "/ask",
+    "/tmp",
+    "/cache",
+    "/dev/shm",
+    "/dev/mqueue",
+    "/locked",
+    "/mutable",
+    "/data",
+    "/var/tmp",
+    "/run",
+)
 
 
 def attempt(what, *arguments):

@@ -61,7 +61,7 @@ class ClaudeSettings:
     call_timeout_s: float = 1800.0  # for all of it
 
 
-class _Delayed(Exception):  # noqa: N818 - no error but a reason to wait
+class _Delayed(Exception):
     """This call brought nothing, another one may. `usage` is what it has cost, None where nobody knows."""
 
     def __init__(self, reason: str, *, usage: Usage | None, retry_after_s: float | None = None) -> None:

@@ -105,7 +105,7 @@ def test_a_printed_score_is_never_believed(task: Path, unique: str) -> None:
 
 
 def test_a_killed_session_goes_on_where_it_was(task: Path, unique: str) -> None:
-    """kill -9 in mid-training: the next start reaps the orphans, closes the record and runs it again."""
+    """Kill -9 in mid-training: the next start reaps the orphans, closes the record and runs it again."""
     process = loop(task, unique, "--experiments", "1", "--proposer", "sweep")
     running(unique, "-trainer")
     process.kill()
