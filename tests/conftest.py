@@ -35,3 +35,9 @@ def image_id(engine: Engine) -> str:
 def unique() -> str:
     """A name that no other test, and no other run of this one, uses."""
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(autouse=True)
+def _one_run_of_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests count experiments; those of the noise gate say how often the baseline runs."""
+    monkeypatch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "1")

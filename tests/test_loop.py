@@ -23,8 +23,7 @@ def task(tmp_path: Path, experiments: int = 3) -> Config:
     (tmp_path / "mutable" / "train.py").write_text(fakes.TRAIN_PY)
     (tmp_path / "task.toml").write_text((ROOT / "task.toml").read_text())
     subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
-    flags = {"limits.experiments": experiments, "noise.baseline_runs": 1}
-    return load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", **flags})
+    return load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": experiments})
 
 
 def session(

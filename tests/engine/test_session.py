@@ -20,7 +20,7 @@ from orchestrator.types import Status
 
 ROOT = Path(__file__).parents[2]
 BUDGET_S = 8.0
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
@@ -38,10 +38,11 @@ def task(tmp_path: Path, unique: str) -> Iterator[Path]:
     Engine.connect().reap()
 
 
-def loop(task: Path, unique: str, *flags: str) -> "subprocess.Popen[str]":
+def loop(task: Path, unique: str, *flags: str, baseline_runs: int = 1) -> "subprocess.Popen[str]":
     """`autoresearch loop` in that task directory."""
     command = [sys.executable, "-m", "orchestrator", "loop", "--task", str(task), "--run", unique, *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SECRET_CANARY": "kept-on-the-host"}
+    environment["AUTORESEARCH_NOISE__BASELINE_RUNS"] = str(baseline_runs)
     environment.pop("ANTHROPIC_API_KEY", None)
     return subprocess.Popen(
         command, env=environment, cwd=task, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -80,7 +81,7 @@ def status(task: Path, unique: str) -> dict[str, Any]:
 
 def test_a_baseline_and_an_experiment_end_on_record(task: Path, unique: str) -> None:
     """Real scores at L2, every container gone, nothing of the host's environment in the record, the record intact."""
-    ends(loop(task, unique, "--experiments", "1", "--proposer", "sweep"))
+    ends(loop(task, unique, "--experiments", "1", "--proposer", "sweep", baseline_runs=2))
     found = status(task, unique)
 
     assert 2 == len(found["experiments"])

@@ -98,7 +98,12 @@ def test_a_night_of_faults_loses_nothing(tmp_path: Path, prefetch: int) -> None:
     with FakeMessagesApi() as api:
         script = night()
         api.always = lambda body: answer(body) if callable(answer := next(script)) else answer
-        flags = {"limits.max_usd": 0.0, "limits.experiments": 60, "claude.max_output_tokens": 2000}
+        flags = {
+            "limits.max_usd": 0.0,
+            "limits.experiments": 60,
+            "claude.max_output_tokens": 2000,
+            "noise.again_every": 0,
+        }
         config = task(tmp_path, api, prefetch=prefetch, **flags)
         with capture_logs() as logs:
             reason, ran = sleep_through(config)
