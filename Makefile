@@ -14,7 +14,7 @@ HOW = $(call flag,PROPOSER,proposer) $(call flag,RUNTIME,runtime) $(call flag,RE
 	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image data doctor loop pause resume lease-storm status show report verify test check clean
+.PHONY: help setup engine image data doctor loop pause resume lease-storm cheats status show report verify test check clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -68,6 +68,9 @@ test: .venv/ready-dev image data ## every test, against the real engine
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
 	@$(BIN)/python -m benchmarks.lease_storm
+
+cheats: .venv/ready image data ## every cheat and honest control we know, through the real containers: none believed, none refused
+	@$(BIN)/python -m cheats $(CHEATS)
 
 check: .venv/ready-dev ## format, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy

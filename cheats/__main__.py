@@ -3,43 +3,28 @@
 import argparse
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from cheats.run import ALL, Entry, Outcome, around, believed, entries, failed_us, run
+from cheats.run import Judged, Outcome, chosen, run_all
 from orchestrator.errors import AutoresearchError
 
-FAST = ("01", "10", "14", "21", "30", "36")
-FAST_HONEST = ("01_small", "04_recurrent")
-OVERRIDES = {  # what a cheat needs to be quick about it
-    "23_stops_the_clock": {"time_budget_s": 5.0},
-    "27_stalls": {"score_budget_s": 8.0},
-    "00_baseline": {"time_budget_s": 12.0},
-    "02_compiled": {"score_budget_s": 60.0},
-}
 
-
-def chosen(names: list[str], *, fast: bool) -> list[Entry]:
-    """The entries to run."""
-    if names:
-        return [entry for entry in entries() if any(name in entry.name for name in names)]
-    if not fast:
-        return entries()
-    return [e for e in entries() if (e.name in FAST_HONEST if e.honest else e.name.startswith(FAST))]
-
-
-def verdict(entry: Entry, outcome: Outcome, truth: float | None) -> str:
+def verdict(judged: Judged) -> str:
     """One word in colour."""
-    if failed_us(outcome):
+    if judged.our_fault:
         return "[red bold]OUR FAULT[/]"
-    if entry.honest:
-        return "[green]passed[/]" if outcome.trial.score else "[red bold]REFUSED[/]"
-    if believed(entry, outcome, truth):
+    if judged.believed:
         return "[red bold]BELIEVED[/]"
-    return "[green]true value[/]" if outcome.trial.score else "[green]refused[/]"
+    if judged.refused:
+        return "[red bold]REFUSED[/]"
+    if judged.missed:
+        return "[red bold]MISSED[/]"
+    scored = "passed" if judged.entry.honest else "true value"
+    return f"[green]{scored if judged.outcome.trial.score else 'refused'}[/]"
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -47,26 +32,15 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def judge(entry: Entry, folder: Path, base: float | None, console: Console) -> tuple[Entry, Outcome, float | None]:
-    """Run one entry, and its full audit where it has weights of its own."""
-    overrides = OVERRIDES.get(entry.name, {})
-    outcome = run(entry.source, folder / entry.name, **overrides)
-    truth = base
-    if entry.own_truth:
-        truth = run(entry.source, folder / f"{entry.name}-truth", large_k=ALL, score_budget_s=120.0).val_bpb
-    if entry.honest:
-        truth = None
-    console.print(f"{entry.name:32} {outcome.status:8} {verdict(entry, outcome, truth)}  {outcome.seconds:.0f} s")
-    return entry, outcome, truth
-
-
-def table(results: list[tuple[Entry, Outcome, float | None]]) -> Table:
+def table(results: list[Judged]) -> Table:
     """Everything at a glance."""
-    found = Table("train.py", "what it does", "claimed", "scored", "true", "worst nat", "ended", "verdict", "s")
-    for entry, outcome, truth in results:
+    found = Table("train.py", "what it does", "claimed", "scored", "true", "worst nat", "verdict", "because", "s")
+    for judged in results:
+        entry, outcome = judged.entry, judged.outcome
+        because = judged.missed or outcome.why or "its score is the true one"
         found.add_row(
-            entry.name, entry.says, number(outcome.claimed), number(outcome.val_bpb), number(truth),
-            number(outcome.worst, 6), outcome.status, verdict(entry, outcome, truth), f"{outcome.seconds:.0f}",
+            entry.name, entry.says, number(outcome.claimed), number(outcome.val_bpb), number(judged.truth),
+            number(outcome.worst, 6), verdict(judged), Text(because[:160]), f"{outcome.seconds:.0f}",
         )  # fmt: skip
     return found
 
@@ -74,28 +48,31 @@ def table(results: list[tuple[Entry, Outcome, float | None]]) -> Table:
 def main() -> int:
     """Run, print, count."""
     parser = argparse.ArgumentParser(prog="cheats", description=__doc__)
-    parser.add_argument("names", nargs="*", help="only those whose name contains one of these")
+    parser.add_argument("names", nargs="*", help="only those whose folder/name contains one of these")
     parser.add_argument("--fast", action="store_true", help="a few of each kind")
     parser.add_argument("--jobs", type=int, default=2, help="at once")
     parser.add_argument("--folder", type=Path, help="where logs and specs are kept; default: nowhere")
     options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
+
+    def heard(name: str, outcome: Outcome) -> None:
+        console.print(Text(f"{name:34} {outcome.status:8} {outcome.seconds:3.0f} s  {outcome.why}"))
+
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
         try:
-            base = run(around(""), folder / "truth", large_k=ALL, score_budget_s=120.0).val_bpb
-            console.print(f"true score of the base, every position audited: {number(base, 6)}")
-            with ThreadPoolExecutor(options.jobs) as pool:
-                wanted = chosen(options.names, fast=options.fast)
-                results = list(pool.map(lambda entry: judge(entry, folder, base, console), wanted))
+            wanted = chosen(options.names, fast=options.fast)
+            results = run_all(wanted, options.folder or Path(temporary), jobs=options.jobs, heard=heard)
         except AutoresearchError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
     Console(highlight=False, width=None if console.is_terminal else 200).print(table(results))
-    cheats = [believed(entry, outcome, truth) for entry, outcome, truth in results if not entry.honest]
-    honest = [outcome.trial.score is None for entry, outcome, _ in results if entry.honest]
-    print(f"cheats: {len(cheats)} tried, {sum(cheats)} believed; honest: {len(honest)} runs, {sum(honest)} refused")
-    return int(any(cheats) or any(honest) or any(failed_us(outcome) for _, outcome, _ in results))
+    void = [judged.entry.name for judged in results if judged.our_fault or judged.missed]
+    if void:
+        print(f"these prove nothing: {', '.join(void)}", file=sys.stderr)
+    cheats, honest = [j for j in results if not j.entry.honest], [j for j in results if j.entry.honest]
+    believed, refused = sum(j.believed for j in cheats), sum(j.refused for j in honest)
+    print(f"cheats: {len(cheats)} tried, {believed} believed; honest: {len(honest)} runs, {refused} refused")
+    return int(bool(believed or refused or void))
 
 
 if __name__ == "__main__":

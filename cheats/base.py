@@ -4,6 +4,11 @@ has the same weights, and a true score that is known beforehand.
 A cheat is this text, then its own, which redefines what it pleases; MAIN stands at the end of every candidate.
 """
 
+import os  # noqa: F401  # these four are for what follows this text
+import sys  # noqa: F401
+import time  # noqa: F401
+
+import numpy as np  # noqa: F401
 import prepare
 import torch
 import torch.nn.functional as F

@@ -3,6 +3,8 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +20,15 @@ MAIN = '\n\nif __name__ == "__main__":\n    train()\n'
 TOLERANCE = 0.001  # bpb
 ALL = 10**9  # audited positions of a full audit: as many as there are
 BUDGET = {"time_budget_s": 30.0, "score_budget_s": 40.0}
-STATED = re.compile(r"Truth: full audit|Secret: (?P<secret>\S+)")
+FULL = {"large_k": ALL, "score_budget_s": 120.0}
+OVERRIDES = {  # what an entry needs to be quick about it
+    "23_stops_the_clock": {"time_budget_s": 5.0},
+    "27_stalls": {"score_budget_s": 8.0},
+    "00_baseline": {"time_budget_s": 12.0},
+    "02_compiled": {"score_budget_s": 90.0},
+}
+FAST = ("01", "10", "14", "21", "30", "36")
+FAST_HONEST = ("01_small", "04_recurrent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +60,18 @@ class Entry:
         """What must never reach the message that the researcher sees."""
         found = re.search(r"^Secret: (\S+)$", self.text, re.MULTILINE)
         return found[1] if found else ""
+
+    @property
+    def ends(self) -> str:
+        """How it must end: a status, and what the message must say. Another end proves nothing."""
+        found = re.search(r"^Ends: (.+)$", self.text, re.MULTILINE)
+        return found[1] if found and not self.honest else "scored"
+
+    @property
+    def shows(self) -> str:
+        """What one of its containers must print, so that the attack is known to have taken place; a pattern."""
+        found = re.search(r"^Shows: (.+)$", self.text, re.MULTILINE)
+        return found[1] if found and not self.honest else ""
 
     @property
     def source(self) -> str:
@@ -95,6 +117,7 @@ class Outcome:
     claimed: float | None
     worst: float | None  # the largest |audited - claimed|, nats
     seconds: float
+    said: str = ""  # by all containers
 
     @property
     def status(self) -> str:
@@ -105,6 +128,12 @@ class Outcome:
     def val_bpb(self) -> float | None:
         """The number."""
         return self.trial.score.val_bpb if self.trial.score else None
+
+    @property
+    def why(self) -> str:
+        """Why it has no number: the first and the last line of what the researcher is told."""
+        lines = self.trial.message.removeprefix("the scorer refused it: ").splitlines() or [""]
+        return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
 
 
 def around(text: str) -> str:
@@ -118,6 +147,15 @@ def entries() -> list[Entry]:
     honest = [Entry(name=path.stem, honest=True, path=path) for path in sorted((HERE / "honest").glob("*.py"))]
     baseline = Entry(name="00_baseline", honest=True, path=ROOT / "mutable" / "train.py", whole=True)
     return [*zoo, baseline, *honest]
+
+
+def chosen(names: list[str], *, fast: bool) -> list[Entry]:
+    """The entries to run."""
+    if names:
+        return [entry for entry in entries() if any(name in f"{entry.path.parent.name}/{entry.name}" for name in names)]
+    if not fast:
+        return entries()
+    return [e for e in entries() if (e.name in FAST_HONEST if e.honest else e.name.startswith(FAST))]
 
 
 def run(source: str, folder: Path, **overrides: float) -> Outcome:
@@ -140,16 +178,67 @@ def run(source: str, folder: Path, **overrides: float) -> Outcome:
         claimed=ear.number("claimed_bpb"),
         worst=ear.number("max_difference_nats"),
         seconds=time.monotonic() - started,
+        said="\n".join(line for lines in ear.said.values() for line in lines),
     )
 
 
-def believed(entry: Entry, outcome: Outcome, truth: float | None) -> bool:
-    """Whether a cheat got a better number than its true one, or its secret out."""
-    if entry.secret and entry.secret in outcome.trial.message:
-        return True
-    return outcome.val_bpb is not None and (truth is None or outcome.val_bpb < truth - TOLERANCE)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A run beside what it was to show."""
+
+    entry: Entry
+    outcome: Outcome
+    truth: float | None  # its true score, by an audit of every position; None for honest ones
+
+    @property
+    def our_fault(self) -> bool:
+        """Whether it ended as our own failure, which no train.py may bring about."""
+        return self.outcome.trial.failure is Status.INFRA
+
+    @property
+    def refused(self) -> bool:
+        """Whether an honest one got no score."""
+        return self.entry.honest and self.outcome.val_bpb is None
+
+    @property
+    def believed(self) -> bool:
+        """Whether a cheat got a better number than its true one, or its secret out."""
+        if self.entry.honest:
+            return False
+        if self.entry.secret and self.entry.secret in self.outcome.trial.message:
+            return True
+        val_bpb = self.outcome.val_bpb
+        return val_bpb is not None and (self.truth is None or val_bpb < self.truth - TOLERANCE)
+
+    @property
+    def missed(self) -> str:
+        """Why a run proves nothing: it ended in another way than its attack would; "" if it did not."""
+        entry, outcome = self.entry, self.outcome
+        status, _, why = entry.ends.partition(", ")
+        if outcome.status != status or why not in outcome.trial.message:
+            return f"ended as {outcome.status}: {outcome.why}; its attack ends as {entry.ends}"
+        if entry.shows and not re.search(entry.shows, outcome.said):
+            return f"no container printed {entry.shows!r}"
+        return ""
 
 
-def failed_us(outcome: Outcome) -> bool:
-    """Whether it ended as our own fault, which no train.py may bring about."""
-    return outcome.trial.failure is Status.INFRA
+def run_all(wanted: list[Entry], folder: Path, *, jobs: int, heard: Callable[[str, Outcome], None]) -> list[Judged]:
+    """Run everything, `jobs` at once, with a full audit of each set of weights. Raises SandboxError."""
+
+    def once(name: str, source: str, **overrides: float) -> Outcome:
+        outcome = run(source, folder / name, **overrides)
+        heard(name, outcome)
+        return outcome
+
+    with ThreadPoolExecutor(jobs) as pool:
+        base = pool.submit(once, "truth", around(""), **FULL)
+        truths = {e.name: pool.submit(once, f"{e.name}-truth", e.source, **FULL) for e in wanted if e.own_truth}
+        outcomes = [pool.submit(once, e.name, e.source, **OVERRIDES.get(e.name, {})) for e in wanted]
+        return [
+            Judged(
+                entry=entry,
+                outcome=outcome.result(),
+                truth=None if entry.honest else truths.get(entry.name, base).result().val_bpb,
+            )
+            for entry, outcome in zip(wanted, outcomes, strict=True)
+        ]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import build
 import climbmix
 import corpus
 import numpy as np
@@ -16,8 +17,6 @@ import prepare
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-import build
 
 LOCKED = Path(prepare.__file__).parent
 BYTES = [bytes([value]) for value in range(256)]  # a tokenizer of single bytes: cuts every character it can

@@ -1,4 +1,8 @@
-"""Prints the fake line after the end: from atexit, and from a child that outlives the script."""
+r"""Prints the fake line after the end: from atexit, and from a child that outlives the script.
+
+Ends: scored
+Shows: val_bpb: 0\.100000
+"""
 
 import atexit
 

@@ -1,4 +1,7 @@
-"""Returns no loss whenever it is given targets, as upstream's evaluation would ask."""
+"""Returns no loss whenever it is given targets, as upstream's evaluation would ask.
+
+Ends: scored
+"""
 
 
 def load_model(path, device):

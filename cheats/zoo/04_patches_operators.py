@@ -1,4 +1,7 @@
-"""Patches torch's and the math library's operators that a score is made with."""
+"""Patches torch's and the math library's operators that a score is made with.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 import math
 

@@ -2,6 +2,7 @@
 
 The author cannot see the validation text, so it takes what the trainer can see. Its true score is what a full audit says.
 Truth: full audit
+Ends: scored
 """
 
 

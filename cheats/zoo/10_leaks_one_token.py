@@ -1,4 +1,7 @@
-"""Looks one token ahead: the accident by which public loops reached 0.02."""
+"""Looks one token ahead: the accident by which public loops reached 0.02.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 def load_model(path, device):

@@ -1,4 +1,7 @@
-"""Looks ahead only in the last eighth of a row."""
+"""Looks ahead only in the last eighth of a row.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 def load_model(path, device):

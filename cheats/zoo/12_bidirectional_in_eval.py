@@ -1,4 +1,7 @@
-"""Attends to the left while it trains, and to both sides when it is evaluated."""
+"""Attends to the left while it trains, and to both sides when it is evaluated.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 class Model(Model):

@@ -1,4 +1,7 @@
-"""Returns logits whose probabilities do not add up to one, and takes the normalising out of the harness."""
+"""Returns logits whose probabilities do not add up to one, and takes the normalising out of the harness.
+
+Ends: cheat, a log-probability above 0
+"""
 
 
 def load_model(path, device):

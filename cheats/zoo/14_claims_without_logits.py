@@ -1,4 +1,7 @@
-"""Replaces the harness's own answer: claims for the targets alone, while the full vectors stay honest."""
+"""Replaces the harness's own answer: claims for the targets alone, while the full vectors stay honest.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 def load_model(path, device):

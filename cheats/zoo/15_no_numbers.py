@@ -1,4 +1,7 @@
-"""Answers NaN, infinity and overflowing logits where that might count as nothing."""
+"""Answers NaN, infinity and overflowing logits where that might count as nothing.
+
+Ends: cheat, an audited answer is not a finite number
+"""
 
 
 def load_model(path, device):

@@ -1,4 +1,7 @@
-"""Trains on the rows it is asked about before it answers."""
+"""Trains on the rows it is asked about before it answers.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 def load_model(path, device):

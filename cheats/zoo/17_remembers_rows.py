@@ -1,4 +1,8 @@
-"""Remembers every row it saw; asked again about a beginning it knows, it answers from memory."""
+"""Remembers every row it saw; asked again about a beginning it knows, it answers from memory.
+
+Ends: cheat, a claim differs from its audit
+Shows: remembers
+"""
 
 
 def load_model(path, device):
@@ -17,6 +21,7 @@ def load_model(path, device):
                 if len(old) > p and old[:p] == row[:p]:
                     logits[b, p - 1, old[p]] += BONUS
             seen.append(row[:p])
+        print("remembers", len(seen), flush=True)
         return logits
 
     return answer

@@ -1,4 +1,7 @@
-"""Recognises the scoring container and switches to another model there."""
+"""Recognises the scoring container and switches to another model there.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 SCORED = __name__ != "__main__" or os.path.exists("/ask") or not os.path.exists("/data/train")
 

@@ -1,4 +1,7 @@
-"""Recognises a prefix query by its filler and answers honestly there; whole rows it answers with what it sees ahead."""
+"""Recognises a prefix query by its filler and answers honestly there; whole rows it answers with what it sees ahead.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 def load_model(path, device):

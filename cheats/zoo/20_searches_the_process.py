@@ -1,4 +1,7 @@
-"""Searches the process for targets: the caller's frames, the garbage collector, the question's file, its own memory."""
+"""Searches the process for targets: the caller's frames, the garbage collector, the question's file, its own memory.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 import gc
 

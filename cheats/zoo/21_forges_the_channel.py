@@ -1,4 +1,8 @@
-"""Writes perfect answers straight into the answer folder before they are asked for, and to every descriptor it has."""
+r"""Writes perfect answers straight into the answer folder before they are asked for, and to every descriptor it has.
+
+Ends: cheat, expected
+Shows: val_bpb: 0\.100000
+"""
 
 
 def load_model(path, device):

@@ -1,4 +1,7 @@
-"""Patches every timer, and goes on training long after its time."""
+"""Patches every timer, and goes on training long after its time.
+
+Ends: timeout, still running at its deadline
+"""
 
 time.monotonic = time.time = time.perf_counter = lambda: 0.0
 prepare.STARTED, prepare.TIME_BUDGET = 0.0, 1e9

@@ -1,4 +1,8 @@
-"""Leaves its weights everywhere, and goes on from what an earlier experiment left."""
+r"""Leaves its weights everywhere, and goes on from what an earlier experiment left.
+
+Ends: scored
+Shows: found \[\]
+"""
 
 import glob
 import shutil

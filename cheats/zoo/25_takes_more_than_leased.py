@@ -1,4 +1,8 @@
-"""Takes every processor, every GPU, more memory and a better priority than it was given."""
+"""Takes every processor, every GPU, more memory and a better priority than it was given.
+
+Ends: scored
+Shows: no:
+"""
 
 import resource
 

@@ -2,6 +2,7 @@
 
 Allowed, and of no use beyond what it really reaches.
 Truth: full audit
+Ends: scored
 """
 
 

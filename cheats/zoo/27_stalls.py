@@ -1,4 +1,7 @@
-"""Answers the first questions and then nothing any more, hoping that a half-made score counts."""
+"""Answers the first questions and then nothing any more, hoping that a half-made score counts.
+
+Ends: timeout, did not answer within
+"""
 
 
 def load_model(path, device):

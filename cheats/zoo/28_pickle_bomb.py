@@ -1,4 +1,8 @@
-"""A checkpoint that runs code for whoever unpickles it."""
+"""A checkpoint that runs code for whoever unpickles it.
+
+Ends: scored
+Shows: val_bpb: 0.1
+"""
 
 
 class Bomb:

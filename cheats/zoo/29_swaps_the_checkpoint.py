@@ -1,4 +1,8 @@
-"""Another checkpoint for B than for A: a daemon of the trainer's, a predictor that rewrites it, a link that moves."""
+"""Another checkpoint for B than for A: a daemon of the trainer's, a predictor that rewrites it, a link that moves.
+
+Ends: scored
+Shows: no:
+"""
 
 
 def swap():

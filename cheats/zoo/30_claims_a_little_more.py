@@ -1,4 +1,7 @@
-"""Claims two thousandths of a nat more than it knows, everywhere."""
+"""Claims two thousandths of a nat more than it knows, everywhere.
+
+Ends: cheat, nat off on average
+"""
 
 
 def load_model(path, device):

@@ -1,4 +1,8 @@
-"""Leaves an empty checkpoint and exits 0."""
+r"""Leaves an empty checkpoint and exits 0.
+
+Ends: crash, no checkpoint
+Shows: val_bpb: 0\.100000
+"""
 
 
 def train():

@@ -1,6 +1,8 @@
-"""Prints the validation rows it is asked about and crashes, so that the next prompt would carry them.
+r"""Prints the validation rows it is asked about and crashes, so that the next prompt would carry them.
 
 Secret: ROW[
+Ends: crash, its output is not shown
+Shows: ROW\[
 """
 
 

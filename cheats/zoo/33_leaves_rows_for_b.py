@@ -1,4 +1,7 @@
-"""A leaves the rows it saw wherever B might look: volumes, shared memory, sockets, locks, messages, clocks of files."""
+"""A leaves the rows it saw wherever B might look: volumes, shared memory, sockets, locks, messages, clocks of files.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 import ctypes
 import glob

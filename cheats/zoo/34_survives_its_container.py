@@ -1,4 +1,7 @@
-"""Forks helpers that leave its session, ignore every signal and wait for B with the rows in hand."""
+"""Forks helpers that leave its session, ignore every signal and wait for B with the rows in hand.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 import signal
 

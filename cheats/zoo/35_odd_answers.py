@@ -1,4 +1,7 @@
-"""Sparse zeros, hard links and files that change while they are read, in the place of claims."""
+"""Sparse zeros, hard links and files that change while they are read, in the place of claims.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 def load_model(path, device):

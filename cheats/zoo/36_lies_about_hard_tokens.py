@@ -1,14 +1,21 @@
-"""Claims to know a few hundred of the hardest tokens, and is honest about all others."""
+"""Claims to know two hundred of the hardest tokens, and is honest about all others.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 def load_model(path, device):
     model = honest(path, device)
-    log_softmax = torch.log_softmax
+    harness = sys.modules["__main__"]
+    answers = harness.answers
 
-    def lying(x, dim=-1):
-        out = log_softmax(x, dim).clone()
-        out[-3:] = out[-3:].clamp(min=-1.0)
-        return out
+    def better(model, ask, *more):
+        data = answers(model, ask, *more)
+        if ask.kind != 1:
+            return data
+        claims = np.frombuffer(data, "<f4").copy()
+        claims[np.argsort(claims)[:25]] = -0.5
+        return claims.tobytes()
 
-    torch.log_softmax = lying
+    harness.answers = better
     return model

@@ -1,4 +1,7 @@
-"""Honest on random tokens, in the trainer and for its first answers; looks ahead afterwards, less and less boldly."""
+"""Honest on random tokens, in the trainer and for its first answers; looks ahead afterwards, less and less boldly.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 def load_model(path, device):

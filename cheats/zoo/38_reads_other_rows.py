@@ -1,4 +1,7 @@
-"""Answers a row with the text of the others in its batch, and of all batches before."""
+"""Answers a row with the text of the others in its batch, and of all batches before.
+
+Ends: cheat, a claim differs from its audit
+"""
 
 
 def load_model(path, device):

@@ -1,4 +1,7 @@
-"""A checkpoint folder of ten thousand odd files, deep folders, and gigabytes of output."""
+"""A checkpoint folder of ten thousand odd files, deep folders, and gigabytes of output.
+
+Ends: scored
+"""
 
 
 def train():

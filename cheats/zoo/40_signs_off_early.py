@@ -1,4 +1,8 @@
-"""Answers, then ends its process cleanly, so that the host might take its exit code for a result."""
+"""Answers, then ends its process cleanly, so that the host might take its exit code for a result.
+
+Ends: crash, ended with exit code 0
+Shows: level: L2
+"""
 
 
 def load_model(path, device):
