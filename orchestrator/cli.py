@@ -110,6 +110,15 @@ def loop(
 
 
 @app.command()
+def runs(task: Task = HERE, runs: Runs = None) -> None:
+    """List the runs on record, newest last."""
+    for folder in run_folders(task, runs):
+        with Journal.read(folder) as journal:
+            best, count = journal.best(), journal.count()
+        print(f"{folder.name:16} {count:5} experiments  best {f'{best.val_bpb:.6f}' if best else '-'}")
+
+
+@app.command()
 def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson = False) -> None:
     """List the experiments of a run and its best."""
     with Journal.read(run_folder(task, run, runs)) as journal:
@@ -189,14 +198,19 @@ def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> 
 
 def run_folder(task: Path, run: str, runs: Path | None) -> Path:
     """The run to look at: the one named, else the one written last."""
-    folder = (runs or task / "runs").resolve()
     if run:
-        return folder / run
+        return (runs or task / "runs").resolve() / run
+    return run_folders(task, runs)[-1]
+
+
+def run_folders(task: Path, runs: Path | None) -> list[Path]:
+    """Every run on record, the one written last at the end. Raises JournalError if there is none."""
+    folder = (runs or task / "runs").resolve()
     found = sorted(folder.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
     if not found:
         message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
         raise JournalError(message)
-    return found[-1].parent
+    return [path.parent for path in found]
 
 
 @contextmanager

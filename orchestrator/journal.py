@@ -148,7 +148,11 @@ class Journal:
         try:
             connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False, timeout=10)
             journal = cls(folder, connection, None)
-            journal._check_version()
+            if journal._check_version() < VERSION:  # brought up to date in memory: the file is left as it is
+                journal._db = sqlite3.connect(":memory:", check_same_thread=False)
+                connection.backup(journal._db)
+                connection.close()
+                journal._migrate()
         except sqlite3.Error as error:
             raise _translated(folder, error) from error
         return journal

@@ -203,7 +203,7 @@ def test_a_reply_that_came_while_an_experiment_ran_waits_for_its_turn(tmp_path: 
 
 
 def test_a_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    """What was spent and how long experiments took is found again after the migration."""
+    """What was spent and how long experiments took is found again; who only reads changes nothing."""
     with sqlite3.connect(tmp_path / "journal.db") as connection:
         connection.executescript(MIGRATIONS[0] + "PRAGMA user_version = 1")
         body = json.dumps({"usage": {"input_tokens": 7, "output_tokens": 1, "cost_usd": 0.25}})
@@ -215,6 +215,11 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) ->
         )
     connection.close()
     (tmp_path / "record.jsonl").write_text(line + "\n")
+
+    before = (tmp_path / "journal.db").read_bytes()
+    with Journal.read(tmp_path) as journal:
+        assert (3.5, 0) == (journal.spent().slot_s, journal.spent().experiments)
+    assert before == (tmp_path / "journal.db").read_bytes()
 
     with Journal.open(tmp_path) as journal:
         assert Usage(input_tokens=7, output_tokens=1, cost_usd=0.25) == journal.charged()
