@@ -353,7 +353,12 @@ class Journal:
     # ---- inside
 
     def _consecutive_infra(self) -> int:
-        rows = self._all("SELECT status FROM experiments ORDER BY id DESC LIMIT 100")
+        """Of this session: what a person has mended meanwhile does not count."""
+        rows = self._all(
+            "SELECT json_extract(line, '$.body.experiment.status') FROM records WHERE kind = 'experiment.finished' AND"
+            " seq > (SELECT COALESCE(MAX(seq), 0) FROM records WHERE kind = 'session.started')"
+            " ORDER BY seq DESC LIMIT 100"
+        )
         count = 0
         while count < len(rows) and rows[count][0] == Status.INFRA:
             count += 1

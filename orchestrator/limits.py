@@ -18,6 +18,9 @@ def reached(limits: Limits, spent: Spent, elapsed_s: float) -> str | None:
         return f"${spent.usage.cost_usd:.2f} spent"
     if limits.max_tokens and tokens >= limits.max_tokens:
         return f"{tokens} tokens used"
-    if spent.consecutive_infra >= limits.consecutive_infra:
-        return f"{spent.consecutive_infra} failures of the sandbox in a row; `autoresearch doctor` may say why"
     return None
+
+
+def gave_up(limits: Limits, spent: Spent) -> bool:
+    """Whether the sandbox failed so often in a row that it is no accident."""
+    return spent.consecutive_infra >= limits.consecutive_infra

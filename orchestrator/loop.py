@@ -33,7 +33,7 @@ class Session:
 
 
 def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be read at once
-    """Run experiments until a limit is met, an interrupt, or an error; returns why it ended."""
+    """Run experiments until a limit is met or an interrupt; returns why it ended. Raises AutoresearchError."""
     journal, config = session.journal, session.config
     base = turn.recover(session)
     while True:
@@ -41,6 +41,8 @@ def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be
         reason = limits.reached(config.limits, base.since(spent), time.monotonic() - session.started)
         if reason is not None:
             return turn.end(session, reason, limit=True)
+        if limits.gave_up(config.limits, spent):
+            raise turn.gave_up(session, spent)
         best = journal.best()
         try:
             if session.ready():

@@ -100,6 +100,13 @@ def end(session: "Session", reason: str, *, limit: bool = False) -> str:
     return reason
 
 
+def gave_up(session: "Session", spent: Spent) -> SandboxError:
+    """End a session whose sandbox failed too often: the error to raise, with the last failure."""
+    last = session.journal.experiments(order="id DESC", limit=1)[0]
+    message = f"{spent.consecutive_infra} failures of the sandbox in a row, the last: {last.rule.splitlines()[0]}"
+    return SandboxError(end(session, message))
+
+
 def next_candidate(session: "Session", best: Experiment | None, spent: Spent) -> Candidate:
     """What to run next: what is owed again, the baseline, or a new idea. Raises PatchRejected after all tries."""
     journal = session.journal

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config import Config, load
-from orchestrator.errors import ConfigError, EngineUnavailable
+from orchestrator.errors import ConfigError, EngineUnavailable, SandboxError
 from orchestrator.journal import Journal
 from orchestrator.keep import Keeper
 from orchestrator.loop import Session, run_session
@@ -146,7 +146,7 @@ def test_infra_is_run_again_and_not_blamed_on_the_patch(tmp_path: Path) -> None:
 
 
 def test_infra_in_a_row_ends_the_session(tmp_path: Path) -> None:
-    """Three failures of ours are no weather any more."""
+    """Three failures of ours are no weather any more; once they are mended, the same run goes on."""
     config = task(tmp_path, 9)
 
     def run(source: str) -> Trial:
@@ -154,10 +154,13 @@ def test_infra_in_a_row_ends_the_session(tmp_path: Path) -> None:
         raise EngineUnavailable(message)
 
     loop, _, _ = session(config, run, ["0.05"])
-    with loop.journal:
-        reason = run_session(loop)
+    with loop.journal, pytest.raises(SandboxError, match="3 failures of the sandbox in a row, the last: no engine"):
+        run_session(loop)
+    mended, _, _ = session(task(tmp_path, 1), lambda _: fakes.scored(2.0), ["0.05"])
+    with mended.journal:
+        run_session(mended)
 
-    assert "in a row" in reason
+    assert ["infra", "infra", "infra", "keep", "discard"] == [status for _, status in statuses(config)]
 
 
 def test_an_interrupt_closes_the_record_and_the_next_session_goes_on(tmp_path: Path) -> None:
