@@ -1,5 +1,6 @@
 """task.toml + AUTORESEARCH_* variables + flags -> one frozen Config. Unknown keys are errors."""
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -254,19 +255,21 @@ def load(root: Path, flags: dict[str, Any]) -> Config:
     try:
         return Config(**values)
     except ValidationError as error:
-        raise ConfigError(_one_line(path, error)) from error
+        raise ConfigError(_one_line(path, flags, error)) from error
     except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         message = f"{path}: cannot be read: {error}"
         raise ConfigError(message) from error
 
 
-def _one_line(path: Path, error: ValidationError) -> str:
-    """Say the first thing that is wrong, as a person would."""
+def _one_line(path: Path, flags: dict[str, Any], error: ValidationError) -> str:
+    """Say the first thing that is wrong, as a person would, and where it was said."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "values"
+    variable = f"AUTORESEARCH_{where.upper().replace('.', '__')}"
+    said = "command line" if where in flags else variable if variable in os.environ else path
     if first["type"] == "extra_forbidden":
-        return f"{path}: unknown key {where!r}; remove it or mend its spelling"
+        return f"{said}: unknown key {where!r}; remove it or mend its spelling"
     if first["type"] == "missing":
-        return f"{path}: key {where!r} is missing; add it"
+        return f"{said}: key {where!r} is missing; add it"
     value = first.get("input")
-    return f"{path}: {where} = {value!r}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{said}: {where} = {value!r}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,64 @@
+"""task.toml, variables and flags: what is wrong is said in one line that names where it was said."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import load
+from orchestrator.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+TASK_TOML = (ROOT / "task.toml").read_text(encoding="utf-8")
+
+
+def refused(folder: Path, text: str, **flags: object) -> str:
+    """The one line that a task.toml with this text is refused with."""
+    (folder / "task.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as refusal:
+        load(folder, {"tag": "t", "runs": folder / "runs", **flags})
+    line = str(refusal.value)
+
+    assert 1 == len(line.splitlines())
+    return line.replace(str(folder), "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("experiments = 100", "experiments = -1", "/task.toml: limits.experiments = -1: "),
+        ("max_usd = 10.0", "max_usd = nan", "/task.toml: limits.max_usd = nan: "),
+        ("hours = 0.0", "hour = 0.0", "/task.toml: unknown key 'limits.hour'"),
+        ("grace_s = 3.0", "", "/task.toml: key 'profile.cpu.grace_s' is missing"),
+        ("[noise]", "[loudness]", "/task.toml: unknown key 'loudness'"),
+        ("pattern = '", "pattern = '(", "is no regular expression"),
+        ("[limits]", "[limits", "/task.toml: cannot be read: "),
+    ],
+)
+def test_the_file_the_key_and_the_value_are_named(tmp_path: Path, before: str, after: str, expected: str) -> None:
+    """One change each to the task.toml that is shipped."""
+    assert before in TASK_TOML
+    assert expected in refused(tmp_path, TASK_TOML.replace(before, after, 1))
+
+
+def test_a_flag_and_a_variable_are_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks for a mistake in task.toml that was typed elsewhere."""
+    assert refused(tmp_path, TASK_TOML, **{"limits.hours": -1}).startswith("command line: limits.hours = -1")
+    monkeypatch.setenv("AUTORESEARCH_LIMITS__HOURS", "long")
+
+    assert refused(tmp_path, TASK_TOML).startswith("AUTORESEARCH_LIMITS__HOURS: limits.hours = 'long'")
+
+
+def test_a_flag_wins_over_a_variable_and_that_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what neither names stays as the file says."""
+    (tmp_path / "task.toml").write_text(TASK_TOML, encoding="utf-8")
+    monkeypatch.setenv("AUTORESEARCH_LIMITS__HOURS", "2")
+    monkeypatch.setenv("AUTORESEARCH_LIMITS__MAX_USD", "3")
+    config = load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", "limits.hours": 1})
+
+    assert (1.0, 3.0, 100) == (config.limits.hours, config.limits.max_usd, config.limits.experiments)
+
+
+def test_a_folder_without_a_task_says_so(tmp_path: Path) -> None:
+    """The folder is named, and what to do."""
+    with pytest.raises(ConfigError, match=r"task\.toml: no such file; run this in a task directory"):
+        load(tmp_path, {})
