@@ -91,10 +91,13 @@ class Ear:
     def waiting(self, why: str) -> None:
         """Nothing to see."""
 
-    def phase(self, role: Role, deadline_s: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
         """Nothing to see."""
 
-    def line(self, role: Role, text: str) -> None:
+    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
+        """Nothing to see."""
+
+    def line(self, experiment_id: int, role: Role, text: str) -> None:
         """Keep the head."""
         lines = self.said.setdefault(role, [])
         if len(lines) < 1000:

@@ -120,7 +120,7 @@ class _Turn:
 
     def start(self, role: Role) -> Running:
         running = self.box.start(role, best=self.best, on_line=lambda text: self.heard(role, text))
-        self.view.phase(role, self.box.deadline_s(role))
+        self.view.phase(self.box.experiment_id, role, self.box.deadline_s(role))
         return running
 
     def wait(self, running: Running) -> ExecutionResult:
@@ -133,7 +133,7 @@ class _Turn:
             self.said.append(text)
             if text.startswith(CLAIMS_COMMITTED):
                 self.committed.set()
-        self.view.line(role, text)
+        self.view.line(self.box.experiment_id, role, text)
 
     def checkpoint(self) -> str:
         key = "checkpoint_sha256: "

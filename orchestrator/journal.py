@@ -310,7 +310,8 @@ class Journal:
         last = self._all("SELECT seq, line FROM records WHERE kind = 'reply.received' ORDER BY seq DESC LIMIT 1")
         acted = (
             "SELECT 1 FROM records WHERE seq > ? AND (kind = 'reply.rejected'"
-            " OR kind = 'experiment.begun' AND json_extract(line, '$.body.retry_of') IS NULL)"
+            " OR kind = 'experiment.begun' AND json_extract(line, '$.body.retry_of') IS NULL"
+            " AND json_extract(line, '$.body.measures') IS NULL)"
         )
         if not last or self._all(acted, last[0][0]):
             return None

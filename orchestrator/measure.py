@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,16 +22,18 @@ log = structlog.get_logger()
 
 def run(session: "Session", running: "Running", best: Experiment | None) -> Trial:
     """Run it, and again while its gain may be luck; each further run has a folder of its own. Raises SandboxError."""
-    known = spread(session)
-    below = best.val_bpb if best else None
+    known, below, measures = spread(session), best.val_bpb if best else None, running.candidate.measures
     trial = _once(session, running, running.plan, running.folder, below)
-    while running.candidate.measures is None and noise.wants_more(trial, best, known, session.config.noise):
+    while len(trial.runs) < (most := noise.wants(trial, best, known, session.config.noise, measures=measures)):
         number, plan = len(trial.runs) + 1, new_plan()
-        log.info("experiment.run_again", experiment_id=running.id, run=number, val_bpb=trial.runs[-1], spread=known)
+        session.view.again(running.id, number, most, fmean(trial.runs))
         session.journal.note("experiment.run_again", {"run": number, **committed(plan)}, running.id)
         folder = running.folder / f"run-{number}"
         record.make_folder(folder)
-        trial = noise.joined(trial, _once(session, running, plan, folder, below))
+        further = _once(session, running, plan, folder, below)
+        trial = noise.joined(trial, further, first=best is None)
+        if further.contended_by:
+            break
     return trial
 
 
@@ -39,7 +42,9 @@ def _once(session: "Session", running: "Running", plan: Plan, folder: Path, belo
 
 
 def spread(session: "Session") -> float | None:
-    """How far single runs of one source lie apart here; None if that is not known yet."""
+    """How far single runs of one source lie apart here; None if that is not known yet, or not asked for."""
+    if session.config.noise.baseline_runs == 1:
+        return None
     return noise.spread(e.runs for e in session.journal.repeated() if e.conditions == conditions(session))
 
 

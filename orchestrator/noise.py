@@ -3,6 +3,7 @@
 One source gives another val_bpb with another seed. How far single runs of one source lie apart is measured, on the
 hardware at hand, first with the baseline and then with everything that runs more than once. A gain smaller than what
 that spread explains is run again with other seeds; it is kept only if those runs, which nobody picked, are better too.
+While the spread is not known, any gain may be luck. `baseline_runs = 1` turns all of this off.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,19 +31,27 @@ def is_inside(gain: float, known: float | None, runs: int, runs_of_best: int) ->
     return known is not None and gain <= STANDARD_ERRORS * known * (1 / runs + 1 / runs_of_best) ** 0.5
 
 
-def wants_more(trial: Trial, best: Experiment | None, known: float | None, limits: Noise) -> bool:
-    """Whether a candidate is to be run once more, with another seed."""
-    if trial.score is None or trial.contended_by:
-        return False
-    if best is None or best.val_bpb is None:
-        return len(trial.runs) < limits.baseline_runs
-    gain = best.val_bpb - fmean(trial.runs)
-    return gain > 0 and len(trial.runs) <= limits.reruns and is_inside(gain, known, len(trial.runs), len(best.runs))
+def wants(
+    trial: Trial, best: Experiment | None, known: float | None, limits: Noise, *, measures: int | None = None
+) -> int:
+    """How many runs with different seeds a candidate needs, given those it had; `measures` as in Candidate."""
+    if trial.score is None or trial.contended_by or limits.baseline_runs == 1:
+        return len(trial.runs)
+    if best is None or best.val_bpb is None or (measures is not None and known is None):
+        return limits.baseline_runs
+    gain, runs = best.val_bpb - fmean(trial.runs), len(trial.runs)
+    is_luck = known is None or is_inside(gain, known, runs, len(best.runs))
+    return 1 + limits.reruns if measures is None and gain > 0 and is_luck else runs
 
 
-def joined(trial: Trial, again: Trial) -> Trial:
-    """A trial with one more run; if that one failed or was not alone on its device, so did the trial."""
+def joined(trial: Trial, again: Trial, *, first: bool) -> Trial:
+    """A trial with one more run; if that one failed or was not alone on its device, so did the trial.
+
+    The `first` score of all is kept though a further run of it was not alone: it stands for itself.
+    """
     executions = (*trial.executions, *again.executions)
+    if again.contended_by and first:
+        return replace(trial, executions=executions)
     if again.score is None or again.contended_by:
         return replace(again, executions=executions)
     return replace(trial, executions=executions, measured=(*trial.runs, *again.runs))

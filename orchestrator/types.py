@@ -285,10 +285,13 @@ class View(Protocol):
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Tell that an experiment starts."""
 
-    def phase(self, role: Role, deadline_s: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+        """Tell that an experiment runs once more with another seed, and its mean so far."""
+
+    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
         """Tell that a container started and when it must be gone, in seconds from now."""
 
-    def line(self, role: Role, text: str) -> None:
+    def line(self, experiment_id: int, role: Role, text: str) -> None:
         """Show one sanitised line of a container's output."""
 
     def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:

@@ -43,15 +43,43 @@ class PlainView:
             "experiment.begun", experiment_id=experiment_id, tries=sanitise(candidate.proposal.hypothesis, limit=200)
         )
 
-    def phase(self, role: Role, deadline_s: float) -> None:
-        """Say that a container started."""
-        log.info("container.started", role=role.value, deadline_s=round(deadline_s))
+    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+        """Say that it runs once more, and what it has so far."""
+        log.info("experiment.run_again", experiment_id=experiment_id, run=run, at_most=most, val_bpb=val_bpb)
 
-    def line(self, role: Role, text: str) -> None:
+    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
+        """Say that a container started."""
+        log.info("container.started", experiment_id=experiment_id, role=role.value, deadline_s=round(deadline_s))
+
+    def line(self, experiment_id: int, role: Role, text: str) -> None:
         """Training lines are in the experiment's log."""
 
     def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
         """The loop's own event says it."""
+
+
+@dataclass(slots=True)
+class Shown:
+    """One experiment that runs, as it is shown."""
+
+    title: str
+    hypothesis: str
+    role: Role | None = None
+    since: float = 0.0
+    until: float = 0.0
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
+
+    def picture(self, lines: int) -> RenderableType:
+        """Its title, its idea, a bar and the newest lines."""
+        parts: list[RenderableType] = [Text(self.title, "bold"), Text(self.hypothesis, "italic")]
+        if self.role is not None:
+            total, left = self.until - self.since, max(0.0, self.until - time.monotonic())
+            bar = Table.grid(padding=(0, 1))
+            done = ProgressBar(total=total, completed=total - left, width=40)
+            bar.add_row(self.role.value, done, f"{left:3.0f} s left")
+            parts.append(bar)
+        shown = list(self.lines)[-lines:]
+        return Group(*parts, *(Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in shown))
 
 
 @dataclass(slots=True)
@@ -62,11 +90,7 @@ class LiveView:
     console: Console = field(default_factory=Console)
     goal: int = 0
     _now: str = "starting"
-    _hypothesis: str = ""
-    _role: Role | None = None
-    _from: float = 0.0
-    _until: float = 0.0
-    _lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
+    _shown: dict[int, Shown] = field(default_factory=dict)
     _done: list[Experiment] = field(default_factory=list)
     _best: Experiment | None = None
     _spent: Spent = field(default_factory=Spent)
@@ -88,35 +112,44 @@ class LiveView:
             self._done, self._best = list(experiments), best
 
     def waiting(self, reason: str) -> None:
-        """Say why nothing runs."""
+        """Say why nothing starts."""
         with self._guard:
-            self._now, self._hypothesis, self._role = f"waiting: {sanitise(reason, limit=200)}", "", None
+            self._now = f"waiting: {sanitise(reason, limit=200)}"
 
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Say what is tried."""
         with self._guard:
-            self._now = f"experiment {experiment_id}"
-            self._hypothesis = sanitise(candidate.proposal.hypothesis, limit=300)
-            self._lines.clear()
+            hypothesis = sanitise(candidate.proposal.hypothesis, limit=300)
+            self._now = ""
+            self._shown[experiment_id] = Shown(title=f"experiment {experiment_id}", hypothesis=hypothesis)
 
-    def phase(self, role: Role, deadline_s: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+        """Say that it runs once more, and what it has so far."""
+        title = f"experiment {experiment_id}, run {run} of {most} to tell luck from progress · {val_bpb:.4f} so far"
+        with self._guard:
+            if shown := self._shown.get(experiment_id):
+                shown.title = title
+
+    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
         """Start the progress bar of the trainer or the scorer; predictors only wait."""
         if role in (Role.TRAINER, Role.SCORER):
             with self._guard:
-                self._role, self._from, self._until = role, time.monotonic(), time.monotonic() + deadline_s
+                if shown := self._shown.get(experiment_id):
+                    shown.role, shown.since, shown.until = role, time.monotonic(), time.monotonic() + deadline_s
 
-    def line(self, role: Role, text: str) -> None:
+    def line(self, experiment_id: int, role: Role, text: str) -> None:
         """Show a line that a container printed."""
         with self._guard:
-            if text.strip():
-                self._lines.append(f"{role.value:>11}  {text}")
+            if text.strip() and (shown := self._shown.get(experiment_id)):
+                shown.lines.append(f"{role.value:>11}  {text}")
 
     def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
         """Add it to the picture."""
         with self._guard:
+            self._shown.pop(experiment.id, None)
             self._done.append(experiment)
-            self._best, self._spent, self._role = best, spent, None
-            self._now, self._hypothesis = "choosing what to try next", ""
+            self._best, self._spent = best, spent
+            self._now = "" if self._shown else "choosing what to try next"
 
     def picture(self) -> RenderableType:
         """The whole screen."""
@@ -139,17 +172,9 @@ class LiveView:
         return Panel(text, title=f"autoresearch · {self.tag}", title_align="left", border_style="dim")
 
     def _running(self) -> RenderableType:
-        parts: list[RenderableType] = [Text(self._now, "bold")]
-        if self._hypothesis:
-            parts.append(Text(self._hypothesis, "italic"))
-        if self._role is not None:
-            total, left = self._until - self._from, max(0.0, self._until - time.monotonic())
-            bar = Table.grid(padding=(0, 1))
-            bar.add_row(
-                self._role.value, ProgressBar(total=total, completed=total - left, width=40), f"{left:3.0f} s left"
-            )
-            parts.append(bar)
-        parts += [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._lines]
+        parts = [shown.picture(max(1, LINES // len(self._shown))) for shown in self._shown.values()]
+        if self._now:
+            parts.append(Text(self._now, "bold"))
         return Panel(Group(*parts), border_style="dim")
 
     def _recent(self) -> RenderableType:
@@ -188,7 +213,7 @@ def experiments_table(experiments: list[Experiment]) -> Table:
         table.add_row(
             str(experiment.id),
             Text(experiment.status.value, COLOURS[experiment.status]),
-            "" if score is None else f"{score.val_bpb:.4f}",
+            "" if experiment.val_bpb is None else f"{experiment.val_bpb:.4f}",
             "" if score is None else score.level.value,
             f"{experiment.duration_s:.0f}",
             Text(sanitise(experiment.hypothesis, limit=200)),

@@ -6,10 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from orchestrator.containers import Engine
 
 ROOT = Path(__file__).parent.parent
+settings.register_profile("shared machine", deadline=None)  # how long an example takes says who else is busy
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")

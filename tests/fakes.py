@@ -72,10 +72,11 @@ class ArithmeticRunner:
 
     score: Callable[[str], Trial]
     ran: list[str] = field(default_factory=list)
+    hardware: str = "arithmetic"
 
     def facts(self) -> dict[str, str]:
         """A place that is no place."""
-        return {"image_id": "sha256:fake", "hardware": "arithmetic"}
+        return {"image_id": "sha256:fake", "hardware": self.hardware}
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Apply the function."""
@@ -95,10 +96,13 @@ class SilentView:
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Nothing to see."""
 
-    def phase(self, role: Role, deadline_s: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
         """Nothing to see."""
 
-    def line(self, role: Role, text: str) -> None:
+    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
+        """Nothing to see."""
+
+    def line(self, experiment_id: int, role: Role, text: str) -> None:
         """Nothing to see."""
 
     def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:

@@ -1,0 +1,313 @@
+"""Luck and progress: the spread of single runs, re-runs with other seeds, the best measured again."""
+
+import random
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator import measure, noise
+from orchestrator.config import Config, Noise, load
+from orchestrator.decide import judge
+from orchestrator.errors import ConfigError
+from orchestrator.journal import Journal
+from orchestrator.loop import run_session
+from orchestrator.types import Status, Trial
+from tests import fakes, test_loop
+from tests.journals import kept
+
+LIMITS = Noise(baseline_runs=3, reruns=2, again_every=0)
+VALUES = st.floats(0.5, 5.0)
+GROUPS = st.lists(st.lists(VALUES, min_size=1, max_size=5), min_size=1, max_size=5)
+
+
+def trial(*values: float) -> Trial:
+    """One that ran so often."""
+    return replace(fakes.scored(values[0]), measured=values if len(values) > 1 else ())
+
+
+# --- pure
+
+
+@given(st.lists(VALUES, min_size=2, max_size=9))
+def test_the_spread_of_one_source_is_its_standard_deviation(values: list[float]) -> None:
+    """Of a sample, in val_bpb."""
+    assert statistics.stdev(values) == pytest.approx(noise.spread([values]), abs=1e-9)
+
+
+@given(GROUPS, st.floats(-2.0, 2.0))
+def test_how_good_a_source_is_says_nothing_of_its_spread(groups: list[list[float]], shift: float) -> None:
+    """Moving all runs of one source leaves it alone; sources that ran once add nothing."""
+    moved = [[value + shift for value in groups[0]], *groups[1:], [1.0]]
+
+    assert noise.spread(groups) == pytest.approx(noise.spread(moved), abs=1e-6)
+
+
+def test_the_spread_is_not_known_before_something_ran_twice() -> None:
+    """None, never 0.0."""
+    assert noise.spread([]) is None
+    assert noise.spread([[2.0], [2.1]]) is None
+
+
+def test_the_baseline_runs_until_its_spread_is_known() -> None:
+    """As often as is asked for, and once where the gate is off."""
+    assert 3 == noise.wants(trial(2.0), None, None, LIMITS)
+    assert 3 == noise.wants(trial(2.0, 2.1, 2.2), None, None, LIMITS)
+    assert 1 == noise.wants(trial(2.0), None, None, LIMITS.model_copy(update={"baseline_runs": 1}))
+
+
+@given(VALUES, st.lists(VALUES, min_size=1, max_size=6), st.one_of(st.none(), st.floats(0.0, 1.0)))
+def test_a_candidate_never_runs_more_often_than_allowed(best: float, values: list[float], known: float | None) -> None:
+    """Whatever it scores, and once if it is not better."""
+    wanted = noise.wants(trial(*values), kept(best), known, LIMITS)
+
+    assert wanted <= max(len(values), 1 + LIMITS.reruns)
+    if statistics.fmean(values) >= best:
+        assert len(values) == wanted
+
+
+def test_only_a_gain_that_luck_may_explain_runs_again() -> None:
+    """Two standard errors of the difference; what is not known may be anything."""
+    best = kept(2.0)
+
+    assert 3 == noise.wants(trial(1.99), best, 0.01, LIMITS)
+    assert 1 == noise.wants(trial(1.90), best, 0.01, LIMITS)
+    assert 3 == noise.wants(trial(1.90), best, None, LIMITS)
+    assert 1 == noise.wants(trial(2.01), best, 0.01, LIMITS)
+
+
+def test_the_best_on_new_hardware_runs_until_the_spread_there_is_known() -> None:
+    """And once where it is known."""
+    assert 3 == noise.wants(trial(2.0), kept(2.0), None, LIMITS, measures=0)
+    assert 1 == noise.wants(trial(1.9), kept(2.0), 0.5, LIMITS, measures=0)
+
+
+def test_a_trial_without_a_score_or_company_does_not_run_again() -> None:
+    """It is over."""
+    assert 0 == noise.wants(fakes.broken(Status.CRASH), None, None, LIMITS)
+    assert 1 == noise.wants(replace(trial(2.0), contended_by="bob"), None, None, LIMITS)
+
+
+def test_a_further_run_that_fails_fails_the_trial() -> None:
+    """With its own reason; a first score that stands for itself outlives company in a further run."""
+    shared = replace(trial(2.0), contended_by="bob")
+
+    assert Status.CRASH is noise.joined(trial(1.0), fakes.broken(Status.CRASH), first=True).failure
+    assert "bob" == noise.joined(trial(1.0), shared, first=False).contended_by
+    assert (1.0,) == noise.joined(trial(1.0), shared, first=True).runs
+    assert (1.0, 2.0) == noise.joined(trial(1.0), trial(2.0), first=False).runs
+    assert 2 == len(noise.joined(trial(1.0), trial(2.0), first=False).executions)
+
+
+@given(VALUES, st.lists(VALUES, min_size=1, max_size=3), st.one_of(st.none(), st.floats(0.0, 1.0)))
+def test_nothing_is_kept_unless_the_mean_holds(best: float, values: list[float], known: float | None) -> None:
+    """Neither on a mean that is not below the best, nor on re-runs that are not."""
+    verdict = judge(trial(*values), kept(best), spread=known)
+
+    if verdict.status is Status.KEEP:
+        assert statistics.fmean(values) < best
+        assert len(values) == 1 or statistics.fmean(values[1:]) < best
+
+
+def test_a_lucky_first_run_is_told_from_progress() -> None:
+    """The runs that nobody picked decide, and the rule says so."""
+    lucky, real = judge(trial(1.8, 2.01, 2.02), kept(2.0), spread=0.2), judge(trial(1.8, 1.9, 1.8), kept(2.0), spread=0.2)
+
+    assert (Status.DISCARD, Status.KEEP) == (lucky.status, real.status)
+    assert "the first run was luck" in lucky.rule
+    assert "over 3 runs" in real.rule
+
+
+def test_a_gain_inside_the_noise_is_not_kept_where_nothing_may_run_again() -> None:
+    """With `reruns = 0` luck is never kept."""
+    assert Status.DISCARD is judge(trial(1.95), kept(2.0), spread=0.1).status
+    assert Status.KEEP is judge(trial(1.5), kept(2.0), spread=0.1).status
+
+
+@given(st.lists(VALUES, min_size=1, max_size=6, unique=True))
+def test_the_best_is_the_lowest_mean_of_those_kept(values: list[float]) -> None:
+    """Measuring the best again changes its mean, and may make another one the best."""
+    all_kept = [kept(value, id=number) for number, value in enumerate(values)]
+    best = noise.best_of(all_kept, [])
+    assert best is not None
+    worse = kept(9.0, id=99, status=Status.DISCARD, measures=best.id)
+    now = noise.best_of(all_kept, [worse])
+
+    assert min(values) == best.val_bpb
+    assert now is not None
+    means = [*(v for v in values if v != best.val_bpb), (min(values) + 9.0) / 2]
+    assert min(means) == pytest.approx(now.val_bpb)
+
+
+def test_scores_of_other_hardware_do_not_count() -> None:
+    """The newest experiment says which one counts; what was kept elsewhere counts once it was measured here."""
+    elsewhere, here = kept(1.0, id=0, hardware="H100"), kept(2.0, id=1, hardware="A100")
+    again = kept(1.5, id=2, hardware="A100", status=Status.DISCARD, measures=0)
+
+    assert 1 == getattr(noise.best_of([elsewhere, here], []), "id", None)
+    assert (0, 1.5) == (
+        getattr(noise.best_of([elsewhere, here], [again]), "id", None),
+        getattr(noise.best_of([elsewhere, here], [again]), "val_bpb", None),
+    )
+
+
+def luck(limits: Noise, known: float | None, changes: int = 300) -> tuple[int, float]:
+    """Changes that change nothing, runs that spread by 0.01: how many are kept, how far the best is from the truth."""
+    chance, keeps = random.Random(7), 0
+    best = kept(2.0)
+    for number in range(1, changes):
+        now = trial(2.0 + chance.gauss(0, 0.01))
+        while len(now.runs) < noise.wants(now, best, known, limits):
+            now = noise.joined(now, trial(2.0 + chance.gauss(0, 0.01)), first=False)
+        if judge(now, best, spread=known).status is Status.KEEP:
+            best, keeps = kept(now.runs[0], id=number, measured=now.measured), keeps + 1
+    return keeps, abs(2.0 - (best.val_bpb or 0))
+
+
+def test_the_gate_keeps_less_luck() -> None:
+    """And what it believes is nearer to the truth, though nothing was measured again yet."""
+    keeps, error = luck(LIMITS.model_copy(update={"baseline_runs": 1}), None)
+    gated_keeps, gated_error = luck(LIMITS, 0.01)
+
+    assert gated_keeps < keeps
+    assert gated_error < 0.7 * error
+
+
+# --- in the loop
+
+
+def gated(tmp_path: Path, experiments: int, **flags: object) -> Config:
+    """A task with the gate as it is shipped, but for flags."""
+    test_loop.task(tmp_path)
+    return load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": experiments, **flags})
+
+
+def scripted(values: dict[float, list[float]]) -> Callable[[str], Trial]:
+    """For each learning rate the scores of its runs, one after the other."""
+    left = {rate: iter(scores) for rate, scores in values.items()}
+    return lambda source: fakes.scored(next(left[fakes.rate_of(source)]))
+
+
+def ran(config: Config, score: Callable[[str], Trial], rates: list[str]) -> fakes.ArithmeticRunner:
+    """One session."""
+    loop, _, runner = test_loop.session(config, score, rates)
+    with loop.journal:
+        run_session(loop)
+    return runner
+
+
+def test_the_baseline_of_a_session_runs_three_times(tmp_path: Path) -> None:
+    """One experiment on record, its score the mean, each run's seeds in the record, each in a folder of its own."""
+    config = gated(tmp_path, 1)
+    ran(config, scripted({0.02: [2.0, 2.1, 2.2], 0.03: [3.0]}), ["0.03"])
+    with Journal.read(config.run_path) as journal:
+        baseline = journal.experiment(0)
+        again = [r.body for r in journal.records("experiment.run_again", 0)]
+        counted = journal.spent().experiments
+
+    assert 2.1 == pytest.approx(baseline.val_bpb)
+    assert (2.0, 2.1, 2.2) == baseline.measured
+    assert [2, 3] == [body["run"] for body in again]
+    assert 3 == len({body["train_seed"] for body in again} | {0})
+    assert all((config.run_path / "0000" / f"run-{n}").is_dir() for n in (2, 3))
+    assert 1 == counted
+
+
+def test_gains_inside_the_noise_run_again_and_must_hold(tmp_path: Path) -> None:
+    """A lucky one is discarded, a real one kept at its mean, a large one kept at once, a worse one never runs again."""
+    config = gated(tmp_path, 4, **{"noise.again_every": 0})
+    scores = {
+        0.02: [2.0, 2.1, 1.9],
+        0.03: [1.95, 2.05],
+        0.04: [1.9, 1.85, 1.95],
+        0.05: [1.65],
+        0.06: [1.7],
+    }
+    runner = ran(config, scripted(scores), ["0.03", "0.04", "0.05", "0.06"])
+    with Journal.read(config.run_path) as journal:
+        found = [(e.status.value, round(e.val_bpb or 0, 6)) for e in journal.experiments()]
+
+    assert [("keep", 2.0), ("discard", 2.0), ("keep", 1.9), ("keep", 1.65), ("discard", 1.7)] == found
+    assert 3 + 2 + 3 + 1 + 1 == len(runner.ran)
+
+
+def test_the_best_is_measured_again_and_the_record_says_when_it_did_not_hold(tmp_path: Path) -> None:
+    """A best that was luck is no parent any more: the one before it is back, in place too."""
+    config = gated(tmp_path, 4, **{"noise.again_every": 2})
+    scores = {0.02: [2.0, 2.01, 1.99], 0.03: [1.8, 3.0], 0.8: [4.0], 0.9: [4.0]}
+    ran(config, scripted(scores), ["0.03", "0.8", "0.9"])
+    with Journal.read(config.run_path) as journal:
+        best, again = journal.best(), journal.experiment(4)
+        said = [(r.experiment_id, r.body["goes_back_to"]) for r in journal.records("keep.did_not_hold")]
+
+    assert 0 == getattr(best, "id", None)
+    assert (1, Status.DISCARD) == (again.measures, again.status)
+    assert "did not hold up" in again.rule
+    assert [(1, 0)] == said
+    assert 0.02 == fakes.rate_of(config.mutable_path.read_text())
+
+
+def test_a_best_that_holds_stays_with_all_its_runs(tmp_path: Path) -> None:
+    """Its score is the mean over all of them."""
+    config = gated(tmp_path, 3, **{"noise.again_every": 2})
+    ran(config, scripted({0.02: [2.0, 2.1, 2.2, 2.1], 0.8: [4.0], 0.9: [4.0]}), ["0.8", "0.9"])
+    with Journal.read(config.run_path) as journal:
+        best, again = journal.best(), journal.experiment(3)
+
+    assert (0, 4) == (getattr(best, "id", None), len(getattr(best, "runs", ())))
+    assert "experiment 0 holds" in again.rule
+
+
+def test_other_hardware_measures_the_best_first(tmp_path: Path) -> None:
+    """Before anything is compared with it there, as often as the spread needs."""
+    config = gated(tmp_path, 1)
+    ran(config, scripted({0.02: [2.0, 2.0, 2.1], 0.8: [4.0]}), ["0.8"])
+    loop, _, runner = test_loop.session(config, scripted({0.02: [1.0, 1.1, 1.2], 0.9: [4.0]}), ["0.9"])
+    runner.hardware = "another GPU"
+    with loop.journal:
+        run_session(loop)
+        best, spread = loop.journal.best(), measure.spread(loop)
+
+    assert 1.1 == pytest.approx(getattr(best, "val_bpb", None))
+    assert 0.1 == pytest.approx(spread)
+
+
+def test_a_best_that_fails_on_other_hardware_ends_the_session(tmp_path: Path) -> None:
+    """Nothing can be compared with it."""
+    config = gated(tmp_path, 1)
+    ran(config, scripted({0.02: [2.0, 2.0, 2.1], 0.8: [4.0]}), ["0.8"])
+    loop, _, runner = test_loop.session(config, lambda _: fakes.broken(Status.OOM), ["0.9"])
+    runner.hardware = "a small GPU"
+    with loop.journal, pytest.raises(ConfigError, match="ended as oom on this hardware"):
+        run_session(loop)
+
+
+def test_company_in_a_further_run_of_the_baseline_costs_no_score(tmp_path: Path) -> None:
+    """The first one stands; a candidate's gain is then told from luck by its own runs."""
+    config = gated(tmp_path, 1)
+    shared = iter([False, True])
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) == 0.02:
+            return replace(fakes.scored(2.0), contended_by="bob" if next(shared) else "")
+        return fakes.scored(1.9)
+
+    runner = ran(config, run, ["0.03"])
+
+    assert [(0, "keep"), (1, "keep")] == test_loop.statuses(config)
+    assert 2 + 3 == len(runner.ran)
+
+
+def test_a_reply_that_waits_outlives_the_measuring_again(tmp_path: Path) -> None:
+    """It was paid for: it is the next candidate after the best was measured again."""
+    config = gated(tmp_path, 3, prefetch=1, **{"noise.again_every": 1, "noise.baseline_runs": 1})
+    loop, proposer, _ = test_loop.session(config, lambda s: fakes.scored(2.0 + fakes.rate_of(s)), ["0.5", "0.6", "0.7"])
+    with loop.journal:
+        run_session(loop)
+        begun = [r for r in loop.journal.records("experiment.begun") if r.body["reply"]["proposer"] == "scripted"]
+
+    assert proposer.asked == len(begun)
