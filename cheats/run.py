@@ -97,7 +97,7 @@ class Ear:
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
         """Nothing to see."""
 
-    def line(self, experiment_id: int, role: Role, text: str) -> None:
+    def line(self, _experiment_id: int, role: Role, text: str) -> None:
         """Keep the head."""
         lines = self.said.setdefault(role, [])
         if len(lines) < 1000:

@@ -344,6 +344,8 @@ class Journal:
         """What the run has used so far, over all sessions."""
         rows = self._all("SELECT status, count, duration_s FROM ends")
         judged = sum(count for status, count, _ in rows if status not in QUEUED_AGAIN)
+        again = "json_extract(body, '$.measures') IS NOT NULL AND status NOT IN (?, ?)"
+        judged -= self.count(again, *QUEUED_AGAIN)
         return Spent(
             experiments=max(0, judged - (1 if self.best() else 0)),
             slot_s=sum(seconds for _, _, seconds in rows),

@@ -252,10 +252,11 @@ def _close(session: "Session", experiment: Experiment, trial: Trial, diff: str) 
 
 def keep(session: "Session", experiment: Experiment, candidate: Candidate) -> None:
     """Commit a kept patch and put it in place, if the file is still ours."""
+    placed = [done.experiment_id for done in session.journal.records("experiment.committed")][-1:]
     commit = session.keeper.commit(experiment, candidate.source, session.journal.head())
     session.journal.committed(experiment, commit)
-    before = session.journal.experiments("status = ? AND id < ?", Status.KEEP, experiment.id, order="id DESC", limit=1)
-    ours = (candidate.parent_source, candidate.source, *map(ask.source_of, before))  # the parent may be an older one
+    last = (ask.source_of(session.journal.experiment(number)) for number in placed if number is not None)
+    ours = (candidate.parent_source, candidate.source, *last)  # the parent may be an older one
     replaced = session.keeper.put(candidate.source, ours=ours)
     if not replaced:
         log.warning("train_py.left_alone", path=str(session.keeper.path), reason="it was changed by hand")

@@ -223,7 +223,7 @@ class Experiment:
 class Spent:
     """What a run has used so far, over all its sessions."""
 
-    experiments: int = 0  # judged or refused ones; neither the baseline nor what is queued again
+    experiments: int = 0  # judged or refused ideas: no baseline, no best measured again, nothing that is queued again
     slot_s: float = 0.0
     usage: Usage = field(default_factory=Usage)
     consecutive_infra: int = 0

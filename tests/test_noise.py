@@ -115,7 +115,8 @@ def test_nothing_is_kept_unless_the_mean_holds(best: float, values: list[float],
 
 def test_a_lucky_first_run_is_told_from_progress() -> None:
     """The runs that nobody picked decide, and the rule says so."""
-    lucky, real = judge(trial(1.8, 2.01, 2.02), kept(2.0), spread=0.2), judge(trial(1.8, 1.9, 1.8), kept(2.0), spread=0.2)
+    lucky = judge(trial(1.8, 2.01, 2.02), kept(2.0), spread=0.2)
+    real = judge(trial(1.8, 1.9, 1.8), kept(2.0), spread=0.2)
 
     assert (Status.DISCARD, Status.KEEP) == (lucky.status, real.status)
     assert "the first run was luck" in lucky.rule
@@ -157,7 +158,7 @@ def test_scores_of_other_hardware_do_not_count() -> None:
 
 def luck(limits: Noise, known: float | None, changes: int = 300) -> tuple[int, float]:
     """Changes that change nothing, runs that spread by 0.01: how many are kept, how far the best is from the truth."""
-    chance, keeps = random.Random(7), 0
+    chance, keeps = random.Random(7), 0  # noqa: S311 - no secret
     best = kept(2.0)
     for number in range(1, changes):
         now = trial(2.0 + chance.gauss(0, 0.01))
@@ -183,7 +184,8 @@ def test_the_gate_keeps_less_luck() -> None:
 def gated(tmp_path: Path, experiments: int, **flags: object) -> Config:
     """A task with the gate as it is shipped, but for flags."""
     test_loop.task(tmp_path)
-    return load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": experiments, **flags})
+    shipped = {"noise.baseline_runs": 3, "limits.experiments": experiments}
+    return load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", **shipped, **flags})
 
 
 def scripted(values: dict[float, list[float]]) -> Callable[[str], Trial]:
@@ -238,8 +240,8 @@ def test_gains_inside_the_noise_run_again_and_must_hold(tmp_path: Path) -> None:
 def test_the_best_is_measured_again_and_the_record_says_when_it_did_not_hold(tmp_path: Path) -> None:
     """A best that was luck is no parent any more: the one before it is back, in place too."""
     config = gated(tmp_path, 4, **{"noise.again_every": 2})
-    scores = {0.02: [2.0, 2.01, 1.99], 0.03: [1.8, 3.0], 0.8: [4.0], 0.9: [4.0]}
-    ran(config, scripted(scores), ["0.03", "0.8", "0.9"])
+    scores = {0.02: [2.0, 2.01, 1.99, 2.02], 0.03: [1.8, 3.0], 0.8: [4.0], 0.9: [4.0], 0.7: [4.0]}
+    ran(config, scripted(scores), ["0.03", "0.8", "0.9", "0.7"])
     with Journal.read(config.run_path) as journal:
         best, again = journal.best(), journal.experiment(4)
         said = [(r.experiment_id, r.body["goes_back_to"]) for r in journal.records("keep.did_not_hold")]
@@ -254,7 +256,7 @@ def test_the_best_is_measured_again_and_the_record_says_when_it_did_not_hold(tmp
 def test_a_best_that_holds_stays_with_all_its_runs(tmp_path: Path) -> None:
     """Its score is the mean over all of them."""
     config = gated(tmp_path, 3, **{"noise.again_every": 2})
-    ran(config, scripted({0.02: [2.0, 2.1, 2.2, 2.1], 0.8: [4.0], 0.9: [4.0]}), ["0.8", "0.9"])
+    ran(config, scripted({0.02: [2.0, 2.1, 2.2, 2.1], 0.8: [4.0], 0.9: [4.0], 0.7: [4.0]}), ["0.8", "0.9", "0.7"])
     with Journal.read(config.run_path) as journal:
         best, again = journal.best(), journal.experiment(3)
 
