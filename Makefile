@@ -60,10 +60,14 @@ status: setup ## what was tried and what is best
 show: setup ## what an experiment changed, ran and printed: EXP=3
 	@$(BIN)/autoresearch show $(EXP) $(PLACE)
 
+report: setup ## one HTML file to look at a run, and to show it to others: RUN=tag
+	@$(BIN)/autoresearch report $(PLACE)
+
 verify: setup ## is the record intact
 	@$(BIN)/autoresearch verify $(PLACE)
 
 test: .venv/ready-dev image data ## every test, against the real engine
+	@tests/chromium.sh
 	@$(BIN)/python -m pytest -q
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked

@@ -22,11 +22,13 @@ from orchestrator import show as showing
 from orchestrator.config import Config, load
 from orchestrator.containers import Engine
 from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
-from orchestrator.doctor import Judgement, examine, report
+from orchestrator.doctor import Judgement, examine
+from orchestrator.doctor import report as doctor_report
 from orchestrator.errors import AutoresearchError, JournalError, RecordFailed
 from orchestrator.journal import Journal
 from orchestrator.loop import run_session
 from orchestrator.machine import look
+from orchestrator.report import Report
 from orchestrator.verify import findings
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
@@ -150,6 +152,23 @@ def show(
 
 
 @app.command()
+def report(
+    task: Task = HERE,
+    run: Run = "",
+    runs: Runs = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="build it again whenever the record grows, until Ctrl-C")
+    ] = False,
+) -> None:
+    """Write the report of a run: one HTML file that needs neither a server nor a network."""
+    page = Report(run_folder(task, run, runs))
+    print(f"report: {page.build()}", flush=True)
+    while live:
+        page.wait()
+        print(f"report: {page.build()}", flush=True)
+
+
+@app.command()
 def verify(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
     """Say whether the record of a run is intact; exits with 1, naming the records, if it is not."""
     folder = run_folder(task, run, runs)
@@ -168,7 +187,7 @@ def doctor(task: Task = HERE, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=1))
     else:
-        report(checks, Console(highlight=False))
+        doctor_report(checks, Console(highlight=False))
     if any(check.judgement is Judgement.UNSAFE for check in checks):
         raise typer.Exit(1)
 

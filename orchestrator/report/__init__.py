@@ -1,0 +1,51 @@
+"""The report of a run: one HTML file, for its owner alone, that needs neither a server nor a network."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator import record
+from orchestrator.journal import Journal
+from orchestrator.report.details import bounds, detail
+from orchestrator.report.night import gather
+from orchestrator.report.page import render
+
+NAME = "report.html"
+POLL_S = 2.0
+
+
+@dataclass(slots=True)
+class Report:
+    """Builds the page of one run, again and again; what is finished is read once."""
+
+    folder: Path
+    _details: dict[int, str] = field(default_factory=dict)
+    _size: int = 0
+    _head: str = ""
+
+    def build(self) -> Path:
+        """Write runs/<tag>/report.html. Raises JournalError or RecordFailed."""
+        with Journal.read(self.folder) as journal:
+            night = gather(journal)
+            self._head = night.head
+            size = bounds_for(len(night.turns))
+            if size != self._size:
+                self._details, self._size = {}, size
+            for turn in night.turns:
+                number = turn.experiment.id
+                if number not in self._details:
+                    self._details[number] = detail(journal, turn, bounds(size))
+        path = self.folder / NAME
+        record.write(path, render(night, self._details))
+        return path
+
+    def wait(self) -> None:
+        """Block until the record has grown since the page was built."""
+        with Journal.read(self.folder) as journal:
+            while journal.head() == self._head:
+                time.sleep(POLL_S)
+
+
+def bounds_for(experiments: int) -> int:
+    """The number of experiments to plan for: a power of two, so that a growing run is not read anew each time."""
+    return 1 << max(5, (experiments - 1).bit_length())

@@ -1,0 +1,121 @@
+"""The page: one HTML file that needs nothing else, with a policy that lets nothing in it run but our two scripts."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from orchestrator.report import figures
+from orchestrator.report.details import as_block
+from orchestrator.report.lineage import lineage
+from orchestrator.report.night import Night, Turn
+from orchestrator.report.summary import summary
+from orchestrator.text import sanitise
+
+_OWN_SHEETS = re.compile(
+    r'document\.getElementById\("([0-9a-f]{64})"\)'
+)  # of maps: not brought where it is there already
+SHOWN = 600  # characters of a hypothesis or a rule in the table
+
+
+def render(night: Night, details: dict[int, str]) -> str:
+    """The whole page; `details` are blocks of JSON by experiment, with no `<` in them."""
+    style, script, plotly = _asset("report.css"), _asset("report.js"), _plotly()
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            night=night,
+            summary=summary(night),
+            lineage=lineage(night),
+            rows=[_row(turn) for turn in night.turns],
+            policy=policy(style=style, scripts=(plotly, script)),
+            style=Markup(style),  # noqa: S704  # ours
+            script=Markup(script),  # noqa: S704  # ours
+            held=_OWN_SHEETS.findall(plotly),
+            plotly=Markup(plotly),  # noqa: S704  # the installed package's
+            plots=Markup(as_block({"staircase": figures.staircase(night), "outcomes": figures.outcomes(night)})),  # noqa: S704
+            details={number: Markup(block) for number, block in details.items()},  # noqa: S704  # escaped by as_block
+        )
+    )
+
+
+def policy(*, style: str, scripts: tuple[str, ...]) -> str:
+    """What may run and style: what has these hashes. Nothing is fetched, sent, framed or opened."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {' '.join(map(_source, scripts))}",
+            f"style-src {_source(style)} {_source('')}",  # Plotly fills an empty style sheet, rule by rule
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _row(turn: Turn) -> dict[str, Any]:
+    e = turn.experiment
+    return {
+        "id": e.id,
+        "status": e.status.value,
+        "val_bpb": e.val_bpb,
+        "delta": turn.delta,
+        "level": e.score.level.value if e.score else "",
+        "duration_s": e.duration_s,
+        "cost_usd": e.usage.cost_usd,
+        "hypothesis": sanitise(e.hypothesis, limit=SHOWN),
+        "rule": sanitise(e.rule, limit=SHOWN),
+    }
+
+
+def _signed(value: float | None, form: str = "+.4f") -> str:
+    """A difference with a true minus sign; nothing where there is none."""
+    return "" if value is None else format(value, form).replace("-", "−")  # noqa: RUF001
+
+
+def _clock(seconds: float) -> str:
+    """A duration as one reads it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+FILTERS: dict[str, Callable[..., str]] = {"signed": _signed, "clock": _clock, "clean": sanitise}
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("orchestrator"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("orchestrator") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    """Plotly's script; as the parser of a page sees it, or its hash is wrong."""
+    return str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")

@@ -1,0 +1,126 @@
+"""Four questions of the morning after, a sentence each: what was best, what it cost, what was refused, where it ran."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.report.night import Night, Turn
+from orchestrator.text import sanitise
+from orchestrator.types import Experiment, Level, Status
+
+REFUSED = (Status.CHEAT, Status.INVALID)
+FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM)
+REASONS = 6  # shown; the table has them all
+FACTS = (
+    ("hardware", "hardware"), ("gpu_uuid", "GPU"), ("engine", "engine"), ("runtime", "runtime"), ("kernel", "kernel"),
+    ("image_id", "image"), ("seccomp_sha256", "seccomp profile"), ("accepted", "accepted as unsafe"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why something was refused, and the experiments that it happened to."""
+
+    status: str
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What stands at the top of the page."""
+
+    best: Turn | None
+    baseline: Experiment | None
+    gain: float | None
+    percent: float | None
+    counts: dict[str, int]
+    reasons: tuple[Reason, ...]
+    more_reasons: int
+    slot_s: float
+    cost_usd: float
+    tokens: int
+    untied_usd: float  # of replies that became no experiment
+    levels: tuple[tuple[str, int], ...]
+    where: tuple[tuple[str, str], ...]
+    proposers: tuple[str, ...]
+    ended: str
+
+
+def summary(night: Night) -> Summary:
+    """From a night to its few sentences."""
+    baseline, best = night.baseline, night.best
+    turn = next((t for t in night.turns if best is not None and t.experiment.id == best.id), None)
+    gain = None
+    if baseline and best and baseline.val_bpb is not None and best.val_bpb is not None:
+        gain = best.val_bpb - baseline.val_bpb
+    reasons = _reasons(night)
+    usage = night.spent.usage
+    tied = sum(t.experiment.usage.cost_usd for t in night.turns)
+    return Summary(
+        best=turn,
+        baseline=baseline,
+        gain=gain,
+        percent=None if gain is None or not baseline or not baseline.val_bpb else 100 * gain / baseline.val_bpb,
+        counts=_counts(night),
+        reasons=tuple(reasons[:REASONS]),
+        more_reasons=max(0, len(reasons) - REASONS),
+        slot_s=sum(t.experiment.duration_s for t in night.turns),
+        cost_usd=usage.cost_usd,
+        tokens=usage.input_tokens
+        + usage.output_tokens
+        + usage.cache_creation_input_tokens
+        + usage.cache_read_input_tokens,
+        untied_usd=max(0.0, usage.cost_usd - tied),
+        levels=tuple((level.value, _at(night, level)) for level in Level),
+        where=_where(night),
+        proposers=tuple(
+            sorted(
+                {sanitise(f"{t.experiment.proposer} {t.experiment.model}".strip(), limit=80) for t in night.turns}
+                - {"baseline", "again"}
+            )
+        ),
+        ended=next(
+            (
+                sanitise(str(s.get("reason", "")), limit=300)
+                for s in night.sessions[::-1]
+                if s["kind"] == "session.ended"
+            ),
+            "",
+        ),
+    )
+
+
+def _counts(night: Night) -> dict[str, int]:
+    by = {outcome.status: outcome.count for outcome in night.outcomes}
+    return {
+        "all": len(night.turns),
+        "kept": by.get(Status.KEEP, 0),
+        "discarded": by.get(Status.DISCARD, 0),
+        "failed": sum(by.get(status, 0) for status in FAILED),
+        "refused": sum(by.get(status, 0) for status in REFUSED),
+        "again": by.get(Status.CONTENDED, 0) + by.get(Status.INFRA, 0),
+    }
+
+
+def _reasons(night: Night) -> list[Reason]:
+    """Same words, one line; cheats first, then what happened most."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for turn in night.turns:
+        e = turn.experiment
+        if e.status in REFUSED:
+            line = sanitise(next(iter(e.rule.strip().splitlines()), ""), limit=220)
+            found.setdefault((e.status.value, line), []).append(e.id)
+    reasons = [Reason(status=status, text=text, ids=tuple(ids)) for (status, text), ids in found.items()]
+    return sorted(reasons, key=lambda r: (r.status != Status.CHEAT, -len(r.ids), r.ids))
+
+
+def _at(night: Night, level: Level) -> int:
+    return sum(1 for t in night.turns if t.experiment.score is not None and t.experiment.score.level is level)
+
+
+def _where(night: Night) -> tuple[tuple[str, str], ...]:
+    facts: dict[str, Any] = {}
+    for session in night.sessions:
+        if session["kind"] == "session.started" and isinstance(session.get("facts"), dict):
+            facts = session["facts"]
+    return tuple((name, sanitise(str(facts[key]), limit=200)) for key, name in FACTS if facts.get(key))

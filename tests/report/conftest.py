@@ -1,0 +1,72 @@
+"""A real browser, and nights to look at in it. A missing browser fails."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from orchestrator.report import Report
+from tests.nights import made
+
+DESKTOP = {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium from the distribution; `tests/chromium.sh` installs it."""
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a night of forty experiments of every status."""
+    return Report(made(tmp_path_factory.mktemp("nights") / "nov23", 40)).build()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A page that is open, and all that it should not have done."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)  # console, errors, dialogs, requests
+
+    def open(self, path: Path, fragment: str = "") -> Page:
+        """Open a file and wait for its plots; from then on every complaint is noted."""
+        address = f"file://{path}"
+        page = self.page
+        page.on("console", lambda said: self.complaints.append(f"console: {said.text}"))
+        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("popup", lambda popup: self.complaints.append(f"popup: {popup.url}"))
+        page.on("request", lambda request: self._asked(request.url, address))
+        page.goto(address + fragment)
+        page.wait_for_selector("#outcomes .point", state="attached")
+        return page
+
+    def _asked(self, url: str, address: str) -> None:
+        if url.partition("#")[0] != address:
+            self.complaints.append(f"request: {url}")
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A window on a desktop."""
+    opened = browser.new_context(viewport=DESKTOP)
+    opened.set_default_timeout(20_000)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def seen(context: BrowserContext) -> Iterator[Seen]:
+    """A page, which must have complained of nothing at the end of a test."""
+    watched = Seen(context.new_page())
+    yield watched
+
+    assert [] == watched.complaints
