@@ -47,7 +47,7 @@ ENDS = (Status.DISCARD,) * 11 + (
     Status.CRASH, Status.CRASH, Status.TIMEOUT, Status.OOM, Status.INVALID, Status.CHEAT, Status.INFRA, Status.CONTENDED
 )  # fmt: skip
 RULES = {
-    Status.CRASH: "train.py ended with exit code 1\nRuntimeError: mat1 and mat2 shapes cannot be multiplied (4096x384, 512x1536)",
+    Status.CRASH: "ended with exit code 1\nRuntimeError: mat1 and mat2 cannot be multiplied (4096x384, 512x9)",
     Status.TIMEOUT: "train.py was still running at its deadline: end before prepare.time_left() is over",
     Status.OOM: "train.py was killed for memory: make it smaller",
     Status.INVALID: "the search text occurs twice in train.py: quote more of its surroundings",
