@@ -14,7 +14,7 @@ HOW = $(call flag,PROPOSER,proposer) $(call flag,RUNTIME,runtime) $(call flag,RE
 	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image data doctor loop pause resume lease-storm cheats status show report verify test check clean
+.PHONY: help setup engine image data doctor loop pause resume lease-storm cheats status show report verify test check clean probes
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -69,6 +69,9 @@ verify: setup ## is the record intact
 test: .venv/ready-dev image data ## every test, against the real engine
 	@tests/chromium.sh
 	@$(BIN)/python -m pytest -q
+
+probes: .venv/ready-dev image ## attack the walls, each attack with a control: RUNTIME=runsc
+	@$(BIN)/python -m probes $(call flag,RUNTIME,runtime)
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
 	@$(BIN)/python -m benchmarks.lease_storm

@@ -1,0 +1,94 @@
+"""Attack the walls, each attack with a positive control, and say what held.
+
+    make probes                 # python -m probes [--runtime runsc] [--fast] [group ...]
+
+The last line is `probes: N blocked, 0 allowed, 0 void`; anything but zeros there ends with exit code 1.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.containers import Engine
+from orchestrator.errors import AutoresearchError
+from orchestrator.text import sanitise
+from probes import files
+from probes.arena import ROOT, Arena
+from probes.base import Finding, Verdict
+
+COLOURS = {
+    Verdict.BLOCKED: "green", Verdict.ALLOWED: "bold red", Verdict.VOID: "magenta", Verdict.NOT_RUN: "bright_black",
+}  # fmt: skip
+GROUPS = {group.NAME: group for group in (files,)}
+
+
+def main() -> int:
+    """Run the groups that were named, or all."""
+    options = arguments()
+    console = Console(highlight=False)
+    found: list[Finding] = []
+    with closing(Engine.connect()) as engine, tempfile.TemporaryDirectory(prefix="probes-") as scratch:
+        engine.check_runtime(options.runtime)
+        engine.reap()
+        for name in options.groups or GROUPS:
+            began = time.monotonic()
+            (folder := Path(scratch) / name.replace(" ", "-")).mkdir()
+            group = GROUPS[name].run(arena(engine, folder, runtime=options.runtime, fast=options.fast))
+            console.print(table(name, group, time.monotonic() - began))
+            found += group
+    count = Counter(finding.verdict for finding in found)
+    if count[Verdict.NOT_RUN]:
+        print(f"not run here: {count[Verdict.NOT_RUN]}")
+    blocked, allowed, void = (count[verdict] for verdict in (Verdict.BLOCKED, Verdict.ALLOWED, Verdict.VOID))
+    print(f"probes: {blocked} blocked, {allowed} allowed, {void} void")
+    return 1 if allowed or void or not blocked else 0
+
+
+def arguments() -> argparse.Namespace:
+    """What was typed."""
+    parser = argparse.ArgumentParser(prog="python -m probes", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runtime", default="", help="the engine's runtime: runc, runsc")
+    parser.add_argument(
+        "--fast", action="store_true", help="less of what only takes long: fewer deadlines, smaller floods"
+    )
+    parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], metavar="group", help=", ".join(GROUPS))
+    return parser.parse_args()
+
+
+def arena(engine: Engine, scratch: Path, *, runtime: str = "", fast: bool = False) -> Arena:
+    """Attack with the image and the profile that experiments get."""
+    return Arena(
+        engine=engine,
+        image_id=engine.image_id("autoresearch-sandbox:cpu"),
+        seccomp=(ROOT / "sandbox" / "seccomp.json").read_text(encoding="utf-8"),
+        scratch=scratch,
+        runtime=runtime,
+        fast=fast,
+    )
+
+
+def table(name: str, group: list[Finding], seconds: float) -> Table:
+    """One row per probe."""
+    shown = Table(title=f"{name} ({seconds:.0f} s)", title_justify="left", title_style="bold", box=None, expand=True)
+    for column, ratio in (("probe", 4), ("verdict", 1), ("in the trainer's container", 4), ("in a weak one", 3)):
+        shown.add_column(column, ratio=ratio, no_wrap=True, overflow="ellipsis", header_style="dim")
+    for finding in group:
+        cells = (finding.why, finding.control)
+        verdict = Text(finding.verdict, COLOURS[finding.verdict])
+        shown.add_row(Text(finding.probe), verdict, *(Text(sanitise(cell, limit=200)) for cell in cells))
+    return shown
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except AutoresearchError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,71 @@
+"""Every attack of `make probes`, one test each; the containers of a group are shared by its tests."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from orchestrator.containers import Engine
+from probes.__main__ import GROUPS, arena
+from probes.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+ALL = [(group.NAME, probe.name) for group in GROUPS.values() for probe in group.PROBES]
+
+
+@pytest.fixture(scope="session")
+def attacked(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Finding]]:
+    """What became of the attacks of a group, which is run once."""
+
+    @cache
+    def found(name: str) -> dict[str, Finding]:
+        scratch = tmp_path_factory.mktemp("probes")
+        return {finding.probe: finding for finding in GROUPS[name].run(arena(engine, scratch, fast=True))}
+
+    return found
+
+
+@pytest.mark.parametrize(("group", "probe"), ALL, ids=[f"{group}: {probe}" for group, probe in ALL])
+def test_the_attack_is_blocked(attacked: Callable[[str], dict[str, Finding]], group: str, probe: str) -> None:
+    """In the trainer's container, and it succeeds in a weak one; what a machine does not have is named, not counted."""
+    finding = attacked(group)[probe]
+
+    assert finding.verdict in (Verdict.BLOCKED, Verdict.NOT_RUN), f"{finding.why} (control: {finding.control})"
+
+
+@pytest.mark.parametrize(
+    ("strict", "weak", "verdict"),
+    [
+        (How.REFUSED, How.DID, Verdict.BLOCKED),
+        (How.KILLED, How.DID, Verdict.BLOCKED),
+        (How.DID, How.DID, Verdict.ALLOWED),
+        (How.REFUSED, How.REFUSED, Verdict.VOID),
+        (How.DID, How.REFUSED, Verdict.VOID),
+        (How.BROKE, How.DID, Verdict.VOID),
+        (How.HUNG, How.DID, Verdict.VOID),
+        (None, How.DID, Verdict.VOID),
+        (How.REFUSED, None, Verdict.VOID),
+        (How.REFUSED, How.ABSENT, Verdict.NOT_RUN),
+    ],
+)
+def test_an_attack_that_proves_nothing_is_void(strict: How | None, weak: How | None, verdict: Verdict) -> None:
+    """One that does not succeed where there is no wall, or that never ran, is no sign of a wall."""
+    probe = Probe(name="p", source="")
+
+    assert verdict == judge("g", probe, seen(strict), seen(weak)).verdict
+
+
+def test_the_host_s_oracle_has_the_last_word() -> None:
+    """Whatever the attempt says of itself."""
+    probe = Probe(name="p", source="", oracle=lambda seen, _name: "p" in seen.heard)
+    heard = seen(How.REFUSED)
+    heard.heard.add("p")
+
+    assert Verdict.ALLOWED == judge("g", probe, heard, heard).verdict
+    assert Verdict.BLOCKED == judge("g", probe, seen(How.DID), heard).verdict
+
+
+def seen(how: How | None) -> Seen:
+    """A container in which the probe `p` ended so, if it ran at all."""
+    return Seen(folder=Path(), private=Path(), outcomes={"p": Outcome(how=how)} if how else {})
