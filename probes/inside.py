@@ -2,11 +2,19 @@
 
 import ctypes
 import errno
+import json
+import mmap
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
 import time
 
 LIMIT_S = 8.0
