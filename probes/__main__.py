@@ -20,14 +20,14 @@ from rich.text import Text
 from orchestrator.containers import Engine
 from orchestrator.errors import AutoresearchError
 from orchestrator.text import sanitise
-from probes import files, kernel
+from probes import files, kernel, network, proc
 from probes.arena import ROOT, Arena
 from probes.base import Finding, Verdict
 
 COLOURS = {
     Verdict.BLOCKED: "green", Verdict.ALLOWED: "bold red", Verdict.VOID: "magenta", Verdict.NOT_RUN: "bright_black",
 }  # fmt: skip
-GROUPS = {group.NAME: group for group in (files, kernel)}
+GROUPS = {group.NAME: group for group in (files, kernel, proc, network)}
 
 
 def main() -> int:

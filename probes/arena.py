@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,13 +94,20 @@ class Arena:
         mounts: Sequence[dict[str, Any]] = (),
         environment: Sequence[str] = (),
         watch: Watch | None = None,
+        note: Callable[[Seen], None] | None = None,
     ) -> list[Finding]:
-        """All probes in one trainer's container, and all in one weak container."""
+        """All probes in one trainer's container, and all in one weak container; `note` adds to what was seen of each.
+
+        With it one runs after the other, so that the host knows whom it heard.
+        """
         how = {"profile": profile or {}, "watch": watch}
         weaker = {"openings": openings or {}, "mounts": mounts, "environment": environment}
-        with ThreadPoolExecutor(2) as pool:
-            weak = pool.submit(self.one, probes, weaker=weaker, **how)
-            strict = pool.submit(self.one, probes, **how)
+        with ThreadPoolExecutor(1 if note else 2) as pool:
+
+            def started(weaker: dict[str, Any] | None) -> Future[Seen]:
+                return pool.submit(lambda: noted(self.one(probes, weaker=weaker, **how), note))
+
+            weak, strict = started(weaker), started(None)
             return [judge(group, probe, strict.result(), weak.result()) for probe in probes]
 
     def one(
@@ -151,6 +158,13 @@ class Arena:
             box = stack.enter_context(Box.open(place, candidate, plan, experiment_id=1, folder=folder))
             unlock(box)
             yield box, Seen(folder=folder, private=box.private, before=states(box))
+
+
+def noted(seen: Seen, note: Callable[[Seen], None] | None) -> Seen:
+    """With what a group adds to it."""
+    if note is not None:
+        note(seen)
+    return seen
 
 
 def capabilities() -> list[str]:
