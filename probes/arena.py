@@ -3,20 +3,20 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from orchestrator.box import Box, Place
 from orchestrator.config import load
 from orchestrator.containers import Engine
 from orchestrator.running import Running
-from orchestrator.spec import MIB, ContainerSpec, as_config
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from probes.base import Finding, How, Outcome, Probe, Seen, judge, stem
+from probes.weak import WeakEngine, Weaker
 
 ROOT = Path(__file__).parents[1]
 CANARY = "canary-" + hashlib.sha256(b"a sentence of the validation text").hexdigest()[:20]
@@ -24,52 +24,8 @@ SMALL = {
     "memory_gb": 0.25, "cpus": 1.0, "pids": 64, "out_mb": 16, "tmp_mb": 16, "cache_mb": 16, "shm_mb": 16, "frames_mb": 1,
     "time_budget_s": 60.0, "grace_s": 1.0,
 }  # fmt: skip
-CAPABILITIES = [  # by their number in the kernel, as far as the oldest engine knows them
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
-]  # fmt: skip
 INSIDE = (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
 Watch = Callable[[Running, Seen], None]
-
-
-class WeakEngine(Engine):
-    """Starts what it is asked for with its walls taken down and without reading back: the positive control.
-
-    What it may reach of the host is what a probe's control needs and no more; memory, processes and life stay bounded.
-    """
-
-    openings: dict[str, Any]  # of the host configuration, beyond the usual
-    mounts: Sequence[dict[str, Any]]
-    environment: Sequence[str]
-
-    def start(
-        self, spec: ContainerSpec, *, deadline_s: float, folder: Path, on_line: Callable[[str], None] | None = None
-    ) -> Running:
-        """Create and start, not compared with anything."""
-        config = as_config(spec)
-        host = config["HostConfig"]
-        config.update(User="0:0", NetworkDisabled=False, Env=[*config["Env"], *self.environment])
-        host.update(
-            CapAdd=capabilities(), CapDrop=[], SecurityOpt=["seccomp=unconfined", "apparmor=unconfined"],
-            ReadonlyRootfs=False, MaskedPaths=[], ReadonlyPaths=[], DeviceCgroupRules=["a *:* rwm"], Ulimits=[], Runtime=self.facts()["default_runtime"], OomScoreAdj=0, NanoCpus=0,
-            Memory=1024 * MIB, MemorySwap=1024 * MIB, PidsLimit=400, ShmSize=64 * MIB,
-        )  # fmt: skip
-        host["Tmpfs"] = dict.fromkeys(host["Tmpfs"], f"rw,exec,suid,dev,size={64 * MIB},nr_inodes=400000,mode=1777")
-        host["Mounts"] = [{**mount, "ReadOnly": False} for mount in host["Mounts"]] + list(self.mounts)
-        host.update(self.openings)
-        container = str(self._api.create_container_from_config(config, spec.name)["Id"])
-        try:
-            return Running(self, spec, container, deadline_s=deadline_s, folder=folder, on_line=on_line)
-        except BaseException:
-            self.remove(container)
-            raise
-
-    def volume(self, name: str, size: int, labels: dict[str, str]) -> None:
-        """With four times the room."""
-        super().volume(name, size * 4, labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +45,8 @@ class Arena:
         group: str,
         probes: Sequence[Probe],
         *,
-        profile: dict[str, Any] | None = None,
-        openings: dict[str, Any] | None = None,
-        mounts: Sequence[dict[str, Any]] = (),
-        environment: Sequence[str] = (),
+        profile: Mapping[str, float] = {},
+        weaker: Weaker = Weaker(),  # noqa: B008  # immutable
         watch: Watch | None = None,
         note: Callable[[Seen], None] | None = None,
     ) -> list[Finding]:
@@ -100,27 +54,27 @@ class Arena:
 
         With it one runs after the other, so that the host knows whom it heard.
         """
-        how = {"profile": profile or {}, "watch": watch}
-        weaker = {"openings": openings or {}, "mounts": mounts, "environment": environment}
+
+        def run(weaker: Weaker | None) -> Seen:
+            seen = self.one(driver(probes, weaker), probes, profile=profile, weaker=weaker, watch=watch)
+            if note is not None:
+                note(seen)
+            return seen
+
         with ThreadPoolExecutor(1 if note else 2) as pool:
-
-            def started(weaker: dict[str, Any] | None) -> Future[Seen]:
-                return pool.submit(lambda: noted(self.one(probes, weaker=weaker, **how), note))
-
-            weak, strict = started(weaker), started(None)
-            return [judge(group, probe, strict.result(), weak.result()) for probe in probes]
+            weak, strict = pool.map(run, (weaker, None))
+        return [judge(group, probe, strict, weak) for probe in probes]
 
     def one(
         self,
-        probes: Sequence[Probe],
+        source: str,
+        probes: Sequence[Probe] = (),
         *,
-        profile: dict[str, Any],
-        weaker: dict[str, Any] | None = None,
+        profile: Mapping[str, float] = {},
+        weaker: Weaker | None = None,
         watch: Watch | None = None,
     ) -> Seen:
-        """One container and what was seen of it."""
-        pairs = [(p.name, (p.control + "\n" if weaker is not None else "") + p.source) for p in probes]
-        source = f"{INSIDE}\nrun(json.loads({json.dumps(pairs)!r}), {weaker is not None})\n"
+        """One container that runs `source`, and what was seen of it."""
         with self.opened(source, probes, profile=profile, weaker=weaker) as (box, seen):
             running = box.start(Role.TRAINER, best=None, on_line=lambda line: hear(seen, line))
             if watch is not None:
@@ -135,22 +89,23 @@ class Arena:
         source: str,
         probes: Sequence[Probe] = (),
         *,
-        profile: dict[str, Any] | None = None,
-        weaker: dict[str, Any] | None = None,
+        profile: Mapping[str, float] = {},
+        weaker: Weaker | None = None,
     ) -> Iterator[tuple[Box, Seen]]:
         """The surroundings of one experiment whose train.py is `source`."""
         self.counter[0] += 1
         task = self.scratch / f"task-{self.counter[0]}"
         make_task(task, [stem(probe.name) for probe in probes])
-        flags = {f"profile.cpu.{key}": value for key, value in {**SMALL, **(profile or {})}.items()}
-        config = load(task, {"tag": f"probes-{task.name}", "runs": task / "runs", "runtime": self.runtime, **flags})
+        flags = {f"profile.cpu.{key}": value for key, value in {**SMALL, **profile}.items()}
+        config = load(
+            task, {"tag": f"probes-{uuid.uuid4().hex[:8]}", "runs": task / "runs", "runtime": self.runtime, **flags}
+        )
         with ExitStack() as stack:
             engine = self.engine
             if weaker is not None:
                 engine = WeakEngine.connect()
                 stack.callback(engine.close)
-                engine.openings, engine.mounts = weaker["openings"], weaker["mounts"]
-                engine.environment = weaker["environment"]
+                engine.weaker = weaker
             place = Place(engine=engine, config=config, image_id=self.image_id, seccomp=self.seccomp)
             candidate = candidate_of(source)
             plan = Plan(train_seed=1, audit_seed=bytes(32))
@@ -160,18 +115,10 @@ class Arena:
             yield box, Seen(folder=folder, private=box.private, before=states(box))
 
 
-def noted(seen: Seen, note: Callable[[Seen], None] | None) -> Seen:
-    """With what a group adds to it."""
-    if note is not None:
-        note(seen)
-    return seen
-
-
-def capabilities() -> list[str]:
-    """Every capability that this machine has to give, which in a virtual machine may not be all of them."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    bounds = int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
-    return [f"CAP_{name}" for number, name in enumerate(CAPABILITIES) if bounds >> number & 1]
+def driver(probes: Sequence[Probe], weaker: Weaker | None) -> str:
+    """The train.py that makes the attempts; in the weak container each after its control."""
+    pairs = [(p.name, f"{p.control}\n{p.source}" if weaker else p.source) for p in probes]
+    return f"{INSIDE}\nrun(json.loads({json.dumps(pairs)!r}), {weaker is not None})\n"
 
 
 def candidate_of(source: str) -> Candidate:

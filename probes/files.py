@@ -1,9 +1,8 @@
 """Attacks on files: the locked ones, the system's, and the bounds of what may be written."""
 
-from pathlib import Path
-
 from probes.arena import CANARY, Arena
 from probes.base import Finding, Oracle, Probe, mounted_file_changed
+from probes.weak import Weaker, bind
 
 NAME = "files"
 READ_ONLY = "mount('none', '/locked', '', MS_REMOUNT | MS_BIND | MS_RDONLY)"
@@ -138,9 +137,4 @@ def run(arena: Arena) -> list[Finding]:
     task = arena.scratch / "validation"
     task.mkdir()
     (task / "val.txt").write_text(CANARY, encoding="utf-8")
-    return arena.shared(NAME, PROBES, mounts=[bind(task, "/data/val")])
-
-
-def bind(source: Path, target: str) -> dict[str, object]:
-    """A mount for the weak container."""
-    return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": False}
+    return arena.shared(NAME, PROBES, weaker=Weaker(mounts=(bind(task, "/data/val"),)))

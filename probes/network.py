@@ -6,12 +6,13 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from probes.arena import Arena
 from probes.base import Finding, Probe, Seen
+from probes.weak import Weaker
 
 NAME = "network, IPC"
 UNREACHABLE = {
@@ -161,7 +162,7 @@ def run(arena: Arena) -> list[Finding]:
             Probe(name=p.name, source=local + p.source if "ADDRESSES" in p.source else p.source, oracle=p.oracle)
             for p in to_host(listeners.ports)
         )
-        openings = {"NetworkMode": "host", "IpcMode": "host"}
+        weaker = Weaker(host={"NetworkMode": "host", "IpcMode": "host"})
 
         def note(seen: Seen) -> None:
             seen.heard |= listeners.heard
@@ -169,16 +170,14 @@ def run(arena: Arena) -> list[Finding]:
             seen.facts["shared"] = file.read_text(encoding="utf-8")
             file.write_text("", encoding="utf-8")
 
-        return arena.shared(NAME, (*PLAIN, *probes, *IPC), openings=openings, note=note)
+        return arena.shared(NAME, (*PLAIN, *probes, *IPC), weaker=weaker, note=note)
 
 
 def addresses() -> list[str]:
     """Every address by which this host may be reached."""
     found = {"127.0.0.1", "172.17.0.1"}
-    try:
+    with suppress(OSError):  # a host that does not know its own name
         found |= {str(item[4][0]) for item in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
-    except OSError:
-        pass  # a host that does not know its own name
     return sorted(found)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.running import Running
 from probes.arena import Arena
 from probes.base import Finding, Probe, Seen
+from probes.weak import Weaker
 
 NAME = "proc, sys, cgroup"
 MARK = "canary-process-4be1"
@@ -124,8 +125,8 @@ def run(arena: Arena) -> list[Finding]:
     environment = {**os.environ, "CANARY": SECRET}
     canary = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", MARK], env=environment)
     try:
-        openings = {"PidMode": "host", "CgroupnsMode": "host", "NanoCpus": 10**9}
-        return arena.shared(NAME, PROBES, openings=openings, watch=look_at_limits)
+        weaker = Weaker(host={"PidMode": "host", "CgroupnsMode": "host", "NanoCpus": 10**9})
+        return arena.shared(NAME, PROBES, weaker=weaker, watch=look_at_limits)
     finally:
         canary.kill()
         canary.wait()

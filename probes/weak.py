@@ -1,0 +1,97 @@
+"""The positive control: the trainer's container with its walls taken down."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.containers import Engine
+from orchestrator.running import Running
+from orchestrator.spec import MIB, ContainerSpec, as_config
+
+CAPABILITIES = [  # by their number in the kernel, as far as the oldest engine knows them
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weaker:
+    """What a control needs beyond that."""
+
+    host: Mapping[str, Any] = field(default_factory=dict)  # of the engine's host configuration
+    config: Mapping[str, Any] = field(default_factory=dict)  # of the rest
+    mounts: Sequence[dict[str, Any]] = ()
+    environment: Sequence[str] = ()
+    patience_s: float = 0.0  # how long its deadline is overlooked
+    keeps: list[bytes] | None = None  # everything it prints goes there
+
+
+class WeakEngine(Engine):
+    """Starts what it is asked for with its walls taken down and without reading back.
+
+    What it may reach of the host is what a probe's control needs and no more; memory, processes and life stay bounded.
+    """
+
+    weaker: Weaker
+
+    def start(
+        self, spec: ContainerSpec, *, deadline_s: float, folder: Path, on_line: Callable[[str], None] | None = None
+    ) -> Running:
+        """Create and start, not compared with anything."""
+        config = as_config(spec)
+        config.update(User="0:0", NetworkDisabled=False, Env=[*config["Env"], *self.weaker.environment])
+        config.update(self.weaker.config)
+        config["HostConfig"] = self._host(config["HostConfig"])
+        container = str(self._api.create_container_from_config(config, spec.name)["Id"])
+        try:
+            deadline_s += self.weaker.patience_s
+            return Running(self, spec, container, deadline_s=deadline_s, folder=folder, on_line=on_line)
+        except BaseException:
+            self.remove(container)
+            raise
+
+    def _host(self, host: dict[str, Any]) -> dict[str, Any]:
+        no_walls = {
+            "CapAdd": capabilities(), "CapDrop": [], "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined"],
+            "ReadonlyRootfs": False, "MaskedPaths": [], "ReadonlyPaths": [], "DeviceCgroupRules": ["a *:* rwm"],
+            "Ulimits": [], "Runtime": self.facts()["default_runtime"], "OomScoreAdj": 0, "NanoCpus": 0,
+            "Memory": 1024 * MIB, "MemorySwap": 1024 * MIB, "PidsLimit": 400, "ShmSize": 64 * MIB,
+        }  # fmt: skip
+        roomy = f"rw,exec,suid,dev,size={64 * MIB},nr_inodes=400000,mode=1777"
+        return {
+            **host,
+            **no_walls,
+            "Tmpfs": dict.fromkeys(host["Tmpfs"], roomy),
+            "Mounts": [*({**mount, "ReadOnly": False} for mount in host["Mounts"]), *self.weaker.mounts],
+            **self.weaker.host,
+        }
+
+    def volume(self, name: str, size: int, labels: dict[str, str]) -> None:
+        """With four times the room."""
+        super().volume(name, size * 4, labels)
+
+    def attach_and_start(self, container_id: str) -> Iterator[tuple[str, bytes]]:
+        """Keep all of it, as a careless reader does."""
+        return self._kept(super().attach_and_start(container_id))
+
+    def _kept(self, pieces: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+        for stream, data in pieces:
+            if self.weaker.keeps is not None:
+                self.weaker.keeps.append(data)
+            yield stream, data
+
+
+def bind(source: Path, target: str) -> dict[str, object]:
+    """A mount for the weak container."""
+    return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": False}
+
+
+def capabilities() -> list[str]:
+    """Every capability that this machine has to give, which in a virtual machine may not be all of them."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    bounds = int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
+    return [f"CAP_{name}" for number, name in enumerate(CAPABILITIES) if bounds >> number & 1]
