@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from orchestrator import owner
 from orchestrator.config import Config
 from orchestrator.containers import Engine
 from orchestrator.errors import RecordFailed, SandboxError
-from orchestrator.running import Running
+from orchestrator.running import Running, write
 from orchestrator.spec import MIB, ContainerSpec, Mount, Resources
 from orchestrator.types import Candidate, Plan, Role
 
@@ -34,6 +34,7 @@ class Place:
     seccomp: str
     hardware: str = "cpu"
     gpu_uuid: str | None = None
+    driver: str = ""  # of the GPU
     cpuset: str = ""
 
     def facts(self) -> dict[str, str]:
@@ -46,6 +47,9 @@ class Place:
             "accepted": ",".join(self.config.accept),
             "gpu_uuid": self.gpu_uuid or "",
             "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
+            "driver": self.driver,
+            "locked_sha256": _digest(_locked_hashes(self.config.root / "locked")),
+            "data_sha256": _digest(manifests(self.config.data_path)),
             **self.engine.facts(),
         }
 
@@ -115,6 +119,7 @@ class Box:
                 place=place, plan=plan, experiment_id=experiment_id, attempt=candidate.attempt, folder=folder,
                 private=private, name=name, hashes=_hashes(private),
             )  # fmt: skip
+            write(folder / "inputs.json", box.inputs())
             try:
                 box._make_volumes()
                 yield box
@@ -152,6 +157,20 @@ class Box:
             runtime=self.place.config.runtime,
             gpu_uuid=None if role is Role.SCORER else self.place.gpu_uuid,
         )
+
+    def inputs(self) -> dict[str, Any]:
+        """SHA-256 of everything that goes into the containers, by the name it has there; what each role gets."""
+        copies: dict[str, dict[str, str]] = {}
+        for name, value in self.hashes.items():
+            role, _, path = name.partition("/")
+            copies.setdefault(role, {})[path] = value
+        seccomp = hashlib.sha256(self.place.seccomp.encode()).hexdigest()
+        return {
+            "image": self.place.image_id,
+            "seccomp.json": seccomp,
+            "copies": copies,
+            "data": manifests(self.place.config.data_path),
+        }
 
     def hand_over(self, audit_seed: bytes) -> None:
         """Let the scorer draw its positions: predictor A is gone."""
@@ -268,6 +287,22 @@ def _put(path: Path, data: bytes) -> None:
     except OSError as error:
         message = f"{path}: cannot be written: {error.strerror}; free some space or use --runs DIR"
         raise RecordFailed(message) from error
+
+
+def manifests(data: Path) -> dict[str, str]:
+    """SHA-256 of the manifest of each part of the data, which names the hashes of the part's files."""
+    return {
+        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(data.glob("*/manifest.json"))
+    }
+
+
+def _locked_hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.py"))}
+
+
+def _digest(hashes: dict[str, str]) -> str:
+    """One hash for many, as `sha256sum` would print them."""
+    return hashlib.sha256("".join(f"{value}  {name}\n" for name, value in hashes.items()).encode()).hexdigest()
 
 
 def _hashes(folder: Path) -> dict[str, str]:

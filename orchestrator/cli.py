@@ -11,25 +11,25 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import structlog
 import typer
 from rich.console import Console
 from rich.text import Text
-from structlog.types import EventDict, Processor, WrappedLogger
 
 from orchestrator import __version__, compose, quiet
 from orchestrator import show as showing
-from orchestrator.config import Config, load
+from orchestrator.config import TASK_FILE, Config, load
 from orchestrator.containers import Engine
 from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
 from orchestrator.doctor import Judgement, examine
 from orchestrator.doctor import report as doctor_report
-from orchestrator.errors import AutoresearchError, JournalError, RecordFailed
+from orchestrator.errors import AutoresearchError, JournalError
+from orchestrator.eventlog import logging_to
 from orchestrator.journal import Journal
 from orchestrator.loop import run_session
 from orchestrator.machine import look
 from orchestrator.report import Report
-from orchestrator.verify import findings
+from orchestrator.text import sanitise
+from orchestrator.verify import findings, recorded_in
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
 app = typer.Typer(
@@ -169,15 +169,22 @@ def report(
 
 
 @app.command()
-def verify(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
-    """Say whether the record of a run is intact; exits with 1, naming the records, if it is not."""
-    folder = run_folder(task, run, runs)
-    found = list(findings(folder, task))
-    for finding in found:
-        print(f"{folder.name}: {finding}")
-    if found:
+def verify(
+    task: Task = HERE,
+    run: Run = "",
+    runs: Runs = None,
+    anchor: Annotated[Path | None, typer.Option(help="a file elsewhere that names heads; default: task.toml's")] = None,
+) -> None:
+    """Say whether the record of a run, or of every run, is intact; exits with 1, naming the records, if one is not."""
+    wrong = False
+    anchor = anchor or anchor_of(task)
+    for folder in [run_folder(task, run, runs)] if run else recorded_in((runs or task / "runs").resolve()):
+        found = list(findings(folder, task, anchor))
+        wrong = wrong or bool(found)
+        for finding in found or ["intact"]:
+            print(f"{folder.name}: {sanitise(finding)}")
+    if wrong:
         raise typer.Exit(1)
-    print(f"{folder.name}: intact")
 
 
 @app.command()
@@ -215,6 +222,11 @@ def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> 
     return load(root, {"tag": run, "runs": (runs or root / "runs").resolve(), **given})
 
 
+def anchor_of(task: Path) -> Path | None:
+    """The file that task.toml names for heads of the chain; none outside a task directory."""
+    return settings(task, "any", None, {}).anchor_path if (task / TASK_FILE).is_file() else None
+
+
 def run_folder(task: Path, run: str, runs: Path | None) -> Path:
     """The run to look at: the one named, else the one written last."""
     if run:
@@ -230,38 +242,6 @@ def run_folders(task: Path, runs: Path | None) -> list[Path]:
         message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
         raise JournalError(message)
     return [path.parent for path in found]
-
-
-@contextmanager
-def logging_to(folder: Path, *, screen: bool) -> Iterator[None]:
-    """Events as JSON lines into session.log, and as plain lines to the screen where there is no live view."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (folder / "session.log").open("a", encoding="utf-8")
-    except OSError as error:
-        message = f"{folder}: cannot be written: {error.strerror}; mend the permissions or use --runs DIR"
-        raise RecordFailed(message) from error
-    with file:
-        as_json = structlog.processors.JSONRenderer()
-        as_text = structlog.dev.ConsoleRenderer(colors=False)
-
-        def render(logger: WrappedLogger, name: str, event: EventDict) -> str:
-            file.write(str(as_json(logger, name, dict(event))) + "\n")
-            file.flush()
-            if not screen:
-                raise structlog.DropEvent
-            return str(as_text(logger, name, event))
-
-        processors: list[Processor] = [
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S"),
-            render,
-        ]
-        structlog.configure(processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-        try:
-            yield
-        finally:
-            structlog.reset_defaults()
 
 
 @contextmanager

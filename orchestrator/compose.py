@@ -48,6 +48,7 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
         seccomp=seccomp,
         hardware=leased.hardware if leased else "",
         gpu_uuid=leased.device.uuid if leased and leased.device else None,
+        driver=leased.device.driver if leased and leased.device else "",
         cpuset=leased.cpuset if leased else "",
     )
 

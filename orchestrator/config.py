@@ -124,6 +124,12 @@ class Contention(Section):
     back_off_s: NotNegative = 30.0
 
 
+class Recording(Section):
+    """Where else the record is vouched for."""
+
+    anchor: Path | None = None  # a file that gets the head of the chain after each experiment; best on another machine
+
+
 class Rule(Section):
     """A pattern that no train.py may match, with the reason that the LLM is told."""
 
@@ -157,6 +163,7 @@ class Config(BaseSettings):
     gpu: Gpu = Gpu()
     noise: Noise = Noise()
     contention: Contention = Contention()
+    record: Recording = Recording()
     rules: tuple[Rule, ...] = ()
 
     # not from task.toml: flags of the command line
@@ -216,6 +223,11 @@ class Config(BaseSettings):
     def asks_ahead(self) -> bool:
         """Whether the next proposal is asked for while an experiment trains."""
         return self.proposer == "claude" if self.prefetch is None else self.prefetch == 1
+
+    @property
+    def anchor_path(self) -> Path | None:
+        """The file that names the heads of this and other runs' chains."""
+        return None if self.record.anchor is None else self.root / self.record.anchor.expanduser()
 
     @property
     def run_path(self) -> Path:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path("/sys/fs/cgroup")
 NANOSECONDS, MICROSECONDS = 1e9, 1e6
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +15,9 @@ class Usage:
 
     peak_memory_bytes: int | None = None
     cpu_s: float | None = None
+    peak_pids: int | None = None
+    read_bytes: int | None = None  # from block devices; what lies in memory is not among it
+    written_bytes: int | None = None
 
 
 def read(pid: int, container_id: str, before: Usage) -> Usage:
@@ -27,18 +32,48 @@ def read(pid: int, container_id: str, before: Usage) -> Usage:
     lines = [line for line in lines if container_id in line]
     groups = {name: path for line in lines for _, names, path in [line.split(":", 2)] for name in names.split(",")}
     if "memory" in groups:
-        peak = _number(ROOT / "memory" / groups["memory"].lstrip("/") / "memory.max_usage_in_bytes")
-        nanoseconds = _number(ROOT / "cpuacct" / groups.get("cpuacct", groups["memory"]).lstrip("/") / "cpuacct.usage")
-        cpu = None if nanoseconds is None else nanoseconds / NANOSECONDS
+        now = _version_1(groups)
+    elif "" in groups:
+        now = _version_2(ROOT / groups[""].lstrip("/"))
     else:
-        if "" not in groups:
-            return before
-        folder = ROOT / groups[""].lstrip("/")
-        peak = _number(folder / "memory.peak")
-        cpu = _cpu_stat(folder)
+        return before
     return Usage(
-        peak_memory_bytes=before.peak_memory_bytes if peak is None else peak, cpu_s=before.cpu_s if cpu is None else cpu
+        peak_memory_bytes=_known(now.peak_memory_bytes, before.peak_memory_bytes),
+        cpu_s=_known(now.cpu_s, before.cpu_s),
+        peak_pids=max(now.peak_pids or 0, before.peak_pids or 0) or None,
+        read_bytes=_known(now.read_bytes, before.read_bytes),
+        written_bytes=_known(now.written_bytes, before.written_bytes),
     )
+
+
+def _version_1(groups: dict[str, str]) -> Usage:
+    def folder(name: str) -> Path:
+        return ROOT / name / groups.get(name, groups["memory"]).lstrip("/")
+
+    nanoseconds = _number(folder("cpuacct") / "cpuacct.usage")
+    moved = _totals(folder("blkio") / "blkio.throttle.io_service_bytes_recursive")
+    return Usage(
+        peak_memory_bytes=_number(folder("memory") / "memory.max_usage_in_bytes"),
+        cpu_s=None if nanoseconds is None else nanoseconds / NANOSECONDS,
+        peak_pids=_number(folder("pids") / "pids.current"),  # as often as it is looked at
+        read_bytes=moved.get("Read"),
+        written_bytes=moved.get("Write"),
+    )
+
+
+def _version_2(folder: Path) -> Usage:
+    moved = _totals(folder / "io.stat")
+    return Usage(
+        peak_memory_bytes=_number(folder / "memory.peak"),
+        cpu_s=_cpu_stat(folder),
+        peak_pids=_known(_number(folder / "pids.peak"), _number(folder / "pids.current")),
+        read_bytes=moved.get("rbytes"),
+        written_bytes=moved.get("wbytes"),
+    )
+
+
+def _known(now: _Number | None, before: _Number | None) -> _Number | None:
+    return before if now is None else now
 
 
 def _number(path: Path) -> int | None:
@@ -46,6 +81,20 @@ def _number(path: Path) -> int | None:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
+
+
+def _totals(path: Path) -> dict[str, int]:
+    """Bytes over all devices: lines of `8:0 Read 4096` (version 1) or `8:0 rbytes=4096 wbytes=0` (version 2)."""
+    found: dict[str, int] = {}
+    try:
+        for line in path.read_text(encoding="ascii").splitlines():
+            _, *words = line.split()
+            pairs = [word.split("=") for word in words] if "=" in line else [words]
+            for key, value in (pair for pair in pairs if len(pair) == 2):  # noqa: PLR2004
+                found[key] = found.get(key, 0) + int(value)
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 def _cpu_stat(folder: Path) -> float | None:

@@ -7,7 +7,7 @@ predictors wait (they hold the volumes) -> trainer trains and dies -> scorer col
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.box import SUFFIX, Box, Place
@@ -101,6 +101,7 @@ class _Turn:
             return self.trial(
                 Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}"
             )
+        score = replace(score, audit_seed=self.plan.audit_seed.hex())
         return Trial(
             executions=tuple(self.ended), score=score, failure=None, message="", checkpoint_sha256=self.checkpoint()
         )

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
-from orchestrator import noise
-from orchestrator.errors import JournalError, RecordFailed
+from orchestrator import noise, seal
+from orchestrator.errors import AutoresearchError, JournalError, RecordFailed
 from orchestrator.types import Candidate, Experiment, Proposal, Reply, Spent, Status, Usage
 
 MIGRATIONS = [
@@ -127,6 +128,7 @@ class Journal:
             connection.execute("PRAGMA synchronous = FULL")
             journal = cls(folder, connection, lock_file)
             journal._migrate()
+            seal.remove(folder)
             journal._mirror_missing()
         except BlockingIOError as error:
             message = f"{folder}: another session is using this run; choose another RUN=tag or wait for it"
@@ -158,9 +160,14 @@ class Journal:
         return journal
 
     def close(self) -> None:
-        """Let the next session in."""
+        """Seal what was written, and let the next session in."""
+        head = ""
+        if self._lock_file is not None:
+            with suppress(AutoresearchError):  # what is broken has been said
+                head = self.head()
         self._db.close()
         if self._lock_file is not None:
+            seal.write(self.folder, head)
             os.close(self._lock_file)
             self._lock_file = None
 
@@ -240,6 +247,12 @@ class Journal:
                 values.append(value)
         for row in self._all(query + " ORDER BY seq", *values):
             yield Record(seq=row[0], kind=row[1], experiment_id=row[2], line=row[3], hash=row[4])
+
+    def span(self) -> tuple[str, int, str]:
+        """Hash of the first record, number of records, hash of the last one: what an anchor says."""
+        first = self._all("SELECT hash FROM records ORDER BY seq LIMIT 1")
+        count = int(self._all("SELECT COALESCE(MAX(seq), 0) FROM records")[0][0])
+        return str(first[0][0]) if first else GENESIS, count, self.head()
 
     def head(self) -> str:
         """Hash of the last record."""
@@ -324,6 +337,23 @@ class Journal:
             message = f"{self.folder}: no reply is recorded"
             raise JournalError(message)
         return _REPLY.validate_python(json.loads(last[0][0])["body"])
+
+    def projected(self) -> dict[int, str]:
+        """The table of experiments as it stands, each row as text."""
+        rows = self._all("SELECT id, status, val_bpb, retry_of, fingerprint, body FROM experiments")
+        return {int(row[0]): canonical([*row[:5], canonical(json.loads(row[5]))]) for row in rows}
+
+    @staticmethod
+    def row(body: dict[str, Any]) -> str:
+        """The row of the table of experiments that a recorded experiment has."""
+        experiment = _EXPERIMENT.validate_python({**body, "folder": Path()})
+        columns = (experiment.id, experiment.status.value, experiment.val_bpb)
+        return canonical([*columns, experiment.retry_of, experiment.fingerprint, canonical(body)])
+
+    def damage(self) -> str:
+        """What SQLite finds wrong with the database as a file, "" if nothing."""
+        found = [str(row[0]) for row in self._all("PRAGMA integrity_check(3)")]
+        return "" if found == ["ok"] else "; ".join(found)
 
     @staticmethod
     def as_json(experiment: Experiment) -> dict[str, Any]:

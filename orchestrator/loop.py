@@ -69,7 +69,7 @@ def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be
         elif (better := measure.settle(session, best)) is not None:
             turn.keep(session, better, turn.reread(session, better.id))
         log.info("experiment.finished", experiment_id=experiment.id, status=verdict.status.value,
-                 val_bpb=experiment.val_bpb, rule=verdict.rule)  # fmt: skip
+                 val_bpb=experiment.val_bpb, rule=verdict.rule, head=journal.head())  # fmt: skip
         session.view.finished(experiment, journal.best(), journal.spent())
         if journal.best() is None and verdict.status not in (Status.INFRA, Status.CONTENDED):
             message = f"the baseline itself has no score ({verdict.status}: {verdict.rule}); mend {session.keeper.path}"

@@ -38,7 +38,9 @@ def run(session: "Session", running: "Running", best: Experiment | None) -> Tria
 
 
 def _once(session: "Session", running: "Running", plan: Plan, folder: Path, below: float | None) -> Trial:
-    return session.runner.run(running.candidate, plan, experiment_id=running.id, folder=folder, best=below)
+    trial = session.runner.run(running.candidate, plan, experiment_id=running.id, folder=folder, best=below)
+    session.journal.note("seeds.revealed", revealed(plan), running.id)
+    return trial
 
 
 def spread(session: "Session") -> float | None:
@@ -94,3 +96,8 @@ def new_plan() -> Plan:
 def committed(plan: Plan) -> dict[str, int | str]:
     """What the record says of a plan before it runs: the audit seed by its hash only."""
     return {"train_seed": plan.train_seed, "audit_seed_sha256": hashlib.sha256(plan.audit_seed).hexdigest()}
+
+
+def revealed(plan: Plan) -> dict[str, int | str]:
+    """What the record says of a plan once its run is over: whoever holds the hash can check the audit's positions."""
+    return {"train_seed": plan.train_seed, "audit_seed": plan.audit_seed.hex()}

@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from orchestrator.journal import canonical
 from orchestrator.types import Candidate, Experiment, Status
 
 BYTES_PER_GB = 1024**3
+RESULTS = "results.tsv"
 
 
 def write(path: Path, text: str) -> None:
@@ -70,6 +72,12 @@ def write_candidate(folder: Path, candidate: Candidate, rejected: Iterable[str] 
         write(folder / f"rejected-{number}.txt", reply)
 
 
+def drop_private(folder: Path) -> None:
+    """Remove the containers' copies that a killed session left."""
+    for path in folder.rglob(".private-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every plain file in the folder and below, by its path there; what verify compares with."""
     found = {}
@@ -81,6 +89,11 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def write_results(folder: Path, experiments: Iterable[Experiment]) -> None:
+    """Bring results.tsv up to date."""
+    write(folder / RESULTS, results(experiments))
+
+
+def results(experiments: Iterable[Experiment]) -> str:
     """results.tsv in upstream's five columns; a missing number stays empty."""
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
@@ -97,4 +110,4 @@ def write_results(folder: Path, experiments: Iterable[Experiment]) -> None:
                 " ".join(experiment.hypothesis.split()),
             ]
         )
-    write(folder / "results.tsv", text.getvalue())
+    return text.getvalue()

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -119,8 +120,9 @@ class Running:
             stderr_bytes=self._log.counts["err"],
             dropped_bytes=self._log.dropped,
             log_sha256=self._log.sha256,
-            peak_memory_bytes=self._usage.peak_memory_bytes,
-            cpu_s=self._usage.cpu_s,
+            started_s=round(self._started, 3),
+            ended_s=round(self._started + self._duration, 3),
+            **asdict(self._usage),
         )
 
     def _read(self, pieces: Iterator[tuple[str, bytes]]) -> None:

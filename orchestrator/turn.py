@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from orchestrator import ask, measure, patch, plausible, record
+from orchestrator import anchors, ask, measure, patch, plausible, record
 from orchestrator.decide import judge
-from orchestrator.errors import ConfigError, PatchRejected, SandboxError
+from orchestrator.errors import ConfigError, PatchRejected, RecordFailed, SandboxError
 from orchestrator.journal import canonical
-from orchestrator.measure import committed, new_plan
+from orchestrator.measure import committed, new_plan, revealed
 from orchestrator.types import (
     Candidate,
     Experiment,
@@ -76,6 +76,7 @@ def recover(session: "Session") -> Base:
             started_at=begun.at,
             started=time.monotonic(),
         )
+        record.drop_private(running.folder)
         finish(session, running, failed("the orchestrator died while it ran: run again"), None)
     best = journal.best()
     if best is not None:
@@ -96,7 +97,8 @@ def end(session: "Session", reason: str, *, limit: bool = False) -> str:
     spent = session.journal.spent()
     base = asdict(Base(experiments=spent.experiments, slot_s=spent.slot_s))
     session.journal.note("session.ended", {"reason": reason, "limit": limit, "base": base})
-    log.info("session.ended", reason=reason)
+    _anchor(session)
+    log.info("session.ended", reason=reason, head=session.journal.head())
     return reason
 
 
@@ -175,6 +177,7 @@ def _again(session: "Session", running: Running, first: Trial, best: Experiment,
     log.warning("experiment.doubted", experiment_id=running.id, why=why)
     record.make_folder(folder)
     again = session.runner.run(running.candidate, plan, experiment_id=running.id, folder=folder, best=None)
+    session.journal.note("seeds.revealed", revealed(plan), running.id)
     verdict = plausible.settled(why, first, again, best)
     worse = again.score is None or first.score is None or again.score.val_bpb > first.score.val_bpb
     return replace(again if worse else first, executions=first.executions), verdict
@@ -246,8 +249,18 @@ def _close(session: "Session", experiment: Experiment, trial: Trial, diff: str) 
     )
     facts["files"] = record.hashes(experiment.folder)
     session.journal.finish(experiment, diff=diff, facts=facts)
+    _anchor(session)
     record.write_results(session.journal.folder, session.journal.experiments())
     return experiment
+
+
+def _anchor(session: "Session") -> None:
+    """Name the head of the chain in the file elsewhere; one that cannot be written costs a line, not the night."""
+    if (path := session.config.anchor_path) is not None:
+        try:
+            anchors.write(path, session.config.tag, *session.journal.span())
+        except RecordFailed as error:
+            log.warning("anchor.failed", error=str(error))
 
 
 def keep(session: "Session", experiment: Experiment, candidate: Candidate) -> None:

@@ -130,8 +130,13 @@ class ExecutionResult:
     stderr_bytes: int = 0
     dropped_bytes: int = 0
     log_sha256: str = ""
+    started_s: float = 0.0  # by the host's monotonic clock, as is the deadline: started_s + deadline_s
+    ended_s: float = 0.0
     peak_memory_bytes: int | None = None
     cpu_s: float | None = None
+    peak_pids: int | None = None
+    read_bytes: int | None = None  # from block devices
+    written_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

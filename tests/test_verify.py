@@ -1,0 +1,249 @@
+"""Tampering is found and named, wherever it happens; what was not touched is intact, wherever it is copied."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from orchestrator import anchors, seal
+from orchestrator.journal import Journal
+from orchestrator.verify import findings
+from tests.runs import recorded
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = 24  # of every file, besides its first, middle and last byte
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run made by the real loop; tests work on copies."""
+    return recorded(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path) -> Path:
+    """A copy of it in another place."""
+    return Path(shutil.copytree(original, tmp_path / "t"))
+
+
+def files(run: Path) -> list[Path]:
+    """Every file of a run that has a byte."""
+    return [path for path in sorted(run.rglob("*")) if path.is_file() and path.stat().st_size]
+
+
+def verify(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """`autoresearch verify`."""
+    command = [sys.executable, "-m", "orchestrator", "verify", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_a_copy_elsewhere_is_intact(run: Path) -> None:
+    """Without the git repository it came from; the command says so for every run in a folder."""
+    shutil.copytree(run, run.parent / "other")
+    done = verify("--runs", str(run.parent))
+
+    assert [] == list(findings(run))
+    assert (0, "other: intact\nt: intact\n") == (done.returncode, done.stdout)
+
+
+def test_a_touched_run_fails_the_command_whichever_it_is(run: Path) -> None:
+    """The one written last is not the only one that is looked at; the record is named."""
+    other = Path(shutil.copytree(run, run.parent / "other"))
+    (run / "0001" / "train.py").write_text("# mine\n")
+    (other / "journal.db").touch()
+    done = verify("--runs", str(run.parent))
+
+    assert 1 == done.returncode
+    assert "t: record " in done.stdout
+    assert "0001/train.py is not what was written" in done.stdout
+    assert "other: intact" in done.stdout
+
+
+def test_every_flipped_byte_is_found(run: Path) -> None:
+    """Sampled over every file of the run, its first, middle and last byte among them."""
+    missed = []
+    for path in files(run):
+        whole = path.read_bytes()
+        size = len(whole)
+        for place in sorted({0, size // 2, size - 1, *range(0, size, max(1, size // SAMPLES))}):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+            if not list(findings(run)):
+                missed.append(f"{path.relative_to(run)} at {place} of {size}")
+        path.write_bytes(whole)
+
+    assert [] == missed
+    assert [] == list(findings(run))
+
+
+def test_a_flipped_byte_in_a_record_names_the_record(run: Path) -> None:
+    """First, middle and last byte of every line of the mirror, and of every line in the database without a seal."""
+    seal.remove(run)
+    whole = (run / "record.jsonl").read_bytes()
+    database = (run / "journal.db").read_bytes()
+    start = 0
+    for number, line in enumerate(whole.splitlines(keepends=True), start=1):
+        for place in {0, len(line) // 2, len(line) - 1}:
+            at = start + place
+            (run / "record.jsonl").write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1 :])
+            said = "\n".join(findings(run))
+            assert f"record {number} (" in said or f"record {number} and" in said, (number, place, said)
+        (run / "record.jsonl").write_bytes(whole)
+        if (at := database.find(line[:-1])) > 0:  # longer ones are spread over pages
+            (run / "journal.db").write_bytes(database[: at + 5] + bytes([database[at + 5] ^ 2]) + database[at + 6 :])
+            assert f"record {number} (" in "\n".join(findings(run))
+            (run / "journal.db").write_bytes(database)
+        start += len(line)
+
+
+@pytest.mark.parametrize(
+    "name", ["journal.db", "record.jsonl", "results.tsv", "session.log", "seal.json", "0001/train.py"]
+)
+def test_a_missing_file_is_named(run: Path, name: str) -> None:
+    """Also where the chain does not need it."""
+    (run / name).unlink()
+
+    assert any(name.rpartition("/")[2] in finding for finding in findings(run))
+
+
+@pytest.mark.parametrize(
+    "name", ["journal.db", "record.jsonl", "results.tsv", "session.log", "seal.json", "0001/train.py"]
+)
+def test_a_truncated_file_is_named(run: Path, name: str) -> None:
+    """By its last byte, and to nothing."""
+    whole = (run / name).read_bytes()
+    for size in (len(whole) - 1, 0):
+        (run / name).write_bytes(whole[:size])
+        assert any(name.rpartition("/")[2] in finding for finding in findings(run)), size
+
+
+def rewritten(run: Path, change: Callable[[list[str]], list[str]]) -> None:
+    """Both copies of the records changed alike, by somebody who also makes the seal anew."""
+    path = run / "record.jsonl"
+    lines = change(path.read_text().splitlines())
+    path.write_text("".join(line + "\n" for line in lines))
+    with sqlite3.connect(run / "journal.db") as database:
+        hashes = dict(database.execute("SELECT line, hash FROM records"))
+        database.execute("DELETE FROM records")
+        for number, line in enumerate(lines, start=1):
+            said = json.loads(line)
+            row = (number, said["kind"], said["experiment_id"], line, hashes[line])
+            database.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", row)
+    database.close()
+    seal.write(run, hashes[lines[-1]])
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_deleted_record_is_found(run: Path, number: int) -> None:
+    """Wherever it was, although both copies and the seal agree."""
+    rewritten(run, lambda lines: lines[:number] + lines[number + 1 :])
+
+    assert any("does not follow" in finding for finding in findings(run))
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_swapped_records_are_found(run: Path, number: int) -> None:
+    """Neighbours and strangers."""
+    for other in (number + 1, 14):
+        rewritten(run, partial(_swapped, one=number, other=other))
+        assert any("does not follow" in finding for finding in findings(run))
+
+
+def _swapped(lines: list[str], one: int, other: int) -> list[str]:
+    lines = list(lines)
+    lines[one], lines[other] = lines[other], lines[one]
+    return lines
+
+
+def test_records_cut_off_are_found_up_to_the_last_anchor(run: Path, original: Path) -> None:
+    """By the session's log, by the commits, by the file elsewhere: each alone is enough."""
+    with Journal.read(run) as journal:
+        first, count, head = journal.span()
+    anchor = run.parent / "anchor"
+    anchors.write(anchor, "t", first, count, head)
+    assert [] == list(findings(run, original.parents[1], anchor))
+
+    rewritten(run, lambda lines: lines[:6])
+    by_log = list(findings(run))
+    (run / "session.log").unlink()
+    by_commit = list(findings(run, original.parents[1]))
+    by_file = list(findings(run, None, anchor))
+
+    assert any("session.log: line" in finding and "names a record that is gone" in finding for finding in by_log)
+    assert any("commit" in finding and "names a record that is gone" in finding for finding in by_commit)
+    assert any(f"record {count} is not the one that was anchored" in finding for finding in by_file)
+
+
+def test_a_record_written_anew_from_its_start_is_not_the_one_anchored(run: Path, tmp_path: Path) -> None:
+    """Another run of the same name, perfect in itself."""
+    with Journal.read(run) as journal:
+        anchors.write(tmp_path / "anchor", "t", *journal.span())
+    (tmp_path / "anew").mkdir()
+    other = recorded(tmp_path / "anew")
+
+    assert [] == list(findings(other))
+    assert ["began with another record"] == [f[-25:] for f in findings(other, None, tmp_path / "anchor")]
+
+
+def test_what_has_no_end_is_reported(run: Path) -> None:
+    """An experiment that began; files that were added, and a folder that no record tells of."""
+    (run / "0002" / "more").touch()
+    shutil.copytree(run / "0002", run / "0009")
+    with sqlite3.connect(run / "journal.db") as database:
+        database.execute("DELETE FROM records WHERE kind = 'experiment.finished' AND experiment_id = 3")
+    database.close()
+    said = list(findings(run))
+
+    assert "experiment 3: began and has no end" in said
+    assert any("0002/more was added" in finding for finding in said)
+    assert "0009: no record tells of this experiment" in said
+
+
+def test_a_changed_table_is_found_without_the_seal(run: Path) -> None:
+    """What is derived from the records must say what they say: the best cannot be moved."""
+    seal.remove(run)
+    for change in ("UPDATE experiments SET val_bpb = 0.5 WHERE id = 2", "DELETE FROM experiments WHERE id = 2"):
+        with sqlite3.connect(run / "journal.db") as database:
+            database.execute(change)
+        database.close()
+        assert "experiment 2: the table of experiments does not say what its record says" in list(findings(run))
+
+
+def test_a_changed_results_tsv_is_found_without_the_seal(run: Path) -> None:
+    """It is made from the records, so it can be made again."""
+    seal.remove(run)
+    (run / "results.tsv").write_text((run / "results.tsv").read_text().replace("0.04", "0.05"))
+
+    assert ["results.tsv: does not say what the records say; `make loop` writes it anew"] == list(findings(run))
+
+
+def test_a_seed_that_was_not_committed_is_found(run: Path) -> None:
+    """The audit's positions were drawn before the claims were known, or it is said."""
+    with Journal.open(run) as journal:
+        journal.note("seeds.revealed", {"train_seed": 1, "audit_seed": "00" * 32}, 1)
+
+    assert any("the audit seed is not the one that was committed" in finding for finding in findings(run))
+
+
+def test_a_running_session_is_not_held_against_the_run(run: Path) -> None:
+    """Its newest experiment has no end yet."""
+    with Journal.open(run):
+        assert [] == list(findings(run))
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(run: Path) -> None:
+    """It is said, the copy is checked, nothing is overwritten."""
+    with sqlite3.connect(run / "journal.db") as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    before = {path: path.read_bytes() for path in files(run)}
+    done = verify("--runs", str(run.parent))
+
+    assert 1 == done.returncode
+    assert "newer version" in done.stdout
+    assert before == {path: path.read_bytes() for path in files(run)}
