@@ -10,7 +10,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -20,14 +22,28 @@ from rich.text import Text
 from orchestrator.containers import Engine
 from orchestrator.errors import AutoresearchError
 from orchestrator.text import sanitise
-from probes import files, kernel, network, proc
+from probes import files, kernel, network, proc, resources, traces
 from probes.arena import ROOT, Arena
 from probes.base import Finding, Verdict
 
 COLOURS = {
     Verdict.BLOCKED: "green", Verdict.ALLOWED: "bold red", Verdict.VOID: "magenta", Verdict.NOT_RUN: "bright_black",
 }  # fmt: skip
-GROUPS = {group.NAME: group for group in (files, kernel, proc, network)}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Probes that belong together, and how they are run."""
+
+    names: tuple[str, ...]
+    run: Callable[[Arena], list[Finding]]
+
+
+GROUPS = {
+    **{m.NAME: Group(tuple(p.name for p in m.PROBES), m.run) for m in (files, kernel, proc, network, resources)},
+    traces.LEFT: Group(tuple(trace.name for trace in traces.TRACES), traces.run_left),
+    traces.PRINTED: Group(tuple(item.name for item in traces.PRINTS), traces.run_printed),
+}
 
 
 def main() -> int:

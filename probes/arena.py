@@ -93,26 +93,36 @@ class Arena:
         weaker: Weaker | None = None,
     ) -> Iterator[tuple[Box, Seen]]:
         """The surroundings of one experiment whose train.py is `source`."""
+        with self.placed([stem(probe.name) for probe in probes], profile=profile, weaker=weaker) as place:
+            folder = place.config.root / "record"
+            box_of = Box.open(place, candidate_of(source), plan(), experiment_id=1, folder=folder)
+            with box_of as box:
+                unlock(box)
+                yield box, Seen(folder=folder, private=box.private, before=states(box))
+
+    @contextmanager
+    def placed(
+        self, stems: Sequence[str] = (), *, profile: Mapping[str, float] = {}, weaker: Weaker | None = None
+    ) -> Iterator[Place]:
+        """A task of its own on the engine, or on the weak one."""
         self.counter[0] += 1
         task = self.scratch / f"task-{self.counter[0]}"
-        make_task(task, [stem(probe.name) for probe in probes])
+        make_task(task, stems)
         flags = {f"profile.cpu.{key}": value for key, value in {**SMALL, **profile}.items()}
-        config = load(
-            task, {"tag": f"probes-{uuid.uuid4().hex[:8]}", "runs": task / "runs", "runtime": self.runtime, **flags}
-        )
+        tag = f"probes-{uuid.uuid4().hex[:8]}"
+        config = load(task, {"tag": tag, "runs": task / "runs", "runtime": self.runtime, **flags})
         with ExitStack() as stack:
             engine = self.engine
             if weaker is not None:
                 engine = WeakEngine.connect()
                 stack.callback(engine.close)
                 engine.weaker = weaker
-            place = Place(engine=engine, config=config, image_id=self.image_id, seccomp=self.seccomp)
-            candidate = candidate_of(source)
-            plan = Plan(train_seed=1, audit_seed=bytes(32))
-            (folder := task / "record").mkdir()
-            box = stack.enter_context(Box.open(place, candidate, plan, experiment_id=1, folder=folder))
-            unlock(box)
-            yield box, Seen(folder=folder, private=box.private, before=states(box))
+            yield Place(engine=engine, config=config, image_id=self.image_id, seccomp=self.seccomp)
+
+
+def plan() -> Plan:
+    """Seeds that nobody needs to guess."""
+    return Plan(train_seed=1, audit_seed=bytes(32))
 
 
 def driver(probes: Sequence[Probe], weaker: Weaker | None) -> str:
@@ -129,9 +139,9 @@ def candidate_of(source: str) -> Candidate:
     )  # fmt: skip
 
 
-def make_task(task: Path, stems: list[str]) -> None:
+def make_task(task: Path, stems: Sequence[str]) -> None:
     """A task directory with a canary file for every probe, and with validation text that nobody may find."""
-    task.mkdir()
+    (task / "record").mkdir(parents=True)
     shutil.copytree(ROOT / "locked", task / "locked", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "task.toml", task)
     for name in stems:

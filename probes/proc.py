@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
+from contextlib import suppress
 
 from orchestrator.running import Running
+from probes import host
 from probes.arena import Arena
 from probes.base import Finding, Probe, Seen
 from probes.weak import Weaker
@@ -134,26 +134,8 @@ def run(arena: Arena) -> list[Finding]:
 
 def look_at_limits(running: Running, seen: Seen) -> None:
     """Every value that the container's limits had while it lived."""
-    folders: dict[str, str] = {}
-    while running.alive():
-        if not folders:
-            folders = cgroups_of(running)
+    for folders in host.while_alive(running):
         for which, (first, second, _) in LIMITS.items():
-            controller, _, name = first.partition("/")
-            path = Path("/sys/fs/cgroup", *((controller, folders[controller], name) if controller in folders else ()))
-            if "" in folders and controller not in folders:
-                path = Path("/sys/fs/cgroup", folders[""], second)
-            if path.is_file():
-                seen.facts.setdefault(which, set()).add(path.read_text(encoding="ascii").strip())
-        time.sleep(0.02)
-
-
-def cgroups_of(running: Running) -> dict[str, str]:
-    """The container's cgroup in each hierarchy, as the host names it."""
-    pid = running._engine.inspect(running.id)["State"].get("Pid") or 0  # noqa: SLF001
-    try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return {}
-    parts = [line.split(":", 2) for line in lines if running.id in line]
-    return {name: path.lstrip("/") for _, names, path in parts for name in names.split(",")}
+            if (path := host.file_of(folders, first, second)) is not None:
+                with suppress(OSError):
+                    seen.facts.setdefault(which, set()).add(path.read_text(encoding="ascii").strip())

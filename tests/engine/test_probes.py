@@ -11,7 +11,7 @@ from probes.__main__ import GROUPS, arena
 from probes.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
-ALL = [(group.NAME, probe.name) for group in GROUPS.values() for probe in group.PROBES]
+ALL = [(name, probe) for name, group in GROUPS.items() for probe in group.names]
 
 
 @pytest.fixture(scope="session")
