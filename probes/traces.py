@@ -305,7 +305,9 @@ def left(trace: Trace, ran: Ran, folder: Path, host: Path) -> tuple[Seen, Seen]:
     touched = [entry for entry in ran.touched if slug(trace.name) in entry or str(host) in entry]
     mine, careless = Seen(folder=ran.folder, private=ran.folder), Seen(folder=folder, private=folder)
     how = How.DID if touched else How.REFUSED if said else How.BROKE
-    detail = " ".join(touched) or ("left there, and never touched" if "trainer left" in "".join(said) else " ".join(said))
+    detail = " ".join(touched) or (
+        "left there, and never touched" if "trainer left" in "".join(said) else " ".join(said)
+    )
     mine.outcomes[trace.name] = Outcome(how=how, detail=detail[:200])
     harmed = suffers(trace, folder / slug(trace.name))
     careless.outcomes[trace.name] = Outcome(
