@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.journal import Journal
-from orchestrator.report.containers import containers
+from orchestrator.report.containers import Container, containers
 from orchestrator.report.excerpt import Bound, Excerpt, Folder
 from orchestrator.report.night import Turn
 from orchestrator.text import sanitise
@@ -17,6 +17,7 @@ LEAST, MOST = 6_000, 60_000  # bytes of one experiment's texts
 SHARES = {"diff": 0.35, Role.TRAINER: 0.25, "other": 0.05, "prompt": 0.1, "reply": 0.1, "rejected": 0.03}
 HEAD = 0.4  # of a log; errors are at the end
 MIB = 1 << 20
+MINUS = "\N{MINUS SIGN}"
 FILES = 64
 
 
@@ -43,6 +44,7 @@ def detail(journal: Journal, turn: Turn, bound: dict[str, Bound]) -> str:
         "rule": sanitise(experiment.rule, limit=4000),
         "message": sanitise(experiment.message, limit=4000) if experiment.message != experiment.rule else "",
         "parent": experiment.parent_id,
+        "figures": [[name, sanitise(text, limit=300)] for name, text in _figures(turn)],
         "facts": [[name, sanitise(text, limit=300)] for name, text in _facts(turn)],
         **_texts(experiment, finished, bound),
     }
@@ -67,7 +69,7 @@ def _texts(experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bo
     executions = {str(e.get("container_id")): e for e in finished.get("executions") or [] if isinstance(e, dict)}
     try:
         with Folder.open(experiment.folder) as folder:
-            runs = list(_runs(folder, executions, bound))
+            runs = [("", containers(folder, executions, bound)), *_further(folder, executions, bound)]
             rejected = [name for name in folder.names() if name.startswith("rejected-")][:3]
             texts = [
                 ("prompt", folder.text("prompt.txt", bound["prompt"])),
@@ -79,45 +81,78 @@ def _texts(experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bo
         return {"problem": f"the folder of this experiment cannot be read: {error.strerror}"}
     files = finished.get("files")
     return {
-        "runs": runs,
+        "verdict": _verdict([found for _, found in runs]),
+        "runs": [{"name": sanitise(name), "containers": [asdict(each) for each in found]} for name, found in runs],
         "diff": asdict(diff),
         "texts": [[name, asdict(text)] for name, text in texts if text != Excerpt()],
         "files": [[sanitise(str(k)), str(v)[:64]] for k, v in files.items()][:FILES] if isinstance(files, dict) else [],
     }
 
 
-def _runs(folder: Folder, executions: dict[str, Any], bound: dict[str, Bound]) -> Iterator[dict[str, Any]]:
-    """The first run, then those with other seeds, each in a folder of its own."""
-    found = containers(folder, executions, bound)
-    yield {"name": "", "containers": [asdict(container) for container in found]}
+def _further(
+    folder: Folder, executions: dict[str, Any], bound: dict[str, Bound]
+) -> Iterator[tuple[str, list[Container]]]:
+    """Runs with other seeds, each in a folder of its own."""
     for name in folder.folders():
         with folder.inside(name) as further:
-            found = containers(further, executions, bound)
-        yield {"name": sanitise(name), "containers": [asdict(container) for container in found]}
+            yield name, containers(further, executions, bound)
+
+
+def _figures(turn: Turn) -> Iterator[tuple[str, str]]:
+    """What one looks at first."""
+    e = turn.experiment
+    if e.score is not None:
+        several = f", mean of {len(e.runs)} runs" if len(e.runs) > 1 else ""
+        yield f"val_bpb{several}", f"{e.val_bpb:.6f}"
+        yield "against the best before", "first" if turn.delta is None else f"{turn.delta:+.6f}".replace("-", MINUS)
+        yield "standard error of the score", f"{e.score.standard_error:.1e}"
+        yield f"positions audited (K), level {e.score.level}", f"{e.score.audited_positions:,}"
+    yield "slot time", f"{e.duration_s:.1f} s"
+    yield "of it training", f"{e.train_s:.1f} s"
+    if e.peak_memory_bytes is not None:
+        yield "peak memory of training", f"{e.peak_memory_bytes / MIB:,.0f} MiB"
+    yield "cost of the idea", f"${e.usage.cost_usd:.4f}"
 
 
 def _facts(turn: Turn) -> Iterator[tuple[str, str]]:
+    """What one looks up."""
     e, usage = turn.experiment, turn.experiment.usage
-    if e.score is not None:
-        yield "val_bpb", f"{e.val_bpb:.6f}" + (f", mean of {len(e.runs)} runs" if len(e.runs) > 1 else "")
-        yield "against the best before", "none" if turn.delta is None else f"{turn.delta:+.6f}"
-        yield "standard error", f"{e.score.standard_error:.1e}"
-        yield "audited", f"{e.score.audited_positions:,} positions (K), level {e.score.level}"
-        if len(e.runs) > 1:
-            yield "each run", ", ".join(f"{value:.6f}" for value in e.runs)
-    yield "took", f"{e.duration_s:.1f} s, {e.train_s:.1f} s of it training"
-    if e.peak_memory_bytes is not None:
-        yield "peak memory", f"{e.peak_memory_bytes / MIB:.0f} MiB"
-    yield "cost", f"${usage.cost_usd:.4f}"
+    if len(e.runs) > 1:
+        yield "each run", ", ".join(f"{value:.6f}" for value in e.runs)
+    if e.measures is not None:
+        yield "measures again", f"experiment {e.measures}"
+    yield "idea by", f"{e.proposer} {e.model}".strip()
     if usage.input_tokens or usage.output_tokens:
         cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
         yield "tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out, {cached:,} cached"
-    yield "by", f"{e.proposer} {e.model}".strip()
     yield "started", e.started_at
     if e.attempt > 1:
         yield "attempt", f"{e.attempt}" + ("" if e.retry_of is None else f", of experiment {e.retry_of}")
-    yield "commit", e.commit or "none"
-    yield "hardware", e.hardware or "none"
-    yield "train.py sha256", e.source_sha256
-    if e.score is not None and e.score.claims_sha256:
-        yield "claims sha256", e.score.claims_sha256
+    for name, value in (
+        ("commit", e.commit),
+        ("hardware", e.hardware),
+        ("image", e.image_id),
+        ("train.py sha256", e.source_sha256),
+        ("claims sha256", e.score.claims_sha256 if e.score else ""),
+        ("audit seed", e.score.audit_seed if e.score else ""),
+    ):
+        if value:
+            yield name, value
+
+
+def _verdict(runs: list[list[Container]]) -> str:
+    """In a sentence, whether what ran is what was asked for."""
+    found = [container for run in runs for container in run]
+    if not found:
+        return "Nothing ran."
+    odd = [c.role for c in found if c.differences or any(fact.good is False for fact in c.facts)]
+    unknown = [c.role for c in found if c.differences is None]
+    many = f"{len(found)} containers ran" if len(found) > 1 else "One container ran"
+    if odd:
+        return f"{many}; not as asked, or with a wall missing: {', '.join(odd)}."
+    if unknown:
+        return f"{many}; what was asked or made is not on record for: {', '.join(unknown)}."
+    return (
+        f"{many}, each as asked in every field that the engine reports: no network, no capabilities, nobody's user,"
+        " a read-only root, our own seccomp profile, limits on memory, processors and processes."
+    )

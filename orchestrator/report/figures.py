@@ -16,7 +16,7 @@ SYMBOLS = {
     Status.TIMEOUT: "hourglass-open", Status.OOM: "square-open", Status.INVALID: "diamond-open", Status.CHEAT: "star",
     Status.CONTENDED: "triangle-up-open", Status.INFRA: "cross-thin-open",
 }  # fmt: skip
-SIZES = {Status.KEEP: 11, Status.CHEAT: 12}
+SIZES = {Status.KEEP: 11, Status.CHEAT: 10}
 HOUR_S = 3600.0
 ROOM = 0.08  # of the height, above and below
 FEW = 4  # scores, of which no outlier can be told
@@ -34,7 +34,8 @@ def staircase(night: Night) -> dict[str, Any]:
             traces.append(_points(status, scored, high))
         if unscored:
             traces.append(_strip(status, unscored))
-    return {"data": traces, "layout": _layout(low, high, len(night.turns))}
+    beyond = sum(1 for turn in night.turns if (turn.experiment.val_bpb or low) > high)
+    return {"data": traces, "layout": {**_layout(low, high, len(night.turns)), "annotations": _beyond(beyond, high)}}
 
 
 def span(night: Night) -> tuple[float, float]:
@@ -50,6 +51,13 @@ def span(night: Night) -> tuple[float, float]:
         high = max(v for v in values if v <= max(usual, *best))
     room = (high - values[0]) * ROOM or 0.01
     return values[0] - room, high + room
+
+
+def _beyond(count: int, high: float) -> list[dict[str, Any]]:
+    """Says that some marks lie elsewhere."""
+    text = f"\N{WHITE UP-POINTING TRIANGLE} {count} worse than the scale shows"
+    at = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "y", "y": high, "yanchor": "bottom", "yshift": 6}
+    return [{"text": text, "showarrow": False, **at}] if count else []
 
 
 def outcomes(night: Night) -> dict[str, Any]:
@@ -70,7 +78,7 @@ def outcomes(night: Night) -> dict[str, Any]:
     ]  # fmt: skip
     bare = {"showgrid": False, "zeroline": False, "showticklabels": False, "fixedrange": True}
     axes = {
-        f"xaxis{axis}": {**bare, "domain": domain, "range": [0, (max(values) or 1) * 1.35]}
+        f"xaxis{axis}": {**bare, "domain": domain, "range": [0, (max(values) or 1) * 1.6]}
         for (axis, values, _), domain in zip(panels, ([0, 0.28], [0.36, 0.64], [0.72, 1]), strict=True)
     }
     titles = [
@@ -101,7 +109,7 @@ def _points(status: Status, turns: list[Turn], high: float) -> dict[str, Any]:
         **_marked(status, turns),
         "y": [high if out else value for value, out in zip(values, beyond, strict=True)],
         "marker": {
-            "symbol": ["triangle-up" if out else symbol for out in beyond],
+            "symbol": ["triangle-up-open" if out else symbol for out in beyond],
             "size": SIZES.get(status, 8), "line": {"width": 1.6}, "opacity": 1,
         },
     }  # fmt: skip
@@ -143,7 +151,7 @@ def _band(night: Night) -> list[dict[str, Any]]:
 
 def _layout(low: float, high: float, count: int) -> dict[str, Any]:
     return {
-        **_plain(), "height": 440, "margin": {"l": 8, "r": 16, "t": 12, "b": 8},
+        **_plain(), "height": 440, "margin": {"l": 8, "r": 16, "t": 26, "b": 8},
         "hovermode": "closest", "hoverdistance": 24,
         "xaxis": {
             "title": {"text": "experiment", "standoff": 8}, "zeroline": False, "showgrid": False, "anchor": "y2",

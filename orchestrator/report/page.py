@@ -82,7 +82,7 @@ def _row(turn: Turn) -> dict[str, Any]:
 
 def _signed(value: float | None, form: str = "+.4f") -> str:
     """A difference with a true minus sign; nothing where there is none."""
-    return "" if value is None else format(value, form).replace("-", "−")  # noqa: RUF001
+    return "" if value is None else format(value, form).replace("-", "\N{MINUS SIGN}")
 
 
 def _clock(seconds: float) -> str:

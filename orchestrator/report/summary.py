@@ -30,6 +30,7 @@ class Summary:
     """What stands at the top of the page."""
 
     best: Turn | None
+    leap: Turn | None  # the kept change that brought most, if it is another one
     baseline: Experiment | None
     gain: float | None
     percent: float | None
@@ -58,6 +59,7 @@ def summary(night: Night) -> Summary:
     tied = sum(t.experiment.usage.cost_usd for t in night.turns)
     return Summary(
         best=turn,
+        leap=_leap(night, best),
         baseline=baseline,
         gain=gain,
         percent=None if gain is None or not baseline or not baseline.val_bpb else 100 * gain / baseline.val_bpb,
@@ -90,11 +92,17 @@ def summary(night: Night) -> Summary:
     )
 
 
+def _leap(night: Night, best: Experiment | None) -> Turn | None:
+    gains = [(turn.delta, turn) for turn in night.kept if turn.delta is not None]
+    turn = min(gains, key=lambda pair: pair[0])[1] if gains else None
+    return None if turn is None or best is None or turn.experiment.id == best.id else turn
+
+
 def _counts(night: Night) -> dict[str, int]:
     by = {outcome.status: outcome.count for outcome in night.outcomes}
     return {
-        "all": len(night.turns),
-        "kept": by.get(Status.KEEP, 0),
+        "all": max(0, len(night.turns) - (1 if night.baseline else 0)),
+        "kept": max(0, by.get(Status.KEEP, 0) - (1 if night.baseline else 0)),
         "discarded": by.get(Status.DISCARD, 0),
         "failed": sum(by.get(status, 0) for status in FAILED),
         "refused": sum(by.get(status, 0) for status in REFUSED),

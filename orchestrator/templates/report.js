@@ -8,6 +8,7 @@
     element.append(...children.filter((child) => child !== null && child !== "")); // strings become text nodes
     return element;
   };
+  const PAPER = 680; // pixels: what A4 and Letter have between our margins
   const rows = [...document.querySelectorAll("#table tbody tr")];
   const byId = new Map(rows.map((row) => [Number(row.dataset.id), row]));
   const badge = (row) => row.querySelector(".badge").cloneNode(true);
@@ -16,7 +17,7 @@
   // ---- one experiment
 
   const sheet = $("sheet"), body = $("sheet-body");
-  let current = null, opener = null;
+  let current = null, opener = null, printing = false;
 
   const facts = (pairs, classes) => {
     const list = make("dl", classes);
@@ -82,10 +83,14 @@
   };
   const runs = (found) => found.flatMap((run) => [
     run.name ? make("h4", "", run.name) : "",
-    ...(run.containers.length ? run.containers.map(container) : [make("p", "fine", "No container ran.")]),
+    ...run.containers.map(container),
   ]);
   const logs = (found) => found.flatMap((run) => run.containers.filter((each) => each.log.head || each.log.problem).map((each) =>
     fold((run.name ? run.name + " · " : "") + each.role, each.log.cut ? "shortened" : "", each.role === "trainer" && !run.name, text(each.log, "log"))));
+  const printed = (found) => {
+    const all = logs(found);
+    return all.length ? [section("What they printed", "never believed", ...all)] : [];
+  };
   const section = (title, note, ...children) => make("section", "", make("h3", "", title, note ? make("span", "aside", note) : ""), ...children);
 
   const draw = (data) => {
@@ -99,13 +104,14 @@
     const parts = [
       section("Why", "", make("p", "say", data.hypothesis), data.expected ? make("p", "fine", "Expected: " + data.expected) : "", parent),
       section("Decision", "", make("p", "decision", data.rule), data.message ? text({ head: data.message }, "log") : ""),
-      section("Score, time and money", "", facts(data.facts, "facts wide")),
+      section("Score, time and money", "", facts(data.figures, "figures")),
     ];
     if (data.problem) parts.push(make("p", "note bad", data.problem));
     else {
-      parts.push(section("What it changed", "", diff(data.diff)), section("The containers as they ran", "", ...runs(data.runs)),
-        section("What they printed", "never believed", ...logs(data.runs)));
+      parts.push(section("What it changed", "", diff(data.diff)), section("The containers as they ran", "", make("p", "verdict", data.verdict), ...runs(data.runs)),
+        ...printed(data.runs));
       if (data.texts.length) parts.push(section("Prompt and reply", "", ...data.texts.map(([name, excerpt]) => fold(name, excerpt.cut ? "shortened" : "", false, text(excerpt, "prose")))));
+      parts.push(section("Where it came from", "", facts(data.facts, "facts")));
       if (data.files.length) parts.push(section("Files of the record", "", fold(`${data.files.length} files with their sha256`, "", false, facts(data.files, "facts hashes"))));
     }
     body.replaceChildren(...parts);
@@ -136,6 +142,7 @@
     else if (sheet.open) sheet.close();
   };
   sheet.addEventListener("close", () => {
+    if (printing) return;
     document.documentElement.classList.remove("reading");
     if (/^#e/.test(location.hash)) history.replaceState(null, "", "#");
     const row = byId.get(current);
@@ -160,6 +167,16 @@
     else if (event.key === "ArrowRight") step(1);
   });
   addEventListener("hashchange", route);
+  const lay = (flat) => { // what is on top of a page is not broken into pages: while it prints it lies in the page
+    if (!sheet.open) return;
+    printing = true;
+    sheet.close();
+    if (flat) sheet.show();
+    else sheet.showModal();
+    setTimeout(() => { printing = flat; });
+  };
+  addEventListener("beforeprint", () => lay(true));
+  addEventListener("afterprint", () => lay(false));
 
   // ---- the table
 
@@ -256,6 +273,11 @@
     else if (event.key === "Escape") tip.hidden = true;
   });
   chart.addEventListener("blur", () => { tip.hidden = true; });
+  const resize = (width) => { // plots do not follow the width of paper by themselves
+    for (const plot of [chart, bars]) if (plot.layout) Plotly.relayout(plot, width ? { width, autosize: false } : { width: null, autosize: true });
+  };
+  addEventListener("beforeprint", () => resize(PAPER));
+  addEventListener("afterprint", () => resize(0));
   filter();
   if (window.Plotly && rows.length) {
     Plotly.newPlot(chart, plots.staircase.data, plots.staircase.layout, config).then(() => {
