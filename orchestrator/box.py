@@ -21,6 +21,7 @@ from orchestrator.types import Candidate, Plan, Role
 STARTING_S = 30.0  # containers may be slow to start; the predictors wait through the whole training
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
 AUDITED = (Role.PREDICTOR_A, Role.PREDICTOR_B)
+_KINDS = {"runsc": "gVisor", "kata": "virtual machine"}
 SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b"}
 
 
@@ -48,10 +49,19 @@ class Place:
             "gpu_uuid": self.gpu_uuid or "",
             "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
             "driver": self.driver,
+            "tier": self.tier(),
             "locked_sha256": _digest(_locked_hashes(self.config.root / "locked")),
             "data_sha256": _digest(manifests(self.config.data_path)),
             **self.engine.facts(),
         }
+
+    def tier(self) -> str:
+        """What stands between an experiment and the host's kernel, besides our own profile."""
+        engine = self.engine.facts()
+        runtime = self.config.runtime or engine.get("default_runtime", "")
+        kind = next((kind for word, kind in _KINDS.items() if word in runtime), "container")
+        mode = next((mode for mode in ("rootless", "userns") if mode in engine.get("security", "")), "rootful")
+        return f"{kind}, {mode}"
 
     def environment(self, seed: int) -> dict[str, str]:
         """The variables a container gets, all of them."""

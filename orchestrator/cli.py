@@ -9,41 +9,32 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator import __version__, compose, quiet
-from orchestrator import show as showing
-from orchestrator.config import TASK_FILE, Config, load
+from orchestrator import __version__, compose, quiet, records
 from orchestrator.containers import Engine
 from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
 from orchestrator.doctor import Judgement, examine
 from orchestrator.doctor import report as doctor_report
-from orchestrator.errors import AutoresearchError, JournalError
+from orchestrator.errors import AutoresearchError
 from orchestrator.eventlog import logging_to
 from orchestrator.journal import Journal
 from orchestrator.loop import run_session
 from orchestrator.machine import look
+from orchestrator.options import HERE, AsJson, Run, Runs, Task, run_folder, run_folders, settings
 from orchestrator.report import Report
-from orchestrator.text import sanitise
-from orchestrator.verify import findings, recorded_in
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
 )
-Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
-Run = Annotated[
-    str, typer.Option("--run", help="name of the run; default: the date, as nov23, or the newest to look at")
-]
-Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are; default: runs/ in the task")]
+app.add_typer(records.app)
 Profile = Annotated[str, typer.Option(help="cpu or gpu")]
 Data = Annotated[str, typer.Option("--data", help="'python', or a folder of .txt, .jsonl or .parquet files")]
-AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
-HERE = Path()
 
 
 @app.command()
@@ -139,19 +130,6 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
 
 
 @app.command()
-def show(
-    exp: int, task: Task = HERE, run: Run = "", runs: Runs = None, raw: bool = False, as_json: AsJson = False
-) -> None:
-    """Show what an experiment changed, ran, printed and scored."""
-    with Journal.read(run_folder(task, run, runs)) as journal:
-        experiment = journal.experiment(exp)
-        if as_json:
-            print(json.dumps(showing.as_json(journal, experiment), indent=1))
-        else:
-            showing.show(Console(highlight=False), journal, experiment, raw=raw)
-
-
-@app.command()
 def report(
     task: Task = HERE,
     run: Run = "",
@@ -166,25 +144,6 @@ def report(
     while live:
         page.wait()
         print(f"report: {page.build()}", flush=True)
-
-
-@app.command()
-def verify(
-    task: Task = HERE,
-    run: Run = "",
-    runs: Runs = None,
-    anchor: Annotated[Path | None, typer.Option(help="a file elsewhere that names heads; default: task.toml's")] = None,
-) -> None:
-    """Say whether the record of a run, or of every run, is intact; exits with 1, naming the records, if one is not."""
-    wrong = False
-    anchor = anchor or anchor_of(task)
-    for folder in [run_folder(task, run, runs)] if run else recorded_in((runs or task / "runs").resolve()):
-        found = list(findings(folder, task, anchor))
-        wrong = wrong or bool(found)
-        for finding in found or ["intact"]:
-            print(f"{folder.name}: {sanitise(finding)}")
-    if wrong:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -213,35 +172,6 @@ def resume(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
     folder = run_folder(task, run, runs)
     quiet.resume(folder)
     print(f"goes on: {folder.name}")
-
-
-def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> Config:
-    """The frozen Config of a command; flags that are None were not given."""
-    root = task.resolve()
-    given = {key: value for key, value in flags.items() if value is not None}
-    return load(root, {"tag": run, "runs": (runs or root / "runs").resolve(), **given})
-
-
-def anchor_of(task: Path) -> Path | None:
-    """The file that task.toml names for heads of the chain; none outside a task directory."""
-    return settings(task, "any", None, {}).anchor_path if (task / TASK_FILE).is_file() else None
-
-
-def run_folder(task: Path, run: str, runs: Path | None) -> Path:
-    """The run to look at: the one named, else the one written last."""
-    if run:
-        return (runs or task / "runs").resolve() / run
-    return run_folders(task, runs)[-1]
-
-
-def run_folders(task: Path, runs: Path | None) -> list[Path]:
-    """Every run on record, the one written last at the end. Raises JournalError if there is none."""
-    folder = (runs or task / "runs").resolve()
-    found = sorted(folder.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
-        raise JournalError(message)
-    return [path.parent for path in found]
 
 
 @contextmanager

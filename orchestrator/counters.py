@@ -56,8 +56,8 @@ def _version_1(groups: dict[str, str]) -> Usage:
         peak_memory_bytes=_number(folder("memory") / "memory.max_usage_in_bytes"),
         cpu_s=None if nanoseconds is None else nanoseconds / NANOSECONDS,
         peak_pids=_number(folder("pids") / "pids.current"),  # as often as it is looked at
-        read_bytes=moved.get("Read"),
-        written_bytes=moved.get("Write"),
+        read_bytes=None if moved is None else moved.get("Read", 0),
+        written_bytes=None if moved is None else moved.get("Write", 0),
     )
 
 
@@ -67,8 +67,8 @@ def _version_2(folder: Path) -> Usage:
         peak_memory_bytes=_number(folder / "memory.peak"),
         cpu_s=_cpu_stat(folder),
         peak_pids=_known(_number(folder / "pids.peak"), _number(folder / "pids.current")),
-        read_bytes=moved.get("rbytes"),
-        written_bytes=moved.get("wbytes"),
+        read_bytes=None if moved is None else moved.get("rbytes", 0),
+        written_bytes=None if moved is None else moved.get("wbytes", 0),
     )
 
 
@@ -83,7 +83,7 @@ def _number(path: Path) -> int | None:
         return None
 
 
-def _totals(path: Path) -> dict[str, int]:
+def _totals(path: Path) -> dict[str, int] | None:
     """Bytes over all devices: lines of `8:0 Read 4096` (version 1) or `8:0 rbytes=4096 wbytes=0` (version 2)."""
     found: dict[str, int] = {}
     try:
@@ -93,7 +93,7 @@ def _totals(path: Path) -> dict[str, int]:
             for key, value in (pair for pair in pairs if len(pair) == 2):  # noqa: PLR2004
                 found[key] = found.get(key, 0) + int(value)
     except (OSError, ValueError):
-        return {}
+        return None
     return found
 
 

@@ -54,6 +54,17 @@ def read(path: Path) -> str:
         raise JournalError(message) from error
 
 
+def part(experiment: Experiment, name: str) -> Path:
+    """The folder of an experiment, or of one of its further runs. Raises JournalError if there is none."""
+    known = sorted(path.name for path in experiment.folder.glob("*/"))
+    if name and name not in known:
+        message = (
+            f"{experiment.folder}: there is no {name!r}; further runs of this experiment: {', '.join(known) or 'none'}"
+        )
+        raise JournalError(message)
+    return experiment.folder / name
+
+
 def _facts(experiment: Experiment) -> Table:
     score = experiment.score
     number = "none" if score is None else f"{score.val_bpb:.6f} ± {score.standard_error:.1e}"

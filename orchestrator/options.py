@@ -1,0 +1,47 @@
+"""What the commands share: their options, the settings of a task directory, and which run is meant."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.config import TASK_FILE, Config, load
+from orchestrator.errors import JournalError
+
+Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
+Run = Annotated[
+    str, typer.Option("--run", help="name of the run; default: the date, as nov23, or the newest to look at")
+]
+Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are; default: runs/ in the task")]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
+Raw = Annotated[bool, typer.Option("--raw", help="as it is on record, for pipes: nothing made harmless for a terminal")]
+HERE = Path()
+
+
+def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> Config:
+    """The frozen Config of a command; flags that are None were not given."""
+    root = task.resolve()
+    given = {key: value for key, value in flags.items() if value is not None}
+    return load(root, {"tag": run, "runs": (runs or root / "runs").resolve(), **given})
+
+
+def settings_of(task: Path) -> Config | None:
+    """What task.toml says for a run that is looked at; nothing outside a task directory, where copies may be."""
+    return settings(task, "any", None, {}) if (task / TASK_FILE).is_file() else None
+
+
+def run_folder(task: Path, run: str, runs: Path | None) -> Path:
+    """The run to look at: the one named, else the one written last."""
+    if run:
+        return (runs or task / "runs").resolve() / run
+    return run_folders(task, runs)[-1]
+
+
+def run_folders(task: Path, runs: Path | None) -> list[Path]:
+    """Every run on record, the one written last at the end. Raises JournalError if there is none."""
+    folder = (runs or task / "runs").resolve()
+    found = sorted(folder.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
+        raise JournalError(message)
+    return [path.parent for path in found]

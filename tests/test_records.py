@@ -1,0 +1,109 @@
+"""What the commands that look into a record say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.attest import statement
+from orchestrator.errors import JournalError
+from orchestrator.journal import Journal
+from orchestrator.lineage import tree
+from tests.runs import recorded
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kept 0, 1 and 3; discarded 2. Nothing here changes it."""
+    return recorded(tmp_path_factory.mktemp("records"))
+
+
+def autoresearch(run: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command on that run."""
+    command = [sys.executable, "-m", "orchestrator", *arguments, "--runs", str(run.parent)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_a_kept_experiment_is_attested(run: Path) -> None:
+    """In-toto Statement v1, SLSA provenance v1, every field of them that is required, every digest a SHA-256."""
+    with Journal.read(run) as journal:
+        said = statement(journal, journal.experiment(3))
+        begun = next(iter(journal.records("experiment.begun", 3))).body
+        experiment = journal.experiment(3)
+    definition, details = said["predicate"]["buildDefinition"], said["predicate"]["runDetails"]
+    dependencies = {one["name"]: one["digest"]["sha256"] for one in definition["resolvedDependencies"]}
+
+    assert {"_type", "subject", "predicateType", "predicate"} == said.keys()
+    assert "https://in-toto.io/Statement/v1" == said["_type"]
+    assert "https://slsa.dev/provenance/v1" == said["predicateType"]
+    assert [{"name": "train.py", "digest": {"sha256": experiment.source_sha256}}] == said["subject"]
+    assert {"buildType", "externalParameters", "internalParameters", "resolvedDependencies"} == definition.keys()
+    assert begun["files"]["parent.py"] == dependencies["parent/train.py"]
+    assert begun["train_seed"] == definition["externalParameters"]["train_seed"]
+    assert {"builder", "metadata", "byproducts"} == details.keys()
+    assert details["builder"]["id"].startswith("urn:")
+    assert details["metadata"]["startedOn"] <= details["metadata"]["finishedOn"]
+    assert details["metadata"]["startedOn"].endswith("Z")
+    assert experiment.commit == details["byproducts"][0]["annotations"]["commit"]
+    assert "level" not in json.dumps(said["predicate"]).replace('"level": "L2"', "")
+
+
+def test_only_kept_experiments_are_attested(run: Path) -> None:
+    """A discarded one is no product."""
+    with Journal.read(run) as journal, pytest.raises(JournalError, match="was not kept"):
+        statement(journal, journal.experiment(2))
+
+
+def test_a_statement_is_canonical_json_on_the_screen_or_in_a_file(run: Path, tmp_path: Path) -> None:
+    """The same bytes every time."""
+    shown = autoresearch(run, "attest", "1").stdout
+    assert 0 == autoresearch(run, "attest", "1", "--out", str(tmp_path / "a.json")).returncode
+    again = json.dumps(json.loads(shown), sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+    assert shown == again == (tmp_path / "a.json").read_text()
+
+
+def test_two_experiments_are_compared_in_any_order(run: Path) -> None:
+    """Not only a child with its parent; raw for pipes."""
+    forth = autoresearch(run, "diff", "1", "3", "--raw").stdout.splitlines()
+    back = autoresearch(run, "diff", "3", "1", "--raw").stdout.splitlines()
+
+    assert ["-LEARNING_RATE = 0.03", "+LEARNING_RATE = 0.04"] == [x for x in forth if "RATE =" in x]
+    assert ["-LEARNING_RATE = 0.04", "+LEARNING_RATE = 0.03"] == [x for x in back if "RATE =" in x]
+    assert "experiments 1 and 1 have the same train.py\n" == autoresearch(run, "diff", "1", "1").stdout
+
+
+def test_a_log_is_harmless_unless_it_is_asked_for_as_it_is(run: Path, tmp_path: Path) -> None:
+    """Escape sequences that found their way into the file reach no terminal; a log that is not there is named."""
+    other = recorded(tmp_path)
+    (other / "0001" / "trainer.log").write_bytes(b"[    0.001 out] \x1b]0;title\x07red \xff\n")
+    raw = [sys.executable, "-m", "orchestrator", "log", "1", "--raw", "--runs", str(other.parent)]
+
+    assert "[    0.001 out] red \ufffd\n" == autoresearch(other, "log", "1").stdout
+    assert b"[    0.001 out] \x1b]0;title\x07red \xff\n" == subprocess.run(raw, capture_output=True, cwd=ROOT).stdout  # noqa: PLW1510
+    assert "this experiment has: trainer" in autoresearch(other, "log", "1", "--role", "scorer").stderr
+
+
+def test_the_lineage_is_a_tree_of_what_was_kept(run: Path) -> None:
+    """Each under the one it was made from, the best named."""
+    with Journal.read(run) as journal:
+        top = tree(journal)
+    (baseline,) = top.children
+    (first,) = baseline.children
+    (second,) = first.children
+
+    assert ["0", "1", "3"] == [str(one.label).split()[0] for one in (baseline, first, second)]
+    assert "best" in str(second.label)
+    assert [0, 1, 3] == [one["id"] for one in json.loads(autoresearch(run, "lineage", "--json").stdout)]
+
+
+def test_an_experiment_that_does_not_exist_is_named(run: Path) -> None:
+    """One line, which command lists those there are, and a failure."""
+    for arguments in (("show", "77"), ("diff", "0", "77"), ("log", "77"), ("attest", "77")):
+        done = autoresearch(run, *arguments)
+        assert 1 == done.returncode
+        assert "no finished experiment 77; `autoresearch status` lists them" in done.stderr.replace("\n", "")
