@@ -14,7 +14,7 @@ HOW = $(call flag,PROPOSER,proposer) $(call flag,RUNTIME,runtime) $(call flag,RE
 	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch)
 
 .DEFAULT_GOAL := help
-.PHONY: diff log lineage attest help setup engine image data doctor loop pause resume lease-storm cheats status show report verify test check clean probes
+.PHONY: watch diff log lineage attest help setup engine image data doctor loop pause resume lease-storm cheats status show report verify test check clean probes
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -59,6 +59,9 @@ status: setup ## what was tried and what is best
 
 show: setup ## what an experiment changed, ran and printed: EXP=3
 	@$(BIN)/autoresearch show $(EXP) $(PLACE)
+
+watch: setup ## attach the live view to a running loop; q detaches
+	@$(BIN)/autoresearch watch $(PLACE)
 
 diff: setup ## how two experiments differ: A=1 B=2
 	@$(BIN)/autoresearch diff $(A) $(B) $(PLACE)

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -25,6 +25,7 @@ from orchestrator.eventlog import logging_to
 from orchestrator.journal import Journal
 from orchestrator.loop import run_session
 from orchestrator.machine import look
+from orchestrator.notify import notifying
 from orchestrator.options import HERE, AsJson, Run, Runs, Task, run_folder, run_folders, settings
 from orchestrator.report import Report
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
@@ -95,8 +96,10 @@ def loop(
             stack.enter_context(view)
         session = stack.enter_context(compose.session(config, view))
         if isinstance(view, LiveView):
-            view.seen(session.journal.experiments(), session.journal.best())
-        reason = run_session(session)
+            view.seen(session.journal.experiments(), session.journal.best(), session.journal.spent())
+        shown, notifier = stack.enter_context(notifying(config.notify, session.journal, view))
+        reason = run_session(replace(session, view=shown))
+        notifier.end(reason, session.journal)
     print(f"ended: {reason}")
     print(f"record: {config.run_path}")
     status(task, config.tag, runs)

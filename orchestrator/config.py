@@ -130,6 +130,15 @@ class Recording(Section):
     anchor: Path | None = None  # a file that gets the head of the chain after each experiment; best on another machine
 
 
+class Notify(Section):
+    """A command of the user's that hears of what happens, as JSON on its standard input."""
+
+    command: tuple[str, ...] = ()  # an argv list, no shell
+    on: tuple[Literal["best", "drought", "cheat", "end"], ...] = ("best", "drought", "cheat", "end")
+    drought: Annotated[int, Field(ge=0)] = 20  # experiments since the best; told again after as many; 0: never
+    timeout_s: Positive = 10.0
+
+
 class Rule(Section):
     """A pattern that no train.py may match, with the reason that the LLM is told."""
 
@@ -164,6 +173,7 @@ class Config(BaseSettings):
     noise: Noise = Noise()
     contention: Contention = Contention()
     record: Recording = Recording()
+    notify: Notify = Notify()
     rules: tuple[Rule, ...] = ()
 
     # not from task.toml: flags of the command line

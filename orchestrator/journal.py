@@ -248,6 +248,12 @@ class Journal:
         for row in self._all(query + " ORDER BY seq", *values):
             yield Record(seq=row[0], kind=row[1], experiment_id=row[2], line=row[3], hash=row[4])
 
+    def since(self, seq: int) -> Iterator[Record]:
+        """Records that came after one."""
+        query = "SELECT seq, kind, experiment_id, line, hash FROM records WHERE seq > ? ORDER BY seq"
+        for row in self._all(query, seq):
+            yield Record(seq=row[0], kind=row[1], experiment_id=row[2], line=row[3], hash=row[4])
+
     def span(self) -> tuple[str, int, str]:
         """Hash of the first record, number of records, hash of the last one: what an anchor says."""
         first = self._all("SELECT hash FROM records ORDER BY seq LIMIT 1")

@@ -27,7 +27,8 @@ def run(session: "Session", running: "Running", best: Experiment | None) -> Tria
     while len(trial.runs) < (most := noise.wants(trial, best, known, session.config.noise, measures=measures)):
         number, plan = len(trial.runs) + 1, new_plan()
         session.view.again(running.id, number, most, fmean(trial.runs))
-        session.journal.note("experiment.run_again", {"run": number, **committed(plan)}, running.id)
+        so_far = {"run": number, "most": most, "val_bpb": fmean(trial.runs)}
+        session.journal.note("experiment.run_again", {**so_far, **committed(plan)}, running.id)
         folder = running.folder / f"run-{number}"
         record.make_folder(folder)
         further = _once(session, running, plan, folder, below)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +15,13 @@ from orchestrator import record
 from orchestrator import show as showing
 from orchestrator.attest import statement
 from orchestrator.errors import JournalError
+from orchestrator.follow import ToldView, follow, keys
 from orchestrator.journal import Journal, canonical
 from orchestrator.options import HERE, AsJson, Raw, Run, Runs, Task, run_folder, settings_of
 from orchestrator.text import sanitise
 from orchestrator.types import Role
 from orchestrator.verify import findings, recorded_in
+from orchestrator.watch import LiveView
 
 app = typer.Typer()
 
@@ -71,6 +74,26 @@ def log(
         sys.stdout.buffer.write(path.read_bytes())
     else:
         sys.stdout.write(sanitise(showing.read(path)))
+
+
+@app.command()
+def watch(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
+    """Attach the live view to a running loop; Ctrl-C or q detaches, and the loop goes on."""
+    folder = run_folder(task, run, runs)
+    console = Console(stderr=True)
+    said = "detached: the loop goes on"
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        view: LiveView | ToldView = ToldView()
+        if console.is_terminal:
+            view = LiveView(tag=folder.name, console=console)
+            with Journal.read(folder) as journal:
+                view.seen(journal.experiments(), journal.best(), journal.spent())
+            wants_out = stack.enter_context(keys())
+            stack.enter_context(view)
+        else:
+            wants_out = stack.enter_context(keys())
+        said = follow(folder, view, wants_out)
+    print(said)
 
 
 @app.command()

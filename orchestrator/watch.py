@@ -106,10 +106,10 @@ class LiveView:
         if self._live is not None:
             self._live.__exit__(None, None, None)
 
-    def seen(self, experiments: list[Experiment], best: Experiment | None) -> None:
+    def seen(self, experiments: list[Experiment], best: Experiment | None, spent: Spent | None = None) -> None:
         """What the run holds already."""
         with self._guard:
-            self._done, self._best = list(experiments), best
+            self._done, self._best, self._spent = list(experiments), best, spent or self._spent
 
     def waiting(self, reason: str) -> None:
         """Say why nothing starts."""

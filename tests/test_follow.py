@@ -1,0 +1,135 @@
+"""A view is attached to a running loop from another terminal, and detached, and the loop does not notice."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from orchestrator import record
+from orchestrator.errors import JournalError
+from orchestrator.follow import follow
+from orchestrator.journal import Journal
+from orchestrator.types import Candidate, Experiment, Role, Spent
+from tests import fakes
+from tests.journals import kept
+from tests.test_journal import candidate
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(slots=True)
+class Witness(fakes.SilentView):
+    """Remembers everything it was told."""
+
+    told: list[tuple[object, ...]] = field(default_factory=list)
+
+    def begun(self, experiment_id: int, candidate: Candidate) -> None:
+        """An experiment starts."""
+        self.told.append(("begun", experiment_id, candidate.proposal.hypothesis))
+
+    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
+        """A container started."""
+        self.told.append(("phase", role, round(deadline_s, -1)))
+
+    def line(self, experiment_id: int, role: Role, text: str) -> None:
+        """It printed."""
+        self.told.append(("line", role, text))
+
+    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
+        """It ended."""
+        self.told.append(("finished", experiment.id, best and best.id))
+
+
+def append(path: Path, text: str) -> None:
+    """As a log grows."""
+    with path.open("a") as file:
+        file.write(text)
+
+
+def begin(journal: Journal) -> Path:
+    """An experiment whose trainer has started and printed two lines."""
+    number = journal.begin(candidate(), intent={"files": {}})
+    folder = journal.folder / f"{number:04d}"
+    record.make_folder(folder)
+    created = {"Args": ["-s", "/locked/guard.py", "315", "--", "python3", "/mutable/train.py"]}
+    (folder / "trainer.created.json").write_text(json.dumps(created))
+    (folder / "trainer.log").write_text("[    0.001 out] one\n[    0.002 err] \x1b[31mtwo\nhalf a li")
+    return folder
+
+
+def test_it_tells_what_the_loop_writes(tmp_path: Path) -> None:
+    """The experiment that runs, its container with the time left, its lines; the end; the next one; the last word."""
+    view = Witness()
+    with Journal.open(tmp_path) as journal:
+        folder = begin(journal)
+        steps = iter([
+            lambda: append(folder / "trainer.log", "ne\n"),
+            lambda: journal.finish(kept(2.0)),
+            lambda: begin(journal),
+            lambda: journal.note("session.ended", {"reason": "done", "limit": True}),
+        ])  # fmt: skip
+
+        assert "ended: done" == follow(tmp_path, view, lambda _: bool(next(steps)() and False))
+    first = [
+        ("begun", 0, "warm up longer"),
+        ("phase", "trainer", 300.0),
+        ("line", "trainer", "one"),
+        ("line", "trainer", "two"),
+    ]
+    second = [("begun", 1, "warm up longer"), *first[1:]]
+
+    assert [*first, ("line", "trainer", "half a line"), ("finished", 0, 0), *second] == view.told
+
+
+def test_a_run_that_nobody_writes_is_not_watched(tmp_path: Path) -> None:
+    """What to type is said; a session that dies while it is watched is missed."""
+    with Journal.open(tmp_path) as journal:
+        begin(journal)
+        said = follow(tmp_path, Witness(), lambda _: journal.close() is not None)
+
+    assert "the session is gone without a last word" in said
+    with pytest.raises(JournalError, match="no session is running"):
+        follow(tmp_path, Witness(), lambda _: True)
+
+
+@pytest.mark.parametrize("by", ["q", signal.SIGINT])
+def test_it_is_detached_by_q_or_ctrl_c(tmp_path: Path, by: "str | signal.Signals") -> None:
+    """In a real terminal, which is left as it was; the loop's journal is still its own."""
+    run = tmp_path / "t"
+    ours, theirs = pty.openpty()
+    with Journal.open(run) as journal:
+        begin(journal)
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        command = [sys.executable, "-m", "orchestrator", "watch", "--runs", str(tmp_path)]
+        process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, cwd=ROOT, text=True)
+        os.close(theirs)
+        seen = b""
+        until = time.monotonic() + 60
+        while b"two" not in seen and time.monotonic() < until:
+            seen += os.read(ours, 65536) if select.select([ours], [], [], 1)[0] else b""
+        if isinstance(by, str):
+            os.write(ours, by.encode())
+        else:
+            process.send_signal(by)
+        until = time.monotonic() + 60
+        os.set_blocking(ours, False)
+        while process.poll() is None and time.monotonic() < until:
+            try:
+                os.read(ours, 65536)
+            except (BlockingIOError, OSError):
+                time.sleep(0.05)
+        os.close(ours)
+        said, _ = process.communicate(timeout=10)
+
+        assert (0, "detached: the loop goes on\n") == (process.returncode, said)
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        journal.note("still", {"mine": True})
+    assert b"experiment 0" in seen
