@@ -2,6 +2,7 @@
 
 import difflib
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,14 @@ from orchestrator.types import Candidate, Context, Experiment, Proposal, Reply, 
 
 if TYPE_CHECKING:
     from orchestrator.loop import Session
+    from orchestrator.turn import Running
 
 log = structlog.get_logger()
 SIMILAR = 8  # earlier experiments that share words with a proposal and are compared with it
 NOT_AGAIN = (Status.DISCARD, Status.CHEAT)  # a failure may be mended, and mending it stays close to it
 
 
-def next_candidate(session: "Session", best: Experiment, spent: Spent) -> Candidate:
+def next_candidate(session: "Session", best: Experiment, spent: Spent, at_work: Sequence["Running"] = ()) -> Candidate:
     """Ask until a patch applies, each refusal told word for word. Raises PatchRejected after all tries."""
     journal, proposer = session.journal, session.proposer
     session.ahead.wait()  # a reply that is on its way is stored by then
@@ -29,27 +31,38 @@ def next_candidate(session: "Session", best: Experiment, spent: Spent) -> Candid
     while True:
         pending = journal.pending_reply()
         if pending is None:
-            pending = journal.reply(proposer.ask(context(session, best, spent, rejected=tuple(rejected))))
+            told = context(session, best, spent, in_flight=ideas(at_work), rejected=tuple(rejected))
+            pending = journal.reply(proposer.ask(told))
         seq, reply = pending
         try:
-            return _candidate(session, best, reply, proposer.read(reply))
+            candidate = _candidate(session, best, reply, proposer.read(reply))
+            _refuse_twin(candidate, at_work)
         except PatchRejected as refusal:
             journal.note("reply.rejected", {"reply": seq, "reason": str(refusal)})
             log.info("reply.rejected", reason=str(refusal).splitlines()[0])
             rejected.append((reply, str(refusal)))
             if len(rejected) >= session.config.claude.tries:
                 raise
+        else:
+            return candidate
 
 
-def ask_ahead(session: "Session", best: Experiment | None, running: str, spent: Spent) -> None:
-    """Ask for the proposal after the running one, unless there will be no turn for it. `spent` is this count's."""
-    after = replace(spent, experiments=spent.experiments + 1)
+def ask_ahead(
+    session: "Session", best: Experiment | None, at_work: Sequence["Running"], spent: Spent, then: Callable[[], None]
+) -> None:
+    """Ask for the proposal after those at work, unless there will be no turn for it. `spent` is this count's."""
+    after = replace(spent, experiments=spent.experiments + len(at_work))
     elapsed_s = time.monotonic() - session.started
     ends = limits.reached(session.config.limits, after, elapsed_s) is not None
     if best is None or ends or not session.config.asks_ahead or session.journal.pending_reply() is not None:
         return
-    told = context(session, best, session.journal.spent(), in_flight=(running,))
-    session.ahead.start(lambda: session.journal.reply(session.proposer.ask(told)))
+    told = context(session, best, session.journal.spent(), in_flight=ideas(at_work))
+    session.ahead.start(lambda: session.journal.reply(session.proposer.ask(told)), then)
+
+
+def ideas(at_work: Sequence["Running"]) -> tuple[str, ...]:
+    """What is being tried right now."""
+    return tuple(running.candidate.proposal.hypothesis for running in at_work)
 
 
 def context(
@@ -111,6 +124,14 @@ def _refuse_repeat(session: "Session", source: str) -> None:
     for earlier in session.journal.repeats(patch.fingerprint(source)):
         message = f"this is experiment {earlier.id} again, which ended as {earlier.status}: {earlier.rule}"
         raise PatchRejected(message)
+
+
+def _refuse_twin(candidate: Candidate, at_work: Sequence["Running"]) -> None:
+    """What runs right now is no new question."""
+    for running in at_work:
+        if patch.fingerprint(running.candidate.source) == patch.fingerprint(candidate.source):
+            message = f"this is experiment {running.id} again, which is running right now"
+            raise PatchRejected(message)
 
 
 def _refuse_close(session: "Session", best: Experiment, proposal: Proposal, parent_source: str, source: str) -> None:

@@ -70,6 +70,7 @@ def loop(
     proposer: Annotated[
         str | None, typer.Option(help="claude, sweep or replay; default: claude where a key is")
     ] = None,
+    parallel: Annotated[int | None, typer.Option(help="experiments side by side, one per leased device")] = None,
     prefetch: Annotated[int | None, typer.Option(help="proposals asked for ahead: 0 or 1")] = None,
     replay: Annotated[Path | None, typer.Option(help="the run to replay: runs/tag")] = None,
     runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
@@ -81,6 +82,7 @@ def loop(
     flags = {
         "profile_name": profile, "corpus": corpus_name(data), "limits.experiments": experiments, "limits.hours": hours,
         "limits.max_usd": max_usd, "limits.max_tokens": max_tokens, "prefetch": prefetch, "replay_of": replay,
+        "parallel": parallel,
         "proposer": proposer or ("claude" if os.environ.get("ANTHROPIC_API_KEY") else None),
         "runtime": runtime, "accept": accept or None, "seed": seed,
         "quiet_hours": quiet_hours,

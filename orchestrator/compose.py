@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from orchestrator.executors.slot import Slot
 from orchestrator.experiment import ContainerRunner
 from orchestrator.journal import Journal
 from orchestrator.keep import Keeper
-from orchestrator.lease import Lease, LeasePolicy
+from orchestrator.lease import Lease, LeasePolicy, most
 from orchestrator.loop import Session
 from orchestrator.machine import look
 from orchestrator.quiet import Gate, quiet_hours
@@ -62,18 +63,19 @@ def session(config: Config, view: View) -> Iterator[Session]:
         message = f"{config.data_path}: the data is not prepared; `make data` does it"
         raise ConfigError(message)
     gate = Gate(run=config.run_path, hours=quiet_hours(config.quiet_hours))
-    with slot(config, engine, view) as leased, Journal.open(config.run_path) as journal:
+    with slots(config, engine, view) as leased, Journal.open(config.run_path) as journal:
         keeper = Keeper(path=config.mutable_path, tag=config.tag)
         keeper.check()
         engine.reap()
         yield Session(
             config=config,
             journal=journal,
-            proposer=propose.build(config, journal, facts=leased.facts(), environment=os.environ),
-            runner=leased,
+            proposer=propose.build(config, journal, facts=leased[0].facts(), environment=os.environ),
+            runner=leased[0],
+            beside=leased[1:],
             keeper=keeper,
             view=view,
-            ready=lambda: ready(gate, leased, view),
+            ready=lambda runner: ready(gate, next(slot for slot in leased if slot is runner), view),
         )
 
 
@@ -97,12 +99,37 @@ def refuse_unsafe(config: Config) -> None:
         raise ConfigError(message)
 
 
-def slot(config: Config, engine: Engine, view: View) -> Slot:
-    """A device to lease, with the runner for whichever it will be."""
+@contextmanager
+def slots(config: Config, engine: Engine, view: View) -> Iterator[tuple[Slot, ...]]:
+    """As many leased devices of one kind as experiments run side by side. Raises ConfigError or LeaseUnavailable."""
     policy = LeasePolicy(
         profile=config.profile_name, cpus=config.box.cpus, allow=config.gpu.allow, exclude=config.gpu.exclude,
         leave_free=config.gpu.leave_free,
     )  # fmt: skip
+    enough(policy, config.parallel)
+    with ExitStack() as stack:
+        first = stack.enter_context(slot(config, engine, view, policy))
+        if config.parallel > 1:  # scores compare only within one class of hardware
+            first.policy = policy = replace(policy, hardware=first.facts()["hardware"])
+            enough(policy, config.parallel)
+        more = range(config.parallel - 1)
+        yield first, *(stack.enter_context(slot(config, engine, view, policy)) for _ in more)
+
+
+def enough(policy: LeasePolicy, wanted: int) -> None:
+    """Raise ConfigError if so many devices can never be leased here."""
+    if wanted > 1 and wanted > (there := most(policy)):
+        kind = f" of {policy.hardware}" if policy.hardware else ""
+        why = (
+            "[profile.cpu] cpus = {:g} each" if policy.profile == "cpu" else "[gpu] allow, exclude and leave_free = {}"
+        )
+        asked = why.format(policy.cpus if policy.profile == "cpu" else policy.leave_free)
+        message = f"--parallel {wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
+        raise ConfigError(message)
+
+
+def slot(config: Config, engine: Engine, view: View, policy: LeasePolicy) -> Slot:
+    """A device to lease, with the runner for whichever it will be."""
     sampling = config.contention
     return Slot(
         policy=policy,

@@ -187,6 +187,7 @@ class Config(BaseSettings):
     accept: tuple[str, ...] = ()  # unsafe findings of doctor that a person takes upon themselves
     quiet_hours: str = ""  # 22:00-06:00: no experiment starts within
     proposer: Literal["claude", "sweep", "replay"] = "sweep"
+    parallel: PositiveInt = 1  # experiments side by side, each on a leased device of its own
     prefetch: Literal[0, 1] | None = None  # proposals asked for ahead; None: 1 for an LLM, which makes one wait
     replay_of: Path | None = None
     seed: int = 0
@@ -232,7 +233,8 @@ class Config(BaseSettings):
     @property
     def asks_ahead(self) -> bool:
         """Whether the next proposal is asked for while an experiment trains."""
-        return self.proposer == "claude" if self.prefetch is None else self.prefetch == 1
+        wanted = self.proposer == "claude" or self.parallel > 1
+        return wanted if self.prefetch is None else self.prefetch == 1
 
     @property
     def anchor_path(self) -> Path | None:

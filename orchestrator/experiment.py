@@ -7,11 +7,13 @@ predictors wait (they hold the volumes) -> trainer trains and dies -> scorer col
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.box import SUFFIX, Box, Place
 from orchestrator.decide import parse_score, refused
+from orchestrator.errors import SandboxError
 from orchestrator.running import Running
 from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Status, Trial, View
 
@@ -41,6 +43,8 @@ class ContainerRunner:
 
     place: Place
     view: View
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _boxes: list[Box] = field(default_factory=list)  # the one in use
 
     def facts(self) -> dict[str, str]:
         """Where experiments run."""
@@ -49,10 +53,18 @@ class ContainerRunner:
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
         with Box.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
-            turn = _Turn(box=box, view=self.view, plan=plan, best=best)
+            self._boxes[:] = [box]
+            turn = _Turn(box=box, view=self.view, plan=plan, best=best, stopped=self.stopped)
             trial = turn.run()
             box.check_unchanged()
             return trial
+
+    def stop(self) -> None:
+        """End what runs and start nothing more; from another thread."""
+        self.stopped.set()
+        for running in [running for box in self._boxes for running in box.running]:
+            with suppress(SandboxError):
+                running.kill("the session ends")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +73,7 @@ class _Turn:
     view: View
     plan: Plan
     best: float | None
+    stopped: threading.Event
     said: list[str] = field(default_factory=list)  # the scorer's lines
     committed: threading.Event = field(default_factory=threading.Event)
     ended: list[ExecutionResult] = field(default_factory=list)
@@ -121,6 +134,9 @@ class _Turn:
 
     def start(self, role: Role) -> Running:
         running = self.box.start(role, best=self.best, on_line=lambda text: self.heard(role, text))
+        if self.stopped.is_set():  # it may have come too late to be killed with the others
+            message = "the session ends"
+            raise SandboxError(message)
         self.view.phase(self.box.experiment_id, role, self.box.deadline_s(role))
         return running
 

@@ -34,6 +34,7 @@ class LeasePolicy:
     cpus: float = 1.0  # per slot; whole cores are leased
     allow: tuple[str, ...] = ()  # UUIDs; none: any
     exclude: tuple[str, ...] = ()
+    hardware: str = ""  # "": any; else only devices of this class
     leave_free: int = 1  # idle GPUs that stay so on a host with several
     samples: int = 3
     interval_s: float = 5.0  # between samples
@@ -114,6 +115,7 @@ def _wanted(policy: LeasePolicy, known: tuple[Device, ...]) -> list[Device]:
         for device in known
         if not {device.uuid, device.parent} & set(policy.exclude)
         and (not policy.allow or {device.uuid, device.parent} & set(policy.allow))
+        and policy.hardware in ("", device.hardware)
     ]
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from orchestrator import ask, limits, measure, turn
+from orchestrator import ask, bounds, measure, turn
 from orchestrator.config import Config
-from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected
+from orchestrator.errors import BudgetExhausted, PatchRejected
+from orchestrator.executors.local import Crew
 from orchestrator.journal import Journal
 from orchestrator.keep import Keeper
 from orchestrator.propose.prefetch import Ahead
@@ -28,49 +29,53 @@ class Session:
     keeper: Keeper
     view: View
     ahead: Ahead = field(default_factory=Ahead)
-    ready: Callable[[], bool] = lambda: False  # waits until an experiment may start; says whether it had to
+    beside: tuple[Runner, ...] = ()  # further ones, each on a device of its own
+    ready: Callable[[Runner], bool] = lambda _: False  # waits until an experiment may start; says whether it had to
     started: float = field(default_factory=time.monotonic)
 
 
 def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be read at once
     """Run experiments until a limit is met or an interrupt; returns why it ended. Raises AutoresearchError."""
-    journal, config = session.journal, session.config
-    base = turn.recover(session)
-    while True:
-        spent = journal.spent()
-        reason = limits.reached(config.limits, base.since(spent), time.monotonic() - session.started)
-        if reason is not None:
-            return turn.end(session, reason, limit=True)
-        if limits.gave_up(config.limits, spent):
-            raise turn.gave_up(session, spent)
-        best = journal.best()
-        try:
-            if session.ready():
-                continue  # time has passed: is a limit met?
-            candidate = turn.next_candidate(session, best, spent)
-        except PatchRejected as refusal:
-            turn.record_invalid(session, str(refusal))
-            continue
-        except BudgetExhausted as exhausted:
-            return turn.end(session, str(exhausted), limit=True)
-        except KeyboardInterrupt:
-            return turn.end(session, "interrupted")
-        running = turn.begin(session, candidate)
-        session.view.begun(running.id, candidate)
-        ask.ask_ahead(session, best, candidate.proposal.hypothesis, base.since(spent))
-        try:
-            trial, verdict = turn.run(session, running, best)
-        except KeyboardInterrupt:
-            turn.finish(session, running, turn.failed("interrupted: run again at the next start"), None)
-            return turn.end(session, "interrupted")
-        experiment = turn.finish(session, running, trial, verdict)
-        if verdict.status is Status.KEEP:
-            turn.keep(session, experiment, candidate)
-        elif (better := measure.settle(session, best)) is not None:
-            turn.keep(session, better, turn.reread(session, better.id))
-        log.info("experiment.finished", experiment_id=experiment.id, status=verdict.status.value,
-                 val_bpb=experiment.val_bpb, rule=verdict.rule, head=journal.head())  # fmt: skip
-        session.view.finished(experiment, journal.best(), journal.spent())
-        if journal.best() is None and verdict.status not in (Status.INFRA, Status.CONTENDED):
-            message = f"the baseline itself has no score ({verdict.status}: {verdict.rule}); mend {session.keeper.path}"
-            raise ConfigError(message)
+    journal, view = session.journal, session.view
+    base, exhausted = bounds.recover(session), ""
+    with Crew((session.runner, *session.beside), session.ready) as crew:
+        while True:
+            best, spent = journal.best(), journal.spent()
+            reason = exhausted or bounds.limit(session, base, crew.at_work)
+            if reason and not crew.at_work:
+                return bounds.end(session, reason, limit=True)
+            try:
+                if not reason and not turn.must_wait(session, best, crew.at_work) and (runner := crew.free()):
+                    candidate = turn.next_candidate(session, best, spent, crew.at_work)
+                    running = turn.begin(session, candidate, runner, best)
+                    view.begun(running.id, candidate)
+                    crew.start(running)
+                    ask.ask_ahead(session, best, crew.at_work, base.since(spent), then=crew.wake)
+                    continue
+                ended = crew.first() if crew.at_work else None
+            except PatchRejected as refusal:
+                turn.record_invalid(session, str(refusal))
+                continue
+            except BudgetExhausted as error:
+                exhausted = str(error)
+                continue
+            except KeyboardInterrupt:
+                return bounds.interrupt(session, crew)
+            if ended is None:
+                continue
+            running, trial = ended
+            best = journal.best()  # of now: it may be another one than when this began
+            outcome = turn.judged(session, running, trial, best)
+            if isinstance(outcome, turn.Running):
+                crew.start(outcome)
+                continue
+            crew.done(running)
+            experiment = turn.finish(session, running, *outcome)
+            if experiment.status is Status.KEEP:
+                turn.keep(session, experiment, running.candidate)
+            elif (better := measure.settle(session, best)) is not None:
+                turn.keep(session, better, turn.reread(session, better.id))
+            log.info("experiment.finished", experiment_id=experiment.id, status=experiment.status.value,
+                     val_bpb=experiment.val_bpb, rule=experiment.rule, head=journal.head())  # fmt: skip
+            view.finished(experiment, journal.best(), journal.spent())
+            turn.check(session, experiment)

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from pathlib import Path
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def run(session: "Session", running: "Running", best: Experiment | None) -> Trial:
-    """Run it, and again while its gain may be luck; each further run has a folder of its own. Raises SandboxError."""
-    known, below, measures = spread(session), best.val_bpb if best else None, running.candidate.measures
-    trial = _once(session, running, running.plan, running.folder, below)
-    while len(trial.runs) < (most := noise.wants(trial, best, known, session.config.noise, measures=measures)):
-        number, plan = len(trial.runs) + 1, new_plan()
-        session.view.again(running.id, number, most, fmean(trial.runs))
-        so_far = {"run": number, "most": most, "val_bpb": fmean(trial.runs)}
-        session.journal.note("experiment.run_again", {**so_far, **committed(plan)}, running.id)
-        folder = running.folder / f"run-{number}"
-        record.make_folder(folder)
-        further = _once(session, running, plan, folder, below)
-        trial = noise.joined(trial, further, first=best is None)
-        if further.contended_by:
-            break
-    return trial
+def once_more(session: "Session", running: "Running", trial: Trial, best: Experiment | None) -> "Running | None":
+    """The next run of an experiment, if luck may explain what its runs brought so far."""
+    known, measures, runs = spread(session), running.candidate.measures, len(trial.runs)
+    most = noise.wants(trial, best, known, session.config.noise, measures=measures)
+    if runs >= most or (running.before is not None and runs == len(running.before.runs)):
+        return None
+    plan = new_plan()
+    session.view.again(running.id, runs + 1, most, fmean(trial.runs))
+    so_far = {"run": runs + 1, "most": most, "val_bpb": fmean(trial.runs)}
+    session.journal.note("experiment.run_again", {**so_far, **committed(plan)}, running.id)
+    where = running.folder / f"run-{runs + 1}"
+    record.make_folder(where)
+    return replace(running, plan=plan, where=where, before=trial)
 
 
-def _once(session: "Session", running: "Running", plan: Plan, folder: Path, below: float | None) -> Trial:
-    trial = session.runner.run(running.candidate, plan, experiment_id=running.id, folder=folder, best=below)
-    session.journal.note("seeds.revealed", revealed(plan), running.id)
-    return trial
+def doubted(session: "Session", running: "Running", trial: Trial, why: str) -> "Running":
+    """The run, audited in full, that a best which is hard to believe has to survive."""
+    plan, where = new_plan(), running.folder / "again"
+    session.journal.note("experiment.doubted", {"why": why, **committed(plan)}, running.id)
+    log.warning("experiment.doubted", experiment_id=running.id, why=why)
+    record.make_folder(where)
+    return replace(running, plan=plan, where=where, below=None, before=trial, doubt=why)
 
 
 def spread(session: "Session") -> float | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from orchestrator import anchors, ask, measure, patch, plausible, record
+from orchestrator import anchors, ask, measure, noise, patch, plausible, record
 from orchestrator.decide import judge
 from orchestrator.errors import ConfigError, PatchRejected, RecordFailed, SandboxError
 from orchestrator.journal import canonical
@@ -21,6 +22,7 @@ from orchestrator.types import (
     Proposal,
     Reply,
     Role,
+    Runner,
     Spent,
     Status,
     Trial,
@@ -36,90 +38,42 @@ BASELINE = Proposal(hypothesis="baseline: train.py as it is")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """Where this count of experiments and hours began: at the last session that ended at a limit.
-
-    So a killed session resumes its count, and a finished one starts a new one. Money and tokens count over the
-    whole run.
-    """
-
-    experiments: int = 0
-    slot_s: float = 0.0
-
-    def since(self, spent: Spent) -> Spent:
-        """What was spent since then."""
-        return replace(spent, experiments=spent.experiments - self.experiments, slot_s=spent.slot_s - self.slot_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """An experiment that has begun."""
 
     id: int
     candidate: Candidate
-    plan: Plan
+    runner: Runner
+    facts: Mapping[str, str]  # of the runner, when it began
     folder: Path
     started_at: str
     started: float  # monotonic
+    # the run that is under way: an experiment has more than one while luck may explain its score
+    plan: Plan
+    where: Path  # its folder: that of the experiment, or one in it
+    below: float | None  # the score to beat, None for a full audit in any case
+    before: Trial | None = None  # what earlier runs of it brought
+    doubt: str = ""  # why its score was so hard to believe that this run has to settle it
 
 
-def recover(session: "Session") -> Base:
-    """Close what a crash left open, put keeps into git, and say where the counts began."""
-    journal = session.journal
-    for begun in journal.unfinished():
-        candidate = reread(session, begun.experiment_id or 0)
-        running = Running(
-            id=begun.experiment_id or 0,
-            candidate=candidate,
-            plan=Plan(train_seed=0, audit_seed=b""),
-            folder=journal.folder / f"{begun.experiment_id:04d}",
-            started_at=begun.at,
-            started=time.monotonic(),
-        )
-        record.drop_private(running.folder)
-        finish(session, running, failed("the orchestrator died while it ran: run again"), None)
-    best = journal.best()
-    if best is not None:
-        source = (best.folder / "train.py").read_text(encoding="utf-8")
-        if not best.commit:
-            keep(session, best, replace(reread(session, best.id), source=source))
-        elif session.keeper.path.read_text(encoding="utf-8") != source:
-            log.warning("train_py.differs", path=str(session.keeper.path), goes_on_from=best.id)
-    ended = [r.body for r in journal.records("session.ended") if r.body["limit"]]
-    base = Base(**ended[-1]["base"]) if ended else Base()
-    started = {"task": session.config.task.name, "proposer": session.proposer.name}
-    journal.note("session.started", {"facts": session.runner.facts(), **started})
-    return base
+def must_wait(session: "Session", best: Experiment | None, at_work: Sequence[Running]) -> bool:
+    """Whether what to try next depends on what still runs, or is still being asked for."""
+    known = best is not None and best.conditions == measure.conditions(session)
+    return bool(at_work) and (not known or session.ahead.is_asking)
 
 
-def end(session: "Session", reason: str, *, limit: bool = False) -> str:
-    """Close the session's record."""
-    spent = session.journal.spent()
-    base = asdict(Base(experiments=spent.experiments, slot_s=spent.slot_s))
-    session.journal.note("session.ended", {"reason": reason, "limit": limit, "base": base})
-    _anchor(session)
-    log.info("session.ended", reason=reason, head=session.journal.head())
-    return reason
-
-
-def gave_up(session: "Session", spent: Spent) -> SandboxError:
-    """End a session whose sandbox failed too often: the error to raise, with the last failure."""
-    last = session.journal.experiments(order="id DESC", limit=1)[0]
-    message = f"{spent.consecutive_infra} failures of the sandbox in a row, the last: {last.rule.splitlines()[0]}"
-    return SandboxError(end(session, message))
-
-
-def next_candidate(session: "Session", best: Experiment | None, spent: Spent) -> Candidate:
+def next_candidate(session: "Session", best: Experiment | None, spent: Spent, at_work: Sequence[Running]) -> Candidate:
     """What to run next: what is owed again, the baseline, or a new idea. Raises PatchRejected after all tries."""
-    journal = session.journal
-    if queued := journal.queued():
+    under_way = {running.candidate.retry_of for running in at_work}
+    if queued := [experiment for experiment in session.journal.queued() if experiment.id not in under_way]:
         again = reread(session, queued[0].id)
         return replace(again, attempt=queued[0].attempt + 1, retry_of=queued[0].id)
     if best is None:
         return _baseline(session)
-    if (due := measure.again(session, best)) is not None:
+    measuring = any(running.candidate.measures is not None for running in at_work)
+    if not measuring and (due := measure.again(session, best)) is not None:
         return due
-    return ask.next_candidate(session, best, spent)
+    return ask.next_candidate(session, best, spent, at_work)
 
 
 def _baseline(session: "Session") -> Candidate:
@@ -135,50 +89,55 @@ def _baseline(session: "Session") -> Candidate:
     return Candidate(proposal=BASELINE, source=source, parent_id=None, parent_source=source, reply=reply)
 
 
-def begin(session: "Session", candidate: Candidate) -> Running:
+def begin(session: "Session", candidate: Candidate, runner: Runner, best: Experiment | None) -> Running:
     """Write down what will run, commit the intent, then hand out the plan."""
     started, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     folder = session.journal.folder / f"{session.journal.next_id():04d}"
     record.write_candidate(folder, candidate)
-    plan = new_plan()
-    intent = {
-        **committed(plan),
-        "files": record.hashes(folder),
-        **session.runner.facts(),
-    }
+    plan, facts = new_plan(), runner.facts()
+    intent = {**committed(plan), "files": record.hashes(folder), **facts}
     experiment_id = session.journal.begin(candidate, intent=intent)
     return Running(
-        id=experiment_id, candidate=candidate, plan=plan, folder=folder, started=started, started_at=started_at
-    )
+        id=experiment_id, candidate=candidate, runner=runner, facts=facts, folder=folder, started=started,
+        started_at=started_at, plan=plan, where=folder, below=best.val_bpb if best else None,
+    )  # fmt: skip
 
 
-def run(session: "Session", running: Running, best: Experiment | None) -> tuple[Trial, Verdict]:
-    """Run a candidate and judge it; a best that is hard to believe must first survive another training."""
-    try:
-        trial = measure.run(session, running, best)
-        spread, measures = measure.spread(session), running.candidate.measures
-        verdict = judge(trial, best, needed_k=session.config.needed_k, spread=spread, measures=measures)
-        if verdict.status is Status.KEEP and best is not None:
-            budget = session.config.box.time_budget_s
-            why = plausible.doubt(
-                trial, best, session.journal.experiments("status = ?", Status.KEEP), time_budget_s=budget
-            )
-            return _again(session, running, trial, best, why) if why else (trial, verdict)
-    except SandboxError as error:
-        trial = failed(error)
-        verdict = judge(trial, best)
+def check(session: "Session", experiment: Experiment) -> None:
+    """Raise ConfigError if there is nothing to compare with: the baseline has no score."""
+    if session.journal.best() is None and experiment.status not in (Status.INFRA, Status.CONTENDED):
+        why = f"{experiment.status}: {experiment.rule}"
+        message = f"the baseline itself has no score ({why}); mend {session.keeper.path}"
+        raise ConfigError(message)
+
+
+def judged(
+    session: "Session", running: Running, trial: Trial, best: Experiment | None
+) -> tuple[Trial, Verdict] | Running:
+    """The verdict on all that its runs brought to light, or the run with another seed that it needs before."""
+    session.journal.note("seeds.revealed", revealed(running.plan), running.id)
+    if running.doubt and running.before is not None and best is not None:
+        return _settled(running, running.before, trial, best)
+    measures = running.candidate.measures
+    if best is not None and measures not in (None, best.id):  # it was the best when this began
+        best = session.journal.experiment(measures or 0)
+    trial = noise.joined(running.before, trial, first=best is None) if running.before else trial
+    if more := measure.once_more(session, running, trial, best):
+        return more
+    spread = measure.spread(session)
+    verdict = judge(trial, best, needed_k=session.config.needed_k, spread=spread, measures=measures)
+    if verdict.status is Status.KEEP and best is not None:
+        kept, budget = session.journal.experiments("status = ?", Status.KEEP), session.config.box.time_budget_s
+        if why := plausible.doubt(trial, best, kept, time_budget_s=budget):
+            return measure.doubted(session, running, trial, why)
     return trial, verdict
 
 
-def _again(session: "Session", running: Running, first: Trial, best: Experiment, why: str) -> tuple[Trial, Verdict]:
-    """Train and audit a doubtful best once more; the worse of its two scores is the one that counts."""
-    plan, folder = new_plan(), running.folder / "again"
-    session.journal.note("experiment.doubted", {"why": why, **committed(plan)}, running.id)
-    log.warning("experiment.doubted", experiment_id=running.id, why=why)
-    record.make_folder(folder)
-    again = session.runner.run(running.candidate, plan, experiment_id=running.id, folder=folder, best=None)
-    session.journal.note("seeds.revealed", revealed(plan), running.id)
-    verdict = plausible.settled(why, first, again, best)
+def _settled(running: Running, first: Trial, again: Trial, best: Experiment) -> tuple[Trial, Verdict]:
+    """A doubtful best was trained and audited once more: the worse of its two scores is the one that counts."""
+    if again.contended_by:
+        return again, judge(again, best)
+    verdict = plausible.settled(running.doubt, first, again, best)
     worse = again.score is None or first.score is None or again.score.val_bpb > first.score.val_bpb
     return replace(again if worse else first, executions=first.executions), verdict
 
@@ -191,7 +150,7 @@ def failed(why: SandboxError | str) -> Trial:
 def finish(session: "Session", running: Running, trial: Trial, verdict: Verdict | None) -> Experiment:
     """Write the result, commit the end, and bring results.tsv up to date."""
     verdict = verdict or Verdict(status=Status.INFRA, rule=trial.message)
-    candidate, facts = running.candidate, session.runner.facts()
+    candidate, facts = running.candidate, running.facts
     trainer = next((e for e in trial.executions if e.role is Role.TRAINER), None)
     experiment = Experiment(
         id=running.id,
@@ -234,7 +193,7 @@ def record_invalid(session: "Session", reason: str) -> None:
         parent_source=parent,
         reply=reply,
     )
-    running = begin(session, candidate)
+    running = begin(session, candidate, session.runner, best)
     trial = Trial(executions=(), score=None, failure=Status.INVALID, message=reason)
     experiment = finish(session, running, trial, Verdict(status=Status.INVALID, rule=reason))
     session.view.finished(experiment, best, session.journal.spent())
@@ -249,12 +208,12 @@ def _close(session: "Session", experiment: Experiment, trial: Trial, diff: str) 
     )
     facts["files"] = record.hashes(experiment.folder)
     session.journal.finish(experiment, diff=diff, facts=facts)
-    _anchor(session)
+    anchor(session)
     record.write_results(session.journal.folder, session.journal.experiments())
     return experiment
 
 
-def _anchor(session: "Session") -> None:
+def anchor(session: "Session") -> None:
     """Name the head of the chain in the file elsewhere; one that cannot be written costs a line, not the night."""
     if (path := session.config.anchor_path) is not None:
         try:

@@ -280,6 +280,9 @@ class Runner(Protocol):
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
 
+    def stop(self) -> None:
+        """End what runs and start nothing more; from another thread."""
+
 
 class View(Protocol):
     """What a person sees while the loop runs; never decides anything."""

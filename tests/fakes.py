@@ -54,7 +54,8 @@ class ScriptedProposer:
         now = next(line for line in context.best_source.splitlines() if line.startswith("LEARNING_RATE"))
         text = json.dumps({"search": now, "replace": f"LEARNING_RATE = {rate}"})
         usage = Usage(input_tokens=100, output_tokens=10, cost_usd=self.cost_usd)
-        return Reply(proposer=self.name, model="script", prompt=f"best is {context.best.id}", text=text, usage=usage)
+        prompt, parent_id = f"best is {context.best.id}", context.best.id
+        return Reply(proposer=self.name, model="script", prompt=prompt, text=text, usage=usage, parent_id=parent_id)
 
     def read(self, reply: Reply) -> Proposal:
         """Parse what `ask` wrote."""
@@ -73,6 +74,7 @@ class ArithmeticRunner:
     score: Callable[[str], Trial]
     ran: list[str] = field(default_factory=list)
     hardware: str = "arithmetic"
+    stopped: bool = False
 
     def facts(self) -> dict[str, str]:
         """A place that is no place."""
@@ -82,6 +84,10 @@ class ArithmeticRunner:
         """Apply the function."""
         self.ran.append(candidate.source)
         return self.score(candidate.source)
+
+    def stop(self) -> None:
+        """Remember it; nothing runs for long."""
+        self.stopped = True
 
 
 @dataclass(slots=True)

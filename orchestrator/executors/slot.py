@@ -73,6 +73,11 @@ class Slot:
         self._contended = self._contended + 1 if seen.contended_by else 0
         return replace(trial, contended_by=seen.contended_by)
 
+    def stop(self) -> None:
+        """End what runs and start nothing more; from another thread."""
+        if self._runner is not None:
+            self._runner.stop()
+
     def _now(self) -> Runner:
         if self._runner is None:
             message = "nothing was leased yet"

@@ -1,0 +1,105 @@
+"""Where a session begins and ends: what a crash left open, limits, an interrupt."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from orchestrator import limits, record, turn
+from orchestrator.errors import SandboxError
+from orchestrator.types import Plan, Spent
+
+if TYPE_CHECKING:
+    from orchestrator.executors.local import Crew
+    from orchestrator.loop import Session
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """Where this count of experiments and hours began: at the last session that ended at a limit.
+
+    So a killed session resumes its count, and a finished one starts a new one. Money and tokens count over the
+    whole run.
+    """
+
+    experiments: int = 0
+    slot_s: float = 0.0
+
+    def since(self, spent: Spent) -> Spent:
+        """What was spent since then."""
+        return replace(spent, experiments=spent.experiments - self.experiments, slot_s=spent.slot_s - self.slot_s)
+
+
+def recover(session: "Session") -> Base:
+    """Close what a crash left open, put keeps into git, and say where the counts began."""
+    journal = session.journal
+    for begun in journal.unfinished():
+        folder = journal.folder / f"{begun.experiment_id:04d}"
+        running = turn.Running(
+            id=begun.experiment_id or 0,
+            candidate=turn.reread(session, begun.experiment_id or 0),
+            runner=session.runner,
+            facts=session.runner.facts(),
+            folder=folder,
+            started_at=begun.at,
+            started=time.monotonic(),
+            plan=Plan(train_seed=0, audit_seed=b""),
+            where=folder,
+            below=None,
+        )
+        record.drop_private(running.folder)
+        turn.finish(session, running, turn.failed("the orchestrator died while it ran: run again"), None)
+    best = journal.best()
+    if best is not None:
+        source = (best.folder / "train.py").read_text(encoding="utf-8")
+        if not best.commit:
+            turn.keep(session, best, replace(turn.reread(session, best.id), source=source))
+        elif session.keeper.path.read_text(encoding="utf-8") != source:
+            log.warning("train_py.differs", path=str(session.keeper.path), goes_on_from=best.id)
+    ended = [r.body for r in journal.records("session.ended") if r.body["limit"]]
+    base = Base(**ended[-1]["base"]) if ended else Base()
+    started = {"task": session.config.task.name, "proposer": session.proposer.name}
+    journal.note("session.started", {"facts": session.runner.facts(), **started})
+    return base
+
+
+def limit(session: "Session", base: Base, at_work: Sequence[turn.Running]) -> str:
+    """The limit that is met once all those at work have ended, "" if none. Raises SandboxError after many failures."""
+    config, spent = session.config, session.journal.spent()
+    events = spent.consecutive_infra // config.parallel  # what fails, fails all that run side by side
+    if limits.gave_up(config.limits, replace(spent, consecutive_infra=events)):
+        if at_work:
+            return "the sandbox failed too often"
+        last = session.journal.experiments(order="id DESC", limit=1)[0]
+        message = f"{spent.consecutive_infra} failures of the sandbox in a row, the last: {last.rule.splitlines()[0]}"
+        raise SandboxError(end(session, message))
+    since = base.since(spent)
+    since = replace(since, experiments=since.experiments + sum(_counts(running) for running in at_work))
+    return limits.reached(config.limits, since, time.monotonic() - session.started) or ""
+
+
+def _counts(running: turn.Running) -> bool:
+    """Whether it is one of the experiments that a limit counts: neither the baseline nor the best once more."""
+    return running.candidate.parent_id is not None and running.candidate.measures is None
+
+
+def interrupt(session: "Session", crew: "Crew") -> str:
+    """End what runs; it is owed another attempt."""
+    crew.stop()
+    for running in crew.at_work:
+        turn.finish(session, running, turn.failed("interrupted: run again at the next start"), None)
+    return end(session, "interrupted")
+
+
+def end(session: "Session", reason: str, *, limit: bool = False) -> str:
+    """Close the session's record."""
+    spent = session.journal.spent()
+    base = asdict(Base(experiments=spent.experiments, slot_s=spent.slot_s))
+    session.journal.note("session.ended", {"reason": reason, "limit": limit, "base": base})
+    turn.anchor(session)
+    log.info("session.ended", reason=reason, head=session.journal.head())
+    return reason

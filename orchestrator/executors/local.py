@@ -1,0 +1,109 @@
+"""Experiments side by side on this machine, a thread for each leased device. Threads only run containers.
+
+Who asks `first` decides, records and keeps, in one thread, so one writer owns the best. With one runner nothing is ever
+side by side: that is the plain loop.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Self
+
+from orchestrator.errors import SandboxError
+from orchestrator.turn import Running, failed
+from orchestrator.types import Runner, Trial
+
+STOP_S = 60.0  # for containers to be gone; the reaper of the next start takes what is left
+
+
+class Crew:
+    """Runners with one experiment each at a time; a context manager, at whose end every container is gone."""
+
+    def __init__(self, runners: Sequence[Runner], ready: Callable[[Runner], bool]) -> None:
+        """`ready` waits until an experiment may start on a runner, and says whether it had to."""
+        self._ready, self._idle, self._fit = ready, list(runners), list[Runner]()
+        self._ended: SimpleQueue[tuple[Running, Trial] | Runner | BaseException | None] = SimpleQueue()
+        self._at_work: dict[int, tuple[Running, threading.Thread]] = {}
+
+    @property
+    def at_work(self) -> tuple[Running, ...]:
+        """What runs right now, in the order it began."""
+        return tuple(running for running, _ in self._at_work.values())
+
+    def free(self) -> Runner | None:
+        """A runner where an experiment may start now. None: something has changed, or something else must end first."""
+        while self._idle and not self._fit:
+            self._thread(partial(self._made_ready, self._idle.pop(0)), "lease")
+        if not self._fit and not self._at_work:
+            self.first()
+        return self._fit[0] if self._fit else None
+
+    def start(self, running: Running) -> None:
+        """Begin one run of an experiment, on the runner that it names."""
+        self._idle += [runner for runner in self._fit if runner is not running.runner]  # to be looked at anew
+        self._fit.clear()
+        thread = self._thread(lambda: (running, _run(running)), f"experiment {running.id}")
+        self._at_work[running.id] = running, thread
+
+    def first(self) -> tuple[Running, Trial] | None:
+        """Wait for the next run that ends, or for anything else that changes: None. Raises what a thread raised."""
+        ended = self._ended.get()
+        if isinstance(ended, BaseException):
+            raise ended
+        if ended is None or isinstance(ended, tuple):
+            return ended
+        self._fit.append(ended)
+        return None
+
+    def done(self, running: Running) -> None:
+        """Let its runner go, for it needs no further run."""
+        del self._at_work[running.id]
+        self._idle.append(running.runner)
+
+    def wake(self) -> None:
+        """Have `first` return: something has changed that the loop waits for. From any thread."""
+        self._ended.put(None)
+
+    def stop(self) -> None:
+        """End what runs; returns when its containers are gone."""
+        for running, _ in self._at_work.values():
+            running.runner.stop()
+        for _, thread in self._at_work.values():
+            thread.join(STOP_S)
+
+    def __enter__(self) -> Self:
+        """Nothing is started."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    def _made_ready(self, runner: Runner) -> Runner:
+        while self._ready(runner):
+            pass  # it took a while: may it still start?
+        return runner
+
+    def _thread(self, work: Callable[[], tuple[Running, Trial] | Runner], name: str) -> threading.Thread:
+        def body() -> None:
+            try:
+                self._ended.put(work())
+            except BaseException as error:  # noqa: BLE001  # raised again by first, in the thread that can act on it
+                self._ended.put(error)
+
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        thread.start()
+        return thread
+
+
+def _run(running: Running) -> Trial:
+    try:
+        return running.runner.run(
+            running.candidate, running.plan, experiment_id=running.id, folder=running.where, best=running.below
+        )
+    except SandboxError as error:
+        return failed(error)

@@ -1,0 +1,299 @@
+"""Experiments side by side: one writer owns the best, nothing is lost, and one runner is the plain loop."""
+
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.compose import enough
+from orchestrator.config import Config, load
+from orchestrator.errors import ConfigError, LeaseUnavailable
+from orchestrator.lease import LeasePolicy
+from orchestrator.loop import Session, run_session
+from orchestrator.noise import is_inside, spread
+from orchestrator.types import Candidate, Experiment, Runner, Spent, Status, Trial
+from tests import fakes, test_loop
+from tests.fake_nvml import Machine
+
+RATES = [f"{0.07 * 2.5**power:.7f}" for power in range(-8, 12)]  # far enough apart to be different questions
+SCORES = st.integers(150, 210).map(lambda n: n / 100)
+
+
+def config_for(tmp_path: Path, experiments: int, parallel: int, **flags: object) -> Config:
+    """A task for so many runners."""
+    test_loop.task(tmp_path)
+    usual = {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": experiments, "parallel": parallel}
+    return load(tmp_path, {**usual, "noise.baseline_runs": 1, "noise.again_every": 0, **flags})
+
+
+@dataclass(slots=True)
+class Watcher(fakes.SilentView):
+    """Calls a test back."""
+
+    begins: Callable[[int], object] = lambda _: None
+    ends: Callable[[int], object] = lambda _: None
+
+    def begun(self, experiment_id: int, candidate: Candidate) -> None:
+        """Tell."""
+        self.begins(experiment_id)
+
+    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
+        """Tell."""
+        self.ends(experiment.id)
+
+
+def crowd(
+    config: Config, score: Callable[[str], Trial], rates: list[str], **changes: object
+) -> tuple[Session, list[fakes.ArithmeticRunner]]:
+    """A session with as many runners as its configuration says."""
+    loop, _, runner = test_loop.session(config, score, rates)
+    more = [fakes.ArithmeticRunner(score) for _ in range(config.parallel - 1)]
+    return replace(loop, beside=tuple(more), **changes), [runner, *more]  # type: ignore[arg-type]
+
+
+def plain(baseline: list[float], ideas: list[list[float]]) -> list[tuple[str, int]]:
+    """What the plain loop decides, in a few lines of its own: the status and the number of runs of each."""
+    best, best_runs, groups = sum(baseline) / 3, 3, [baseline]
+    told = [("keep", 3)]
+    for runs in ideas:
+        known, took = spread(groups) or 0.0, 1
+        mean = runs[0]
+        while mean < best and took < 3 and is_inside(best - mean, known, took, best_runs):
+            took += 1
+            mean = sum(runs[:took]) / took
+        better = mean < best and (took == 1 or sum(runs[1:took]) / (took - 1) < best)
+        groups += [runs[:took]] if took > 1 else []
+        if better:
+            best, best_runs = mean, took
+        told.append(("keep" if better else "discard", took))
+    return told
+
+
+@settings(max_examples=6)
+@given(st.lists(SCORES, min_size=3, max_size=3), st.lists(st.lists(SCORES, min_size=3, max_size=3), max_size=5))
+def test_one_runner_decides_as_the_plain_loop_does(baseline: list[float], ideas: list[list[float]]) -> None:
+    """`--parallel 1 --prefetch 0`: same candidates, runs and verdicts in the same order, whatever they score."""
+    with tempfile.TemporaryDirectory() as folder:
+        shipped = {"noise.baseline_runs": 3, "prefetch": 0}
+        config = config_for(Path(folder), max(1, len(ideas)), 1, **shipped)
+        ideas = ideas or [[9.0, 9.0, 9.0]]
+        left = {0.02: iter(baseline), **{float(rate): iter(runs) for rate, runs in zip(RATES, ideas, strict=False)}}
+        loop, _ = crowd(config, lambda s: fakes.scored(next(left[fakes.rate_of(s)])), RATES)
+        with loop.journal:
+            run_session(loop)
+            found = [(e.status.value, len(e.runs)) for e in loop.journal.experiments()]
+
+    assert plain(baseline, ideas) == found
+
+
+def test_a_stale_childs_whole_file_wins_if_it_beats_the_best_of_now(tmp_path: Path) -> None:
+    """Both have the baseline as parent; compared at completion, kept as measured, one after the other."""
+    config = config_for(tmp_path, 2, 2)
+    second = threading.Event()
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) == 0.05:
+            second.wait(20)
+        return test_loop.parabola(source)
+
+    view = Watcher(ends=lambda number: number == 2 and second.set())
+    loop, _ = crowd(config, run, ["0.05", "0.04"], view=view)
+    with loop.journal:
+        run_session(loop)
+        told = [(e.id, e.status.value, e.parent_id) for e in loop.journal.experiments()]
+
+    assert [(0, "keep", None), (1, "keep", 0), (2, "keep", 0)] == told
+    assert fakes.TRAIN_PY.replace("0.02", "0.05") == config.mutable_path.read_text()
+    on_branch = test_loop.git(config, "show", "autoresearch/t:mutable/train.py")
+    assert fakes.TRAIN_PY.replace("0.02", "0.05").strip() == on_branch
+
+
+def test_a_stale_child_that_only_beats_its_parent_is_discarded(tmp_path: Path) -> None:
+    """The best of now is what it has to beat."""
+    config = config_for(tmp_path, 2, 2)
+    second = threading.Event()
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) == 0.04:
+            second.wait(20)
+        return test_loop.parabola(source)
+
+    view = Watcher(ends=lambda number: number == 2 and second.set())
+    loop, _ = crowd(config, run, ["0.04", "0.05"], view=view)
+    with loop.journal:
+        run_session(loop)
+
+    assert [(0, "keep"), (1, "discard"), (2, "keep")] == test_loop.statuses(config)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_ends_first_the_record_adds_up(tmp_path: Path, seed: int) -> None:
+    """Never more at once than runners, as many experiments as asked for, every keep below all before it."""
+    config, chance = config_for(tmp_path, 8, 3), random.Random(seed)  # noqa: S311 - no secret
+    at_once, most, baseline_alone, guard = 0, 0, True, threading.Lock()
+
+    def run(source: str) -> Trial:
+        nonlocal at_once, most, baseline_alone
+        with guard:
+            at_once += 1
+            most = max(most, at_once)
+            baseline_alone &= fakes.rate_of(source) != 0.02 or at_once == 1
+            wait_s = chance.uniform(0.0, 0.1)
+        time.sleep(wait_s)
+        with guard:
+            at_once -= 1
+        return test_loop.parabola(source)
+
+    loop, runners = crowd(config, run, chance.sample(RATES, 20))
+    with loop.journal:
+        reason = run_session(loop)
+        ended = [r.body["experiment"] for r in loop.journal.records("experiment.finished")]
+        best = loop.journal.best()
+
+    kept = [e["score"]["val_bpb"] for e in ended if e["status"] == "keep"]
+    assert "8 experiments done" == reason
+    assert 9 == len(ended) == sum(len(runner.ran) for runner in runners)
+    assert 2 <= most <= 3
+    assert baseline_alone
+    assert kept == sorted(kept, reverse=True)
+    assert min(e["score"]["val_bpb"] for e in ended) == kept[-1] == getattr(best, "val_bpb", None)
+    assert 1.0 + abs(fakes.rate_of(config.mutable_path.read_text()) - 0.05) == pytest.approx(kept[-1])
+
+
+def test_an_interrupt_ends_all_that_run_and_owes_each_another_attempt(tmp_path: Path) -> None:
+    """Every runner is stopped, every record closed; the next session runs each again, once."""
+    config = config_for(tmp_path, 3, 3)
+    begun = threading.Semaphore(0)
+    interrupted = threading.Event()
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) != 0.02 and not interrupted.is_set():
+            begun.release()
+            if fakes.rate_of(source) == 0.05:
+                for _ in range(3):
+                    begun.acquire(timeout=20)
+                interrupted.set()
+                raise KeyboardInterrupt
+            interrupted.wait(20)
+            time.sleep(0.3)
+        return test_loop.parabola(source)
+
+    rates = ["0.03", "0.04", "0.05"]
+    loop, runners = crowd(config, run, rates)
+    with loop.journal:
+        reason = run_session(loop)
+        left = loop.journal.unfinished()
+    stopped = [runner.stopped for runner in runners]
+    loop, runners = crowd(config, run, rates)
+    with loop.journal:
+        again = run_session(loop)
+        attempts = sorted((e.retry_of, e.attempt) for e in loop.journal.experiments() if e.retry_of is not None)
+
+    assert ("interrupted", [], [True] * 3) == (reason, left, stopped)
+    assert "3 experiments done" == again
+    assert [(1, 2), (2, 2), (3, 2)] == attempts
+
+
+def test_a_session_killed_with_several_at_work_goes_on(tmp_path: Path) -> None:
+    """Each is closed as infra and owed another attempt; the count of the limit holds."""
+    config = config_for(tmp_path, 3, 2)
+    both = threading.Barrier(2)
+    dead = threading.Event()
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) != 0.02 and not dead.is_set():
+            both.wait(20)
+            dead.set()
+            if fakes.rate_of(source) == 0.03:
+                raise SystemExit
+            time.sleep(1.0)
+        return test_loop.parabola(source)
+
+    loop, _ = crowd(config, run, ["0.03", "0.04", "0.9"])
+    with loop.journal, pytest.raises(SystemExit):
+        run_session(loop)
+    loop, runners = crowd(config, run, ["0.9"])
+    with loop.journal:
+        run_session(loop)
+        found = [(e.id, e.status, e.retry_of) for e in loop.journal.experiments()]
+
+    assert {(1, Status.INFRA, None), (2, Status.INFRA, None)} <= set(found)
+    assert {1, 2} == {retry_of for _, _, retry_of in found if retry_of is not None}
+    assert [0.03, 0.04, 0.9] == sorted(fakes.rate_of(source) for runner in runners for source in runner.ran)
+
+
+def test_what_runs_right_now_is_not_proposed_again(tmp_path: Path) -> None:
+    """A twin is refused with the number of the one that runs."""
+    config = config_for(tmp_path, 2, 2)
+    other = threading.Event()
+
+    def run(source: str) -> Trial:
+        if fakes.rate_of(source) == 0.03:
+            other.wait(20)
+        return test_loop.parabola(source)
+
+    view = Watcher(begins=lambda number: number == 2 and other.set())
+    loop, runners = crowd(config, run, ["0.03", "0.03", "0.3"], view=view)
+    with loop.journal:
+        run_session(loop)
+        why = [r.body["reason"] for r in loop.journal.records("reply.rejected")]
+
+    assert ["this is experiment 1 again, which is running right now"] == why
+    assert [0.02, 0.03, 0.3] == sorted(fakes.rate_of(source) for runner in runners for source in runner.ran)
+
+
+def test_what_ends_while_a_device_is_waited_for_is_recorded_at_once(tmp_path: Path) -> None:
+    """A pause, or a device that others use, holds up nothing but what would start."""
+    config = config_for(tmp_path, 2, 2)
+    recorded = threading.Event()
+    waits: list[Runner] = []
+
+    def ready(runner: Runner) -> bool:
+        if runner is loop.beside[0] and not waits:
+            waits.append(runner)
+            recorded.wait(20)
+        return False
+
+    view = Watcher(ends=lambda number: number == 1 and recorded.set())
+    loop, runners = crowd(config, test_loop.parabola, ["0.03", "0.04"], view=view, ready=ready)
+    with loop.journal:
+        run_session(loop)
+
+    assert recorded.is_set()
+    assert 3 == len(test_loop.statuses(config)) == sum(len(runner.ran) for runner in runners)
+
+
+def test_a_device_that_cannot_be_leased_again_ends_the_session_loudly(tmp_path: Path) -> None:
+    """What a thread raises is raised where it is seen."""
+    config = config_for(tmp_path, 2, 2)
+
+    def ready(_: Runner) -> bool:
+        message = "nothing could be leased"
+        raise LeaseUnavailable(message)
+
+    loop, _ = crowd(config, test_loop.parabola, ["0.03"], ready=ready)
+    with loop.journal, pytest.raises(LeaseUnavailable, match="nothing could be leased"):
+        run_session(loop)
+
+
+def test_more_than_can_ever_be_leased_is_refused_at_once(tmp_path: Path) -> None:
+    """With what there is, what stands against it, and what to lower; GPUs of another class do not count."""
+    machine = Machine(tmp_path)
+    machine.gpu("GPU-1")
+    machine.gpu("GPU-2")
+    machine.gpu("GPU-3")
+    policy = LeasePolicy(profile="gpu", sysfs=machine.sysfs, proc=machine.proc)
+    enough(policy, 2)
+    with pytest.raises(ConfigError, match=r"--parallel 3: only 2 can be leased here, with .* leave_free = 1"):
+        enough(policy, 3)
+    with pytest.raises(ConfigError, match="leave none of 3 GPUs"):
+        enough(replace(policy, hardware="another kind"), 2)
+    with pytest.raises(ConfigError, match=r"--parallel 99: .* cpus = 1 each"):
+        enough(LeasePolicy(profile="cpu"), 99)
