@@ -1,8 +1,6 @@
 """What surrounds one experiment: private copies of the locked files, volumes, and the containers themselves."""
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from orchestrator import owner
+from orchestrator import copies, owner
 from orchestrator.config import Config
 from orchestrator.containers import Engine
-from orchestrator.errors import RecordFailed, SandboxError
+from orchestrator.errors import SandboxError
 from orchestrator.running import Running, write
 from orchestrator.spec import MIB, ContainerSpec, Mount, Resources
 from orchestrator.types import Candidate, Plan, Role
@@ -50,8 +48,8 @@ class Place:
             "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
             "driver": self.driver,
             "tier": self.tier(),
-            "locked_sha256": _digest(_locked_hashes(self.config.root / "locked")),
-            "data_sha256": _digest(manifests(self.config.data_path)),
+            "locked_sha256": copies.digest(copies.locked_hashes(self.config.root / "locked")),
+            "data_sha256": copies.digest(copies.manifests(self.config.data_path)),
             **self.engine.facts(),
         }
 
@@ -119,16 +117,17 @@ class Box:
         cls, place: Place, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path
     ) -> Iterator[Self]:
         """Make copies and volumes; at the end every container and volume is gone. Raises SandboxError."""
-        with _private_folder(folder) as private:
+        with copies.private_folder(folder) as private:
             for role in (Role.TRAINER, *AUDITED, Role.SCORER):
-                _copy_locked(place.config.root / "locked", private / role / "locked")
+                copies.copy(place.config.root / "locked", private / role / "locked", "*.py")
+                copies.copy(place.config.data_path / "tokenizer", private / role / "tokenizer", "*")
                 if role is not Role.SCORER:
-                    _put(private / role / "train.py", candidate.source.encode())
+                    copies.put(private / role / "train.py", candidate.source.encode())
             (private / "control").mkdir(mode=0o755)
             name = f"autoresearch-{place.config.tag}-{experiment_id:04d}-{candidate.attempt}"
             box = cls(
                 place=place, plan=plan, experiment_id=experiment_id, attempt=candidate.attempt, folder=folder,
-                private=private, name=name, hashes=_hashes(private),
+                private=private, name=name, hashes=copies.hashes(private),
             )  # fmt: skip
             write(folder / "inputs.json", box.inputs())
             try:
@@ -171,25 +170,25 @@ class Box:
 
     def inputs(self) -> dict[str, Any]:
         """SHA-256 of everything that goes into the containers, by the name it has there; what each role gets."""
-        copies: dict[str, dict[str, str]] = {}
+        private: dict[str, dict[str, str]] = {}
         for name, value in self.hashes.items():
             role, _, path = name.partition("/")
-            copies.setdefault(role, {})[path] = value
+            private.setdefault(role, {})[path] = value
         seccomp = hashlib.sha256(self.place.seccomp.encode()).hexdigest()
         return {
             "image": self.place.image_id,
             "seccomp.json": seccomp,
-            "copies": copies,
-            "data": manifests(self.place.config.data_path),
+            "copies": private,
+            "data": copies.manifests(self.place.config.data_path),
         }
 
     def hand_over(self, audit_seed: bytes) -> None:
         """Let the scorer draw its positions: predictor A is gone."""
-        _put(self.private / "control" / "seed", audit_seed)
+        copies.put(self.private / "control" / "seed", audit_seed)
 
     def check_unchanged(self) -> None:
         """Raise SandboxError if any private copy of a locked file changed while the experiment ran."""
-        now = _hashes(self.private)
+        now = copies.hashes(self.private)
         changed = sorted(name for name, value in self.hashes.items() if now.get(name) != value)
         if changed:
             message = f"locked files changed while experiment {self.experiment_id} ran: {', '.join(changed)}"
@@ -217,7 +216,7 @@ class Box:
         data, private = self.place.config.data_path, self.private / role
         mounts = [
             Mount(source=str(private / "locked"), target="/locked"),
-            Mount(source=str(data / "tokenizer"), target="/data/tokenizer"),
+            Mount(source=str(private / "tokenizer"), target="/data/tokenizer"),
         ]
         if role is Role.SCORER:
             mounts.append(Mount(source=str(data / "val"), target="/data/val"))
@@ -262,62 +261,3 @@ class Box:
             list(pool.map(Running.close, self.running))
         for name in self._volumes():
             self.place.engine.remove_volume(name)
-
-
-@contextmanager
-def _private_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside the record that containers may read; gone at the end."""
-    try:
-        private = Path(tempfile.mkdtemp(prefix=".private-", dir=folder))
-        private.chmod(0o755)
-    except OSError as error:
-        message = f"{folder}: cannot be written: {error.strerror}; free some space or use --runs DIR"
-        raise RecordFailed(message) from error
-    try:
-        yield private
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
-
-
-def _copy_locked(source: Path, target: Path) -> None:
-    """A copy with inodes of its own: a read-only mount is no integrity boundary for shared ones."""
-    for path in sorted(source.glob("*.py")):
-        _put(target / path.name, path.read_bytes())
-
-
-def _put(path: Path, data: bytes) -> None:
-    """Write a file for containers to read, in place at once."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for folder in (path.parent, path.parent.parent):  # whatever the user's umask is
-            folder.chmod(0o755)
-        hidden = path.with_name(f".{path.name}")
-        hidden.write_bytes(data)
-        hidden.chmod(0o644)
-        hidden.replace(path)
-    except OSError as error:
-        message = f"{path}: cannot be written: {error.strerror}; free some space or use --runs DIR"
-        raise RecordFailed(message) from error
-
-
-def manifests(data: Path) -> dict[str, str]:
-    """SHA-256 of the manifest of each part of the data, which names the hashes of the part's files."""
-    return {
-        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(data.glob("*/manifest.json"))
-    }
-
-
-def _locked_hashes(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.py"))}
-
-
-def _digest(hashes: dict[str, str]) -> str:
-    """One hash for many, as `sha256sum` would print them."""
-    return hashlib.sha256("".join(f"{value}  {name}\n" for name, value in hashes.items()).encode()).hexdigest()
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*.py"))
-    }

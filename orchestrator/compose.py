@@ -23,6 +23,7 @@ from orchestrator.lease import Lease, LeasePolicy, most
 from orchestrator.loop import Session
 from orchestrator.machine import look
 from orchestrator.quiet import Gate, quiet_hours
+from orchestrator.reaper import reaping
 from orchestrator.types import View
 
 SECONDS_PER_HOUR = 3600
@@ -63,10 +64,9 @@ def session(config: Config, view: View) -> Iterator[Session]:
         message = f"{config.data_path}: the data is not prepared; `make data` does it"
         raise ConfigError(message)
     gate = Gate(run=config.run_path, hours=quiet_hours(config.quiet_hours))
-    with slots(config, engine, view) as leased, Journal.open(config.run_path) as journal:
+    with slots(config, engine, view) as leased, Journal.open(config.run_path) as journal, reaping(engine.reap):
         keeper = Keeper(path=config.mutable_path, tag=config.tag)
         keeper.check()
-        engine.reap()
         yield Session(
             config=config,
             journal=journal,

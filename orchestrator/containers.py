@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -181,17 +182,24 @@ class Engine:
         with _translated("list containers"):
             containers = self._api.containers(all=True, filters={"label": LABEL})
             volumes = (self._api.volumes(filters={"label": LABEL}) or {}).get("Volumes") or []
-        reaped = []
-        for container in containers:
-            if owner.is_gone(container["Labels"]):
-                self.remove(container["Id"])
-                reaped.append(str(container["Names"][0]).lstrip("/"))
+        gone = {str(c["Names"][0]).lstrip("/"): c["Id"] for c in containers if owner.is_gone(c["Labels"])}
+        reaped = [name for name, container_id in gone.items() if _removed(name, partial(self.remove, container_id))]
         for volume in volumes:
             if owner.is_gone(volume.get("Labels") or {}):
-                self.remove_volume(volume["Name"])
+                _removed(volume["Name"], partial(self.remove_volume, volume["Name"]))
         if reaped:
             log.info("containers.reaped", names=reaped)
         return reaped
+
+
+def _removed(name: str, remove: Callable[[], None]) -> bool:
+    """What cannot be removed now must not keep the rest; the next time it is tried again."""
+    try:
+        remove()
+    except SandboxError as error:
+        log.warning("container.unreaped", name=name, error=str(error))
+        return False
+    return True
 
 
 @contextmanager

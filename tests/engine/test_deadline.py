@@ -1,19 +1,38 @@
 """Death at the deadline, whatever the program does and whoever is left to see to it."""
 
-import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.box import Place
+from orchestrator.config import load
 from orchestrator.containers import Engine
+from orchestrator.errors import EngineUnavailable, SandboxError
+from orchestrator.experiment import ContainerRunner
+from orchestrator.reaper import reaping
+from orchestrator.types import Candidate, Plan, Proposal, Reply
+from orchestrator.watch import PlainView
 from tests.boxes import ROOT, Boxes
 
 pytestmark = pytest.mark.engine
 
+UNIFORM = """
+import prepare, torch
+
+def load_model(path, device):
+    return lambda tokens: torch.zeros(*tokens.shape, prepare.VOCAB_SIZE)
+
+if __name__ == "__main__":
+    open("/out/checkpoint.pt", "w").write("nothing")
+"""
+KNOWN = {"containers", "volumes", "create", "json", "attach", "start", "kill", "exec", "archive", "export", "copy"}
 STUBBORN = {
     "spins": "while True: pass",
     "ignores signals": """
@@ -81,8 +100,9 @@ def test_a_signal_is_an_exit_code_as_a_shell_says_it(boxes: Boxes) -> None:
     assert 139 == boxes.run("import os\nos.kill(os.getpid(), 11)").exit_code
 
 
-def test_the_reaper_removes_what_a_killed_orchestrator_left(boxes: Boxes, tmp_path: Path) -> None:
-    """SIGKILL in mid-run: its container is found by its label at the next start; one of a living owner stays."""
+@contextmanager
+def owned_by_another(boxes: Boxes, *, limit_s: float) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """An orchestrator of its own process with a spinning container; yields it and the container's name."""
     script = f"""
         import sys, time
         from pathlib import Path
@@ -90,19 +110,26 @@ def test_the_reaper_removes_what_a_killed_orchestrator_left(boxes: Boxes, tmp_pa
         from orchestrator.containers import Engine
         from tests.boxes import Boxes
         boxes = Boxes(engine=Engine.connect(), image_id={boxes.image_id!r},
-            seccomp={boxes.seccomp!r}, folder=Path({str(tmp_path)!r}))
-        with boxes.started("while True: pass", deadline_s=60, hard_limit_s=60) as running:
+            seccomp={boxes.seccomp!r}, folder=Path({str(boxes.folder)!r}))
+        with boxes.started("while True: pass", deadline_s=60, hard_limit_s={limit_s}) as running:
             print(running.spec.name, flush=True)
             time.sleep(60)
     """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        yield owner, owner.stdout.readline().strip()
+        owner.kill()
+
+
+def test_the_reaper_removes_what_a_killed_orchestrator_left(boxes: Boxes) -> None:
+    """SIGKILL in mid-run: its container is found by its label at the next start; one of a living owner stays."""
     with (
-        subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as owner,
+        owned_by_another(boxes, limit_s=60) as (owner, name),
         boxes.started("import time\ntime.sleep(60)", deadline_s=60) as mine,
     ):
-        assert owner.stdout is not None
-        name = owner.stdout.readline().strip()
         assert name not in boxes.engine.reap()
-        owner.send_signal(signal.SIGKILL)
+        owner.kill()
         owner.wait()
         reaped = boxes.engine.reap()
         alive = mine.alive()
@@ -112,8 +139,67 @@ def test_the_reaper_removes_what_a_killed_orchestrator_left(boxes: Boxes, tmp_pa
     assert alive
 
 
-def test_every_call_to_the_engine_is_of_a_harmless_kind(boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is executed in, copied from or archived out of a container that ran untrusted code."""
+def test_a_loop_reaps_again_and_again(boxes: Boxes) -> None:
+    """What another orchestrator leaves while a loop runs is gone without a new start."""
+    with reaping(boxes.engine.reap, every_s=0.2), owned_by_another(boxes, limit_s=60) as (owner, name):
+        there = state_of(boxes, name)
+        owner.kill()
+        owner.wait()
+        until = time.monotonic() + 20
+        while state_of(boxes, name) is not None and time.monotonic() < until:
+            time.sleep(0.1)
+        gone = state_of(boxes, name)
+
+    assert there is not None
+    assert gone is None
+
+
+def test_a_reaper_outlives_an_engine_that_fails() -> None:
+    """One failure is logged, and the next minute is another try; the start alone must succeed."""
+    tried = []
+
+    def fails() -> None:
+        tried.append(len(tried))
+        if len(tried) > 1:
+            raise EngineUnavailable("gone")
+
+    with reaping(fails, every_s=0.01):
+        while len(tried) < 4:
+            time.sleep(0.01)
+
+    assert len(tried) >= 4
+    with pytest.raises(EngineUnavailable), reaping(fails):
+        pass
+
+
+def test_an_orphan_dies_by_its_deadline_although_nobody_comes_back(boxes: Boxes) -> None:
+    """The guard inside ends the container of an orchestrator that was killed."""
+    with owned_by_another(boxes, limit_s=3) as (owner, name):
+        owner.kill()
+        owner.wait()
+        running = (state_of(boxes, name) or {})["Running"]
+        time.sleep(4.5)
+        state = state_of(boxes, name) or {}
+
+    boxes.engine.reap()
+    assert running
+    assert not state["Running"]
+    assert 128 + 9 == state["ExitCode"]
+
+
+def state_of(boxes: Boxes, name: str) -> dict[str, Any] | None:
+    """What the engine says of a container, None if there is none."""
+    try:
+        state: dict[str, Any] = boxes.engine.inspect(name)["State"]
+    except SandboxError:
+        return None
+    return state
+
+
+def test_every_call_to_the_engine_is_of_a_harmless_kind(
+    boxes: Boxes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a whole experiment: nothing is executed in, copied from or archived out of a container."""
     calls: list[str] = []
     send = type(boxes.engine._api).send
 
@@ -122,21 +208,24 @@ def test_every_call_to_the_engine_is_of_a_harmless_kind(boxes: Boxes, monkeypatc
         return send(self, request, **how)
 
     monkeypatch.setattr(type(boxes.engine._api), "send", recorded)
-    boxes.run("print('here')")
-    boxes.engine.reap()
-    kinds = {
-        "/".join(part for part in call.split("/") if len(part) < 32 and not part.startswith("v1.")) for call in calls
-    }
+    config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path, "profile.cpu.time_budget_s": 20.0})
+    place = Place(engine=boxes.engine, config=config, image_id=boxes.image_id, seccomp=boxes.seccomp)
+    reply = Reply(proposer="test", model="", prompt="", text="")
+    candidate = Candidate(
+        proposal=Proposal(hypothesis="uniform"), source=UNIFORM, parent_id=None, parent_source="", reply=reply
+    )
+    with reaping(boxes.engine.reap):
+        trial = ContainerRunner(place=place, view=PlainView()).run(
+            candidate, Plan(train_seed=1, audit_seed=bytes(32)), experiment_id=1, folder=tmp_path, best=None
+        )
+    kinds = {" ".join((call.split()[0], *(part for part in call.split("/") if part in KNOWN))) for call in calls}
 
-    assert "here" in (tmp_log := (boxes.folder / "trainer.log").read_text()), tmp_log
-    assert {
-        "POST containers/create",
-        "GET containers/json",
-        "POST containers/attach",
-        "POST containers/start",
-        "DELETE containers",
-        "GET volumes",
-    } == {kind.replace(" /", " ") for kind in kinds}
+    assert trial.score is not None, trial.message
+    assert 0 == sum(any(word in call for word in ("exec", "archive", "export", "copy", "commit")) for call in calls)
+    assert kinds <= {
+        "POST containers create", "GET containers json", "POST containers attach", "POST containers start",
+        "POST containers kill", "DELETE containers", "POST volumes create", "GET volumes", "DELETE volumes",
+    }  # fmt: skip
 
 
 def test_an_engine_that_is_not_there_is_named() -> None:

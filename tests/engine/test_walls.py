@@ -1,12 +1,18 @@
 """What a program finds when it looks around inside; one wall per test, on the real engine."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.boxes import Boxes
+from orchestrator.box import Box, Place
+from orchestrator.config import load
+from orchestrator.spec import ContainerSpec
+from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
+from tests.boxes import ROOT, Boxes
 
 pytestmark = pytest.mark.engine
+UNTRUSTED = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B)
 
 
 def asked(boxes: Boxes, source: str) -> object:
@@ -76,3 +82,25 @@ for path in ('/proc/1/mem', '/proc/1/environ', '/proc/1/maps', '/proc/1/fd/0'):
 print(json.dumps([tried, os.getppid()]))
 """
     assert [[], 1] == asked(boxes, source)
+
+
+def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path: Path) -> None:
+    """Not one inode of a mounted file: a page cache that was written to through one would be read through the other."""
+    config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
+    place = Place(engine=boxes.engine, config=config, image_id=boxes.image_id, seccomp=boxes.seccomp)
+    reply = Reply(proposer="test", model="", prompt="", text="")
+    candidate = Candidate(
+        proposal=Proposal(hypothesis="none"), source="pass", parent_id=None, parent_source="", reply=reply
+    )
+    with Box.open(place, candidate, Plan(train_seed=1, audit_seed=bytes(32)), experiment_id=1, folder=tmp_path) as box:
+        inodes = {role: read_by(box.spec(role, None)) for role in (*UNTRUSTED, Role.SCORER)}
+
+    assert inodes[Role.SCORER]
+    assert all(inodes[role] and not inodes[role] & inodes[Role.SCORER] for role in UNTRUSTED)
+
+
+def read_by(spec: ContainerSpec) -> set[tuple[int, int]]:
+    """Every file of the host that is mounted into a container."""
+    roots = [Path(mount.source) for mount in spec.mounts if not mount.volume]
+    files = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*")) if path.is_file()]
+    return {(path.stat().st_dev, path.stat().st_ino) for path in files}
