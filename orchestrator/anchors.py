@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
+
+from orchestrator.config import Config
 from orchestrator.errors import RecordFailed
-from orchestrator.journal import Record
+from orchestrator.journal import Journal, Record
+
+log = structlog.get_logger()
 
 
 def write(path: Path, tag: str, first: str, seq: int, head: str) -> None:
@@ -24,6 +29,15 @@ def write(path: Path, tag: str, first: str, seq: int, head: str) -> None:
     except OSError as error:
         message = f"{path}: the anchor cannot be written: {error.strerror}; mend it, or [record] anchor in task.toml"
         raise RecordFailed(message) from error
+
+
+def name_head(config: Config, journal: Journal) -> None:
+    """Name the head in the file elsewhere, if there is one; that it cannot be written costs a line, not the night."""
+    if (path := config.anchor_path) is not None:
+        try:
+            write(path, config.tag, *journal.span())
+        except RecordFailed as error:
+            log.warning("anchor.failed", error=str(error))
 
 
 def findings(tag: str, records: list[Record], repository: Path | None, anchor: Path | None) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from orchestrator import limits, record, turn
+from orchestrator import anchors, limits, record, turn
 from orchestrator.errors import SandboxError
 from orchestrator.types import Plan, Spent
 
@@ -100,6 +100,6 @@ def end(session: "Session", reason: str, *, limit: bool = False) -> str:
     spent = session.journal.spent()
     base = asdict(Base(experiments=spent.experiments, slot_s=spent.slot_s))
     session.journal.note("session.ended", {"reason": reason, "limit": limit, "base": base})
-    turn.anchor(session)
+    anchors.name_head(session.config, session.journal)
     log.info("session.ended", reason=reason, head=session.journal.head())
     return reason

@@ -20,6 +20,8 @@ STARTING_S = 30.0  # containers may be slow to start; the predictors wait throug
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
 AUDITED = (Role.PREDICTOR_A, Role.PREDICTOR_B)
 _KINDS = {"runsc": "gVisor", "kata": "virtual machine"}
+OURS = (Role.SCORER, Role.COURIER)  # they run no line of train.py
+COURIER_S = 300.0  # for gigabytes
 SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b"}
 
 
@@ -118,10 +120,10 @@ class Box:
     ) -> Iterator[Self]:
         """Make copies and volumes; at the end every container and volume is gone. Raises SandboxError."""
         with copies.private_folder(folder) as private:
-            for role in (Role.TRAINER, *AUDITED, Role.SCORER):
+            for role in (Role.TRAINER, *AUDITED, Role.SCORER, Role.COURIER):
                 copies.copy(place.config.root / "locked", private / role / "locked", "*.py")
                 copies.copy(place.config.data_path / "tokenizer", private / role / "tokenizer", "*")
-                if role is not Role.SCORER:
+                if role not in OURS:
                     copies.put(private / role / "train.py", candidate.source.encode())
             (private / "control").mkdir(mode=0o755)
             name = f"autoresearch-{place.config.tag}-{experiment_id:04d}-{candidate.attempt}"
@@ -136,15 +138,26 @@ class Box:
             finally:
                 box._close()
 
-    def start(self, role: Role, *, best: float | None, on_line: Callable[[str], None]) -> Running:
+    def start(
+        self,
+        role: Role,
+        *,
+        best: float | None,
+        on_line: Callable[[str], None],
+        sink: Callable[[bytes], None] | None = None,
+    ) -> Running:
         """Start the container of a role."""
         spec = self.spec(role, best)
-        running = self.place.engine.start(spec, deadline_s=self.deadline_s(role), folder=self.folder, on_line=on_line)
+        running = self.place.engine.start(
+            spec, deadline_s=self.deadline_s(role), folder=self.folder, on_line=on_line, sink=sink
+        )
         self.running.append(running)
         return running
 
     def deadline_s(self, role: Role) -> float:
         """Seconds from a container's start to SIGKILL."""
+        if role is Role.COURIER:
+            return COURIER_S
         box = self.place.config.box
         training = box.time_budget_s + box.grace_s
         waiting = training + STARTING_S if role in AUDITED else 0.0
@@ -165,7 +178,7 @@ class Box:
             labels=self._labels(role, limit),
             seccomp=self.place.seccomp,
             runtime=self.place.config.runtime,
-            gpu_uuid=None if role is Role.SCORER else self.place.gpu_uuid,
+            gpu_uuid=None if role in OURS else self.place.gpu_uuid,
         )
 
     def inputs(self) -> dict[str, Any]:
@@ -198,6 +211,8 @@ class Box:
         python = ("python3", "-s", "-B")
         if role is Role.TRAINER:
             return (*python, "/mutable/train.py")
+        if role is Role.COURIER:
+            return (*python, "/locked/carry.py", str(self.place.config.record.checkpoint_mb * MIB))
         if role is not Role.SCORER:
             return (*python, "/locked/predict.py")
         box = self.place.config.box
@@ -214,6 +229,8 @@ class Box:
 
     def _mounts(self, role: Role) -> tuple[Mount, ...]:
         data, private = self.place.config.data_path, self.private / role
+        if role is Role.COURIER:
+            return (Mount(source=str(private / "locked"), target="/locked"), self._volume("out", "/out"))
         mounts = [
             Mount(source=str(private / "locked"), target="/locked"),
             Mount(source=str(private / "tokenizer"), target="/data/tokenizer"),

@@ -127,6 +127,8 @@ class Contention(Section):
 class Recording(Section):
     """Where else the record is vouched for."""
 
+    checkpoints: bool = True  # of kept experiments, for `autoresearch export EXP`
+    checkpoint_mb: PositiveInt = 1024  # larger ones are not kept
     anchor: Path | None = None  # a file that gets the head of the chain after each experiment; best on another machine
 
 

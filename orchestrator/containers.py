@@ -117,9 +117,18 @@ class Engine:
                 raise
 
     def start(
-        self, spec: ContainerSpec, *, deadline_s: float, folder: Path, on_line: Callable[[str], None] | None = None
+        self,
+        spec: ContainerSpec,
+        *,
+        deadline_s: float,
+        folder: Path,
+        on_line: Callable[[str], None] | None = None,
+        sink: Callable[[bytes], None] | None = None,
     ) -> Running:
-        """Create, read back, compare, attach and start; killed `deadline_s` after the start. Raises SandboxError."""
+        """Create, read back, compare, attach and start; killed `deadline_s` after the start. Raises SandboxError.
+
+        Standard output goes to `sink`, if there is one, and not into the log.
+        """
         config = as_config(spec)
         config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
         write(folder / f"{spec.role}.spec.json", config)
@@ -128,7 +137,7 @@ class Engine:
         container_id = str(created["Id"])
         try:
             self._read_back(container_id, spec, config, folder)
-            return Running(self, spec, container_id, deadline_s=deadline_s, folder=folder, on_line=on_line)
+            return Running(self, spec, container_id, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink)
         except BaseException:
             self.remove(container_id)
             raise

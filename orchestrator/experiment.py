@@ -11,11 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from orchestrator import checkpoint
 from orchestrator.box import SUFFIX, Box, Place
 from orchestrator.decide import parse_score, refused
 from orchestrator.errors import SandboxError
 from orchestrator.running import Running
-from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Status, Trial, View
+from orchestrator.spec import MIB
+from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Score, Status, Trial, View
 
 POLL_S = 0.05
 CLAIMS_COMMITTED = "claims_sha256: "
@@ -103,13 +105,15 @@ class _Turn:
 
     def judge(self, scorer: ExecutionResult, second: Running) -> Trial:
         output = "\n".join(self.said)
+        score = parse_score(output, self.box.place.config.task.metric)
+        if scorer.exit_code == 0 and score is not None:
+            self.carry(score)
         second.kill("the score is in")
         self.wait(second)
         if (reason := refused(output)) is not None:
             return self.trial(Status.CHEAT, f"the scorer refused it: {reason}")
         if scorer.exit_code == SCORER_UNANSWERED or scorer.timed_out:
             return self.trial(Status.TIMEOUT, UNANSWERED.format(self.box.place.config.box.score_budget_s))
-        score = parse_score(output, self.box.place.config.task.metric)
         if scorer.exit_code != 0 or score is None:
             return self.trial(
                 Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}"
@@ -118,6 +122,13 @@ class _Turn:
         return Trial(
             executions=tuple(self.ended), score=score, failure=None, message="", checkpoint_sha256=self.checkpoint()
         )
+
+    def carry(self, score: Score) -> None:
+        """Keep the checkpoint of a would-be best, while B still holds the volume."""
+        recording = self.box.place.config.record
+        if recording.checkpoints and (self.best is None or score.val_bpb < self.best):
+            result = checkpoint.carry(self.box, recording.checkpoint_mb * MIB)
+            self.ended += [] if result is None else [result]
 
     def predictor_died(self, scorer: Running, predictor: Running) -> Trial:
         died = self.wait(predictor)

@@ -41,8 +41,7 @@ class BoundedLog:
 
     def feed(self, stream: str, data: bytes) -> None:
         """Take a chunk of `out` or `err`."""
-        self.counts[stream] += len(data)
-        self._hash.update(stream.encode() + len(data).to_bytes(4, "big") + data)
+        self.count(stream, data)
         if self._written < HEAD_BYTES:
             self._lines(time.monotonic() - self._started, stream, data)
             return
@@ -55,6 +54,11 @@ class BoundedLog:
         if time.monotonic() >= self._show_next:
             self._show_next = time.monotonic() + SHOW_EVERY_S
             self._on_line(sanitise(data[-LINE_BYTES:].decode("utf-8", "replace").rstrip().rpartition("\n")[2]))
+
+    def count(self, stream: str, data: bytes) -> None:
+        """Count and hash a chunk that goes elsewhere."""
+        self.counts[stream] += len(data)
+        self._hash.update(stream.encode() + len(data).to_bytes(4, "big") + data)
 
     def close(self) -> None:
         """Write the tail and what had no line end."""

@@ -39,8 +39,10 @@ class Running:
         deadline_s: float,
         folder: Path,
         on_line: Callable[[str], None] | None,
+        sink: Callable[[bytes], None] | None = None,
     ) -> None:
         """Use `Engine.start`."""
+        self._sink = sink
         self.spec, self.id, self._engine, self._folder = spec, container_id, engine, folder
         self._deadline_s = deadline_s
         self._killed_by: str | None = None
@@ -129,7 +131,11 @@ class Running:
         """Drain the output; the end of it says nothing of the program's end."""
         try:
             for name, data in pieces:
-                self._log.feed(name, data)
+                if self._sink is not None and name == "out":
+                    self._log.count(name, data)
+                    self._sink(data)
+                else:
+                    self._log.feed(name, data)
         except (SandboxError, OSError, ValueError) as error:
             log.warning("log.broken", role=self.spec.role, error=str(error))
         finally:

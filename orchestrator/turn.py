@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from orchestrator import anchors, ask, measure, noise, patch, plausible, record
+from orchestrator import anchors, ask, checkpoint, measure, noise, patch, plausible, record
 from orchestrator.decide import judge
-from orchestrator.errors import ConfigError, PatchRejected, RecordFailed, SandboxError
+from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.journal import canonical
 from orchestrator.measure import committed, new_plan, revealed
 from orchestrator.types import (
@@ -178,6 +178,8 @@ def finish(session: "Session", running: Running, trial: Trial, verdict: Verdict 
         measured=trial.measured,
         measures=candidate.measures,
     )
+    kept = verdict.status is Status.KEEP
+    checkpoint.settle(running.folder, kept=kept, checkpoint_sha256=trial.checkpoint_sha256)
     return _close(session, experiment, trial, record.diff_of(candidate))
 
 
@@ -208,18 +210,9 @@ def _close(session: "Session", experiment: Experiment, trial: Trial, diff: str) 
     )
     facts["files"] = record.hashes(experiment.folder)
     session.journal.finish(experiment, diff=diff, facts=facts)
-    anchor(session)
+    anchors.name_head(session.config, session.journal)
     record.write_results(session.journal.folder, session.journal.experiments())
     return experiment
-
-
-def anchor(session: "Session") -> None:
-    """Name the head of the chain in the file elsewhere; one that cannot be written costs a line, not the night."""
-    if (path := session.config.anchor_path) is not None:
-        try:
-            anchors.write(path, session.config.tag, *session.journal.span())
-        except RecordFailed as error:
-            log.warning("anchor.failed", error=str(error))
 
 
 def keep(session: "Session", experiment: Experiment, candidate: Candidate) -> None:

@@ -33,6 +33,7 @@ class Role(StrEnum):
     PREDICTOR_B = "predictor-b"
     SCORER = "scorer"
     PREPARE = "prepare"
+    COURIER = "courier"  # carries the checkpoint of a would-be best to the host
 
 
 class Level(StrEnum):

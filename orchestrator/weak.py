@@ -23,6 +23,7 @@ READABLE = {  # the only places where something may be mounted, tmpfs apart
     Role.PREDICTOR_B: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
     Role.SCORER: {"/locked", "/data/tokenizer", "/data/val", "/control", "/answer-a", "/answer-b"},
     Role.PREPARE: {"/locked", "/corpus"},
+    Role.COURIER: {"/locked", "/out"},
 }
 WRITABLE = {  # and the only ones that may be written to
     Role.TRAINER: {"/out"},
@@ -30,6 +31,7 @@ WRITABLE = {  # and the only ones that may be written to
     Role.PREDICTOR_B: {"/answer"},
     Role.SCORER: {"/ask-a", "/ask-b"},
     Role.PREPARE: {"/staging"},  # runs our code only, before any experiment; the one writable place that lasts
+    Role.COURIER: set(),
 }
 OF_THE_HOST = ("/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/var/lib/containerd", "/var/lib/containers",
                "/var/lib/docker", "/var/run")  # fmt: skip
