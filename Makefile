@@ -14,7 +14,7 @@ HOW = $(call flag,PROPOSER,proposer) $(call flag,RUNTIME,runtime) $(call flag,RE
 	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch)
 
 .DEFAULT_GOAL := help
-.PHONY: watch diff log lineage attest help setup engine image data doctor loop pause resume lease-storm cheats status show report verify test check clean probes
+.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop pause resume lease-storm cheats status show report verify test check clean probes
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -77,6 +77,12 @@ attest: setup ## what a kept experiment was made from, as an in-toto statement: 
 
 report: setup ## one HTML file to look at a run, and to show it to others: RUN=tag
 	@$(BIN)/autoresearch report $(PLACE)
+
+export: setup ## a run for other tools: FORMAT=csv OUT=file; the checkpoint of a kept one: EXP=3
+	@$(BIN)/autoresearch export $(EXP) $(PLACE) $(call flag,FORMAT,format) $(call flag,OUT,out)
+
+gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: DRY_RUN=1
+	@$(BIN)/autoresearch gc $(PLACE) $(if $(DRY_RUN),--dry-run)
 
 verify: setup ## is the record intact
 	@$(BIN)/autoresearch verify $(PLACE)

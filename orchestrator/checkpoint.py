@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from orchestrator.errors import JournalError, RecordFailed, SandboxError
+from orchestrator.journal import Journal
 from orchestrator.types import ExecutionResult, Experiment, Role
 
 if TYPE_CHECKING:
@@ -92,6 +93,13 @@ def settle(folder: Path, *, kept: bool, checkpoint_sha256: str) -> None:
                 kept = False
             else:
                 path.unlink()
+
+
+def recorded(journal: Journal, experiment_id: int) -> str | None:
+    """SHA-256 of an experiment's checkpoint file; None if it has none on record."""
+    finished = next(iter(journal.records("experiment.finished", experiment_id)))
+    digest = finished.body["files"].get(NAME)
+    return None if digest is None else str(digest)
 
 
 def export(experiment: Experiment, recorded_sha256: str | None, out: Path) -> int:

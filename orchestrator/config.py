@@ -141,6 +141,16 @@ class Notify(Section):
     timeout_s: Positive = 10.0
 
 
+class Retention(Section):
+    """What `autoresearch gc` removes: logs and checkpoints only, never of the best; 0 means no limit."""
+
+    log_days: NotNegative = 30.0
+    keep_logs_of: tuple[Literal["keep", "cheat", "crash", "timeout", "oom", "discard"], ...] = ("keep", "cheat")
+    checkpoint_days: NotNegative = 0.0
+    checkpoints: Annotated[int, Field(ge=0)] = 5  # the newest, besides the best
+    max_mb: NotNegative = 0.0  # of a run's logs and checkpoints together; the oldest checkpoints go first
+
+
 class Rule(Section):
     """A pattern that no train.py may match, with the reason that the LLM is told."""
 
@@ -176,6 +186,7 @@ class Config(BaseSettings):
     contention: Contention = Contention()
     record: Recording = Recording()
     notify: Notify = Notify()
+    retention: Retention = Retention()
     rules: tuple[Rule, ...] = ()
 
     # not from task.toml: flags of the command line

@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +11,19 @@ import typer
 from rich.console import Console
 from rich.syntax import Syntax
 
+from orchestrator import checkpoint, record, retention
+from orchestrator import export as exporting
 from orchestrator import lineage as lines_of
-from orchestrator import record
 from orchestrator import show as showing
 from orchestrator.attest import statement
 from orchestrator.errors import JournalError
+from orchestrator.export import TEXT, Format
 from orchestrator.follow import ToldView, follow, keys
 from orchestrator.journal import Journal, canonical
-from orchestrator.options import HERE, AsJson, Raw, Run, Runs, Task, run_folder, settings_of
+from orchestrator.options import HERE, AsJson, Raw, Run, Runs, Task, run_folder, run_folders, settings, settings_of
 from orchestrator.text import sanitise
 from orchestrator.types import Role
-from orchestrator.verify import findings, recorded_in
+from orchestrator.verify import findings, is_live, recorded_in
 from orchestrator.watch import LiveView
 
 app = typer.Typer()
@@ -141,3 +144,53 @@ def verify(
             print(f"{folder.name}: {sanitise(finding)}")
     if wrong:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    exp: Annotated[int | None, typer.Argument(help="a kept experiment: its checkpoint; none: the whole run")] = None,
+    task: Task = HERE,
+    run: Run = "",
+    runs: Runs = None,
+    how: Annotated[Format, typer.Option("--format", help="of a whole run")] = Format.TSV,
+    out: Annotated[Path | None, typer.Option(help="a new file, or a new folder for tensorboard")] = None,
+) -> None:
+    """Write a run for other tools, or the checkpoint of a kept experiment."""
+    folder = run_folder(task, run, runs)
+    with Journal.read(folder) as journal:
+        if exp is not None:
+            target = out or Path(f"{folder.name}-{exp}.pt")
+            size = checkpoint.export(journal.experiment(exp), checkpoint.recorded(journal, exp), target)
+            print(f"{target}: {size} bytes, as experiment {exp} was scored with")
+            return
+        experiments = journal.experiments()
+    if out is None and how in TEXT:
+        sys.stdout.write(exporting.text(experiments, how))
+        return
+    target = out or Path(f"{folder.name}.{how}")
+    exporting.write(experiments, how, target)
+    print(f"{target}: {len(experiments)} experiments")
+
+
+@app.command()
+def gc(
+    task: Task = HERE,
+    run: Run = "",
+    runs: Runs = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
+) -> None:
+    """Remove logs and checkpoints by [retention] of task.toml; removals are recorded, every record and diff stays."""
+    policy = settings(task, "any", None, {}).retention
+    for folder in [run_folder(task, run, runs)] if run else run_folders(task, runs):
+        if is_live(folder):
+            print(f"{folder.name}: a session is running, left alone")
+            continue
+        with Journal.read(folder) if dry_run else Journal.open(folder) as journal:
+            removals = retention.planned(journal, policy, datetime.now(UTC))
+            for one in removals:
+                size = f"{one.item.size / retention.MB:.1f} MB"
+                print(f"{folder.name}/{one.item.experiment_id:04d}/{one.item.name}: {size}, {one.why}")
+            if not dry_run:
+                retention.remove(journal, removals)
+        total = sum(one.item.size for one in removals) / retention.MB
+        print(f"{folder.name}: {len(removals)} files, {total:.1f} MB {'would go' if dry_run else 'removed'}")

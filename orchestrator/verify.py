@@ -145,9 +145,9 @@ def _files(folder: Path, records: list[Record]) -> Iterator[str]:
         for name, expected in said.items():
             gone = name in removed.get(number, ())
             found = _hash(home / name)
-            if found != ("missing" if gone else expected):
+            if found != expected and not (gone and found == "missing"):
                 state = found if found in ("a link", "missing") else "not what was written"
-                yield f"{_name(one)}: {home.name}/{name} is {'back though it was removed' if gone else state}"
+                yield f"{_name(one)}: {home.name}/{name} is {state}"
         if one.kind != "experiment.finished":
             continue
         there = {

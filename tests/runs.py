@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from orchestrator.eventlog import logging_to
 from orchestrator.loop import run_session
 from orchestrator.types import Candidate, Plan, Trial
@@ -25,7 +27,9 @@ class WritingRunner(fakes.ArithmeticRunner):
 
 def recorded(root: Path, rates: list[str] | None = None) -> Path:
     """The folder of a run that has ended; its task directory, a git repository, is `root`."""
-    config = task(root, len(rates or RATES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "2")  # a further run has a folder of its own
+        config = task(root, len(rates or RATES))
     loop, _, _ = session(config, parabola, rates or RATES)
     object.__setattr__(loop, "runner", WritingRunner(parabola))
     with logging_to(config.run_path, screen=False), loop.journal:

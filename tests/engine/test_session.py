@@ -92,8 +92,11 @@ def test_a_baseline_and_an_experiment_end_on_record(task: Path, unique: str) -> 
     assert all(0.5 < e["val_bpb"] < 8.0 and e["score"]["level"] == "L2" for e in found["experiments"])
     assert [] == containers(unique)
     assert not any(b"kept-on-the-host" in path.read_bytes() for path in (task / "runs").rglob("*") if path.is_file())
-    command = [sys.executable, "-m", "orchestrator", "verify", "--task", str(task), "--run", unique]
-    subprocess.run(command, check=True, cwd=ROOT)
+    where = ("--task", str(task), "--run", unique)
+    subprocess.run([sys.executable, "-m", "orchestrator", "verify", *where], check=True, cwd=ROOT)
+    copy = ("--out", str(task / "copy.pt"))
+    subprocess.run([sys.executable, "-m", "orchestrator", "export", "0", *copy, *where], check=True, cwd=ROOT)
+    assert (task / "copy.pt").read_bytes()[:2] == b"PK"  # as torch writes it; never opened here
 
 
 def test_a_printed_score_is_never_believed(task: Path, unique: str) -> None:
