@@ -26,7 +26,7 @@ from orchestrator.journal import Journal
 from orchestrator.loop import run_session
 from orchestrator.machine import look
 from orchestrator.notify import notifying
-from orchestrator.options import HERE, AsJson, Run, Runs, Task, run_folder, run_folders, settings
+from orchestrator.options import HERE, AsJson, Run, Runs, Task, looked_at, run_folder, run_folders, settings
 from orchestrator.report import Report
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
@@ -119,7 +119,7 @@ def runs(task: Task = HERE, runs: Runs = None) -> None:
 @app.command()
 def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson = False) -> None:
     """List the experiments of a run and its best."""
-    with Journal.read(run_folder(task, run, runs)) as journal:
+    with looked_at(run_folder(task, run, runs)) as journal:
         experiments, best, spent = journal.experiments(), journal.best(), journal.spent()
         if as_json:
             rows = [Journal.as_json(experiment) | {"val_bpb": experiment.val_bpb} for experiment in experiments]

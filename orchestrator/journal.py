@@ -159,6 +159,24 @@ class Journal:
             raise _translated(folder, error) from error
         return journal
 
+    @classmethod
+    def salvage(cls, folder: Path) -> Self:
+        """What record.jsonl still tells, in memory: for looking at a run whose database is damaged. Never writes.
+
+        Lines that are no record any more are left out; verify names them. Raises JournalError.
+        """
+        journal = cls(folder, sqlite3.connect(":memory:", check_same_thread=False), None)
+        journal._migrate()
+        try:
+            lines = (folder / "record.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError as error:
+            message = f"{folder / 'record.jsonl'}: cannot be read: {error.strerror}"
+            raise JournalError(message) from error
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError, AttributeError, sqlite3.Error), journal._db:
+                journal._replay(line)
+        return journal
+
     def close(self) -> None:
         """Seal what was written, and let the next session in."""
         head = ""
@@ -446,6 +464,20 @@ class Journal:
             message = f"{self.folder}: cannot be written: {error.strerror}; free some space or use --runs DIR"
             raise RecordFailed(message) from error
         return record
+
+    def _replay(self, line: str) -> None:
+        """Put a record and what follows from it in place, as when it was appended."""
+        said = json.loads(line)
+        body, number = said["body"], said["experiment_id"]
+        digest = hashlib.sha256(line.encode()).hexdigest()
+        row = (said["seq"], said["kind"], number, line, digest)
+        self._db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", row)
+        if said["kind"] == "experiment.finished":
+            self._project(_EXPERIMENT.validate_python({**body["experiment"], "folder": self.folder}), "")
+        elif said["kind"] == "experiment.committed":
+            query = "UPDATE experiments SET body = json_set(body, '$.commit', ?) WHERE id = ?"
+            self._db.execute(query, (body["commit"], number))
+        self._charge(said["seq"], said["kind"], body)
 
     def _charge(self, seq: int, kind: str, body: dict[str, Any]) -> None:
         """Keep the sums; a reply that names the calls it took was charged by them."""

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from orchestrator.config import TASK_FILE, Config, load
 from orchestrator.errors import JournalError
+from orchestrator.journal import Journal
 
 Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
 Run = Annotated[
@@ -16,6 +19,7 @@ Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 Raw = Annotated[bool, typer.Option("--raw", help="as it is on record, for pipes: nothing made harmless for a terminal")]
 HERE = Path()
+CHECKED = 256 << 20  # bytes of a database that are looked through before it is shown
 
 
 def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> Config:
@@ -28,6 +32,25 @@ def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> 
 def settings_of(task: Path) -> Config | None:
     """What task.toml says for a run that is looked at; nothing outside a task directory, where copies may be."""
     return settings(task, "any", None, {}) if (task / TASK_FILE).is_file() else None
+
+
+def looked_at(folder: Path) -> Journal:
+    """The journal of a run, for looking at; where its database is damaged, what its mirror still tells.
+
+    Raises JournalError if there is neither, or if it is of a newer version.
+    """
+    try:
+        journal = Journal.read(folder)
+        problem = journal.damage() if (folder / "journal.db").stat().st_size < CHECKED else ""
+    except JournalError as error:
+        if "newer version" in str(error) or not (folder / "record.jsonl").is_file():
+            raise
+        problem = str(error)
+    if not problem:
+        return journal
+    said = Text.assemble(("damaged: ", "red"), f"{problem}; shown is what record.jsonl tells, `make verify` says more")
+    Console(stderr=True, highlight=False).print(said, soft_wrap=True)
+    return Journal.salvage(folder)
 
 
 def run_folder(task: Path, run: str, runs: Path | None) -> Path:

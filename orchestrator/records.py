@@ -1,6 +1,7 @@
 """The commands that look into a record; merged into those of cli.py."""
 
 import json
+import shutil
 import sys
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -20,7 +21,19 @@ from orchestrator.errors import JournalError
 from orchestrator.export import TEXT, Format
 from orchestrator.follow import ToldView, follow, keys
 from orchestrator.journal import Journal, canonical
-from orchestrator.options import HERE, AsJson, Raw, Run, Runs, Task, run_folder, run_folders, settings, settings_of
+from orchestrator.options import (
+    HERE,
+    AsJson,
+    Raw,
+    Run,
+    Runs,
+    Task,
+    looked_at,
+    run_folder,
+    run_folders,
+    settings,
+    settings_of,
+)
 from orchestrator.text import sanitise
 from orchestrator.types import Role
 from orchestrator.verify import findings, is_live, recorded_in
@@ -34,7 +47,7 @@ def show(
     exp: int, task: Task = HERE, run: Run = "", runs: Runs = None, raw: bool = False, as_json: AsJson = False
 ) -> None:
     """Show what an experiment changed, ran, printed and scored; --raw: its whole log."""
-    with Journal.read(run_folder(task, run, runs)) as journal:
+    with looked_at(run_folder(task, run, runs)) as journal:
         experiment = journal.experiment(exp)
         if as_json:
             print(json.dumps(showing.as_json(journal, experiment), indent=1))
@@ -45,7 +58,7 @@ def show(
 @app.command()
 def diff(a: int, b: int, task: Task = HERE, run: Run = "", runs: Runs = None, raw: Raw = False) -> None:
     """Show how the train.py of one experiment differs from that of another."""
-    with Journal.read(run_folder(task, run, runs)) as journal:
+    with looked_at(run_folder(task, run, runs)) as journal:
         text = lines_of.diff(journal.experiment(a), journal.experiment(b))
     if raw:
         sys.stdout.write(text)
@@ -66,7 +79,7 @@ def log(
     raw: Raw = False,
 ) -> None:
     """Print what a container of an experiment printed: seconds since its start, stream, line."""
-    with Journal.read(run_folder(task, run, runs)) as journal:
+    with looked_at(run_folder(task, run, runs)) as journal:
         folder = showing.part(journal.experiment(exp), part)
     path = folder / f"{role}.log"
     if not path.is_file():
@@ -74,7 +87,8 @@ def log(
         message = f"{path}: there is no such log; this experiment has: {there}"
         raise JournalError(message)
     if raw:
-        sys.stdout.buffer.write(path.read_bytes())
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
     else:
         sys.stdout.write(sanitise(showing.read(path)))
 
@@ -102,7 +116,7 @@ def watch(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
 @app.command()
 def lineage(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson = False) -> None:
     """Show what was kept as a tree: which experiment was made from which."""
-    with Journal.read(run_folder(task, run, runs)) as journal:
+    with looked_at(run_folder(task, run, runs)) as journal:
         if as_json:
             print(json.dumps(lines_of.as_json(journal), indent=1))
         else:
@@ -118,7 +132,7 @@ def attest(
     out: Annotated[Path | None, typer.Option(help="a file instead of the screen")] = None,
 ) -> None:
     """Say what a kept experiment was made from, as an in-toto statement with SLSA provenance; no level is claimed."""
-    with Journal.read(run_folder(task, run, runs)) as journal:
+    with looked_at(run_folder(task, run, runs)) as journal:
         text = canonical(statement(journal, journal.experiment(exp))) + "\n"
     if out is None:
         sys.stdout.write(text)
@@ -157,7 +171,7 @@ def export(
 ) -> None:
     """Write a run for other tools, or the checkpoint of a kept experiment."""
     folder = run_folder(task, run, runs)
-    with Journal.read(folder) as journal:
+    with looked_at(folder) as journal:
         if exp is not None:
             target = out or Path(f"{folder.name}-{exp}.pt")
             size = checkpoint.export(journal.experiment(exp), checkpoint.recorded(journal, exp), target)

@@ -1,6 +1,7 @@
 """One experiment, whole, in a terminal: what it tried and why, what it changed, ran, printed, and what was decided."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from orchestrator.types import Experiment, Role
 from orchestrator.watch import COLOURS
 
 LOG_LINES = 40
+MOST = 4 << 20  # bytes of a file that are shown from its start, and from its end
 MIB = 1 << 20
 
 
@@ -44,9 +46,18 @@ def as_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:
 
 
 def read(path: Path) -> str:
-    """A file of the record. Raises JournalError naming it when it cannot be read; one that was never made is ""."""
+    """A file of the record, of an overlong one its head and tail; one that was never made is "".
+
+    Raises JournalError naming it when it cannot be read.
+    """
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with path.open("rb") as file:
+            head = file.read(MOST)
+            rest = os.fstat(file.fileno()).st_size - len(head)
+            if rest > MOST:
+                head += f"\n[{rest - MOST} bytes not shown]\n".encode()
+                file.seek(-MOST, os.SEEK_END)
+            return (head + file.read(MOST)).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
     except OSError as error:

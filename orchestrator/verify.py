@@ -176,7 +176,10 @@ def _last_words(records: list[Record]) -> tuple[dict[int, Record], dict[int, set
 def _hash(path: Path) -> str:
     """SHA-256 of a plain file, or what it is instead."""
     try:
-        return "a link" if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_symlink():
+            return "a link"
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return "missing"
 

@@ -107,3 +107,37 @@ def test_an_experiment_that_does_not_exist_is_named(run: Path) -> None:
         done = autoresearch(run, *arguments)
         assert 1 == done.returncode
         assert "no finished experiment 77; `autoresearch status` lists them" in done.stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize("name", ["journal.db", "record.jsonl"])
+def test_a_damaged_record_is_still_shown(tmp_path: Path, name: str) -> None:
+    """What can be read is, with a word on the damage; nothing is overwritten."""
+    run = recorded(tmp_path)
+    whole = (run / name).read_bytes()
+    for damaged in (b"no database" * 100, whole[: len(whole) // 2], whole[:5000] + bytes(5000) + whole[10000:]):
+        (run / name).write_bytes(damaged)
+        shown = autoresearch(run, "show", "1")
+        listed = json.loads(autoresearch(run, "status", "--json").stdout)
+
+        assert 0 == shown.returncode, shown.stderr
+        assert "LEARNING_RATE = 0.03" in shown.stdout
+        assert (name == "journal.db") == ("damaged: " in shown.stderr)
+        assert [0, 1, 2, 3] == [one["id"] for one in listed["experiments"]]
+        assert [1.03, 1.02, 1.85, 1.01] == [one["val_bpb"] for one in listed["experiments"]]
+        assert 3 == listed["best"]
+        assert damaged == (run / name).read_bytes()
+
+
+def test_a_log_with_an_endless_line_is_shown_in_part(tmp_path: Path) -> None:
+    """Its head and its tail; --raw copies it piece by piece."""
+    run = recorded(tmp_path)
+    with (run / "0001" / "trainer.log").open("wb") as file:
+        file.write(b"first")
+        file.seek(1 << 30)
+        file.write(b"last\n")
+    shown = autoresearch(run, "log", "1").stdout
+
+    assert shown.startswith("first")
+    assert shown.endswith("last\n")
+    assert "bytes not shown]" in shown
+    assert len(shown) < 10 << 20
