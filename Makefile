@@ -10,11 +10,12 @@ export PROFILE
 flag = $(if $($(1)),--$(2) $($(1)))
 PLACE = $(call flag,RUN,run) $(call flag,RUNS,runs)
 LIMITS = $(call flag,EXPERIMENTS,experiments) $(call flag,HOURS,hours) $(call flag,MAX_USD,max-usd) $(call flag,MAX_TOKENS,max-tokens)
-HOW = $(call flag,PROPOSER,proposer) $(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed) \
+HOW = $(call flag,PROPOSER,proposer) $(call flag,MODEL,model) $(call flag,BASE_URL,base-url) $(call flag,KEY_FILE,key-file) \
+	$(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed) \
 	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch)
 
 .DEFAULT_GOAL := help
-.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop pause resume lease-storm cheats status show report verify test check clean probes
+.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop cost compare bench pause resume lease-storm cheats status show report verify test check clean probes
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -47,6 +48,9 @@ doctor: setup ## is this machine fit and safe for it
 
 loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
 	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(PLACE) $(LIMITS) $(HOW)
+
+cost: setup ## what a night of the LLM would cost; sends nothing
+	@$(BIN)/autoresearch loop --dry-run --profile $(PROFILE) $(LIMITS) $(HOW)
 
 pause: setup ## start no further experiment, give the device back
 	@$(BIN)/autoresearch pause $(PLACE)
@@ -87,12 +91,19 @@ gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: 
 verify: setup ## is the record intact
 	@$(BIN)/autoresearch verify $(PLACE)
 
+compare: setup ## two runs side by side, printed and plotted: A=tag B=tag
+	@$(BIN)/autoresearch compare $(A) $(B) $(call flag,RUNS,runs)
+
 test: .venv/ready-dev image data ## every test, against the real engine
 	@tests/chromium.sh
 	@$(BIN)/python -m pytest -q
 
 probes: .venv/ready-dev image ## attack the walls, each attack with a control: RUNTIME=runsc
 	@$(BIN)/python -m probes $(call flag,RUNTIME,runtime)
+
+bench: .venv/ready-dev image data ## what a prompt costs in a long run, and how long the slot stands idle
+	@$(BIN)/python -m benchmarks.prompt_growth
+	@$(BIN)/python -m benchmarks.idle_share
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
 	@$(BIN)/python -m benchmarks.lease_storm

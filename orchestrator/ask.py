@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from orchestrator import limits, patch
+from orchestrator import limits, noise, patch
 from orchestrator.errors import PatchRejected
 from orchestrator.memory import History, recall
 from orchestrator.propose import repeats
@@ -82,8 +82,21 @@ def context(
         spent=spent,
         memory=recall(session.journal, best),
         in_flight=in_flight,
+        spread=spread(session),
+        hardware=conditions(session)[0],
         rejected=rejected,
     )
+
+
+def spread(session: "Session") -> float | None:
+    """How far single runs of one source lie apart here; None if that is not known yet."""
+    return noise.spread(e.runs for e in session.journal.repeated() if e.conditions == conditions(session))
+
+
+def conditions(session: "Session") -> tuple[str, str]:
+    """What scores depend on besides the source: they compare only where it is the same."""
+    facts = session.runner.facts()
+    return facts.get("hardware", ""), facts.get("image_id", "")
 
 
 def source_of(experiment: Experiment) -> str:

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator import __version__, compose, quiet, records
+from orchestrator import __version__, compose, propose, quiet, records
 from orchestrator.containers import Engine
 from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
 from orchestrator.doctor import Judgement, examine
@@ -27,6 +27,7 @@ from orchestrator.loop import run_session
 from orchestrator.machine import look
 from orchestrator.notify import notifying
 from orchestrator.options import HERE, AsJson, Run, Runs, Task, looked_at, run_folder, run_folders, settings
+from orchestrator.propose.estimate import estimate
 from orchestrator.report import Report
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
@@ -71,23 +72,32 @@ def loop(
         str | None, typer.Option(help="claude, sweep or replay; default: claude where a key is")
     ] = None,
     parallel: Annotated[int | None, typer.Option(help="experiments side by side, one per leased device")] = None,
+    model: Annotated[str | None, typer.Option(help="of the LLM; task.toml has its price")] = None,
+    base_url: Annotated[str | None, typer.Option(help="another endpoint that speaks the Messages API")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="a file of mode 600 that holds the API key")] = None,
     prefetch: Annotated[int | None, typer.Option(help="proposals asked for ahead: 0 or 1")] = None,
     replay: Annotated[Path | None, typer.Option(help="the run to replay: runs/tag")] = None,
     runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
     accept: Annotated[list[str] | None, typer.Option(help="an unsafe finding of doctor, by its name; recorded")] = None,
     seed: Annotated[int | None, typer.Option(help="of the sweep")] = None,
     quiet_hours: Annotated[str | None, typer.Option(help="start nothing within: 22:00-06:00")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what a night of the LLM would cost; send nothing")
+    ] = False,
 ) -> None:
     """Run experiments: baseline, then propose, run, score, keep what is better, until a limit or Ctrl-C."""
     flags = {
         "profile_name": profile, "corpus": corpus_name(data), "limits.experiments": experiments, "limits.hours": hours,
         "limits.max_usd": max_usd, "limits.max_tokens": max_tokens, "prefetch": prefetch, "replay_of": replay,
         "parallel": parallel,
-        "proposer": proposer or ("claude" if os.environ.get("ANTHROPIC_API_KEY") else None),
+        "proposer": proposer, "claude.model": model, "claude.base_url": base_url, "claude.key_file": key_file,
         "runtime": runtime, "accept": accept or None, "seed": seed,
         "quiet_hours": quiet_hours,
     }  # fmt: skip
-    config = settings(task, run or compose.default_tag(), runs, flags)
+    config = propose.chosen(settings(task, run or compose.default_tag(), runs, flags), os.environ)
+    if dry_run:
+        print("\n".join(estimate(config).lines()))
+        return
     console = Console(stderr=True)
     with ExitStack() as stack:
         stack.enter_context(interruptible())

@@ -58,19 +58,23 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
 @contextmanager
 def session(config: Config, view: View) -> Iterator[Session]:
     """Everything a session needs; the lease, the journal and every container end with it."""
-    engine = Engine.connect()
-    refuse_unsafe(config)
-    if not is_ready(config.data_path):
-        message = f"{config.data_path}: the data is not prepared; `make data` does it"
-        raise ConfigError(message)
     gate = Gate(run=config.run_path, hours=quiet_hours(config.quiet_hours))
-    with slots(config, engine, view) as leased, Journal.open(config.run_path) as journal, reaping(engine.reap):
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal.open(config.run_path))
+        proposer = propose.build(config, journal, os.environ)  # before a device is waited for, maybe for hours
+        engine = Engine.connect()
+        refuse_unsafe(config)
+        if not is_ready(config.data_path):
+            message = f"{config.data_path}: the data is not prepared; `make data` does it"
+            raise ConfigError(message)
+        leased = stack.enter_context(slots(config, engine, view))
+        stack.enter_context(reaping(engine.reap))
         keeper = Keeper(path=config.mutable_path, tag=config.tag)
         keeper.check()
         yield Session(
             config=config,
             journal=journal,
-            proposer=propose.build(config, journal, facts=leased[0].facts(), environment=os.environ),
+            proposer=proposer,
             runner=leased[0],
             beside=leased[1:],
             keeper=keeper,

@@ -75,7 +75,7 @@ class Claude(Section):
     model: str = "claude-opus-4-5"
     base_url: str | None = None
     extra_headers: dict[str, str] = {}
-    key_file: Path | None = None
+    key_file: Path | None = None  # mode 600; else the key is read from ANTHROPIC_API_KEY
     max_output_tokens: PositiveInt = 16000
     thinking_tokens: Annotated[int, Field(ge=0)] = 0  # of the output; 0: the model does not think aloud first
     max_wait_hours: NotNegative = 12.0

@@ -303,8 +303,12 @@ class Journal:
     def best(self) -> Experiment | None:
         """The kept experiment with the lowest val_bpb, over all its runs and those that measured it again later."""
         kept = self.experiments("status = ?", Status.KEEP, order="val_bpb, id", limit=MEASURED)
-        again = "json_extract(body, '$.measures') IS NOT NULL AND val_bpb IS NOT NULL"
-        return noise.best_of(kept, self.experiments(again, order="id DESC", limit=MEASURED))
+        return noise.best_of(kept, self.again())
+
+    def again(self) -> list[Experiment]:
+        """Kept experiments that ran once more to see whether they hold, and have a score; newest first."""
+        where = "json_extract(body, '$.measures') IS NOT NULL AND val_bpb IS NOT NULL"
+        return self.experiments(where, order="+id DESC", limit=MEASURED)  # by `id` SQLite would read every row
 
     def repeated(self) -> list[Experiment]:
         """Experiments that ran more than once, newest first: what is known of the noise."""

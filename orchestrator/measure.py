@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from orchestrator import noise, record
-from orchestrator.ask import source_of
+from orchestrator.ask import conditions, source_of, spread
 from orchestrator.errors import ConfigError
 from orchestrator.types import Candidate, Experiment, Plan, Proposal, Reply, Trial
 
@@ -42,19 +42,6 @@ def doubted(session: "Session", running: "Running", trial: Trial, why: str) -> "
     log.warning("experiment.doubted", experiment_id=running.id, why=why)
     record.make_folder(where)
     return replace(running, plan=plan, where=where, below=None, before=trial, doubt=why)
-
-
-def spread(session: "Session") -> float | None:
-    """How far single runs of one source lie apart here; None if that is not known yet, or not asked for."""
-    if session.config.noise.baseline_runs == 1:
-        return None
-    return noise.spread(e.runs for e in session.journal.repeated() if e.conditions == conditions(session))
-
-
-def conditions(session: "Session") -> tuple[str, str]:
-    """What scores depend on besides the source: they compare only where it is the same."""
-    facts = session.runner.facts()
-    return facts.get("hardware", ""), facts.get("image_id", "")
 
 
 def again(session: "Session", best: Experiment) -> Candidate | None:

@@ -4,6 +4,7 @@ Every question is answered from an index, so a turn costs the same after a hundr
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import overload
 
 from orchestrator.journal import QUEUED_AGAIN, Journal
@@ -19,16 +20,32 @@ JUDGED = (Status.KEEP, Status.DISCARD, *FAILED)
 
 def recall(journal: Journal, best: Experiment) -> Memory:
     """The bounded memory of a run."""
-    newest = "id DESC"
+    newest, again = "id DESC", journal.again()
     failures = [e for status in FAILED for e in journal.experiments("status = ?", status, order=newest, limit=FAILURES)]
-    judged = [e for e in journal.experiments(order=newest, limit=2 * RECENT) if e.status not in QUEUED_AGAIN]
+    judged = [e for e in journal.experiments(order=newest, limit=2 * RECENT) if _is_idea(e)]
+    kept = journal.experiments("status = ?", Status.KEEP, order=newest, limit=KEPT)[::-1]
+    idea = "json_extract(body, '$.measures') IS NULL"
     return Memory(
-        kept=tuple(journal.experiments("status = ?", Status.KEEP, order=newest, limit=KEPT)[::-1]),
-        near_misses=tuple(journal.experiments("status = ?", Status.DISCARD, order="val_bpb", limit=NEAR_MISSES)),
+        kept=tuple(_over_all_runs(e, again) for e in kept),
+        near_misses=tuple(
+            journal.experiments(f"status = ? AND {idea}", Status.DISCARD, order="val_bpb", limit=NEAR_MISSES)
+        ),
         failures=tuple(sorted(failures, key=lambda e: -e.id)[:FAILURES]),
         recent=tuple(judged[:RECENT][::-1]),
-        since_best=sum(journal.count("status = ? AND id > ?", status, best.id) for status in JUDGED),
+        since_best=sum(journal.count("status = ? AND id > ?", status, best.id) for status in JUDGED)
+        - sum(e.id > best.id for e in again),
     )
+
+
+def _is_idea(e: Experiment) -> bool:
+    """Neither queued again nor a kept one that ran once more: that says how good the kept one is."""
+    return e.status not in QUEUED_AGAIN and e.measures is None
+
+
+def _over_all_runs(e: Experiment, again: Sequence[Experiment]) -> Experiment:
+    """With the runs that measured it later, where it ran first."""
+    runs = [value for a in again if a.measures == e.id and a.conditions == e.conditions for value in a.runs]
+    return replace(e, measured=(*e.runs, *runs)) if runs else e
 
 
 class History(Sequence[Experiment]):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from orchestrator import checkpoint, record, retention
+from orchestrator import compare as comparing
 from orchestrator import export as exporting
 from orchestrator import lineage as lines_of
 from orchestrator import show as showing
@@ -208,3 +209,22 @@ def gc(
                 retention.remove(journal, removals)
         total = sum(one.item.size for one in removals) / retention.MB
         print(f"{folder.name}: {len(removals)} files, {total:.1f} MB {'would go' if dry_run else 'removed'}")
+
+
+@app.command()
+def compare(
+    run_a: str,
+    run_b: str,
+    task: Task = HERE,
+    runs: Runs = None,
+    html: Annotated[
+        Path | None, typer.Option(help="where the plots go; default: compare-A-B.html beside the runs")
+    ] = None,
+) -> None:
+    """Compare two runs: best so far per experiment, per hour of the device and per dollar; printed and plotted."""
+    folders = [run_folder(task, run, runs) for run in (run_a, run_b)]
+    one, two = (comparing.course(folder) for folder in folders)
+    comparing.compare(one, two, Console(highlight=False))
+    path = html or folders[0].parent / f"compare-{one.tag}-{two.tag}.html"
+    comparing.write(path, one, two)
+    print(f"plots: {path}")

@@ -58,7 +58,7 @@ class Running:
 
 def must_wait(session: "Session", best: Experiment | None, at_work: Sequence[Running]) -> bool:
     """Whether what to try next depends on what still runs, or is still being asked for."""
-    known = best is not None and best.conditions == measure.conditions(session)
+    known = best is not None and best.conditions == ask.conditions(session)
     return bool(at_work) and (not known or session.ahead.is_asking)
 
 
@@ -124,7 +124,7 @@ def judged(
     trial = noise.joined(running.before, trial, first=best is None) if running.before else trial
     if more := measure.once_more(session, running, trial, best):
         return more
-    spread = measure.spread(session)
+    spread = ask.spread(session)
     verdict = judge(trial, best, needed_k=session.config.needed_k, spread=spread, measures=measures)
     if verdict.status is Status.KEEP and best is not None:
         kept, budget = session.journal.experiments("status = ?", Status.KEEP), session.config.box.time_budget_s

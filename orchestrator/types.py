@@ -257,6 +257,8 @@ class Context:
     spent: Spent
     memory: Memory = field(default_factory=Memory)
     in_flight: tuple[str, ...] = ()  # hypotheses that run right now
+    spread: float | None = None  # standard deviation of single runs of one source here; None: not known yet
+    hardware: str = ""  # where it will run
     rejected: tuple[tuple[Reply, str], ...] = ()  # replies of this turn and why each was refused
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import measure, noise
+from orchestrator import ask, noise
 from orchestrator.config import Config, Noise, load
 from orchestrator.decide import judge
 from orchestrator.errors import ConfigError
@@ -272,7 +272,7 @@ def test_other_hardware_measures_the_best_first(tmp_path: Path) -> None:
     runner.hardware = "another GPU"
     with loop.journal:
         run_session(loop)
-        best, spread = loop.journal.best(), measure.spread(loop)
+        best, spread = loop.journal.best(), ask.spread(loop)
 
     assert 1.1 == pytest.approx(getattr(best, "val_bpb", None))
     assert 0.1 == pytest.approx(spread)

@@ -5,20 +5,29 @@ from collections.abc import Mapping
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
 from orchestrator.propose import key
-from orchestrator.propose.budget import Ledger, Purse
+from orchestrator.propose.budget import Ledger, Purse, outlives_cache
 from orchestrator.propose.count import counter
 from orchestrator.propose.prompt import PromptBuilder
 from orchestrator.types import Proposer
 
-CACHE_S = 300  # how long the API remembers a prompt by default
 SECONDS_PER_HOUR = 3600
 
 
-def build(config: Config, ledger: Ledger, *, facts: Mapping[str, str], environment: Mapping[str, str]) -> Proposer:
+def chosen(config: Config, environment: Mapping[str, str]) -> Config:
+    """The config with a proposer: the one named, else the one that what was given is for."""
+    if "proposer" in config.model_fields_set:
+        return config
+    has_key = config.api_key or config.claude.key_file or environment.get(key.VARIABLE)
+    found = "replay" if config.replay_of else "claude" if has_key else "sweep"
+    return config.model_copy(update={"proposer": found})
+
+
+def build(config: Config, ledger: Ledger, environment: Mapping[str, str]) -> Proposer:
     """The proposer that the configuration names, checked. Raises ConfigError or ProposerUnavailable.
 
     Each kind is imported only when it is wanted: Optuna and the anthropic SDK take a second to import.
     """
+    prompts(config).check()
     if config.proposer == "sweep":
         from orchestrator.propose.sweep import SweepProposer  # noqa: PLC0415
 
@@ -30,25 +39,25 @@ def build(config: Config, ledger: Ledger, *, facts: Mapping[str, str], environme
             message = "PROPOSER=replay needs the run to replay: REPLAY=runs/tag"
             raise ConfigError(message)
         return ReplayProposer.open(config.replay_of, config.task.name)
-    return _claude(config, ledger, facts, environment)
+    return _claude(config, ledger, environment)
 
 
-def prompts(config: Config, facts: Mapping[str, str]) -> PromptBuilder:
+def prompts(config: Config) -> PromptBuilder:
     """What builds the prompts of a task."""
     box = config.box
     budget = f"{box.time_budget_s:g} s of wall clock, {box.memory_gb:g} GB of memory, {box.cpus:g} CPUs"
-    hardware = facts.get("hardware") or f"{box.cpus:g} CPUs, no GPU"
     return PromptBuilder(
         instructions=config.root / config.task.instructions,
         prepare=config.root / "locked" / "prepare.py",
-        facts={"profile": config.profile_name, "hardware": hardware, "one experiment has": budget},
+        facts={"profile": config.profile_name, "one experiment has": budget},
         limits=config.limits,
         count=counter(config.data_path / "tokenizer"),
         drought=config.claude.drought,
+        metric=config.task.metric,
     )
 
 
-def _claude(config: Config, ledger: Ledger, facts: Mapping[str, str], environment: Mapping[str, str]) -> Proposer:
+def _claude(config: Config, ledger: Ledger, environment: Mapping[str, str]) -> Proposer:
     from orchestrator.propose.claude import ClaudeProposer, ClaudeSettings  # noqa: PLC0415
 
     wait_s, hours = config.claude.max_wait_hours * SECONDS_PER_HOUR, config.limits.hours
@@ -60,10 +69,10 @@ def _claude(config: Config, ledger: Ledger, facts: Mapping[str, str], environmen
         max_output_tokens=config.claude.max_output_tokens,
         thinking_tokens=config.claude.thinking_tokens,
         price=config.prices.models.get(config.claude.model),
-        cache_for_an_hour=config.box.time_budget_s + config.box.score_budget_s > CACHE_S,
+        cache_for_an_hour=outlives_cache(config.box),
         max_wait_s=min(wait_s, hours * SECONDS_PER_HOUR) if hours else wait_s,
     )
     purse = Purse(ledger=ledger, max_usd=config.limits.max_usd, max_tokens=config.limits.max_tokens)
-    proposer = ClaudeProposer(settings=settings, prompts=prompts(config, facts), purse=purse)
+    proposer = ClaudeProposer(settings=settings, prompts=prompts(config), purse=purse)
     proposer.preflight()
     return proposer

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from orchestrator.config import Price
+from orchestrator.config import Price, Profile
 from orchestrator.errors import BudgetExhausted
 from orchestrator.types import Usage
 
 PER_MILLION = 1e-6
+CACHE_S = 300  # how long the API remembers a prompt by default
 HOUR_WRITE_FACTOR = 2.0  # writing to the API's cache for an hour costs twice the input price
 OVERHEAD_TOKENS = 2000  # what the API adds to a request with tools
 
@@ -31,6 +32,11 @@ class Ledger(Protocol):
         """What the run has spent, open reservations at their worst case."""
 
 
+def outlives_cache(box: Profile) -> bool:
+    """Whether an experiment takes longer than the API's usual cache lives: then it is paid for an hour."""
+    return box.time_budget_s + box.score_budget_s > CACHE_S
+
+
 def cost_usd(usage: Usage, price: Price, *, hour_writes: bool = False) -> float:
     """What the tokens cost; cache writes at the price of five minutes or of an hour."""
     write = price.input * HOUR_WRITE_FACTOR if hour_writes else price.cache_write
@@ -42,10 +48,14 @@ def cost_usd(usage: Usage, price: Price, *, hour_writes: bool = False) -> float:
     )
 
 
+def prompt_tokens(usage: Usage) -> int:
+    """What was sent, from the API's cache or not."""
+    return usage.input_tokens + usage.cache_creation_input_tokens + usage.cache_read_input_tokens
+
+
 def tokens(usage: Usage) -> int:
     """All tokens, whatever they were used for."""
-    cached = usage.cache_creation_input_tokens + usage.cache_read_input_tokens
-    return usage.input_tokens + usage.output_tokens + cached
+    return prompt_tokens(usage) + usage.output_tokens
 
 
 def total(usages: Iterable[Usage]) -> Usage:

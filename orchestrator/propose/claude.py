@@ -133,6 +133,8 @@ class ClaudeProposer:
             hours = self.settings.max_wait_s / 3600
             text = f"{self._url()}: no answer within {hours:.3g} hours: {delayed}; run again when it is back"
             raise ProposerUnavailable(text) from None
+        if charged[-1] is not worst:
+            self._compare_counts(prompt, charged[-1])
         return Reply(
             proposer=self.name,
             model=message["model"] or self.settings.model,
@@ -232,6 +234,12 @@ class ClaudeProposer:
         return budget.worst_case(
             size, self.settings.max_output_tokens, self.settings.price, hour_writes=self.settings.cache_for_an_hour
         )
+
+    def _compare_counts(self, prompt: Prompt, usage: Usage) -> None:
+        """Ours are by the task's own encoding; the API's are those that are paid for, and hold from then on."""
+        ours, apis = self.prompts.count(prompt.text), budget.prompt_tokens(usage)
+        self.prompts.learn(ours, apis)
+        log.info("prompt.counted", ours=ours, apis=apis)
 
     def _usage(self, message: Message, worst: Usage) -> Usage:
         """What a whole message cost; an endpoint that does not tell is charged the worst case."""

@@ -4,12 +4,14 @@ Parts, in order: what is asked and what never changes during a run (cached by th
 there is a better one), what was tried, and what is particular to this turn.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
+from orchestrator import noise
 from orchestrator.config import Limits
 from orchestrator.errors import ConfigError
 from orchestrator.propose import plain, tool
@@ -21,6 +23,7 @@ log = structlog.get_logger()
 INSTRUCTION_TOKENS = 16_000  # program.md may have this many, and prepare.py
 HISTORY_TOKENS = 10_000  # everything that was tried
 LINE_CHARS = 300
+SANE_RATIO = (0.25, 4.0)
 OUTPUT_CHARS = 3000  # of what a program printed
 TAIL_BYTES = 1500
 REJECTED_CHARS = 6000
@@ -74,8 +77,13 @@ class PromptBuilder:
     limits: Limits
     count: Count
     drought: int = 8  # judged experiments without a new best before another kind of idea is asked for
-    noise_bpb: float | None = None
+    metric: str = "val_bpb"
+    api_ratio: float = 1.0  # the API's tokens for each of ours, once a call has told
     _last_good: dict[Path, str] = field(default_factory=dict, repr=False)
+
+    def learn(self, ours: int, apis: int) -> None:
+        """Take the API's count of a prompt, where it tells one, from then on: the history is bounded in its tokens."""
+        self.api_ratio = min(max(apis / max(1, ours), SANE_RATIO[0]), SANE_RATIO[1])
 
     def check(self) -> None:
         """Read the files once, as at the start of a session. Raises ConfigError."""
@@ -98,7 +106,7 @@ class PromptBuilder:
 
     def _best(self, context: Context) -> Block:
         best = context.best
-        text = f"Experiment {best.id}, val_bpb {_bpb(best)}. Your edits are made to this file.\n\n"
+        text = f"Experiment {best.id}, {self.metric} {_bpb(best)}{_over(best)}. Your edits are made to this file.\n\n"
         printed = _tail(best.folder / "trainer.log")
         end = f"\n\nThe end of what it printed:\n{plain.fenced(printed, OUTPUT_CHARS)}" if printed else ""
         return Block(
@@ -127,20 +135,26 @@ class PromptBuilder:
 
     def _now(self, context: Context) -> Block:
         """What is particular to this turn."""
-        paragraphs = [_facts(self.facts), self._noise(context), self._left(context.spent)]
+        facts = {**self.facts, "hardware": context.hardware} if context.hardware else self.facts
+        paragraphs = [_facts(facts), self._noise(context), self._left(context.spent)]
         if context.in_flight:
             running = "\n".join(f"- {plain.line(text, LINE_CHARS)}" for text in context.in_flight)
             paragraphs.append(f"Running right now, outcome unknown; propose something else:\n{running}")
         if context.memory.since_best >= self.drought:
-            paragraphs.append(_change_of_mind(context, self.drought))
+            paragraphs.append(_change_of_mind(context, self.drought, self.metric))
         paragraphs += [_refusal(reply.text, why) for reply, why in context.rejected[-3:]]
         ask = "Propose the next experiment"
         ask += ", mended or another one." if context.rejected else "."
         return Block(title="Now", text="\n\n".join([*paragraphs, ask]))
 
     def _noise(self, context: Context) -> str:
-        if self.noise_bpb is not None:
-            return f"Measured noise: val_bpb differs by {self.noise_bpb:.4f} (standard deviation) between equal runs."
+        if context.spread is not None:
+            luck = noise.STANDARD_ERRORS * context.spread * (1 + 1 / len(context.best.runs)) ** 0.5
+            return (
+                f"Measured noise: {self.metric} of one file differs by {context.spread:.5f} (standard deviation) from"
+                f" seed to seed. A gain below {luck:.5f} may be luck: it is run again with other seeds, and kept only"
+                " if those runs are better too. Prefer ideas that could gain more."
+            )
         error = context.best.score.standard_error if context.best.score else 0.0
         return f"Standard error of the best's score: {error:.5f}; equal runs differ a little more." if error else ""
 
@@ -149,6 +163,8 @@ class PromptBuilder:
         parts = [f"{spent.experiments} experiments judged so far"]
         if limits.experiments:
             parts[0] += f" (the run was given {limits.experiments})"
+        if limits.hours:
+            parts.append(f"{max(0.0, limits.hours - spent.slot_s / 3600):.1f} of {limits.hours:g} hours left")
         if limits.max_usd:
             parts.append(f"${max(0.0, limits.max_usd - spent.usage.cost_usd):.2f} left for proposals")
         return "Budget: " + ", ".join(parts) + "."
@@ -157,7 +173,7 @@ class PromptBuilder:
         """As many whole lines as fit, the important end first."""
         chosen: list[str] = []
         for text in reversed(lines) if from_end else lines:
-            tokens -= self.count(text) + 1
+            tokens -= math.ceil(self.count(text) * self.api_ratio) + 1
             if tokens < 0:
                 break
             chosen.append(text)
@@ -208,8 +224,14 @@ def _bpb(experiment: Experiment) -> str:
     return "none" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}"
 
 
+def _over(experiment: Experiment) -> str:
+    """A mean over several runs is told as one."""
+    return f" (mean of {len(experiment.runs)} runs)" if len(experiment.runs) > 1 else ""
+
+
 def _told_kept(experiment: Experiment) -> str:
-    return f"- {experiment.id}: {_bpb(experiment)} kept: {plain.line(experiment.hypothesis, LINE_CHARS)}"
+    score = f"{_bpb(experiment)}{_over(experiment)}"
+    return f"- {experiment.id}: {score} kept: {plain.line(experiment.hypothesis, LINE_CHARS)}"
 
 
 def _told_short(experiment: Experiment) -> str:
@@ -233,7 +255,7 @@ def _refusal(reply: str, why: str) -> str:
     )
 
 
-def _change_of_mind(context: Context, drought: int) -> str:
+def _change_of_mind(context: Context, drought: int, metric: str) -> str:
     """After a drought: another kind of idea, and every second time another ancestor to start from."""
     since = context.memory.since_best
     turn = since - drought
@@ -248,5 +270,5 @@ def _change_of_mind(context: Context, drought: int) -> str:
         return text
     return (
         f"{text}\nYou may start from an earlier kept file instead of the best one: make your edits to the file"
-        f" below, and set parent_id to {ancestor.id}. It had val_bpb {_bpb(ancestor)}.\n{_code(source)}"
+        f" below, and set parent_id to {ancestor.id}. It had {metric} {_bpb(ancestor)}.\n{_code(source)}"
     )

@@ -27,7 +27,7 @@ SCHEMA: dict[str, Any] = {
         "hypothesis": {"type": "string", "description": "One sentence: what is changed, and why it should help."},
         "expected_effect": {
             "type": "string",
-            "description": "What val_bpb should become; what else would be seen.",
+            "description": "What the score should become; what else would be seen.",
         },
         "edits": {
             "type": "array",

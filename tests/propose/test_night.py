@@ -70,7 +70,7 @@ def task(tmp_path: Path, api: FakeMessagesApi, **flags: object) -> Config:
 
 def build(config: Config, journal: Journal) -> ClaudeProposer:
     """The proposer as the command line builds it, but impatient."""
-    proposer = propose.build(config, journal, facts={}, environment={"ANTHROPIC_API_KEY": KEY})
+    proposer = propose.build(config, journal, {"ANTHROPIC_API_KEY": KEY})
     assert isinstance(proposer, ClaudeProposer)
     for name, value in (("first_wait_s", 0.001), ("longest_wait_s", 0.01), ("read_timeout_s", 0.2)):
         object.__setattr__(proposer.settings, name, value)
@@ -174,7 +174,7 @@ def test_what_is_wrong_is_said_before_the_first_experiment(
     with FakeMessagesApi() as api, Journal.open(tmp_path / "runs" / "t") as journal:
         config = task(tmp_path, api, **flags)
         with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
-            propose.build(config, journal, facts={}, environment=environment)
+            propose.build(config, journal, environment)
 
     assert "\n" not in str(caught.value)
     assert [] == api.requests
@@ -188,10 +188,10 @@ def test_a_key_file_must_be_private(tmp_path: Path) -> None:
         config = task(tmp_path, api, **{"claude.key_file": path})
         path.chmod(0o640)
         with pytest.raises(ConfigError, match=f"mode 640.*chmod 600 {path}"):
-            propose.build(config, journal, facts={}, environment={})
+            propose.build(config, journal, {})
         path.chmod(0o600)
-        propose.build(config, journal, facts={}, environment={})
+        propose.build(config, journal, {})
         path.unlink()
         subprocess.run(["mkfifo", "-m", "600", str(path)], check=True)
         with pytest.raises(ConfigError, match="is no plain file"):
-            propose.build(config, journal, facts={}, environment={})
+            propose.build(config, journal, {})

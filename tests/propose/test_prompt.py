@@ -79,6 +79,32 @@ def test_what_was_tried_is_told_in_order(tmp_path: Path) -> None:
     assert "two cores" in prompt.text
 
 
+def test_measured_noise_says_what_a_gain_must_be(tmp_path: Path) -> None:
+    """The spread of single runs, what luck may explain against the best's mean, and the metric by the task's name."""
+    best = kept(1.0, id=3, measured=(0.99, 1.01))
+    build = builder(tmp_path, metric="val_rmse")
+    text = build.build(context(Memory(), best=best, spread=0.01, hardware="one core")).text
+
+    assert "val_rmse of one file differs by 0.01000 (standard deviation)" in text
+    assert "A gain below 0.02449 may be luck" in text
+    assert "Experiment 3, val_rmse 1.000000 (mean of 2 runs)" in text
+    assert "hardware: one core" in text
+    assert "val_bpb" not in text.replace("Find a lower val_bpb.", "")
+
+
+def test_the_history_is_bounded_in_the_apis_tokens(tmp_path: Path) -> None:
+    """Once the API has told that it counts twice as many tokens as we do, half as much history is told."""
+    full = Memory(near_misses=many(Status.DISCARD, 200))
+    build = builder(tmp_path)
+    before = len(build.build(context(full)).blocks[4].text)
+    build.learn(1000, 2000)
+    halved = len(build.build(context(full)).blocks[4].text)
+    build.learn(1000, 0)
+
+    assert 0.4 < halved / before < 0.6
+    assert 0.25 == build.api_ratio
+
+
 def test_its_size_is_bounded_whatever_is_remembered(tmp_path: Path) -> None:
     """Long hypotheses, long messages, many of each: the history keeps to its share, the newest kept ones first."""
     full = Memory(

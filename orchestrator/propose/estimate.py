@@ -1,0 +1,89 @@
+"""What a night would cost, said before anything is sent. Pure but for reading the task's files."""
+
+from dataclasses import dataclass, replace
+
+from orchestrator.config import Config, Price
+from orchestrator.errors import ConfigError
+from orchestrator.propose import budget, tool
+from orchestrator.propose.count import guess
+from orchestrator.propose.prompt import HISTORY_TOKENS, ROLE
+from orchestrator.types import Usage
+
+NIGHT_H = 8.0  # where no limit says how long
+ANSWER_TOKENS = 1500  # a hypothesis and a few edits
+TURN_TOKENS = 1000  # what is particular to a turn, and what the API adds
+KEPT_SHARE = 0.1  # of the experiments: then the best file is written to the API's cache anew
+BYTES_PER_TOKEN = 3
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Tokens and dollars, for as many experiments as fit; dollars are None where the model has no price."""
+
+    model: str
+    dated: str
+    hours: float
+    fitting: int  # experiments that fit into the hours, at most
+    experiments: int  # of those, as many as the limit allows
+    cached_tokens: int  # of a prompt: the same from call to call
+    fresh_tokens: int  # of a prompt, at most
+    call_usd: float | None
+    likely_usd: float | None
+    worst_usd: float | None
+    max_usd: float
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        hours, most = f"{self.hours:g}", f"{self.fitting:,}"
+        tokens = f"{self.cached_tokens + self.fresh_tokens:,} tokens, {self.cached_tokens:,} of them cached"
+        lines = [
+            f"{self.model}: prompts of up to {tokens}; answers of about {ANSWER_TOKENS:,}",
+            f"{hours} h hold at most {most} experiments; the limit is {self.experiments:,}",
+        ]
+        if self.call_usd is None or self.likely_usd is None or self.worst_usd is None:
+            return [*lines, f"task.toml: [prices.models] has no {self.model!r}, so there is no sum"]
+        lines.append(f"about ${self.likely_usd:.2f}, ${self.call_usd:.3f} a proposal (prices of {self.dated})")
+        worst = f"at worst ${self.worst_usd:.2f}: every answer refused as often and as long as may be, nothing cached"
+        if self.max_usd:
+            worst += f"; it ends before it has cost ${self.max_usd:.2f} (max_usd)"
+        return [*lines, worst]
+
+
+def estimate(config: Config) -> Estimate:
+    """What the run that this config describes would ask of the LLM. Raises ConfigError."""
+    cached = sum(guess(text) for text in (ROLE, *_texts(config), str(tool.SCHEMA), tool.DESCRIPTION))
+    fresh = HISTORY_TOKENS + TURN_TOKENS
+    hours = config.limits.hours or NIGHT_H
+    fitting = int(hours * SECONDS_PER_HOUR // config.box.time_budget_s)
+    experiments = min(fitting, config.limits.experiments or fitting)
+    price = config.prices.models.get(config.claude.model)
+    long = budget.outlives_cache(config.box)
+    call = None if price is None else _call_usd(price, cached, fresh, long=long)
+    worst = budget.worst_case(
+        (cached + fresh) * BYTES_PER_TOKEN, config.claude.max_output_tokens, price, hour_writes=long
+    )
+    return Estimate(
+        model=config.claude.model, dated=config.prices.dated, hours=hours, fitting=fitting, experiments=experiments,
+        cached_tokens=cached, fresh_tokens=fresh, call_usd=call, max_usd=config.limits.max_usd,
+        likely_usd=None if call is None else call * experiments,
+        worst_usd=None if price is None else worst.cost_usd * experiments * config.claude.tries,
+    )  # fmt: skip
+
+
+def _texts(config: Config) -> list[str]:
+    """What every prompt holds."""
+    paths = (config.root / config.task.instructions, config.root / "locked" / "prepare.py", config.mutable_path)
+    try:
+        return [path.read_text(encoding="utf-8") for path in paths]
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{config.root}: is no whole task directory: {error}"
+        raise ConfigError(message) from error
+
+
+def _call_usd(price: Price, cached: int, fresh: int, *, long: bool) -> float:
+    """A usual call: what is the same is read from the cache, or now and then written to it."""
+    read = Usage(input_tokens=fresh, output_tokens=ANSWER_TOKENS, cache_read_input_tokens=cached)
+    written = replace(read, cache_read_input_tokens=0, cache_creation_input_tokens=cached)
+    costs = [budget.cost_usd(usage, price, hour_writes=long) for usage in (read, written)]
+    return (1 - KEPT_SHARE) * costs[0] + KEPT_SHARE * costs[1]

@@ -1,0 +1,57 @@
+"""What a night would cost, before anything is sent."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator import cli
+from orchestrator.config import load
+from orchestrator.propose.estimate import ANSWER_TOKENS, estimate
+from tests.fake_messages_api import FakeMessagesApi
+from tests.propose.test_night import task
+
+
+def test_an_estimate_is_the_prompt_times_price_times_experiments(tmp_path: Path) -> None:
+    """What is cached at its price, the rest and the answer at theirs, for as many experiments as fit."""
+    with FakeMessagesApi() as api:
+        config = task(tmp_path, api, **{"limits.hours": 1.0, "limits.experiments": 0})
+    found = estimate(config)
+    read = (found.cached_tokens * 0.5 + found.fresh_tokens * 5 + ANSWER_TOKENS * 25) / 1e6
+    written = read + found.cached_tokens * (6.25 - 0.5) / 1e6
+
+    assert 3600 / 25 == found.fitting == found.experiments
+    assert pytest.approx(0.9 * read + 0.1 * written) == found.call_usd
+    assert pytest.approx(144 * (found.call_usd or 0)) == found.likely_usd
+    assert (found.worst_usd or 0) > 144 * config.claude.tries * config.claude.max_output_tokens * 25 / 1e6
+
+
+def test_the_limit_on_experiments_and_a_missing_price_are_said(tmp_path: Path) -> None:
+    """Eight hours where nothing says how long; without a price tokens only."""
+    with FakeMessagesApi() as api:
+        config = task(tmp_path, api, **{"claude.model": "local", "limits.max_usd": 0.0})
+    found = estimate(config)
+
+    assert (8 * 3600 // 25, 100) == (found.fitting, found.experiments)
+    assert (None, None, None) == (found.call_usd, found.likely_usd, found.worst_usd)
+    assert "[prices.models] has no 'local'" in found.lines()[-1]
+
+
+def test_a_dry_run_sends_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It needs neither key nor engine, prints the sums, and leaves no run behind."""
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    with FakeMessagesApi() as api:
+        config = task(tmp_path, api)
+        monkeypatch.setenv("AUTORESEARCH_CLAUDE__BASE_URL", api.url)
+        monkeypatch.setattr(sys, "argv", ["autoresearch", "loop", "--task", str(tmp_path), "--dry-run"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+
+        assert not ended.value.code
+        assert (0, []) == (api.counted, api.requests)
+    printed = capsys.readouterr().out
+    assert estimate(load(tmp_path, {"tag": "t", "runs": config.runs})).lines() == printed.splitlines()
+    assert "it ends before it has cost $10.00 (max_usd)" in printed
+    assert not config.runs.exists()
