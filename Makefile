@@ -8,7 +8,7 @@ export PROFILE
 
 # only what was given on the command line or in the environment becomes a flag
 flag = $(if $($(1)),--$(2) $($(1)))
-PLACE = $(call flag,RUN,run) $(call flag,RUNS,runs)
+PLACE = $(call flag,TASK,task) $(call flag,RUN,run) $(call flag,RUNS,runs)
 LIMITS = $(call flag,EXPERIMENTS,experiments) $(call flag,HOURS,hours) $(call flag,MAX_USD,max-usd) $(call flag,MAX_TOKENS,max-tokens)
 HOW = $(call flag,PROPOSER,proposer) $(call flag,MODEL,model) $(call flag,BASE_URL,base-url) $(call flag,KEY_FILE,key-file) \
 	$(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed) \
@@ -41,7 +41,7 @@ image: engine ## the image of every experiment
 	@sandbox/image.sh
 
 data: setup image ## the prepared data: DATA=python, a folder, or climbmix
-	@$(BIN)/autoresearch data --data $(DATA) --profile $(PROFILE)
+	@$(BIN)/autoresearch data $(call flag,TASK,task) --data $(DATA) --profile $(PROFILE)
 
 doctor: setup ## is this machine fit and safe for it
 	@$(BIN)/autoresearch doctor
@@ -50,7 +50,7 @@ loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude 
 	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(PLACE) $(LIMITS) $(HOW)
 
 cost: setup ## what a night of the LLM would cost; sends nothing
-	@$(BIN)/autoresearch loop --dry-run --profile $(PROFILE) $(LIMITS) $(HOW)
+	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
 
 pause: setup ## start no further experiment, give the device back
 	@$(BIN)/autoresearch pause $(PLACE)
@@ -92,7 +92,7 @@ verify: setup ## is the record intact
 	@$(BIN)/autoresearch verify $(PLACE)
 
 compare: setup ## two runs side by side, printed and plotted: A=tag B=tag
-	@$(BIN)/autoresearch compare $(A) $(B) $(call flag,RUNS,runs)
+	@$(BIN)/autoresearch compare $(A) $(B) $(call flag,TASK,task) $(call flag,RUNS,runs)
 
 test: .venv/ready-dev image data ## every test, against the real engine
 	@tests/chromium.sh

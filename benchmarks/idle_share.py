@@ -1,10 +1,11 @@
 """How much of its time the slot stands idle: the real loop and real containers, an LLM that takes a while to answer.
 
-    .venv/bin/python benchmarks/idle_share.py [EXPERIMENTS [LATENCY_S]]
+    .venv/bin/python -m benchmarks.idle_share [EXPERIMENTS [LATENCY_S]]
 
 Needs the engine, the image and the data (`make image data`). The LLM is a server on loopback that speaks the Messages
 API and answers after LATENCY_S. Idle is the time between the end of one experiment and the begin of the next, from the
-begin of experiment 1 on: before it there is nothing yet to prefetch beside.
+begin of experiment 1 on: before it there is nothing yet to prefetch beside. Every experiment runs once, whoever else
+works: what is measured is the time between them.
 """
 
 import itertools
@@ -48,9 +49,9 @@ def answers(latency_s: float) -> Callable[[dict[str, Any]], Message]:
 
     def answer(body: dict[str, Any]) -> Message:
         shown = body["messages"][0]["content"][0]["text"]
-        line = next(line for line in shown.splitlines() if line.startswith("LOGIT_CAP = "))
-        value = 15 + next(numbers) / 10
-        arguments = proposal(line, f"LOGIT_CAP = {value}", f"cap logits at {value}", why_again="a stand-in")
+        line = next(line for line in shown.splitlines() if line.startswith("ROTARY_BASE = "))
+        value = 10_000.0 + next(numbers)
+        arguments = proposal(line, f"ROTARY_BASE = {value}", f"rotary base {value}", why_again="a stand-in")
         return Message(arguments=arguments, latency_s=latency_s)
 
     return answer
@@ -61,6 +62,7 @@ def idle_percent(experiments: int, latency_s: float, prefetch: int) -> float:
     with copied_task() as root, FakeMessagesApi(always=answers(latency_s)) as api:
         flags = {"tag": "idle", "runs": root / "runs", "proposer": "claude", "prefetch": prefetch}
         flags |= {"claude.base_url": api.url, "limits.experiments": experiments, "limits.max_usd": 0.0}
+        flags |= {"noise.baseline_runs": 1, "noise.reruns": 0, "noise.again_every": 0, "contention.others": 1000.0}
         config = load(root, flags)
         with compose.session(config, PlainView()) as session:
             print(f"prefetch {prefetch}: {run_session(session)}", flush=True)
@@ -81,7 +83,7 @@ def at(text: str) -> float:
 
 def main() -> None:
     """Both ways, one after the other."""
-    experiments = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+    experiments = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     latency_s = float(sys.argv[2]) if len(sys.argv) > 2 else 6.0
     os.environ["ANTHROPIC_API_KEY"] = KEY
     ahead, after = (idle_percent(experiments, latency_s, prefetch) for prefetch in (1, 0))

@@ -1,6 +1,6 @@
 """What a prompt costs to build as a run grows: the queries a turn makes and the text, in a real journal on disk.
 
-    .venv/bin/python benchmarks/prompt_growth.py [EXPERIMENTS]
+    .venv/bin/python -m benchmarks.prompt_growth [EXPERIMENTS]
 
 Experiments are written in bulk, everything else is what the loop does before it asks the LLM.
 """

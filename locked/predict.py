@@ -5,49 +5,19 @@ before that (hashing the checkpoint) is ours, and is said to the scorer before t
 without load while the trainer lives.
 """
 
-import hashlib
-import importlib.util
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import frames
 import protocol
+from harness import checkpoint_digest, load_candidate
 
 ASK, ANSWER, OUT = Path("/ask"), Path("/answer"), Path("/out")
-TRAIN = Path("/mutable/train.py")
 FOREVER = float("inf")  # the guard and the host end this container in time
-
-
-def checkpoint_digest(folder: Path) -> bytes:
-    """SHA-256 over the names, sizes and bytes of the plain files in `folder`; links are not followed."""
-    digest = hashlib.sha256()
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(root, name)
-            if stat.S_ISREG(path.lstat().st_mode):
-                digest.update(repr((str(path.relative_to(folder)), path.lstat().st_size)).encode())
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.digest()
-
-
-def load_candidate() -> ModuleType:
-    """Import train.py under the name `train`; from here on this process is untrusted."""
-    spec = importlib.util.spec_from_file_location("train", TRAIN)
-    if spec is None or spec.loader is None:
-        message = f"{TRAIN} cannot be imported"
-        raise ImportError(message)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabulary: int, unscored: int) -> bytes:

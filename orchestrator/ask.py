@@ -158,7 +158,7 @@ def _refuse_close(session: "Session", best: Experiment, proposal: Proposal, pare
         except OSError:
             continue  # its folder was cleaned up
         if repeats.closeness(diff, tried) >= repeats.CLOSE:
-            outcome = "no score" if earlier.val_bpb is None else f"val_bpb {earlier.val_bpb:.6f}"
+            outcome = "no score" if earlier.val_bpb is None else f"{session.config.task.metric} {earlier.val_bpb:.6f}"
             message = (
                 f"this is close to experiment {earlier.id}, {earlier.status} with {outcome} (the best has"
                 f" {best.val_bpb}): {earlier.hypothesis!r}. Propose something else, or the same again with why_again:"

@@ -62,7 +62,8 @@ def recover(session: "Session") -> Base:
             log.warning("train_py.differs", path=str(session.keeper.path), goes_on_from=best.id)
     ended = [r.body for r in journal.records("session.ended") if r.body["limit"]]
     base = Base(**ended[-1]["base"]) if ended else Base()
-    started = {"task": session.config.task.name, "proposer": session.proposer.name}
+    task = session.config.task
+    started = {"task": task.name, "metric": task.metric, "proposer": session.proposer.name}
     journal.note("session.started", {"facts": session.runner.facts(), **started})
     return base
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from orchestrator import copies, owner
+from orchestrator import copies, locked, owner
 from orchestrator.config import Config
 from orchestrator.containers import Engine
 from orchestrator.errors import SandboxError
@@ -50,7 +50,7 @@ class Place:
             "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
             "driver": self.driver,
             "tier": self.tier(),
-            "locked_sha256": copies.digest(copies.locked_hashes(self.config.root / "locked")),
+            "locked_sha256": copies.digest(locked.hashes(self.config.root)),
             "data_sha256": copies.digest(copies.manifests(self.config.data_path)),
             **self.engine.facts(),
         }
@@ -121,7 +121,7 @@ class Box:
         """Make copies and volumes; at the end every container and volume is gone. Raises SandboxError."""
         with copies.private_folder(folder) as private:
             for role in (Role.TRAINER, *AUDITED, Role.SCORER, Role.COURIER):
-                copies.copy(place.config.root / "locked", private / role / "locked", "*.py")
+                locked.copy(place.config.root, private / role / "locked")
                 copies.copy(place.config.data_path / "tokenizer", private / role / "tokenizer", "*")
                 if role not in OURS:
                     copies.put(private / role / "train.py", candidate.source.encode())
@@ -233,7 +233,9 @@ class Box:
             return (Mount(source=str(private / "locked"), target="/locked"), self._volume("out", "/out"))
         mounts = [
             Mount(source=str(private / "locked"), target="/locked"),
-            Mount(source=str(private / "tokenizer"), target="/data/tokenizer"),
+            Mount(
+                source=str(private / "tokenizer"), target="/data/tokenizer"
+            ),  # empty where the task is not about text
         ]
         if role is Role.SCORER:
             mounts.append(Mount(source=str(data / "val"), target="/data/val"))

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from orchestrator import __version__, compose, propose, quiet, records
@@ -104,7 +105,7 @@ def loop(
         stack.enter_context(logging_to(config.run_path, screen=not console.is_terminal))
         view: LiveView | PlainView = PlainView()
         if console.is_terminal:
-            view = LiveView(tag=config.tag, console=console, goal=config.limits.experiments)
+            view = LiveView(tag=config.tag, console=console, goal=config.limits.experiments, metric=config.task.metric)
             stack.enter_context(view)
         session = stack.enter_context(compose.session(config, view))
         if isinstance(view, LiveView):
@@ -130,16 +131,16 @@ def runs(task: Task = HERE, runs: Runs = None) -> None:
 def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson = False) -> None:
     """List the experiments of a run and its best."""
     with looked_at(run_folder(task, run, runs)) as journal:
-        experiments, best, spent = journal.experiments(), journal.best(), journal.spent()
+        experiments, best, spent, metric = journal.experiments(), journal.best(), journal.spent(), journal.metric()
         if as_json:
             rows = [Journal.as_json(experiment) | {"val_bpb": experiment.val_bpb} for experiment in experiments]
             facts = {"tag": journal.folder.name, "best": best.id if best else None, "experiments": rows}
             print(json.dumps({**facts, "spent": asdict(spent), "unfinished": len(journal.unfinished())}, indent=1))
             return
         console = Console(highlight=False)
-        console.print(experiments_table(experiments))
+        console.print(experiments_table(experiments, metric))
         if best is not None:
-            console.print(f"best: [bold green]{best.val_bpb:.6f}[/] val_bpb, experiment {best.id}")
+            console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}, experiment {best.id}")
         if picture := staircase(experiments):
             console.print(picture, style="green")
 

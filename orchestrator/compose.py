@@ -61,7 +61,7 @@ def session(config: Config, view: View) -> Iterator[Session]:
     gate = Gate(run=config.run_path, hours=quiet_hours(config.quiet_hours))
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
-        proposer = propose.build(config, journal, os.environ)  # before a device is waited for, maybe for hours
+        proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
         engine = Engine.connect()
         refuse_unsafe(config)
         if not is_ready(config.data_path):

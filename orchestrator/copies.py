@@ -54,11 +54,6 @@ def manifests(data: Path) -> dict[str, str]:
     }
 
 
-def locked_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every locked file."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.py"))}
-
-
 def digest(hashes: dict[str, str]) -> str:
     """One hash for many, as `sha256sum` would print them."""
     return hashlib.sha256("".join(f"{value}  {name}\n" for name, value in hashes.items()).encode()).hexdigest()

@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator import owner
+from orchestrator import locked, owner
 from orchestrator.box import GUARD_MARGIN_S, Place
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.spec import UID, ContainerSpec, Mount
 from orchestrator.types import Role
 
-PARTS = ("tokenizer", "train", "val", "holdout")
+PARTS = ("train", "val", "holdout")  # a task about text has a tokenizer beside them
 PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours
 IN_IMAGE = "python"
 
@@ -45,13 +45,16 @@ def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], Non
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=target.parent))
+        private = staging.with_name(f"{staging.name}-locked")
         try:
+            locked.copy(place.config.root, private / "locked")
             _run(place, staging, corpus, image_id, on_line)
             shutil.rmtree(target, ignore_errors=True)
             staging.chmod(0o755)
             staging.rename(target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(private, ignore_errors=True)
     except OSError as error:
         message = (
             f"{error.filename or target}: cannot be written: {error.strerror}; free some space or mend the permissions"
@@ -65,7 +68,7 @@ def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_lin
     if not os.getuid():
         os.chown(staging, UID, UID)
     mounts = [
-        Mount(source=str(place.config.root / "locked"), target="/locked"),
+        Mount(source=str(staging.with_name(f"{staging.name}-locked") / "locked"), target="/locked"),
         Mount(source=str(staging), target="/staging", writable=True),
     ]
     if corpus is not None:

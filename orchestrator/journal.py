@@ -310,6 +310,12 @@ class Journal:
         where = "json_extract(body, '$.measures') IS NOT NULL AND val_bpb IS NOT NULL"
         return self.experiments(where, order="+id DESC", limit=MEASURED)  # by `id` SQLite would read every row
 
+    def metric(self) -> str:
+        """What the task calls the number that `val_bpb` is here."""
+        for started in self.records("session.started"):
+            return str(started.body.get("metric", "val_bpb"))
+        return "val_bpb"
+
     def repeated(self) -> list[Experiment]:
         """Experiments that ran more than once, newest first: what is known of the noise."""
         return self.experiments("json_array_length(body, '$.measured') > 1", order="id DESC", limit=MEASURED)

@@ -89,6 +89,7 @@ class LiveView:
     tag: str
     console: Console = field(default_factory=Console)
     goal: int = 0
+    metric: str = "val_bpb"
     _now: str = "starting"
     _shown: dict[int, Shown] = field(default_factory=dict)
     _done: list[Experiment] = field(default_factory=list)
@@ -159,7 +160,9 @@ class LiveView:
 
     def _head(self) -> RenderableType:
         best = (
-            "no score yet" if self._best is None else f"{self._best.val_bpb:.4f} val_bpb (experiment {self._best.id})"
+            "no score yet"
+            if self._best is None
+            else f"{self._best.val_bpb:.4f} {self.metric} (experiment {self._best.id})"
         )
         text = Text.assemble(("best so far  ", "dim"), (best, "bold green"))
         if picture := staircase(self._done):
@@ -178,7 +181,7 @@ class LiveView:
         return Panel(Group(*parts), border_style="dim")
 
     def _recent(self) -> RenderableType:
-        return experiments_table(self._done[-RECENT:])
+        return experiments_table(self._done[-RECENT:], self.metric)
 
 
 def staircase(experiments: list[Experiment], width: int = 60) -> str:
@@ -196,13 +199,13 @@ def staircase(experiments: list[Experiment], width: int = 60) -> str:
     return f"{high:.4f} " + "".join(BARS[round((step - low) * scale)] for step in steps) + f" {low:.4f}"
 
 
-def experiments_table(experiments: list[Experiment]) -> Table:
+def experiments_table(experiments: list[Experiment], metric: str = "val_bpb") -> Table:
     """One row per experiment."""
     table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
     for name, justify in (
         ("id", "right"),
         ("status", "left"),
-        ("val_bpb", "right"),
+        (metric, "right"),
         ("level", "left"),
         ("seconds", "right"),
     ):

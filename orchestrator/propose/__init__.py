@@ -1,6 +1,6 @@
 """Where ideas come from: an LLM, a sweep over constants, or the record of an earlier run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
@@ -22,8 +22,15 @@ def chosen(config: Config, environment: Mapping[str, str]) -> Config:
     return config.model_copy(update={"proposer": found})
 
 
-def build(config: Config, ledger: Ledger, environment: Mapping[str, str]) -> Proposer:
+def build(
+    config: Config,
+    ledger: Ledger,
+    environment: Mapping[str, str],
+    waiting: Callable[[str], None] = lambda _reason: None,
+) -> Proposer:
     """The proposer that the configuration names, checked. Raises ConfigError or ProposerUnavailable.
+
+    `waiting` is told when nothing runs because the LLM's API does not answer.
 
     Each kind is imported only when it is wanted: Optuna and the anthropic SDK take a second to import.
     """
@@ -39,7 +46,7 @@ def build(config: Config, ledger: Ledger, environment: Mapping[str, str]) -> Pro
             message = "PROPOSER=replay needs the run to replay: REPLAY=runs/tag"
             raise ConfigError(message)
         return ReplayProposer.open(config.replay_of, config.task.name)
-    return _claude(config, ledger, environment)
+    return _claude(config, ledger, environment, waiting)
 
 
 def prompts(config: Config) -> PromptBuilder:
@@ -57,7 +64,7 @@ def prompts(config: Config) -> PromptBuilder:
     )
 
 
-def _claude(config: Config, ledger: Ledger, environment: Mapping[str, str]) -> Proposer:
+def _claude(config: Config, ledger: Ledger, environment: Mapping[str, str], waiting: Callable[[str], None]) -> Proposer:
     from orchestrator.propose.claude import ClaudeProposer, ClaudeSettings  # noqa: PLC0415
 
     wait_s, hours = config.claude.max_wait_hours * SECONDS_PER_HOUR, config.limits.hours
@@ -73,6 +80,6 @@ def _claude(config: Config, ledger: Ledger, environment: Mapping[str, str]) -> P
         max_wait_s=min(wait_s, hours * SECONDS_PER_HOUR) if hours else wait_s,
     )
     purse = Purse(ledger=ledger, max_usd=config.limits.max_usd, max_tokens=config.limits.max_tokens)
-    proposer = ClaudeProposer(settings=settings, prompts=prompts(config), purse=purse)
+    proposer = ClaudeProposer(settings=settings, prompts=prompts(config), purse=purse, waiting=waiting)
     proposer.preflight()
     return proposer

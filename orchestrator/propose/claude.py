@@ -80,6 +80,7 @@ class ClaudeProposer:
     settings: ClaudeSettings
     prompts: PromptBuilder
     purse: budget.Purse
+    waiting: Callable[[str], None] = lambda _reason: None  # tells a person why nothing runs
     name: str = NAME
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -93,7 +94,7 @@ class ClaudeProposer:
             )
             raise ConfigError(message)
         try:
-            self._patiently(self._count_tokens, tenacity.stop_after_attempt(PREFLIGHT_TRIES))
+            self._patiently(self._count_tokens, tenacity.stop_after_attempt(PREFLIGHT_TRIES), self.waiting)
         except _NotReached as error:
             message = f"{self._url()}: cannot be reached: {error}; mend [claude] base_url or the network"
             raise ProposerUnavailable(message) from None
@@ -127,8 +128,9 @@ class ClaudeProposer:
             finally:
                 self.purse.settle(calls[-1], charged[-1])
 
+        tell = (lambda _reason: None) if context.in_flight else self.waiting  # something runs: nobody waits yet
         try:
-            message = self._patiently(attempt, tenacity.stop_before_delay(self.settings.max_wait_s))
+            message = self._patiently(attempt, tenacity.stop_before_delay(self.settings.max_wait_s), tell)
         except _Delayed as delayed:
             hours = self.settings.max_wait_s / 3600
             text = f"{self._url()}: no answer within {hours:.3g} hours: {delayed}; run again when it is back"
@@ -259,14 +261,14 @@ class ClaudeProposer:
 
     # ---- waiting, and what waiting cannot mend
 
-    def _patiently(self, attempt: Callable[[], T], stop: tenacity.stop.stop_base) -> T:
+    def _patiently(self, attempt: Callable[[], T], stop: tenacity.stop.stop_base, tell: Callable[[str], None]) -> T:
         """Repeat while it is delayed; raises the last _Delayed when told to stop."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_Delayed),
             wait=self._wait,
             stop=stop | tenacity.stop_when_event_set(self._stopped),
             sleep=tenacity.sleep_using_event(self._stopped),
-            before_sleep=_say,
+            before_sleep=lambda state: tell(_say(state)),
             reraise=True,
         )
         return retrying(attempt)
@@ -321,7 +323,8 @@ class ClaudeProposer:
 _TOOL: Any = {"name": tool.NAME, "description": tool.DESCRIPTION, "input_schema": tool.SCHEMA, "strict": True}
 
 
-def _say(state: tenacity.RetryCallState) -> None:
+def _say(state: tenacity.RetryCallState) -> str:
+    """Log why and how long; in one line for a person too."""
     error = state.outcome.exception() if state.outcome else None
     log.warning(
         "proposal.delayed",
@@ -330,6 +333,7 @@ def _say(state: tenacity.RetryCallState) -> None:
         waited_s=round(state.seconds_since_start or 0.0, 1),
         attempt=state.attempt_number,
     )
+    return f"the LLM's API: {error}; asked again in {state.upcoming_sleep:.0f} s"
 
 
 def _retry_after_s(headers: httpx2.Headers) -> float | None:

@@ -234,6 +234,20 @@ def test_an_endpoint_that_is_down_is_waited_for(tmp_path: Path) -> None:
     assert len(reply.calls) > 2
 
 
+def test_a_person_is_told_only_while_nothing_else_runs(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Asked ahead, an API that is down is no reason to call the loop waiting."""
+    told: list[str] = []
+    claude = proposer(api, tmp_path)
+    claude.waiting = told.append
+    api.script.extend([Failure(status=529, message="overloaded"), GOOD])
+    claude.ask(context(in_flight=("deeper",)))
+    assert [] == told
+
+    api.script.extend([Failure(status=529, message="overloaded"), GOOD])
+    claude.ask(context())
+    assert ["the LLM's API: 529 overloaded; asked again in 0 s"] == told
+
+
 def test_waiting_ends_at_some_time(api: FakeMessagesApi, tmp_path: Path) -> None:
     """After max_wait_s it says in one line what it waited for."""
     api.always = Failure(status=529, message="overloaded")

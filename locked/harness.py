@@ -1,0 +1,37 @@
+"""What every predictor does before it runs untrusted code, and how that code is imported. Standard library only."""
+
+import hashlib
+import importlib.util
+import os
+import stat
+import sys
+from pathlib import Path
+from types import ModuleType
+
+TRAIN = Path("/mutable/train.py")
+
+
+def checkpoint_digest(folder: Path) -> bytes:
+    """SHA-256 over the names, sizes and bytes of the plain files in `folder`; links are not followed."""
+    digest = hashlib.sha256()
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(root, name)
+            if stat.S_ISREG(path.lstat().st_mode):
+                digest.update(repr((str(path.relative_to(folder)), path.lstat().st_size)).encode())
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.digest()
+
+
+def load_candidate() -> ModuleType:
+    """Import train.py under the name `train`; from here on this process is untrusted."""
+    spec = importlib.util.spec_from_file_location("train", TRAIN)
+    if spec is None or spec.loader is None:
+        message = f"{TRAIN} cannot be imported"
+        raise ImportError(message)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["train"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,51 @@
+"""Another task than language models, on the same loop: its own data, harness, scorer and metric, in real containers."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.containers import Engine
+from orchestrator.journal import Journal
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(240)
+
+
+def autoresearch(task: Path, command: str, *flags: str) -> str:
+    """Everything that a command prints; it must end well."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "AUTORESEARCH_CONTENTION__OTHERS": "1000"}
+    environment.pop("ANTHROPIC_API_KEY", None)
+    whole = [sys.executable, "-m", "orchestrator", command, "--task", str(task), *flags]
+    done = subprocess.run(whole, env=environment, cwd=task, capture_output=True, text=True, check=False)
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_task_that_is_no_language_model_runs_on_the_same_loop(tmp_path: Path, unique: str) -> None:
+    """It prepares data of its own, learns, is scored by its own scorer at L2 under its own name, and is verifiable."""
+    task = tmp_path / "code-size"
+    shutil.copytree(ROOT / "examples" / "code-size", task)
+    text = (task / "task.toml").read_text()
+    (task / "task.toml").write_text(re.sub(r"time_budget_s = .*", "time_budget_s = 6.0", text))
+    (task / "locked" / "build.py").write_text((task / "locked" / "build.py").read_text().replace("30_000", "3_000"))
+    try:
+        autoresearch(task, "data")
+        autoresearch(task, "loop", "--run", unique, "--experiments", "1", "--proposer", "sweep")
+    finally:
+        Engine.connect().reap()
+    found = json.loads(autoresearch(task, "status", "--run", unique, "--json"))["experiments"]
+
+    assert 2 == len(found)
+    assert all(0.05 < e["val_bpb"] < 0.6 and "L2" == e["score"]["level"] for e in found)
+    assert all(e["score"]["audited_positions"] >= 256 for e in found)
+    assert re.search(r"best: 0\.\d+ val_rmse", autoresearch(task, "status", "--run", unique))
+    assert f"{unique}: intact" in autoresearch(task, "verify", "--run", unique)
+    with Journal.read(task / "runs" / unique) as journal:
+        assert "val_rmse" == journal.metric()

@@ -1,0 +1,38 @@
+"""Which files of a task no experiment may change, and which come with the orchestrator."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator import locked
+from orchestrator.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_task_brings_its_own_files_and_gets_ours_beside_them(tmp_path: Path) -> None:
+    """What it has itself wins; what every task needs is there; what is particular to language models is not."""
+    (tmp_path / "locked").mkdir()
+    for name in (*locked.WANTED, "frames.py"):
+        (tmp_path / "locked" / name).write_text(f"# {name} of the task\n")
+    locked.copy(tmp_path, tmp_path / "copy")
+    found = {path.name: path.read_text() for path in (tmp_path / "copy").iterdir()}
+
+    assert sorted({*locked.WANTED, *locked.SHARED}) == sorted(found) == sorted(locked.hashes(tmp_path))
+    assert "# frames.py of the task\n" == found["frames.py"]
+    assert (ROOT / "locked" / "guard.py").read_text() == found["guard.py"]
+
+
+def test_a_task_without_a_scorer_is_refused(tmp_path: Path) -> None:
+    """By the file that is missing and where to read about it."""
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / "prepare.py").touch()
+    (tmp_path / "locked" / "predict.py").touch()
+    with pytest.raises(ConfigError, match=r"score\.py: no such file; a task brings .*docs/tasks\.md"):
+        locked.files(tmp_path)
+
+
+def test_the_shipped_tasks_are_whole() -> None:
+    """The language model and every example."""
+    for root in (ROOT, *(ROOT / "examples").iterdir()):
+        assert {*locked.WANTED, *locked.SHARED} <= {path.name for path in locked.files(root)}
