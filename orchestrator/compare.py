@@ -1,6 +1,7 @@
 """Two runs side by side: the best so far per experiment, per hour of the device and per dollar."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from orchestrator.report.page import policy
 HOUR_S = 3600.0
 AXES = {"experiments": "experiments", "hours": "hours of the device", "usd": "dollars"}
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the shorter run, then the end of each
+_OWN_SHEETS = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')  # of maps: not brought where they are
 STYLE = "body{font-family:system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
 
 
@@ -96,12 +98,14 @@ def page(one: Course, two: Course) -> str:
     """One HTML file with the three plots; no text of an experiment is in it."""
     script = f"Plotly.newPlot('plot', {_block(_figure(one, two))}, {{responsive: true}})"
     plotly = str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")
+    held = "".join(f'<i id="{sheet}" hidden></i>' for sheet in _OWN_SHEETS.findall(plotly))
     title = f"{one.tag} and {two.tag}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy(style=STYLE, scripts=(plotly, script))}">'
         f"<title>{title}</title><style>{STYLE}</style></head>"
-        f'<body><h1>{title}</h1><div id="plot"></div><script>{plotly}</script><script>{script}</script></body></html>\n'
+        f'<body><h1>{title}</h1><div id="plot"></div>{held}<script>{plotly}</script><script>{script}</script></body>'
+        "</html>\n"
     )
 
 
@@ -113,9 +117,9 @@ def write(path: Path, one: Course, two: Course) -> None:
 def _steps(turns: tuple[Turn, ...]) -> Iterator[Step]:
     """After each turn; ideas are counted, hours and dollars are all that was used."""
     experiments, hours, usd = 0, 0.0, 0.0
-    for number, turn in enumerate(turns):
+    for turn in turns:
         e = turn.experiment
-        experiments += number > 0 and e.measures is None and e.status not in QUEUED_AGAIN
+        experiments += e.parent_id is not None and e.measures is None and e.status not in QUEUED_AGAIN
         hours += e.duration_s / HOUR_S
         usd += e.usage.cost_usd
         yield Step(experiments=experiments, hours=hours, usd=usd, best=turn.after)
@@ -135,16 +139,19 @@ def _number(value: float | None) -> str:
 
 
 def _figure(one: Course, two: Course) -> dict[str, Any]:
-    """Three panels beside each other with one scale of scores."""
+    """A panel for each axis of which anything was used, with one scale of scores."""
+    used = [axis for axis in AXES if max(one.whole(axis), two.whole(axis)) > 0]
+    width = 1 / max(1, len(used))
     layout: dict[str, Any] = {
         "height": 420,
         "legend": {"orientation": "h", "y": 1.15},
         "yaxis": {"title": {"text": "best so far"}},
     }
     traces = []
-    for panel, (axis, words) in enumerate(AXES.items(), start=1):
+    for panel, axis in enumerate(used, start=1):
         end = "" if panel == 1 else str(panel)
-        layout[f"xaxis{end}"] = {"title": {"text": words}, "domain": [(panel - 1) * 0.345, (panel - 1) * 0.345 + 0.31]}
+        domain = [(panel - 1) * width, (panel - 0.1) * width]
+        layout[f"xaxis{end}"] = {"title": {"text": AXES[axis]}, "domain": domain}
         for colour, run in (("#0072b2", one), ("#d55e00", two)):
             known = [step for step in run.steps if step.best is not None]
             traces.append({

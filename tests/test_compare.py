@@ -19,7 +19,14 @@ def run(folder: Path, *scores: float, task: str = "language-model", **changes: o
         for number, score in enumerate(scores):
             status = Status.KEEP if score < best else Status.DISCARD
             best = min(best, score)
-            values = {"id": number, "status": status, "duration_s": 1800.0, "usage": Usage(cost_usd=1.0), **changes}
+            values = {
+                "id": number,
+                "parent_id": 0 if number else None,
+                "status": status,
+                "duration_s": 1800.0,
+                "usage": Usage(cost_usd=1.0),
+                **changes,
+            }
             journal.finish(kept(score, folder=folder / f"{number:04d}", **values))
     return folder
 
@@ -70,3 +77,5 @@ def test_the_page_holds_nothing_but_numbers_and_names(tmp_path: Path) -> None:
     assert "onload=x" not in text
     assert "<b " not in text[: text.index("<script>")]
     assert "2.0, 1.5" in text
+    assert '"hours of the device"' in text
+    assert '"experiments"' in text
