@@ -12,7 +12,7 @@ from orchestrator.errors import ConfigError
 
 OURS = Path(__file__).parents[1] / "locked"
 WANTED = ("prepare.py", "predict.py", "score.py")
-SHARED = ("guard.py", "frames.py", "harness.py", "corpus.py")
+SHARED = ("guard.py", "frames.py", "harness.py", "carry.py", "corpus.py")
 
 
 def files(root: Path) -> list[Path]:
