@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-ROOT = Path("/sys/fs/cgroup")
+ROOT, PROC = Path("/sys/fs/cgroup"), Path("/proc")
 NANOSECONDS, MICROSECONDS = 1e9, 1e6
 _Number = TypeVar("_Number", int, float)
 
@@ -26,7 +26,7 @@ def read(pid: int, container_id: str, before: Usage) -> Usage:
     A process that has ended, or whose number another one has by now, is in no cgroup of that container.
     """
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
+        lines = (PROC / str(pid) / "cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
         return before
     lines = [line for line in lines if container_id in line]

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import anchors, seal
+from orchestrator import anchors, record, seal
+from orchestrator.config import Recording
 from orchestrator.journal import Journal
+from orchestrator.loop import run_session
 from orchestrator.verify import findings
 from tests.runs import recorded
+from tests.test_journal import candidate
+from tests.test_loop import parabola, session, task
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = {"journal.db": 96, "record.jsonl": 48, "session.log": 48}  # besides first, middle and last byte
@@ -248,3 +252,40 @@ def test_a_journal_of_a_newer_version_is_left_alone(run: Path) -> None:
     assert 1 == done.returncode
     assert "newer version" in done.stdout
     assert before == {path: path.read_bytes() for path in files(run)}
+
+
+def test_the_loop_names_its_heads_elsewhere(tmp_path: Path) -> None:
+    """After each experiment and at the end; a place that cannot be written costs a line, not the night."""
+    config = task(tmp_path, 1)
+    for place in (tmp_path / "anchors", tmp_path / "nowhere" / "anchors"):
+        anchored = config.model_copy(update={"record": Recording(anchor=place)})
+        loop, _, _ = session(anchored, parabola, ["0.05"])
+        with loop.journal:
+            run_session(loop)
+    heads = [line.split()[3:] for line in (tmp_path / "anchors").read_text().splitlines()]
+    with Journal.read(config.run_path) as journal:
+        hashes = {str(one.seq): one.hash for one in journal.records()}
+
+    assert 3 == len(heads)
+    assert all(hashes[seq] == head for seq, head in heads)
+    assert not (tmp_path / "nowhere").exists()
+    assert [] == list(findings(config.run_path, tmp_path, tmp_path / "anchors"))
+
+
+def test_copies_that_a_killed_session_left_are_no_part_of_the_record(tmp_path: Path) -> None:
+    """The next session closes the experiment without them, and the run is intact."""
+    config = task(tmp_path, 1)
+    loop, _, _ = session(config, parabola, ["0.05"])
+    with loop.journal:
+        run_session(loop)
+        loop.journal.begin(candidate(), intent={"files": {}})
+        record.write_candidate(config.run_path / "0002", candidate())
+        (config.run_path / "0002" / ".private-x" / "trainer").mkdir(parents=True)
+        (config.run_path / "0002" / ".private-x" / "trainer" / "train.py").touch()
+    assert ["experiment 2: began and has no end"] == list(findings(config.run_path))
+    loop, _, _ = session(config, parabola, ["0.06"])
+    with loop.journal:
+        run_session(loop)
+
+    assert [] == list(findings(config.run_path))
+    assert not list(config.run_path.rglob(".private-*"))

@@ -123,6 +123,8 @@ def test_a_killed_session_goes_on_where_it_was(task: Path, unique: str) -> None:
     ends(loop(task, unique, "--experiments", "1", "--proposer", "sweep"))
     found = [(e["id"], e["status"], e["attempt"]) for e in status(task, unique)["experiments"]]
 
+    where = ("--task", str(task), "--run", unique)
+    subprocess.run([sys.executable, "-m", "orchestrator", "verify", *where], check=True, cwd=ROOT)
     assert (0, Status.INFRA, 1) == found[0]
     assert (1, Status.KEEP, 2) == found[1]
     assert 3 == len(found)
