@@ -19,7 +19,7 @@ Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 Raw = Annotated[bool, typer.Option("--raw", help="as it is on record, for pipes: nothing made harmless for a terminal")]
 HERE = Path()
-CHECKED = 256 << 20  # bytes of a database that are looked through before it is shown
+CHECKED = 64 << 20  # bytes of a database that are looked through before it is shown
 
 
 def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> Config:

@@ -78,7 +78,8 @@ def part(experiment: Experiment, name: str) -> Path:
 
 def _facts(experiment: Experiment) -> Table:
     score = experiment.score
-    number = "none" if score is None else f"{score.val_bpb:.6f} ± {score.standard_error:.1e}"
+    number = "none" if score is None else f"{experiment.val_bpb:.6f} ± {score.standard_error:.1e}"
+    runs = f", mean of {', '.join(f'{value:.6f}' for value in experiment.runs)}" if len(experiment.runs) > 1 else ""
     level = "" if score is None else f", {score.level}, {score.audited_positions} positions audited"
     table = Table.grid(padding=(0, 2))
     for name, value in (
@@ -88,7 +89,8 @@ def _facts(experiment: Experiment) -> Table:
         ("parent", Text("-" if experiment.parent_id is None else str(experiment.parent_id))),
         ("status", Text(experiment.status.value, COLOURS[experiment.status])),
         ("because", Text(sanitise(experiment.rule))),
-        ("val_bpb", Text(number + level, "bold")),
+        ("val_bpb", Text(number + level + runs, "bold")),
+        ("audited", Text(f"claims {score.claims_sha256[:16]}, seed {score.audit_seed[:16]}" if score else "-")),
         ("took", Text(f"{experiment.duration_s:.1f} s, {experiment.train_s:.1f} s of it training")),
         ("cost", Text(f"${experiment.usage.cost_usd:.4f}")),
         ("commit", Text(experiment.commit or "-")),
