@@ -12,10 +12,10 @@ PLACE = $(call flag,TASK,task) $(call flag,RUN,run) $(call flag,RUNS,runs)
 LIMITS = $(call flag,EXPERIMENTS,experiments) $(call flag,HOURS,hours) $(call flag,MAX_USD,max-usd) $(call flag,MAX_TOKENS,max-tokens)
 HOW = $(call flag,PROPOSER,proposer) $(call flag,MODEL,model) $(call flag,BASE_URL,base-url) $(call flag,KEY_FILE,key-file) \
 	$(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed) \
-	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch)
+	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch) $(call flag,TRUST,trust)
 
 .DEFAULT_GOAL := help
-.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop cost compare bench pause resume lease-storm cheats status show report verify test check clean probes
+.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop cost compare bench pause resume lease-storm cheats status show report confirm calibrate verify test check clean probes
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -87,6 +87,12 @@ export: setup ## a run for other tools: FORMAT=csv OUT=file; the checkpoint of a
 
 gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: DRY_RUN=1
 	@$(BIN)/autoresearch gc $(PLACE) $(if $(DRY_RUN),--dry-run)
+
+confirm: data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
+	@$(BIN)/autoresearch confirm $(EXP) --data $(DATA) --profile $(PROFILE) $(PLACE)
+
+calibrate: data ## measure what honest models' answers differ by on this hardware
+	@$(BIN)/autoresearch calibrate --data $(DATA) --profile $(PROFILE) $(call flag,RUNS,runs)
 
 verify: setup ## is the record intact
 	@$(BIN)/autoresearch verify $(PLACE)

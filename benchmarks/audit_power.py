@@ -4,7 +4,8 @@
 
 It uses the scorer's own arithmetic (locked/estimator.py) and the sizes and thresholds of task.toml, on a model whose
 log-probabilities are gamma distributed. The liar wants 0.001 bpb over the whole set, in one of four shapes; the last
-is the best a liar can do: it takes the hardest tokens and claims to be certain of as few of them as it needs.
+is the best a liar can do: it takes the hardest tokens and claims to be certain of as few of them as it needs, here for
+0.001 and for 0.005 bpb.
 """
 
 import sys
@@ -19,7 +20,7 @@ sys.path.insert(0, str(ROOT / "locked"))
 import estimator  # noqa: E402
 
 LIE_BPB = 0.001
-SHAPES = ("everywhere", "a tenth", "late in the row", "the hardest tokens")
+SHAPES = ("everywhere", "a tenth", "late in the row", "the hardest tokens", "the hardest, 5 times")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ def settings() -> list[Setting]:
 
 def gains(shape: str, true: np.ndarray, setting: Setting, generator: np.random.Generator) -> np.ndarray:
     """What is added to each claim: float64 [M], in nats, `setting.lie_nats` in all."""
-    gain, wanted = np.zeros(true.size), setting.lie_nats
+    gain, wanted = np.zeros(true.size), setting.lie_nats * (5 if "5 times" in shape else 1)
     if shape == "everywhere":
         gain[:] = wanted / true.size
     elif shape == "a tenth":

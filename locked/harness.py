@@ -5,6 +5,7 @@ import importlib.util
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,15 +15,24 @@ TRAIN = Path("/mutable/train.py")
 def checkpoint_digest(folder: Path) -> bytes:
     """SHA-256 over the names, sizes and bytes of the plain files in `folder`; links are not followed."""
     digest = hashlib.sha256()
+    for path in _plain_files(folder):
+        digest.update(repr((str(path.relative_to(folder)), path.lstat().st_size)).encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.digest()
+
+
+def size_of(folder: Path) -> int:
+    """How many bytes the plain files in `folder` say they hold."""
+    return sum(path.lstat().st_size for path in _plain_files(folder))
+
+
+def _plain_files(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            path = Path(root, name)
-            if stat.S_ISREG(path.lstat().st_mode):
-                digest.update(repr((str(path.relative_to(folder)), path.lstat().st_size)).encode())
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.digest()
+            if stat.S_ISREG(Path(root, name).lstat().st_mode):
+                yield Path(root, name)
 
 
 def load_candidate() -> ModuleType:

@@ -14,10 +14,20 @@ from typing import Any
 
 import frames
 import protocol
-from harness import checkpoint_digest, load_candidate
+from harness import checkpoint_digest, load_candidate, size_of
 
 ASK, ANSWER, OUT = Path("/ask"), Path("/answer"), Path("/out")
 FOREVER = float("inf")  # the guard and the host end this container in time
+
+
+def hello(folder: Path, *, fresh: bool) -> protocol.Hello:
+    """What the training left; files that say they hold more than there is room for would take for ever to hash."""
+    size, place = size_of(folder), os.statvfs(folder)
+    if size > (room := place.f_blocks * place.f_frsize):
+        sys.exit(
+            f"error: the files at {folder} say they hold {size} bytes, more than the {room} there: no sparse files"
+        )
+    return protocol.Hello(digest=checkpoint_digest(folder), size=size, fresh=fresh)
 
 
 def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabulary: int, unscored: int) -> bytes:
@@ -55,8 +65,9 @@ def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabul
 
 def serve() -> None:
     """Answer questions one after the other until the host ends this container."""
+    fresh = not any(OUT.iterdir())  # the trainer starts later
     frames.wait(ASK, protocol.BEGIN, until=FOREVER, poll_s=frames.WAITING_POLL_S)
-    frames.write(ANSWER, protocol.HELLO, checkpoint_digest(OUT))
+    frames.write(ANSWER, protocol.HELLO, hello(OUT, fresh=fresh).encode())
     import prepare
     import torch  # import what is ours while we wait, so that the first answer comes sooner
 

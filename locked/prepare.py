@@ -151,6 +151,16 @@ class Tokenizer:
         special = {"<|bos|>": BOS_TOKEN_ID}
         return cls(tiktoken.Encoding("task", pat_str=data["pattern"], mergeable_ranks=ranks, special_tokens=special))
 
+    from_directory = load  # upstream's names for these three
+
+    def get_vocab_size(self) -> int:
+        """How many ids there are."""
+        return VOCAB_SIZE
+
+    def get_bos_token_id(self) -> int:
+        """The id that stands before every document."""
+        return BOS_TOKEN_ID
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without BOS; special tokens in the text are plain text."""
         return list(self.encoding.encode_ordinary(text))
@@ -267,6 +277,16 @@ def dataloader(
             copied[turn].record()
         yield batch[:, :-1], batch[:, 1:]
         turn = 1 - turn
+
+
+def __getattr__(name: str) -> object:
+    """Upstream's other names, for scripts that report their own number: make_dataloader, evaluate_bpb."""
+    if name not in {"make_dataloader", "evaluate_bpb", "get_token_bytes"}:
+        message = f"module 'prepare' has no attribute {name!r}"
+        raise AttributeError(message)
+    import upstream
+
+    return getattr(upstream, name)
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

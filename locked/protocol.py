@@ -6,12 +6,32 @@ from dataclasses import dataclass
 import numpy as np
 
 BEGIN = "begin"  # scorer -> predictor: the trainer is gone, hash the checkpoint
-HELLO = "hello"  # predictor -> scorer: sha256 of the checkpoint, before any untrusted code ran
-HELLO_SIZE = 32
+HELLO = "hello"  # predictor -> scorer: what it found at /out, before any untrusted code ran in it
+_HELLO = struct.Struct("<32sQ?")  # sha256, bytes, whether the place was empty before the training
+HELLO_SIZE = _HELLO.size
 
 CLAIMS, PREFIX = 1, 2
 _HEADER = struct.Struct("<4sIII")  # magic, kind, rows, width
 _MAGIC = b"asb1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """A checkpoint as a predictor found it. What was there before the training is no result of it."""
+
+    digest: bytes
+    size: int
+    fresh: bool
+
+    def encode(self) -> bytes:
+        """The frame's bytes."""
+        return _HELLO.pack(self.digest, self.size, self.fresh)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Hello":
+        """Read a frame of HELLO_SIZE bytes."""
+        digest, size, fresh = _HELLO.unpack(data)
+        return cls(digest=digest, size=size, fresh=fresh)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,10 +43,10 @@ class Predictor:
         """Say that the checkpoint is final."""
         frames.write(self.ask, protocol.BEGIN, b"")
 
-    def digest(self) -> bytes:
-        """The checkpoint's hash, said before the predictor ran untrusted code."""
+    def hello(self) -> protocol.Hello:
+        """What the predictor found, said before it ran untrusted code."""
         frames.wait(self.answer, protocol.HELLO, until=self.until)
-        return frames.read(self.answer, protocol.HELLO, protocol.HELLO_SIZE)
+        return protocol.Hello.decode(frames.read(self.answer, protocol.HELLO, protocol.HELLO_SIZE))
 
     def rehearse(self, kind: int, batch: int) -> None:
         """Have the model loaded and tried on random tokens; B must not load it before A is gone."""
@@ -121,8 +121,11 @@ def score(options: argparse.Namespace) -> None:
     counted = rows[:, 1:] != prepare.BOS_TOKEN_ID
     total_bytes = int(row_bytes.sum())
 
-    digest = first.digest()
-    print(f"checkpoint_sha256: {digest.hex()}", flush=True)
+    found = first.hello()
+    if not found.fresh:
+        sys.exit("error: a checkpoint was there before the training: this is a bug, please report it")
+    print(f"checkpoint_sha256: {found.digest.hex()}")
+    print(f"checkpoint_bytes: {found.size}", flush=True)
     first.rehearse(protocol.CLAIMS, options.batch)
     claims = collect_claims(first, rows, counted, options.batch)
     claimed_bpb = estimator.bits_per_byte(claims[counted], total_bytes)
@@ -130,7 +133,7 @@ def score(options: argparse.Namespace) -> None:
     print(f"claims_sha256: {hashlib.sha256(claims.tobytes()).hexdigest()}", flush=True)
 
     seed = wait_for_seed(options.root / "control", until)
-    if second.digest() != digest:
+    if second.hello().digest != found.digest:
         message = "the checkpoint changed between predictor A and predictor B"
         raise Refused(message)
     second.rehearse(protocol.PREFIX, options.batch)

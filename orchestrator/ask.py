@@ -113,7 +113,7 @@ def _candidate(session: "Session", best: Experiment, reply: Reply, proposal: Pro
     """The full file that a proposal makes of its parent. Raises PatchRejected."""
     parent = _parent(session, best, reply, proposal)
     parent_source = source_of(parent)
-    source = patch.apply(parent_source, proposal, rules(session))
+    source = patch.apply(parent_source, proposal, rules(session), contract=not session.config.self_reported)
     _refuse_repeat(session, source)
     if not proposal.why_again:
         _refuse_close(session, best, proposal, parent_source, source)

@@ -14,6 +14,7 @@ from orchestrator.containers import Engine
 from orchestrator.errors import SandboxError
 from orchestrator.running import Running, write
 from orchestrator.spec import MIB, ContainerSpec, Mount, Resources
+from orchestrator.thresholds import Thresholds
 from orchestrator.types import Candidate, Plan, Role
 
 STARTING_S = 30.0  # containers may be slow to start; the predictors wait through the whole training
@@ -33,10 +34,12 @@ class Place:
     config: Config
     image_id: str
     seccomp: str
+    thresholds: Thresholds
     hardware: str = "cpu"
     gpu_uuid: str | None = None
     driver: str = ""  # of the GPU
     cpuset: str = ""
+    holdout: bool = False  # score on the text that no experiment is ever scored on
 
     def facts(self) -> dict[str, str]:
         """For the record of every experiment."""
@@ -47,6 +50,10 @@ class Place:
             "runtime": self.config.runtime,
             "accepted": ",".join(self.config.accept),
             "gpu_uuid": self.gpu_uuid or "",
+            "evaluation": self.evaluation,
+            "cap_nats": f"{self.thresholds.cap_nats:g}",
+            "floor_nats": f"{self.thresholds.floor_nats:g}",
+            "thresholds": self.thresholds.origin,
             "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
             "driver": self.driver,
             "tier": self.tier(),
@@ -62,6 +69,11 @@ class Place:
         kind = next((kind for word, kind in _KINDS.items() if word in runtime), "container")
         mode = next((mode for mode in ("rootless", "userns") if mode in engine.get("security", "")), "rootful")
         return f"{kind}, {mode}"
+
+    @property
+    def evaluation(self) -> str:
+        """The part of the data that the scorer sees."""
+        return "holdout" if self.holdout else "val"
 
     def environment(self, seed: int) -> dict[str, str]:
         """The variables a container gets, all of them."""
@@ -125,6 +137,8 @@ class Box:
                 copies.copy(place.config.data_path / "tokenizer", private / role / "tokenizer", "*")
                 if role not in OURS:
                     copies.put(private / role / "train.py", candidate.source.encode())
+            if place.config.self_reported:  # such a script evaluates itself
+                copies.copy(place.config.data_path / place.evaluation, private / Role.TRAINER / "locked" / "val", "*")
             (private / "control").mkdir(mode=0o755)
             name = f"autoresearch-{place.config.tag}-{experiment_id:04d}-{candidate.attempt}"
             box = cls(
@@ -160,6 +174,8 @@ class Box:
             return COURIER_S
         box = self.place.config.box
         training = box.time_budget_s + box.grace_s
+        if self.place.config.self_reported:  # it starts its clock after the first steps, and evaluates itself
+            training += box.score_budget_s
         waiting = training + STARTING_S if role in AUDITED else 0.0
         return training if role is Role.TRAINER else waiting + box.score_budget_s
 
@@ -221,8 +237,8 @@ class Box:
             "small-k": box.small_k,
             "large-k": box.large_k,
             "keep-below": "inf" if best is None else repr(best),
-            "cap": box.cap_nats,
-            "floor": box.floor_nats,
+            "cap": self.place.thresholds.cap_nats,
+            "floor": self.place.thresholds.floor_nats,
             "seconds": box.score_budget_s,
         }
         return (*python, "/locked/score.py", *(f"--{key}={value}" for key, value in options.items()))
@@ -238,7 +254,7 @@ class Box:
             ),  # empty where the task is not about text
         ]
         if role is Role.SCORER:
-            mounts.append(Mount(source=str(data / "val"), target="/data/val"))
+            mounts.append(Mount(source=str(data / self.place.evaluation), target="/data/val"))
             mounts.append(Mount(source=str(self.private / "control"), target="/control"))
             for which in SUFFIX.values():
                 mounts.append(self._volume(f"ask-{which}", f"/ask-{which}", writable=True))

@@ -2,13 +2,10 @@
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -16,18 +13,32 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from orchestrator import __version__, compose, propose, quiet, records
+from orchestrator import __version__, compose, propose, quiet, records, trust
+from orchestrator.confirm import confirmed
 from orchestrator.containers import Engine
 from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
 from orchestrator.doctor import Judgement, examine
 from orchestrator.doctor import report as doctor_report
 from orchestrator.errors import AutoresearchError
 from orchestrator.eventlog import logging_to
+from orchestrator.interrupt import interruptible
 from orchestrator.journal import Journal
 from orchestrator.loop import run_session
 from orchestrator.machine import look
 from orchestrator.notify import notifying
-from orchestrator.options import HERE, AsJson, Run, Runs, Task, looked_at, run_folder, run_folders, settings
+from orchestrator.options import (
+    HERE,
+    AsJson,
+    Data,
+    Profile,
+    Run,
+    Runs,
+    Task,
+    looked_at,
+    run_folder,
+    run_folders,
+    settings,
+)
 from orchestrator.propose.estimate import estimate
 from orchestrator.report import Report
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
@@ -36,8 +47,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
 )
 app.add_typer(records.app)
-Profile = Annotated[str, typer.Option(help="cpu or gpu")]
-Data = Annotated[str, typer.Option("--data", help="'python', or a folder of .txt, .jsonl or .parquet files")]
+app.add_typer(trust.app)
 
 
 @app.command()
@@ -82,6 +92,7 @@ def loop(
     accept: Annotated[list[str] | None, typer.Option(help="an unsafe finding of doctor, by its name; recorded")] = None,
     seed: Annotated[int | None, typer.Option(help="of the sweep")] = None,
     quiet_hours: Annotated[str | None, typer.Option(help="start nothing within: 22:00-06:00")] = None,
+    trust: Annotated[str | None, typer.Option(help="audited, or self-reported: the script's own number, at L0")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say what a night of the LLM would cost; send nothing")
     ] = False,
@@ -93,7 +104,7 @@ def loop(
         "parallel": parallel,
         "proposer": proposer, "claude.model": model, "claude.base_url": base_url, "claude.key_file": key_file,
         "runtime": runtime, "accept": accept or None, "seed": seed,
-        "quiet_hours": quiet_hours,
+        "quiet_hours": quiet_hours, "trust": trust,
     }  # fmt: skip
     config = propose.chosen(settings(task, run or compose.default_tag(), runs, flags), os.environ)
     if dry_run:
@@ -124,7 +135,7 @@ def runs(task: Task = HERE, runs: Runs = None) -> None:
     for folder in run_folders(task, runs):
         with Journal.read(folder) as journal:
             best, count = journal.best(), journal.count()
-        print(f"{folder.name:16} {count:5} experiments  best {f'{best.val_bpb:.6f}' if best else '-'}")
+        print(f"{folder.name:16} {count:5} experiments  best {f'{best.val_bpb:.6f}{best.mark}' if best else '-'}")
 
 
 @app.command()
@@ -138,9 +149,9 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
             print(json.dumps({**facts, "spent": asdict(spent), "unfinished": len(journal.unfinished())}, indent=1))
             return
         console = Console(highlight=False)
-        console.print(experiments_table(experiments, metric))
+        console.print(experiments_table(experiments, metric, confirmed(journal)))
         if best is not None:
-            console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}, experiment {best.id}")
+            console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")
         if picture := staircase(experiments):
             console.print(picture, style="green")
 
@@ -188,26 +199,6 @@ def resume(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
     folder = run_folder(task, run, runs)
     quiet.resume(folder)
     print(f"goes on: {folder.name}")
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP end the session cleanly; a second one while that happens is not heard."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        for number in _ENDING:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in _ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator import propose
+from orchestrator import propose, thresholds
 from orchestrator.box import Place
 from orchestrator.config import Config
 from orchestrator.containers import Engine
@@ -24,7 +24,9 @@ from orchestrator.loop import Session
 from orchestrator.machine import look
 from orchestrator.quiet import Gate, quiet_hours
 from orchestrator.reaper import reaping
-from orchestrator.types import View
+from orchestrator.thresholds import UNBOUNDED
+from orchestrator.types import Level, Status, View
+from orchestrator.watch import PlainView
 
 SECONDS_PER_HOUR = 3600
 
@@ -36,6 +38,7 @@ def image_name(config: Config) -> str:
 
 def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     """Where experiments of this config run. Raises ConfigError or ImageMissing."""
+    hardware = leased.hardware if leased else ""
     path = Path(__file__).parents[1] / "sandbox" / "seccomp.json"
     try:
         seccomp = path.read_text(encoding="utf-8")
@@ -48,11 +51,22 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
         config=config,
         image_id=engine.image_id(image_name(config)),
         seccomp=seccomp,
-        hardware=leased.hardware if leased else "",
+        thresholds=thresholds.load(config, hardware),
+        hardware=hardware,
         gpu_uuid=leased.device.uuid if leased and leased.device else None,
         driver=leased.device.driver if leased and leased.device else "",
         cpuset=leased.cpuset if leased else "",
     )
+
+
+def connected(config: Config) -> Engine:
+    """The engine, for a config that may run on it: the machine is fit, the data is prepared. Raises ConfigError."""
+    engine = Engine.connect()
+    refuse_unsafe(config)
+    if not is_ready(config.data_path):
+        message = f"{config.data_path}: the data is not prepared; `make data` does it"
+        raise ConfigError(message)
+    return engine
 
 
 @contextmanager
@@ -61,12 +75,9 @@ def session(config: Config, view: View) -> Iterator[Session]:
     gate = Gate(run=config.run_path, hours=quiet_hours(config.quiet_hours))
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
+        refuse_mixed(config, journal)
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
-        engine = Engine.connect()
-        refuse_unsafe(config)
-        if not is_ready(config.data_path):
-            message = f"{config.data_path}: the data is not prepared; `make data` does it"
-            raise ConfigError(message)
+        engine = connected(config)
         leased = stack.enter_context(slots(config, engine, view))
         stack.enter_context(reaping(engine.reap))
         keeper = Keeper(path=config.mutable_path, tag=config.tag)
@@ -103,13 +114,19 @@ def refuse_unsafe(config: Config) -> None:
         raise ConfigError(message)
 
 
+def refuse_mixed(config: Config, journal: Journal) -> None:
+    """One run holds scores of one kind: what a script says of itself is never compared with what was audited."""
+    kept = journal.experiments("status = ?", Status.KEEP, limit=1)
+    level = kept[0].score.level if kept and kept[0].score else None
+    if level is not None and (level is Level.L0) is not config.self_reported:
+        message = f"run {config.tag} holds scores at {level}, --trust {config.trust} makes others; use another RUN=tag"
+        raise ConfigError(message)
+
+
 @contextmanager
 def slots(config: Config, engine: Engine, view: View) -> Iterator[tuple[Slot, ...]]:
     """As many leased devices of one kind as experiments run side by side. Raises ConfigError or LeaseUnavailable."""
-    policy = LeasePolicy(
-        profile=config.profile_name, cpus=config.box.cpus, allow=config.gpu.allow, exclude=config.gpu.exclude,
-        leave_free=config.gpu.leave_free,
-    )  # fmt: skip
+    policy = policy_of(config)
     enough(policy, config.parallel)
     with ExitStack() as stack:
         first = stack.enter_context(slot(config, engine, view, policy))
@@ -118,6 +135,30 @@ def slots(config: Config, engine: Engine, view: View) -> Iterator[tuple[Slot, ..
             enough(policy, config.parallel)
         more = range(config.parallel - 1)
         yield first, *(stack.enter_context(slot(config, engine, view, policy)) for _ in more)
+
+
+def policy_of(config: Config) -> LeasePolicy:
+    """What may be leased."""
+    return LeasePolicy(
+        profile=config.profile_name, cpus=config.box.cpus, allow=config.gpu.allow, exclude=config.gpu.exclude,
+        leave_free=config.gpu.leave_free,
+    )  # fmt: skip
+
+
+def alone(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slot:
+    """A device for runs outside the loop.
+
+    One that does not refuse lets every claim pass, to measure it; one on the holdout scores on text of its own.
+    """
+    engine, view = connected(config), PlainView()
+
+    def make(leased: Lease) -> ContainerRunner:
+        there = replace(place(config, engine, leased), holdout=holdout)
+        return ContainerRunner(place=there if refuses else replace(there, thresholds=UNBOUNDED), view=view)
+
+    made = slot(config, engine, view, policy_of(config))
+    made.make = make
+    return made
 
 
 def enough(policy: LeasePolicy, wanted: int) -> None:

@@ -229,9 +229,14 @@ class Config(BaseSettings):
         return self.profile[self.profile_name]
 
     @property
+    def self_reported(self) -> bool:
+        """Whether a script's own number is its score: L0."""
+        return self.trust == "self-reported"
+
+    @property
     def needed_k(self) -> int:
         """How many positions of a new best must have been audited."""
-        return self.box.large_k if self.trust == "audited" else 0
+        return 0 if self.self_reported else self.box.large_k
 
     @property
     def mutable_path(self) -> Path:

@@ -37,6 +37,7 @@ class GpuLook:
     ours: Ours
     proc: Path = who.PROC
     confirm_s: float = CONFIRM_S
+    used_by: set[str] = field(default_factory=set)  # our containers that were seen on it
 
     def __call__(self) -> str:
         """Who else is there, "" if nobody. Raises LeaseUnavailable if the GPU is lost."""
@@ -47,8 +48,13 @@ class GpuLook:
         return who.describe(min(suspects), self.proc) if suspects else ""
 
     def _foreign(self) -> frozenset[int]:
-        ours = frozenset(self.ours())
-        return frozenset(p for p in gpu.activity(self.device).pids if not who.containers_of(p, self.proc) & ours)
+        ours, found = frozenset(self.ours()), set()
+        for pid in gpu.activity(self.device).pids:
+            mine = who.containers_of(pid, self.proc) & ours
+            self.used_by.update(mine)
+            if not mine:
+                found.add(pid)
+        return frozenset(found)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,9 +100,15 @@ class Sampler:
     """Looks every few seconds while its block runs; afterwards it can say what it saw."""
 
     def __init__(
-        self, look: Callable[[], str], *, device: Device | None = None, interval_s: float = INTERVAL_S
+        self,
+        look: Callable[[], str],
+        *,
+        device: Device | None = None,
+        interval_s: float = INTERVAL_S,
+        used_by: Collection[str] | None = None,
     ) -> None:
-        """`device` is watched for Xid errors too."""
+        """`device` is watched for Xid errors too; `used_by` is where `look` collects our containers that it sees."""
+        self.used_by = used_by
         self.contended_by = ""
         self.lost = ""  # why the device itself is to blame
         self.xids: list[int] = []
@@ -146,7 +158,8 @@ class Sampler:
 def watching(lease: Lease, ours: Ours, *, interval_s: float = INTERVAL_S, others: float = OTHERS) -> Sampler:
     """The sampler that fits a lease."""
     if lease.device is not None:
-        return Sampler(GpuLook(device=lease.device, ours=ours), device=lease.device, interval_s=interval_s)
+        look = GpuLook(device=lease.device, ours=ours)
+        return Sampler(look, device=lease.device, interval_s=interval_s, used_by=look.used_by)
     return Sampler(CpuLook(cpuset=lease.cpuset, ours=ours, others=others), interval_s=interval_s)
 
 

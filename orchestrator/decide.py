@@ -27,7 +27,16 @@ def parse_score(output: str, metric: str = "val_bpb") -> Score | None:
         audited_positions=int(_number(found.get("audited_positions", [])) or 0),
         tokens=int(_number(found.get("tokens", [])) or 0),
         claims_sha256="".join(found.get("claims_sha256", [])),
+        mean_difference_nats=_number(found.get("mean_difference_nats", [])),
+        max_difference_nats=_number(found.get("max_difference_nats", [])),
     )
+
+
+def parse_reported(output: str, metric: str = "val_bpb") -> Score | None:
+    """The number that a script says it reached: the last well-formed line of its kind, as upstream prints it. L0."""
+    said = re.findall(rf"^{re.escape(metric)}:[ \t]+(\S+)[ \t]*$", output, re.MULTILINE)
+    number = _number(said[-1:])
+    return None if number is None or number <= 0 else Score(val_bpb=number, level=Level.L0)
 
 
 def refused(output: str) -> str | None:

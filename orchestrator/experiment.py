@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator import checkpoint
 from orchestrator.box import SUFFIX, Box, Place
-from orchestrator.decide import parse_score, refused
+from orchestrator.decide import parse_reported, parse_score, refused
 from orchestrator.errors import SandboxError
 from orchestrator.running import Running
 from orchestrator.spec import MIB
@@ -36,6 +36,7 @@ UNSEEN = (
     " its output is not shown, for it may hold that text: look for values that depend on the tokens, NaN or"
     " growing memory"
 )
+UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
 NO_SPACE = "No space left on device"
 
 
@@ -81,12 +82,23 @@ class _Turn:
     ended: list[ExecutionResult] = field(default_factory=list)
 
     def run(self) -> Trial:
+        if self.box.place.config.self_reported:
+            return self.reported(self.wait(self.start(Role.TRAINER)))
         with ThreadPoolExecutor(2) as pool:
             waiting = list(pool.map(self.start, (Role.PREDICTOR_A, Role.PREDICTOR_B)))
         trained = self.wait(self.start(Role.TRAINER))
         if (failure := failure_of(trained)) is not None:
             return self.trial(failure, explain(failure, "train.py", trained) + self.hint(trained.log_tail))
         return self.score(*waiting)
+
+    def reported(self, trained: ExecutionResult) -> Trial:
+        if (failure := failure_of(trained)) is not None:
+            return self.trial(failure, explain(failure, "train.py", trained) + self.hint(trained.log_tail))
+        metric = self.box.place.config.task.metric
+        score = parse_reported(trained.log_tail, metric)
+        if score is None:
+            return self.trial(Status.CRASH, f"train.py {UNREPORTED.format(metric)}\n{trained.log_tail[-2000:]}")
+        return self.trial(None, "", score)
 
     def score(self, first: Running, second: Running) -> Trial:
         scorer = self.start(Role.SCORER)
@@ -118,10 +130,7 @@ class _Turn:
             return self.trial(
                 Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}"
             )
-        score = replace(score, audit_seed=self.plan.audit_seed.hex())
-        return Trial(
-            executions=tuple(self.ended), score=score, failure=None, message="", checkpoint_sha256=self.checkpoint()
-        )
+        return self.trial(None, "", replace(score, audit_seed=self.plan.audit_seed.hex()))
 
     def carry(self, score: Score) -> None:
         """Keep the checkpoint of a would-be best, while B still holds the volume."""
@@ -163,14 +172,14 @@ class _Turn:
                 self.committed.set()
         self.view.line(self.box.experiment_id, role, text)
 
-    def checkpoint(self) -> str:
-        key = "checkpoint_sha256: "
-        return next((line.removeprefix(key) for line in self.said if line.startswith(key)), "")
+    def scorer_said(self, key: str) -> str:
+        return next((line.removeprefix(f"{key}: ") for line in self.said if line.startswith(f"{key}: ")), "")
 
-    def trial(self, failure: Status, message: str) -> Trial:
+    def trial(self, failure: Status | None, message: str, score: Score | None = None) -> Trial:
         return Trial(
-            executions=tuple(self.ended), score=None, failure=failure, message=message,
-            checkpoint_sha256=self.checkpoint(),
+            executions=tuple(self.ended), score=score, failure=failure, message=message,
+            checkpoint_sha256=self.scorer_said("checkpoint_sha256"),
+            checkpoint_bytes=int(self.scorer_said("checkpoint_bytes") or 0),
         )  # fmt: skip
 
 

@@ -107,6 +107,6 @@ _WHO = {"NAME": "autoresearch", "EMAIL": "autoresearch@localhost"}
 def _message(experiment: Experiment, head: str) -> str:
     subject = " ".join(experiment.hypothesis.split())[:72] or f"experiment {experiment.id}"
     return (
-        f"{subject}\n\nval_bpb {experiment.val_bpb:.6f}: {experiment.rule}\n\n"
+        f"{subject}\n\nval_bpb {experiment.val_bpb:.6f}{experiment.mark}: {experiment.rule}\n\n"
         f"{TRAILER}: {experiment.id}\nAutoresearch-Journal: {head}\n"
     )

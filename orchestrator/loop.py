@@ -76,6 +76,7 @@ def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be
             elif (better := measure.settle(session, best)) is not None:
                 turn.keep(session, better, turn.reread(session, better.id))
             log.info("experiment.finished", experiment_id=experiment.id, status=experiment.status.value,
-                     val_bpb=experiment.val_bpb, rule=experiment.rule, head=journal.head())  # fmt: skip
+                     val_bpb=experiment.val_bpb, rule=experiment.rule, trust=experiment.level,
+                     head=journal.head())  # fmt: skip
             view.finished(experiment, journal.best(), journal.spent())
             turn.check(session, experiment)

@@ -2,7 +2,9 @@
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -10,13 +12,15 @@ import structlog
 
 from orchestrator import noise, record
 from orchestrator.ask import conditions, source_of, spread
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.types import Candidate, Experiment, Plan, Proposal, Reply, Trial
 
 if TYPE_CHECKING:
+    from orchestrator.executors.slot import Slot
     from orchestrator.loop import Session
     from orchestrator.turn import Running
 
+TRIES = 3  # of a run outside the loop, while others use the device
 log = structlog.get_logger()
 
 
@@ -74,6 +78,22 @@ def settle(session: "Session", before: Experiment | None) -> Experiment | None:
     log.warning("keep.did_not_hold", experiment_id=before.id, goes_back_to=now.id)
     session.journal.note("keep.did_not_hold", {"goes_back_to": now.id, "val_bpb": now.val_bpb}, before.id)
     return now
+
+
+def alone(slot: "Slot", source: str, folder: Path, plans: Callable[[], Plan] | None = None) -> Trial:
+    """One run of a source with seeds of the host's choice, again while others use the device. Raises SandboxError."""
+    reply = Reply(proposer="host", model="", prompt="", text="")
+    proposal = Proposal(hypothesis="as it is")
+    candidate = Candidate(proposal=proposal, source=source, parent_id=None, parent_source=source, reply=reply)
+    for number in range(TRIES):
+        slot.ready()
+        place = folder / f"{number}"
+        place.mkdir(parents=True, mode=0o700)
+        trial = slot.run(candidate, (plans or new_plan)(), experiment_id=number, folder=place, best=None)
+        if not trial.contended_by:
+            return trial
+    message = f"{trial.contended_by} used the device each of {TRIES} times; try again when it is idle"
+    raise SandboxError(message)
 
 
 def new_plan() -> Plan:

@@ -16,6 +16,8 @@ Run = Annotated[
     str, typer.Option("--run", help="name of the run; default: the date, as nov23, or the newest to look at")
 ]
 Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are; default: runs/ in the task")]
+Profile = Annotated[str, typer.Option(help="cpu or gpu")]
+Data = Annotated[str, typer.Option("--data", help="'python', or a folder of .txt, .jsonl or .parquet files")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 Raw = Annotated[bool, typer.Option("--raw", help="as it is on record, for pipes: nothing made harmless for a terminal")]
 HERE = Path()

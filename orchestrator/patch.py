@@ -23,13 +23,15 @@ NEAREST_RATIO = 0.6  # a match worse than this says nothing
 ENTRY = "load_model"
 
 
-def apply(parent_source: str, proposal: Proposal, rules: Sequence[tuple[str, str]] = ()) -> str:
+def apply(
+    parent_source: str, proposal: Proposal, rules: Sequence[tuple[str, str]] = (), *, contract: bool = True
+) -> str:
     """The candidate's full source. Raises PatchRejected; `rules` are (pattern, reason) from task.toml."""
     if proposal.source is not None and proposal.edits:
         message = "both edits and a whole file were given; give one of them"
         raise PatchRejected(message)
     source = proposal.source if proposal.source is not None else edited(parent_source, proposal.edits)
-    check(source, rules)
+    check(source, rules, contract=contract)
     if fingerprint(source) == fingerprint(parent_source):
         message = "nothing changes but comments, docstrings or layout; propose a change of what the program does"
         raise PatchRejected(message)
@@ -52,12 +54,16 @@ def edited(parent: str, edits: Sequence[Edit]) -> str:
     return "".join([*parts, parent[end:]])
 
 
-def check(source: str, rules: Sequence[tuple[str, str]] = ()) -> None:
-    """Raise PatchRejected unless the file has a fit size and encoding, parses, and keeps contract and rules."""
+def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool = True) -> None:
+    """Raise PatchRejected unless the file has a fit size and encoding, parses, and keeps contract and rules.
+
+    A script that reports its own number is under no contract.
+    """
     _check_text(source)
     tree = _parse(source)
     fingerprint(source)
-    _check_contract(tree)
+    if contract:
+        _check_contract(tree)
     for pattern, reason in rules:
         if (found := re.search(pattern, source)) is not None:
             quote = found.group().strip().splitlines()[0][:80] if found.group().strip() else ""

@@ -29,6 +29,8 @@ def doubt(trial: Trial, best: Experiment, history: Sequence[Experiment], *, time
         return f"its training took {trainer.duration_s:.1f} s of the {time_budget_s:g} s it was given"
     if trainer is not None and trainer.cpu_s is not None and trainer.cpu_s < LEAST_CPU_S:
         return f"its training used {trainer.cpu_s:.1f} s of processor time"
+    if trial.gpu_used is False:
+        return "its training never used the GPU that it was given"
     return ""
 
 

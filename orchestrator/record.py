@@ -107,7 +107,7 @@ def results(experiments: Iterable[Experiment]) -> str:
                 "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
                 "" if memory is None else f"{memory / BYTES_PER_GB:.1f}",
                 status.value,
-                " ".join(experiment.hypothesis.split()),
+                " ".join(f"{experiment.hypothesis}{experiment.mark}".split()),
             ]
         )
     return text.getvalue()

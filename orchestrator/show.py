@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.confirm import Runs, confirmations
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
 from orchestrator.text import sanitise
-from orchestrator.types import Experiment, Role
+from orchestrator.types import Experiment, Level, Role
 from orchestrator.watch import COLOURS
 
 LOG_LINES = 40
@@ -25,7 +27,7 @@ MIB = 1 << 20
 def show(console: Console, journal: Journal, experiment: Experiment, *, raw: bool = False) -> None:
     """Print it; `raw` prints the whole trainer log instead of its end."""
     console.print(Rule(Text(f"experiment {experiment.id} of {journal.folder.name}", "bold"), align="left"))
-    console.print(_facts(experiment))
+    console.print(_facts(experiment, list(confirmations(journal, experiment))))
     console.print(Rule(Text("what it changed", "dim"), align="left"))
     diff = read(experiment.folder / "patch.diff")
     console.print(
@@ -42,7 +44,9 @@ def show(console: Console, journal: Journal, experiment: Experiment, *, raw: boo
 def as_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:
     """The same as plain data: the record, the executions and the names and hashes of its files."""
     finished = next(iter(journal.records("experiment.finished", experiment.id))).body
-    return {**finished, "folder": str(experiment.folder), "diff": read(experiment.folder / "patch.diff")}
+    confirmed = [asdict(runs) for runs in confirmations(journal, experiment)]
+    diff = read(experiment.folder / "patch.diff")
+    return {**finished, "folder": str(experiment.folder), "diff": diff, "confirmed": confirmed}
 
 
 def read(path: Path) -> str:
@@ -76,7 +80,7 @@ def part(experiment: Experiment, name: str) -> Path:
     return experiment.folder / name
 
 
-def _facts(experiment: Experiment) -> Table:
+def _facts(experiment: Experiment, confirmed: list[Runs]) -> Table:
     score = experiment.score
     number = "none" if score is None else f"{experiment.val_bpb:.6f} ± {score.standard_error:.1e}"
     runs = f", mean of {', '.join(f'{value:.6f}' for value in experiment.runs)}" if len(experiment.runs) > 1 else ""
@@ -91,6 +95,7 @@ def _facts(experiment: Experiment) -> Table:
         ("because", Text(sanitise(experiment.rule))),
         ("val_bpb", Text(number + level + runs, "bold")),
         ("audited", Text(f"claims {score.claims_sha256[:16]}, seed {score.audit_seed[:16]}" if score else "-")),
+        *(("holdout", Text(f"{found}, {Level.L3}", "bold")) for found in confirmed),
         ("took", Text(f"{experiment.duration_s:.1f} s, {experiment.train_s:.1f} s of it training")),
         ("cost", Text(f"${experiment.usage.cost_usd:.4f}")),
         ("commit", Text(experiment.commit or "-")),

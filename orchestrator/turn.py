@@ -81,7 +81,7 @@ def _baseline(session: "Session") -> Candidate:
     path = session.keeper.path
     try:
         source = path.read_text(encoding="utf-8")
-        patch.check(source, ask.rules(session))
+        patch.check(source, ask.rules(session), contract=not session.config.self_reported)
     except (OSError, UnicodeDecodeError, PatchRejected) as error:
         message = f"{path}: cannot be the baseline: {error}; mend it"
         raise ConfigError(message) from error
@@ -203,7 +203,12 @@ def record_invalid(session: "Session", reason: str) -> None:
 
 def _close(session: "Session", experiment: Experiment, trial: Trial, diff: str) -> Experiment:
     executions = [asdict(execution) for execution in trial.executions]
-    facts: dict[str, Any] = {"executions": executions, "checkpoint_sha256": trial.checkpoint_sha256}
+    facts: dict[str, Any] = {
+        "executions": executions,
+        "checkpoint_sha256": trial.checkpoint_sha256,
+        "checkpoint_bytes": trial.checkpoint_bytes,
+        "gpu_used": trial.gpu_used,
+    }
     record.write(
         experiment.folder / "result.json",
         canonical({"experiment": session.journal.as_json(experiment), **facts}),

@@ -151,6 +151,8 @@ class Score:
     tokens: int = 0
     claims_sha256: str = ""
     audit_seed: str = ""
+    mean_difference_nats: float | None = None  # of audited - claimed
+    max_difference_nats: float | None = None  # of |audited - claimed|
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,8 @@ class Trial:
     failure: Status | None  # None: it was scored
     message: str  # what to mend, for the LLM and the human; "" when scored
     checkpoint_sha256: str = ""
+    checkpoint_bytes: int = 0
+    gpu_used: bool | None = None  # by the training; None: there is none, or nobody looked
     contended_by: str = ""
     measured: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
 
@@ -218,6 +222,16 @@ class Experiment:
     def val_bpb(self) -> float | None:
         """The mean over its runs, of which there mostly is one; None where there is no score."""
         return sum(self.runs) / len(self.runs) if self.runs else None
+
+    @property
+    def mark(self) -> str:
+        """What every view puts behind a number that only the script itself says."""
+        return " (L0, self-reported)" if self.level == Level.L0 else ""
+
+    @property
+    def level(self) -> str:
+        """How far its score can be trusted; "" where there is none."""
+        return self.score.level.value if self.score else ""
 
     @property
     def conditions(self) -> tuple[str, str]:

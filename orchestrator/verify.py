@@ -42,6 +42,7 @@ def findings(folder: Path, repository: Path | None = None, anchor: Path | None =
         lambda: _chain(records),
         lambda: _mirror(lines, records, live=live),
         lambda: _files(folder, records),
+        lambda: _confirmed(folder, records),
         lambda: _seeds(records),
         lambda: [] if rows is None else _projection(records, rows),
         lambda: [] if experiments is None or live else _results(folder, experiments),
@@ -157,6 +158,18 @@ def _files(folder: Path, records: list[Record]) -> Iterator[str]:
     for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]*")):
         if path.name.isdigit() and int(path.name) not in last and int(path.name) != max(last, default=-1) + 1:
             yield f"{path.name}: no record tells of this experiment"
+
+
+def _confirmed(folder: Path, records: list[Record]) -> Iterator[str]:
+    """What a confirmation ran has a folder of its own, which nothing changes later."""
+    for one in records:
+        if one.kind != "experiment.confirmed":
+            continue
+        home, said = folder / str(_body(one).get("folder", "")), _body(one).get("files", {})
+        there = {path.relative_to(home).as_posix() for path in home.rglob("*") if not path.is_dir()}
+        for name in sorted({*said, *there}):
+            if _hash(home / name) != said.get(name):
+                yield f"{_name(one)}: {home.name}/{name} {'is not what was written' if name in said else 'was added'}"
 
 
 def _last_words(records: list[Record]) -> tuple[dict[int, Record], dict[int, set[str]]]:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.text import sanitise
-from orchestrator.types import Candidate, Experiment, Role, Spent, Status
+from orchestrator.types import Candidate, Experiment, Level, Role, Spent, Status
 
 COLOURS = {
     Status.KEEP: "green", Status.DISCARD: "bright_black", Status.CRASH: "red", Status.TIMEOUT: "yellow",
@@ -162,7 +163,7 @@ class LiveView:
         best = (
             "no score yet"
             if self._best is None
-            else f"{self._best.val_bpb:.4f} {self.metric} (experiment {self._best.id})"
+            else f"{self._best.val_bpb:.4f} {self.metric}{self._best.mark} (experiment {self._best.id})"
         )
         text = Text.assemble(("best so far  ", "dim"), (best, "bold green"))
         if picture := staircase(self._done):
@@ -199,8 +200,8 @@ def staircase(experiments: list[Experiment], width: int = 60) -> str:
     return f"{high:.4f} " + "".join(BARS[round((step - low) * scale)] for step in steps) + f" {low:.4f}"
 
 
-def experiments_table(experiments: list[Experiment], metric: str = "val_bpb") -> Table:
-    """One row per experiment."""
+def experiments_table(experiments: list[Experiment], metric: str = "val_bpb", confirmed: Collection[int] = ()) -> Table:
+    """One row per experiment; those confirmed on the holdout are at L3."""
     table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
     for name, justify in (
         ("id", "right"),
@@ -212,12 +213,11 @@ def experiments_table(experiments: list[Experiment], metric: str = "val_bpb") ->
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     table.add_column("what was tried", ratio=1, no_wrap=True, overflow="ellipsis")
     for experiment in experiments:
-        score = experiment.score
         table.add_row(
             str(experiment.id),
             Text(experiment.status.value, COLOURS[experiment.status]),
             "" if experiment.val_bpb is None else f"{experiment.val_bpb:.4f}",
-            "" if score is None else score.level.value,
+            Level.L3 if experiment.id in confirmed else experiment.level,
             f"{experiment.duration_s:.0f}",
             Text(sanitise(experiment.hypothesis, limit=200)),
         )

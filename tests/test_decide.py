@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide import judge, parse_score, refused
-from orchestrator.types import Level, Status
+from orchestrator.decide import judge, parse_reported, parse_score, refused
+from orchestrator.types import Level, Score, Status
 from tests import fakes
 from tests.journals import kept
 
@@ -23,6 +23,31 @@ def test_a_well_formed_output_is_a_score() -> None:
         score.audited_positions,
         score.standard_error,
     )
+
+
+UPSTREAM = "---\nval_bpb:          0.997900\ntraining_seconds: 300.1\n"
+
+
+def test_what_a_script_reports_is_l0() -> None:
+    """As upstream prints it; the last one counts."""
+    assert Score(val_bpb=0.9979, level=Level.L0) == parse_reported(f"val_bpb:  1.5\n{UPSTREAM}")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "",
+        "val_bpb: nan\n",
+        "val_bpb: 0.0\n",
+        "val_bpb: -1.0\n",
+        "val_bpb:\n0.9\n",
+        "best val_bpb: 0.9\n",
+        f"{UPSTREAM}val_bpb: x\n",
+    ],
+)
+def test_what_is_no_number_is_no_report(output: str) -> None:
+    """A missing number is none, never 0.0."""
+    assert parse_reported(output) is None
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def slot(policy: LeasePolicy, during: Callable[[], Trial], told: list[str] | Non
     def watch(leased: Lease, ours: Ours) -> Sampler:
         assert leased.device is not None
         look = GpuLook(device=leased.device, ours=ours, proc=policy.proc, confirm_s=0.001)
-        return Sampler(look, device=leased.device, interval_s=0.01)
+        return Sampler(look, device=leased.device, interval_s=0.01, used_by=look.used_by)
 
     return Slot(
         policy=policy, wait_s=0.2, make=lambda _: fakes.ArithmeticRunner(lambda _: during()),
@@ -94,6 +94,31 @@ def test_a_strangers_process_makes_the_experiment_contended(tmp_path: Path) -> N
         assert "their_training.py (pid 43)" in shared.contended_by
         assert leased.ready()
         assert "trying again" in told[0]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_training_that_never_used_the_gpu_is_known(tmp_path: Path, used: bool) -> None:
+    """A predictor on it afterwards is no training."""
+    machine, policy = one_gpu(tmp_path)
+    trainer, predictor = "a" * 64, "b" * 64
+    folder = tmp_path / "0001"
+
+    def during() -> Trial:
+        for pid, role, name in ((42, "trainer", trainer), (43, "predictor-a", predictor)):
+            (folder / f"{role}.created.json").write_text(json.dumps({"Id": name}))
+            machine.process(pid, "python3", container=name)
+        machine.runs("GPU-1", 43, *([42] if used else []))
+        time.sleep(0.1)
+        machine.runs("GPU-1")
+        return Trial(
+            executions=(fakes.execution(container_id=trainer),), score=None, failure=None, message=""
+        )  # fmt: skip
+
+    with slot(policy, during) as leased:
+        trial = run(leased, folder)
+
+    assert used is trial.gpu_used
+    assert "" == trial.contended_by
 
 
 def test_a_gpu_that_is_lost_in_mid_run_spoils_no_result(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Doubts about a would-be best, and how they are settled."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def test_a_score_without_a_training_is_doubted() -> None:
     assert "took 0.9 s" in plausible.doubt(trial(2.32, duration_s=0.9), BEST, STEADY, time_budget_s=BUDGET_S)
     assert "processor" in plausible.doubt(trial(2.32, cpu_s=0.1), BEST, STEADY, time_budget_s=BUDGET_S)
     assert "" == plausible.doubt(trial(2.32, cpu_s=None), BEST, STEADY, time_budget_s=BUDGET_S)
+
+
+@pytest.mark.parametrize(("used", "doubted"), [(False, True), (True, False), (None, False)])
+def test_a_training_without_its_gpu_is_doubted(used: bool | None, doubted: bool) -> None:
+    """Where a GPU was given and seen to be idle; nobody looks for one on a cpu."""
+    found = plausible.doubt(replace(trial(2.32), gpu_used=used), BEST, STEADY, time_budget_s=BUDGET_S)
+
+    assert doubted is ("never used the GPU" in found)
 
 
 def test_a_doubt_is_settled_by_another_seed() -> None:

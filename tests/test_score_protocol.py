@@ -41,6 +41,7 @@ class Honest:
     ask: Path
     answer: Path
     digest: bytes = DIGEST
+    fresh: bool = True
     ready: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
     asks: list[protocol.Ask] = field(default_factory=list)
@@ -48,7 +49,8 @@ class Honest:
     def run(self) -> None:
         """The harness of locked/predict.py, without torch and without train.py."""
         self.wait(protocol.BEGIN)
-        frames.write(self.answer, protocol.HELLO, self.digest)
+        hello = protocol.Hello(digest=self.digest, size=10, fresh=self.fresh)
+        frames.write(self.answer, protocol.HELLO, hello.encode())
         while not self.stop.is_set():
             number = len(self.asks)
             if self.wait(protocol.ask_name(number)):
@@ -159,7 +161,7 @@ def test_an_honest_model_gets_its_true_score(stage: Stage) -> None:
     assert (Level.L2, LARGE_K) == (score.level, score.audited_positions)
     assert score.standard_error < 1e-6
     assert 64 == len(score.claims_sha256)
-    assert f"checkpoint_sha256: {DIGEST.hex()}" in output
+    assert f"checkpoint_sha256: {DIGEST.hex()}\ncheckpoint_bytes: 10\n" in output
 
 
 def test_k_is_small_unless_the_claims_beat_the_best(stage: Stage) -> None:
@@ -371,6 +373,18 @@ def test_a_checkpoint_swapped_between_a_and_b_is_refused(stage: Stage) -> None:
     assert 3 == code
     assert "the checkpoint changed" in (refused(output) or "")
     assert [] == second.asks
+
+
+def test_a_checkpoint_that_was_there_before_the_training_is_never_scored(stage: Stage) -> None:
+    """What is older than the run is our own failure to clean up, and no refusal of the patch."""
+    stage.predictor("a", fresh=False)
+    stage.predictor("b", fresh=False)
+    code, output = stage.run()
+
+    assert code not in (0, 3, 4)
+    assert "a checkpoint was there before the training" in output
+    assert parse_score(output) is None
+    assert refused(output) is None
 
 
 def test_nothing_but_scored_positions_must_be_finite(stage: Stage) -> None:

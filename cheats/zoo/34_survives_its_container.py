@@ -1,6 +1,6 @@
 """Forks helpers that leave its session, ignore every signal and wait for B with the rows in hand.
 
-Ends: cheat, a claim differs from its audit
+Ends: cheat
 """
 
 import signal

@@ -1,6 +1,7 @@
 """A checkpoint folder of ten thousand odd files, deep folders, and gigabytes of output.
 
 Ends: scored
+Shows: no:
 """
 
 
@@ -14,7 +15,10 @@ def train():
     for _ in range(400):
         os.mkdir(path)
         path += "/d"
-    os.mkfifo("/out/pipe")
+    try:
+        os.mkfifo("/out/pipe")
+    except OSError as error:
+        print("no:", error, flush=True)
     os.symlink("/etc/passwd", "/out/link")
     for _ in range(300):
         sys.stdout.write("val_bpb: 0.1\n" * 10000)

@@ -3,7 +3,7 @@
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Self
 from orchestrator.contention import Ours, Sampler, watching
 from orchestrator.errors import LeaseUnavailable
 from orchestrator.lease import Lease, LeasePolicy, lease
-from orchestrator.types import Candidate, Plan, Runner, Trial
+from orchestrator.types import Candidate, Plan, Role, Runner, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
@@ -71,7 +71,7 @@ class Slot:
             self.give_back()
             raise LeaseUnavailable(seen.lost)
         self._contended = self._contended + 1 if seen.contended_by else 0
-        return replace(trial, contended_by=seen.contended_by)
+        return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by))
 
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""
@@ -94,6 +94,11 @@ class Slot:
     ) -> None:
         """Give it back."""
         self.give_back()
+
+
+def _used(trial: Trial, by: Collection[str] | None) -> bool | None:
+    trainer = next((e.container_id for e in trial.executions if e.role is Role.TRAINER), None)
+    return None if by is None or trainer is None else trainer in by
 
 
 def container_ids(folder: Path) -> list[str]:

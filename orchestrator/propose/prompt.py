@@ -221,7 +221,7 @@ def _tail(path: Path) -> str:
 
 
 def _bpb(experiment: Experiment) -> str:
-    return "none" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}"
+    return "none" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}{experiment.mark}"
 
 
 def _over(experiment: Experiment) -> str:

@@ -7,7 +7,7 @@ import pytest
 from cheats.run import Judged, chosen, run_all
 
 FAST = chosen([], fast=True)
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

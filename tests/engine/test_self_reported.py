@@ -1,0 +1,45 @@
+"""L0: an unmodified upstream-style script, whose own number is shown for what it is."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestrator.types import Level
+from tests.engine.test_session import ROOT, containers, ends, loop, status, task
+
+__all__ = ["task"]  # a fixture
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
+SCRIPT = ROOT / "tests/scripts/upstream_style.py"
+
+
+def test_an_upstream_script_runs_as_it_is_and_every_view_says_l0(task: Path, unique: str) -> None:
+    """Its number, at L0, in status, in the commit, in results.tsv, in the events; and no predictor or scorer ran."""
+    shutil.copy(SCRIPT, task / "mutable/train.py")
+    flags = ("--trust", "self-reported", "--experiments", "1", "--proposer", "sweep")
+    output = ends(loop(task, unique, *flags))
+    found = status(task, unique)["experiments"]
+
+    assert 2.0 < found[0]["val_bpb"] < 8.0
+    assert {Level.L0} == {e["score"]["level"] for e in found if e["score"]}
+    assert "val_bpb (L0, self-reported), experiment" in output
+    assert "trust=L0" in output
+    folder = task / "runs" / unique
+    assert all("(L0, self-reported)" in line for line in (folder / "results.tsv").read_text().splitlines()[1:])
+    commit = ["git", "-C", str(task), "log", "--format=%B", f"autoresearch/{unique}"]
+    assert "(L0, self-reported)" in subprocess.run(commit, check=True, capture_output=True, text=True).stdout
+    assert not list(folder.rglob("predictor-*")) + list(folder.rglob("scorer*"))
+    assert [] == containers(unique)
+
+
+def test_l0_and_audited_scores_never_share_a_run(task: Path, unique: str) -> None:
+    """The second kind is refused with what to do; and audited, a script that only reports is no candidate."""
+    shutil.copy(SCRIPT, task / "mutable/train.py")
+    path = task / "mutable/train.py"
+    path.write_text('print("val_bpb:          0.990000")\n')
+    ends(loop(task, unique, "--trust", "self-reported", "--hours", "0.0001"))
+    output = ends(loop(task, unique, "--hours", "0.0001"), 1)
+
+    assert f"run {unique} holds scores at L0" in output
+    assert "load_model" in ends(loop(task, f"{unique}b", "--hours", "0.0001"), 1)

@@ -1,0 +1,135 @@
+"""Calibration: what honest runs differ by becomes what later scores on the same hardware may differ by."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import calibrate, thresholds
+from orchestrator.config import Config
+from orchestrator.contention import Ours, Sampler
+from orchestrator.errors import ConfigError, SandboxError
+from orchestrator.executors.slot import Slot
+from orchestrator.lease import Lease
+from orchestrator.thresholds import LEAST_CAP_NATS, LEAST_FLOOR_NATS, Measured
+from orchestrator.types import Status, Trial
+from tests import fakes
+from tests.test_lease import four_cores
+from tests.test_loop import task
+
+MEASURED = Measured(
+    cap_nats=0.3, floor_nats=0.001, worst_nats=0.15, worst_mean_nats=0.0005, runs=3, positions=6144,
+    image_id="sha256:fake", measured_at="2026-11-01T00:00:00+00:00",
+)  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A task directory."""
+    return task(tmp_path)
+
+
+def differing(worst: float, mean: float) -> Trial:
+    """An honest run whose claims were off by that."""
+    trial = fakes.scored(2.0, k=100)
+    assert trial.score is not None
+    return replace(trial, score=replace(trial.score, max_difference_nats=worst, mean_difference_nats=mean))
+
+
+def slot(tmp_path: Path, trials: Iterator[Trial], busy: Callable[[], str] = str) -> Slot:
+    """A slot whose runs end as given."""
+
+    def watch(leased: Lease, ours: Ours) -> Sampler:
+        return Sampler(busy, interval_s=60)
+
+    runner = fakes.ArithmeticRunner(lambda _: next(trials))
+    policy = four_cores(tmp_path / "machine")
+    return Slot(policy=policy, wait_s=1, make=lambda _: runner, waiting=lambda _: None, watch=watch, back_off_s=0.001)
+
+
+def test_until_something_was_measured_the_task_decides(config: Config) -> None:
+    """The numbers of task.toml, and that they are its."""
+    found = thresholds.load(config, "some cpu")
+
+    assert (config.box.cap_nats, config.box.floor_nats) == (found.cap_nats, found.floor_nats)
+    assert "task.toml" == found.origin
+
+
+def test_a_measurement_holds_for_its_own_hardware_only(config: Config) -> None:
+    """Another class of hardware, or profile, keeps the numbers of task.toml."""
+    thresholds.save(config, "some cpu", MEASURED)
+    thresholds.save(config, "another", MEASURED.model_copy(update={"cap_nats": 0.7}))
+
+    assert 0.3 == thresholds.load(config, "some cpu").cap_nats
+    assert 0.7 == thresholds.load(config, "another").cap_nats
+    assert "calibrated 2026-11-01T00:00:00+00:00" == thresholds.load(config, "some cpu").origin
+    assert "task.toml" == thresholds.load(config, "a third").origin
+    other = config.model_copy(update={"profile_name": "gpu"})
+    assert "task.toml" == thresholds.load(other, "some cpu").origin
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"cpu: x": {"cap_nats": -1}}', '{"cpu: x": {"speed": 1}}', "\0"])
+def test_a_file_that_is_none_of_ours_is_named(config: Config, text: str) -> None:
+    """Never a silent fall-back to other numbers."""
+    path = thresholds.path_of(config)
+    path.parent.mkdir()
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=r"thresholds\.json: cannot be used"):
+        thresholds.load(config, "x")
+
+
+def test_the_worst_of_all_honest_runs_counts_with_a_margin(config: Config, tmp_path: Path) -> None:
+    """Twice the largest single difference and twice the largest mean, either sign; a failed run says nothing."""
+    trials = iter([differing(0.02, 1e-4), fakes.broken(Status.CRASH), differing(0.05, -3e-4)])
+    told: list[str] = []
+    with slot(tmp_path, trials) as leased:
+        models = calibrate.models(config, 3, ())
+        found = calibrate.run(leased, models, tmp_path / "runs", lambda one: told.append(calibrate.line(one)))
+        measured = calibrate.summary(found, "sha256:fake")
+
+    assert (0.1, 6e-4) == pytest.approx((measured.cap_nats, measured.floor_nats))
+    assert (2, 200) == (measured.runs, measured.positions)
+    assert "no score: crash" in told[1]
+
+
+def test_hardware_that_differs_by_nothing_still_leaves_a_margin() -> None:
+    """An honest model of another kind is not refused for one rounding."""
+    assert (LEAST_CAP_NATS, LEAST_FLOOR_NATS) == thresholds.proposed(0.0, 0.0)
+
+
+def test_nothing_scored_is_nothing_measured(config: Config, tmp_path: Path) -> None:
+    """An error, not thresholds of zero."""
+    with slot(tmp_path, iter([fakes.broken(Status.OOM)])) as leased:
+        found = calibrate.run(leased, calibrate.models(config, 1, ()), tmp_path / "runs", lambda _: None)
+
+    with pytest.raises(ConfigError, match="no honest run was scored"):
+        calibrate.summary(found, "sha256:fake")
+
+
+def test_a_shared_device_measures_nothing(config: Config, tmp_path: Path) -> None:
+    """Three tries, then an error that says who was there."""
+    trials = iter([differing(0.02, 0.0)] * 9)
+    with slot(tmp_path, trials, lambda: "alice's job") as leased, pytest.raises(SandboxError, match="alice's job"):
+        calibrate.run(leased, calibrate.models(config, 1, ()), tmp_path / "runs", lambda _: None)
+
+    assert 6 == len(list(trials))
+
+
+def test_models_of_other_kinds_come_along_on_the_profile_they_are_made_for(config: Config, tmp_path: Path) -> None:
+    """The controls beside a task, on cpu, and any file that is named."""
+    (tmp_path / "cheats" / "honest").mkdir(parents=True)
+    (tmp_path / "cheats" / "base.py").write_text("BASE = 1")
+    (tmp_path / "cheats" / "honest" / "01_small.py").write_text("SMALL = 1")
+    own = tmp_path / "own.py"
+    own.write_text("OWN = 1")
+    on_gpu = config.model_copy(update={"profile_name": "gpu"})
+
+    found = calibrate.models(config, 2, [own])
+
+    assert ["train.py, seed 1", "train.py, seed 2", "01_small", "own.py"] == [model.name for model in found]
+    assert found[2].source.startswith("BASE = 1\n\nSMALL = 1")
+    assert ["train.py, seed 1", "own.py"] == [model.name for model in calibrate.models(on_gpu, 1, [own])]
+    with pytest.raises(ConfigError, match=r"missing\.py: cannot be read"):
+        calibrate.models(config, 1, [tmp_path / "missing.py"])
