@@ -89,7 +89,9 @@ def context(
 
 
 def spread(session: "Session") -> float | None:
-    """How far single runs of one source lie apart here; None if that is not known yet."""
+    """How far single runs of one source lie apart here; None if that is not known yet, or not asked for."""
+    if session.config.noise.baseline_runs == 1:
+        return None
     return noise.spread(e.runs for e in session.journal.repeated() if e.conditions == conditions(session))
 
 
