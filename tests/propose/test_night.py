@@ -65,7 +65,7 @@ def task(tmp_path: Path, api: FakeMessagesApi, **flags: object) -> Config:
     (tmp_path / "task.toml").write_text((ROOT / "task.toml").read_text())
     subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
     values = {"tag": "t", "runs": tmp_path / "runs", "proposer": "claude", "claude.base_url": api.url, **flags}
-    return load(tmp_path, values)
+    return load(tmp_path, {name: value for name, value in values.items() if value is not None})
 
 
 def build(config: Config, journal: Journal) -> ClaudeProposer:
