@@ -11,6 +11,7 @@ import re
 import tokenize
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 
 from orchestrator.errors import PatchRejected
 from orchestrator.types import Edit, Proposal
@@ -71,6 +72,7 @@ def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool 
             raise PatchRejected(message)
 
 
+@lru_cache(maxsize=16)  # the device waits while a proposal is compared: once with itself, its parent and what runs
 def fingerprint(source: str) -> str:
     """SHA-256 of the syntax tree: the same for files that differ in comments, docstrings and layout only."""
     tree = _parse(source)
