@@ -30,7 +30,9 @@ def carry(out: int, limit: int) -> None:
         while data:
             data = data[os.write(out, data) :]
     print(f"file_sha256: {digest.hexdigest()}", file=sys.stderr)
-    print(f"checkpoint_sha256: {harness.checkpoint_digest(prepare.CHECKPOINT.parent).hex()}", file=sys.stderr, flush=True)
+    print(
+        f"checkpoint_sha256: {harness.checkpoint_digest(prepare.CHECKPOINT.parent).hex()}", file=sys.stderr, flush=True
+    )
 
 
 if __name__ == "__main__":

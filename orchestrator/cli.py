@@ -39,6 +39,7 @@ from orchestrator.options import (
     run_folders,
     settings,
 )
+from orchestrator.propose.budget import tokens
 from orchestrator.propose.estimate import estimate
 from orchestrator.report import Report
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
@@ -152,6 +153,8 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
         console.print(experiments_table(experiments, metric, confirmed(journal)))
         if best is not None:
             console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")
+        if used := tokens(spent.usage):
+            console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
         if picture := staircase(experiments):
             console.print(picture, style="green")
 

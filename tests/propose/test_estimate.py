@@ -7,8 +7,11 @@ import pytest
 
 from orchestrator import cli
 from orchestrator.config import load
+from orchestrator.journal import Journal
 from orchestrator.propose.estimate import ANSWER_TOKENS, estimate
+from orchestrator.types import Usage
 from tests.fake_messages_api import FakeMessagesApi
+from tests.journals import kept
 from tests.propose.test_night import task
 
 
@@ -55,3 +58,19 @@ def test_a_dry_run_sends_and_writes_nothing(
     assert estimate(load(tmp_path, {"tag": "t", "runs": config.runs})).lines() == printed.splitlines()
     assert "it ends before it has cost $10.00 (max_usd)" in printed
     assert not config.runs.exists()
+
+
+def test_what_was_really_spent_is_in_the_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dollars and tokens of the whole run, calls that may still be going on at their worst."""
+    usage = Usage(input_tokens=40_000, output_tokens=2_000, cost_usd=0.25)
+    with Journal.open(tmp_path / "runs" / "t") as journal:
+        journal.finish(kept(1.0, folder=tmp_path / "runs" / "t" / "0000"))
+        journal.settle(journal.reserve(usage), usage)
+        journal.reserve(usage)
+    monkeypatch.setattr(sys, "argv", ["autoresearch", "status", "--task", str(tmp_path), "--run", "t"])
+    with pytest.raises(SystemExit):
+        cli.main()
+
+    assert "spent: $0.50 for 84,000 tokens" in capsys.readouterr().out
