@@ -42,6 +42,7 @@ from orchestrator.options import (
 from orchestrator.propose.budget import tokens
 from orchestrator.propose.estimate import estimate
 from orchestrator.report import Report
+from orchestrator.report.live import Reporting
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
 app = typer.Typer(
@@ -97,6 +98,7 @@ def loop(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say what a night of the LLM would cost; send nothing")
     ] = False,
+    live: Annotated[bool, typer.Option("--live", help="build the report after every experiment")] = False,
 ) -> None:
     """Run experiments: baseline, then propose, run, score, keep what is better, until a limit or Ctrl-C."""
     flags = {
@@ -119,7 +121,8 @@ def loop(
         if console.is_terminal:
             view = LiveView(tag=config.tag, console=console, goal=config.limits.experiments, metric=config.task.metric)
             stack.enter_context(view)
-        session = stack.enter_context(compose.session(config, view))
+        page = Report(config.run_path)
+        session = stack.enter_context(compose.session(config, Reporting(view, page) if live else view))
         if isinstance(view, LiveView):
             view.seen(session.journal.experiments(), session.journal.best(), session.journal.spent())
         shown, notifier = stack.enter_context(notifying(config.notify, session.journal, view))
@@ -127,6 +130,8 @@ def loop(
         notifier.end(reason, session.journal)
     print(f"ended: {reason}")
     print(f"record: {config.run_path}")
+    if live:
+        print(f"report: {page.build()}")
     status(task, config.tag, runs)
 
 
@@ -170,10 +175,14 @@ def report(
 ) -> None:
     """Write the report of a run: one HTML file that needs neither a server nor a network."""
     page = Report(run_folder(task, run, runs))
-    print(f"report: {page.build()}", flush=True)
-    while live:
-        page.wait()
-        print(f"report: {page.build()}", flush=True)
+    print(f"report: {page.build(live=live)}", flush=True)
+    with interruptible():
+        try:
+            while live:
+                page.wait()
+                page.build(live=True)
+        except KeyboardInterrupt:
+            page.build()
 
 
 @app.command()

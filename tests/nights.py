@@ -185,7 +185,7 @@ def made(folder: Path, experiments: int, say: Say | None = None) -> Path:
 
 
 def _spec(role: Role, folder: Path, number: int) -> ContainerSpec:
-    private = folder / ".private"
+    private = Path("/srv/night/runs", folder.name, ".private")
     locked = Mount(source=str(private / "locked"), target="/locked")
     volume = Mount(
         source=f"autoresearch-tag-{number:04d}-1-out", target="/out", volume=True, writable=role is Role.TRAINER

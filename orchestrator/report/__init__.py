@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestrator import record
 from orchestrator.journal import Journal
-from orchestrator.report.details import bounds, detail
+from orchestrator.report.details import Shared, bounds, detail
 from orchestrator.report.night import gather
 from orchestrator.report.page import render
 
@@ -20,11 +20,12 @@ class Report:
 
     folder: Path
     _details: dict[int, str] = field(default_factory=dict)
+    _shared: Shared = field(default_factory=Shared)
     _size: int = 0
     _head: str = ""
 
-    def build(self) -> Path:
-        """Write runs/<tag>/report.html. Raises JournalError or RecordFailed."""
+    def build(self, *, live: bool = False) -> Path:
+        """Write runs/<tag>/report.html; a live one loads itself anew. Raises JournalError or RecordFailed."""
         with Journal.read(self.folder) as journal:
             night = gather(journal)
             self._head = night.head
@@ -34,9 +35,9 @@ class Report:
             for turn in night.turns:
                 number = turn.experiment.id
                 if number not in self._details:
-                    self._details[number] = detail(journal, turn, bounds(size))
+                    self._details[number] = detail(journal, turn, bounds(size), self._shared)
         path = self.folder / NAME
-        record.write(path, render(night, self._details))
+        record.write(path, render(night, self._details, self._shared.block(), live=live))
         return path
 
     def wait(self) -> None:

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orchestrator.journal import Journal
-from orchestrator.report.containers import Container, containers
+from orchestrator.report.containers import Container, Fact, containers
 from orchestrator.report.excerpt import Bound, Excerpt, Folder
 from orchestrator.report.night import Turn
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Role
 
-TOTAL_BYTES = 24_000_000  # of all details: a page opens in a second or two
+TOTAL_BYTES = 16_000_000  # of all details: a page opens in a second or two
 LEAST, MOST = 6_000, 60_000  # bytes of one experiment's texts
 SHARES = {"diff": 0.35, Role.TRAINER: 0.25, "other": 0.05, "prompt": 0.1, "reply": 0.1, "rejected": 0.03}
 HEAD = 0.4  # of a log; errors are at the end
@@ -33,8 +33,27 @@ def bounds(experiments: int) -> dict[str, Bound]:
     }
 
 
-def detail(journal: Journal, turn: Turn, bound: dict[str, Bound]) -> str:
-    """Canonical JSON, with no `<` in it that could end the block it is put into."""
+@dataclass(slots=True)
+class Shared:
+    """Facts that most containers have in common: told once, and pointed at."""
+
+    facts: list[Fact] = field(default_factory=list)
+    _numbers: dict[Fact, int] = field(default_factory=dict)
+
+    def number(self, fact: Fact) -> int:
+        """Where it is in the list."""
+        if fact not in self._numbers:
+            self._numbers[fact] = len(self.facts)
+            self.facts.append(fact)
+        return self._numbers[fact]
+
+    def block(self) -> str:
+        """For the page."""
+        return as_block([[fact.name, fact.value, fact.good] for fact in self.facts])
+
+
+def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared) -> str:
+    """JSON, with no `<` in it that could end the block it is put into."""
     experiment = turn.experiment
     finished = _finished(journal, experiment)
     value = {
@@ -46,7 +65,7 @@ def detail(journal: Journal, turn: Turn, bound: dict[str, Bound]) -> str:
         "parent": experiment.parent_id,
         "figures": [[name, sanitise(text, limit=300)] for name, text in _figures(turn)],
         "facts": [[name, sanitise(text, limit=300)] for name, text in _facts(turn)],
-        **_texts(experiment, finished, bound),
+        **_texts(experiment, finished, bound, shared),
     }
     return as_block(value)
 
@@ -64,7 +83,7 @@ def _finished(journal: Journal, experiment: Experiment) -> dict[str, Any]:
         return {}
 
 
-def _texts(experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bound]) -> dict[str, Any]:
+def _texts(experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bound], shared: Shared) -> dict[str, Any]:
     """What the folder holds; the reason, where it cannot be read."""
     executions = {str(e.get("container_id")): e for e in finished.get("executions") or [] if isinstance(e, dict)}
     try:
@@ -82,11 +101,17 @@ def _texts(experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bo
     files = finished.get("files")
     return {
         "verdict": _verdict([found for _, found in runs]),
-        "runs": [{"name": sanitise(name), "containers": [asdict(each) for each in found]} for name, found in runs],
+        "runs": [
+            {"name": sanitise(name), "containers": [_plain(each, shared) for each in found]} for name, found in runs
+        ],
         "diff": asdict(diff),
         "texts": [[name, asdict(text)] for name, text in texts if text != Excerpt()],
         "files": [[sanitise(str(k)), str(v)[:64]] for k, v in files.items()][:FILES] if isinstance(files, dict) else [],
     }
+
+
+def _plain(container: Container, shared: Shared) -> dict[str, Any]:
+    return {**asdict(container), "facts": [shared.number(fact) for fact in container.facts]}
 
 
 def _further(

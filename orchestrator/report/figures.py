@@ -17,8 +17,9 @@ SYMBOLS = {
     Status.CONTENDED: "triangle-up-open", Status.INFRA: "cross-thin-open",
 }  # fmt: skip
 SIZES = {Status.KEEP: 11, Status.CHEAT: 10}
-HOUR_S = 3600.0
+HOUR_S, MINUTE_S = 3600.0, 60.0
 ROOM = 0.08  # of the height, above and below
+FEW_TICKS = 14  # experiments, each with its number
 FEW = 4  # scores, of which no outlier can be told
 
 
@@ -35,7 +36,7 @@ def staircase(night: Night) -> dict[str, Any]:
         if unscored:
             traces.append(_strip(status, unscored))
     beyond = sum(1 for turn in night.turns if (turn.experiment.val_bpb or low) > high)
-    return {"data": traces, "layout": {**_layout(low, high, len(night.turns)), "annotations": _beyond(beyond, high)}}
+    return {"data": traces, "layout": {**_layout(low, high, night), "annotations": _beyond(beyond, high)}}
 
 
 def span(night: Night) -> tuple[float, float]:
@@ -64,9 +65,11 @@ def outcomes(night: Night) -> dict[str, Any]:
     """How many, how long and how dear, by status: three rows of bars side by side."""
     found = night.outcomes[::-1]
     names = [outcome.status.value for outcome in found]
+    long = max((outcome.slot_s for outcome in found), default=0) >= HOUR_S
+    unit, unit_s, digits = ("h", HOUR_S, 2) if long else ("min", MINUTE_S, 1)
     panels = (
         ("", [float(o.count) for o in found], "%{x}"),
-        ("2", [o.slot_s / HOUR_S for o in found], "%{x:.2f} h"),
+        ("2", [o.slot_s / unit_s for o in found], f"%{{x:.{digits}f}} {unit}"),
         ("3", [o.cost_usd for o in found], "$%{x:.2f}"),
     )
     traces = [
@@ -149,17 +152,21 @@ def _band(night: Night) -> list[dict[str, Any]]:
     ]
 
 
-def _layout(low: float, high: float, count: int) -> dict[str, Any]:
+def _layout(low: float, high: float, night: Night) -> dict[str, Any]:
+    count = len(night.turns)
+    strip = any(turn.experiment.val_bpb is None for turn in night.turns)
     return {
         **_plain(), "height": 440, "margin": {"l": 8, "r": 16, "t": 26, "b": 8},
         "hovermode": "closest", "hoverdistance": 24,
         "xaxis": {
-            "title": {"text": "experiment", "standoff": 8}, "zeroline": False, "showgrid": False, "anchor": "y2",
+            "title": {"text": "experiment", "standoff": 8}, "zeroline": False, "showgrid": False,
+            "anchor": "y2" if strip else "y",
             "range": [-max(0.5, count * 0.015), max(count - 0.5, 1) + count * 0.015], "automargin": True,
-            "tickformat": "d", "nticks": 12,
+            "tickformat": "d", "nticks": 12, **({"dtick": 1} if count <= FEW_TICKS else {}),
         },
         "yaxis": {
-            "title": {"text": "val_bpb, lower is better", "standoff": 10}, "domain": [0.15, 1], "zeroline": False,
+            "title": {"text": "val_bpb, lower is better", "standoff": 10}, "zeroline": False,
+            "domain": [0.15 if strip else 0, 1],
             "range": [low, high], "automargin": True, "nticks": 7,
         },
         "yaxis2": {

@@ -10,7 +10,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from orchestrator.report import figures
 from orchestrator.report.details import as_block
@@ -22,17 +21,21 @@ from orchestrator.text import sanitise
 _OWN_SHEETS = re.compile(
     r'document\.getElementById\("([0-9a-f]{64})"\)'
 )  # of maps: not brought where it is there already
+_KINDS = re.compile(
+    r"\.register\(\[(\w+\(\))(?:,\w+\(\))+\]\)"
+)  # bars, and 46 others that would take a second to start
 SHOWN = 600  # characters of a hypothesis or a rule in the table
 
 
-def render(night: Night, details: dict[int, str]) -> str:
-    """The whole page; `details` are blocks of JSON by experiment, with no `<` in them."""
+def render(night: Night, details: dict[int, str], shared: str, *, live: bool = False) -> str:
+    """The whole page; `details` are JSON by experiment, `shared` is what they point at; neither has a `<` in it."""
     style, script, plotly = _asset("report.css"), _asset("report.js"), _plotly()
     return (
         _environment()
         .get_template("report.html")
         .render(
             night=night,
+            live=live,
             summary=summary(night),
             lineage=lineage(night),
             rows=[_row(turn) for turn in night.turns],
@@ -42,6 +45,7 @@ def render(night: Night, details: dict[int, str]) -> str:
             held=_OWN_SHEETS.findall(plotly),
             plotly=Markup(plotly),  # noqa: S704  # the installed package's
             plots=Markup(as_block({"staircase": figures.staircase(night), "outcomes": figures.outcomes(night)})),  # noqa: S704
+            shared=Markup(shared),  # noqa: S704  # escaped by as_block
             details={number: Markup(block) for number, block in details.items()},  # noqa: S704  # escaped by as_block
         )
     )
@@ -117,5 +121,8 @@ def _asset(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """Plotly's script; as the parser of a page sees it, or its hash is wrong."""
-    return str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")
+    """Plotly's script as the parser of a page sees it, or its hash is wrong; kinds of plots not used here sleep."""
+    from plotly.offline import get_plotlyjs  # noqa: PLC0415  # slow to import, and only a page needs it
+
+    script = str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")
+    return _KINDS.sub(r".register([\1])", script)

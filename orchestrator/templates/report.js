@@ -9,6 +9,7 @@
     return element;
   };
   const PAPER = 680; // pixels: what A4 and Letter have between our margins
+  const FOLLOW_MS = 20_000;
   const rows = [...document.querySelectorAll("#table tbody tr")];
   const byId = new Map(rows.map((row) => [Number(row.dataset.id), row]));
   const badge = (row) => row.querySelector(".badge").cloneNode(true);
@@ -62,20 +63,23 @@
     return make("div", "", sums, block);
   };
   const seconds = (value) => (value === null ? "?" : `${value.toFixed(1)} s`);
+  let shared = null; // facts that containers have in common
   const container = (found) => {
+    shared = shared || JSON.parse($("shared").textContent);
+    const told = found.facts.map((number) => shared[number]);
     const asked = found.differences === null ? ["?", "what was asked or made is not on record"]
       : found.differences.length ? ["≠", found.differences.join("\n")] : ["=", "as asked, in every field the engine reports"];
-    const weak = found.facts.filter((fact) => fact.good === false).length || (found.differences || []).length;
+    const weak = told.filter(([, , good]) => good === false).length || (found.differences || []).length;
     const life = make("span", "life " + found.lived, found.ended);
     const time = found.deadline_s === null ? "" : make("span", "aside", `${seconds(found.duration_s)} of ${seconds(found.deadline_s)}`);
-    const short = (name) => (found.facts.find((fact) => fact.name === name) || { value: "?" }).value;
+    const short = (name) => (told.find(([known]) => known === name) || ["", "?"])[1];
     const essence = `network ${short("network")} · user ${short("user")} · root ${short("root file system")} · memory ${short("memory")}`;
     const bar = make("progress", "");
     bar.max = found.deadline_s || 1;
     bar.value = Math.min(found.duration_s || 0, bar.max);
     bar.setAttribute("aria-label", "share of its deadline");
     const list = facts([["program", found.command], ["spec and engine", asked.join(" "), found.differences === null ? null : !found.differences.length],
-      ...found.facts.map((fact) => [fact.name, fact.value, fact.good])], "facts");
+      ...told], "facts");
     const mounts = make("ul", "mounts", ...found.mounts.map((mount) => make("li", "", mount)));
     return make("details", "container" + (weak ? " weak" : ""),
       make("summary", "", make("b", "", found.role), life, time, bar, make("span", "essence", essence)),
@@ -280,7 +284,7 @@
   addEventListener("afterprint", () => resize(0));
   filter();
   if (window.Plotly && rows.length) {
-    Plotly.newPlot(chart, plots.staircase.data, plots.staircase.layout, config).then(() => {
+    const drawn = Plotly.newPlot(chart, plots.staircase.data, plots.staircase.layout, config).then(() => {
       chart.on("plotly_hover", (event) => {
         const found = event.points.find((each) => each.customdata !== undefined);
         if (found) point(found.customdata, event.event.clientX, event.event.clientY);
@@ -293,11 +297,18 @@
       });
       filter();
     });
-    Plotly.newPlot(bars, plots.outcomes.data, plots.outcomes.layout, { ...config, staticPlot: true }).then(() => {
+    Plotly.newPlot(bars, plots.outcomes.data, plots.outcomes.layout, { ...config, staticPlot: true }).then(() => drawn).then(() => {
+      performance.mark("drawn");
       for (const trace of bars.querySelectorAll(".barlayer .trace")) {
         [...trace.querySelectorAll(".point")].forEach((bar, index) => bar.classList.add("s-" + plots.outcomes.data[0].y[index]));
       }
     });
+  }
+  if ("live" in document.documentElement.dataset) { // the file is written anew after every experiment
+    setInterval(() => {
+      const read = sheet.open || $("search").value || document.activeElement !== document.body || String(getSelection());
+      if (!read && tip.hidden && !document.hidden) location.reload();
+    }, FOLLOW_MS);
   }
   addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
   route();

@@ -58,7 +58,7 @@ def test_hostile_text_is_text(hostile: Path, seen: Seen) -> None:
         (elements(page, "script"), elements(page, "style")),
         elements(page, "img, iframe, object, embed, base, link, form, video, audio, b:text-is('bold')"),
     )
-    assert 2 + 13 + 1 == before[0]
+    assert 2 + 13 + 2 == before[0]
     assert page.evaluate("[...document.links].every(link => /^#e(\\d+|xperiments)$/.test(link.getAttribute('href')))")
     assert not page.evaluate(f"new RegExp({json.dumps(HIDDEN)}).test(document.body.innerText)")
     assert "visible" == page.evaluate("getComputedStyle(document.querySelector('main')).visibility")
