@@ -1,5 +1,6 @@
 """A made-up night of experiments, recorded as a real one is: journal, folders, specs and what an engine reports."""
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -29,7 +30,8 @@ SECCOMP = (ROOT / "sandbox" / "seccomp.json").read_text(encoding="utf-8")
 IMAGE = "sha256:" + "f5b83a06f70e1ca9" * 4
 FACTS = {
     "image_id": IMAGE, "hardware": "NVIDIA H100 80GB HBM3", "gpu_uuid": "GPU-5c1f3a52-0000-0000-0000-000000000000",
-    "engine": "docker 27.3.1", "runtime": "nvidia", "kernel": "6.8.0", "seccomp_sha256": "2e8c0b2d14623c60" * 4,
+    "engine": "docker 27.3.1", "runtime": "nvidia", "kernel": "6.8.0",
+    "tier": "container, rootful", "driver": "570.86.15", "seccomp_sha256": hashlib.sha256(SECCOMP.encode()).hexdigest(),
 }  # fmt: skip
 IDEAS = (
     "Halve the learning-rate warm-up: the run is short, and most of it is spent below the useful rate",
@@ -153,14 +155,14 @@ class Night:
                 "OOMKilled": failed and status is Status.OOM,
                 "FinishedAt": "2026-11-01T00:05:00Z",
             }
-            record.write(folder / f"{role}.spec.json", json.dumps(asked))
-            record.write(folder / f"{role}.created.json", json.dumps(created))
-            record.write(folder / f"{role}.ended.json", json.dumps({**created, "State": ends}))
+            put(folder / f"{role}.spec.json", json.dumps(asked))
+            put(folder / f"{role}.created.json", json.dumps(created))
+            put(folder / f"{role}.ended.json", json.dumps({**created, "State": ends}))
             lines = (
                 f"[{s:9.3f} out] step {10 * s:>5} loss {4.2 - s / 140:.4f}\n"
                 for s in range(1, 301, 3 if role is Role.TRAINER else 60)
             )
-            record.write(folder / f"{role}.log", self.say("log", "".join(lines)))
+            put(folder / f"{role}.log", self.say("log", "".join(lines)))
             found.append(
                 ExecutionResult(
                     role=role, container_id=created["Id"], exit_code=code, oom_killed=bool(ends["OOMKilled"]),
@@ -174,6 +176,12 @@ class Night:
             if failed:
                 break
         return found
+
+
+def put(path: Path, text: str) -> None:
+    """A file for its owner; nothing is lost with it if the machine dies."""
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
 
 
 def made(folder: Path, experiments: int, say: Say | None = None) -> Path:

@@ -113,7 +113,8 @@ def _walls(created: dict[str, Any]) -> Iterator[Fact]:
         ("runtime", str(host.get("Runtime") or ""), None),
         ("image", str(created.get("Image") or "?"), None),
     ):
-        yield Fact(name=name, value=sanitise(value, limit=200), good=good)
+        if value:
+            yield Fact(name=name, value=sanitise(value, limit=200), good=good)
 
 
 def _limits(created: dict[str, Any], execution: dict[str, Any]) -> Iterator[Fact]:
@@ -129,7 +130,14 @@ def _limits(created: dict[str, Any], execution: dict[str, Any]) -> Iterator[Fact
     limit = "UNLIMITED" if cpus in UNBOUNDED else f"{cpus / BILLION:g}"
     yield Fact(name="processors", value=limit + of + spent, good=cpus not in UNBOUNDED)
     pids = host.get("PidsLimit")
-    yield Fact(name="processes", value="UNLIMITED" if pids in UNBOUNDED else str(pids), good=pids not in UNBOUNDED)
+    most = execution.get("peak_pids")
+    used = "" if most is None else f", peak {most}"
+    yield Fact(
+        name="processes", value=("UNLIMITED" if pids in UNBOUNDED else str(pids)) + used, good=pids not in UNBOUNDED
+    )
+    read, written = execution.get("read_bytes"), execution.get("written_bytes")
+    if read is not None or written is not None:
+        yield Fact(name="disk", value=f"{_mib(read or 0)} read, {_mib(written or 0)} written")
     yield Fact(name="shared memory", value=_mib(host.get("ShmSize") or 0))
     tmpfs = _table(host, "Tmpfs")
     yield from (Fact(name=f"in-memory {path}", value=sanitise(str(tmpfs[path]), limit=200)) for path in sorted(tmpfs))

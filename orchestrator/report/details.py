@@ -19,6 +19,11 @@ HEAD = 0.4  # of a log; errors are at the end
 MIB = 1 << 20
 MINUS = "\N{MINUS SIGN}"
 FILES = 64
+BEGUN = (  # what was on record before it ran
+    ("audit_seed_sha256", "audit seed's sha256"), ("train_seed", "train seed"), ("gpu_uuid", "GPU"),
+    ("driver", "driver"), ("engine", "engine"), ("runtime", "runtime"), ("tier", "isolation"), ("kernel", "kernel"),
+    ("seccomp_sha256", "seccomp sha256"), ("locked_sha256", "locked files sha256"), ("data_sha256", "data sha256"),
+)  # fmt: skip
 
 
 def bounds(experiments: int) -> dict[str, Bound]:
@@ -55,7 +60,8 @@ class Shared:
 def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared) -> str:
     """JSON, with no `<` in it that could end the block it is put into."""
     experiment = turn.experiment
-    finished = _finished(journal, experiment)
+    finished = _said(journal, "experiment.finished", experiment)
+    begun = _said(journal, "experiment.begun", experiment)
     value = {
         "id": experiment.id,
         "hypothesis": sanitise(experiment.hypothesis, limit=4000),
@@ -64,7 +70,7 @@ def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared
         "message": sanitise(experiment.message, limit=4000) if experiment.message != experiment.rule else "",
         "parent": experiment.parent_id,
         "figures": [[name, sanitise(text, limit=300)] for name, text in _figures(turn)],
-        "facts": [[name, sanitise(text, limit=300)] for name, text in _facts(turn)],
+        "facts": [[name, sanitise(text, limit=300)] for name, text in _facts(turn, begun)],
         **_texts(experiment, finished, bound, shared),
     }
     return as_block(value)
@@ -76,9 +82,10 @@ def as_block(value: object) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _finished(journal: Journal, experiment: Experiment) -> dict[str, Any]:
+def _said(journal: Journal, kind: str, experiment: Experiment) -> dict[str, Any]:
+    """The body of its record of that kind; empty where it cannot be read."""
     try:
-        return next((record.body for record in journal.records("experiment.finished", experiment.id)), {})
+        return next((record.body for record in journal.records(kind, experiment.id)), {})
     except (ValueError, KeyError, TypeError):
         return {}
 
@@ -139,7 +146,7 @@ def _figures(turn: Turn) -> Iterator[tuple[str, str]]:
     yield "cost of the idea", f"${e.usage.cost_usd:.4f}"
 
 
-def _facts(turn: Turn) -> Iterator[tuple[str, str]]:
+def _facts(turn: Turn, begun: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What one looks up."""
     e, usage = turn.experiment, turn.experiment.usage
     if len(e.runs) > 1:
@@ -160,6 +167,7 @@ def _facts(turn: Turn) -> Iterator[tuple[str, str]]:
         ("train.py sha256", e.source_sha256),
         ("claims sha256", e.score.claims_sha256 if e.score else ""),
         ("audit seed", e.score.audit_seed if e.score else ""),
+        *((name, str(begun.get(key) or "")) for key, name in BEGUN),
     ):
         if value:
             yield name, value

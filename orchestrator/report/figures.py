@@ -126,13 +126,14 @@ def _strip(status: Status, turns: list[Turn]) -> dict[str, Any]:
 def _marked(status: Status, turns: list[Turn]) -> dict[str, Any]:
     ids = [turn.experiment.id for turn in turns]
     return {
-        "type": "scatter", "mode": "markers", "uid": status.value, "name": status.value, "x": ids, "customdata": ids,
+        "type": "scatter", "mode": "markers", "uid": status.value, "name": status.value,
+        "x": [turn.rank for turn in turns], "customdata": ids,
         "hoverinfo": "none", "cliponaxis": False,
     }  # fmt: skip
 
 
 def _steps(night: Night) -> dict[str, Any]:
-    after = [(turn.experiment.id, turn.after) for turn in night.turns if turn.after is not None]
+    after = [(turn.rank, turn.after) for turn in night.turns if turn.after is not None]
     corners = [next(group) for _, group in groupby(after, key=lambda pair: pair[1])] + after[-1:]
     return {
         "type": "scatter", "mode": "lines", "uid": "best", "name": "best so far", "hoverinfo": "skip",
@@ -154,12 +155,14 @@ def _band(night: Night) -> list[dict[str, Any]]:
 
 def _layout(low: float, high: float, night: Night) -> dict[str, Any]:
     count = len(night.turns)
+    in_order = all(turn.rank == turn.experiment.id for turn in night.turns)
+    title = "experiment" if in_order else "experiments in the order they ended"
     strip = any(turn.experiment.val_bpb is None for turn in night.turns)
     return {
         **_plain(), "height": 440, "margin": {"l": 8, "r": 16, "t": 26, "b": 8},
         "hovermode": "closest", "hoverdistance": 24,
         "xaxis": {
-            "title": {"text": "experiment", "standoff": 8}, "zeroline": False, "showgrid": False,
+            "title": {"text": title, "standoff": 8}, "zeroline": False, "showgrid": False,
             "anchor": "y2" if strip else "y",
             "range": [-max(0.5, count * 0.015), max(count - 0.5, 1) + count * 0.015], "automargin": True,
             "tickformat": "d", "nticks": 12, **({"dtick": 1} if count <= FEW_TICKS else {}),

@@ -16,6 +16,7 @@ class Turn:
     """An experiment beside the best there was before it, and the best there was after it."""
 
     experiment: Experiment
+    rank: int  # how many ended before it
     before: float | None
     after: float | None
 
@@ -42,7 +43,7 @@ class Night:
 
     tag: str
     at: str
-    turns: tuple[Turn, ...]
+    turns: tuple[Turn, ...]  # in the order they ended, which is not that of their ids where several ran at once
     damaged: tuple[str, ...]
     best: Experiment | None
     spread: float | None  # how far single runs of one source lie apart
@@ -83,7 +84,8 @@ class Night:
 def gather(journal: Journal) -> Night:
     """Everything the overview needs. Raises JournalError if the journal cannot be read at all."""
     damaged: list[str] = []
-    experiments = list(_experiments(journal, damaged))
+    ended = {record.experiment_id: number for number, record in enumerate(journal.records("experiment.finished"))}
+    experiments = sorted(_experiments(journal, damaged), key=lambda e: (ended.get(e.id, len(ended)), e.id))
     turns = tuple(_turns(experiments))
     known: set[int | None] = {e.id for e in experiments}
     return Night(
@@ -117,14 +119,14 @@ def _turns(experiments: list[Experiment]) -> Iterator[Turn]:
     kept: list[Experiment] = []
     again: list[Experiment] = []
     best: float | None = None
-    for experiment in experiments:
+    for rank, experiment in enumerate(experiments):
         before = best
         measured = kept if experiment.status is Status.KEEP else again if experiment.measures is not None else None
         if measured is not None and experiment.val_bpb is not None:
             measured.append(experiment)
             found = noise.best_of(kept, again)
             best = found.val_bpb if found else None
-        yield Turn(experiment=experiment, before=before, after=best)
+        yield Turn(experiment=experiment, rank=rank, before=before, after=best)
 
 
 def _best(experiments: list[Experiment]) -> Experiment | None:

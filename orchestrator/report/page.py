@@ -38,7 +38,7 @@ def render(night: Night, details: dict[int, str], shared: str, *, live: bool = F
             live=live,
             summary=summary(night),
             lineage=lineage(night),
-            rows=[_row(turn) for turn in night.turns],
+            rows=[_row(turn) for turn in sorted(night.turns, key=lambda turn: turn.experiment.id)],
             policy=policy(style=style, scripts=(plotly, script)),
             style=Markup(style),  # noqa: S704  # ours
             script=Markup(script),  # noqa: S704  # ours

@@ -11,7 +11,8 @@ REFUSED = (Status.CHEAT, Status.INVALID)
 FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM)
 REASONS = 6  # shown; the table has them all
 FACTS = (
-    ("hardware", "hardware"), ("gpu_uuid", "GPU"), ("engine", "engine"), ("runtime", "runtime"), ("kernel", "kernel"),
+    ("hardware", "hardware"), ("gpu_uuid", "GPU"), ("engine", "engine"), ("runtime", "runtime"), ("tier", "isolation"),
+    ("kernel", "kernel"), ("driver", "driver"),
     ("image_id", "image"), ("seccomp_sha256", "seccomp profile"), ("accepted", "accepted as unsafe"),
 )  # fmt: skip
 

@@ -67,8 +67,8 @@
   const container = (found) => {
     shared = shared || JSON.parse($("shared").textContent);
     const told = found.facts.map((number) => shared[number]);
-    const asked = found.differences === null ? ["?", "what was asked or made is not on record"]
-      : found.differences.length ? ["≠", found.differences.join("\n")] : ["=", "as asked, in every field the engine reports"];
+    const asked = found.differences === null ? "what was asked or made is not on record"
+      : found.differences.join("\n") || "as asked, in every field that the engine reports";
     const weak = told.filter(([, , good]) => good === false).length || (found.differences || []).length;
     const life = make("span", "life " + found.lived, found.ended);
     const time = found.deadline_s === null ? "" : make("span", "aside", `${seconds(found.duration_s)} of ${seconds(found.deadline_s)}`);
@@ -78,7 +78,7 @@
     bar.max = found.deadline_s || 1;
     bar.value = Math.min(found.duration_s || 0, bar.max);
     bar.setAttribute("aria-label", "share of its deadline");
-    const list = facts([["program", found.command], ["spec and engine", asked.join(" "), found.differences === null ? null : !found.differences.length],
+    const list = facts([["program", found.command], ["asked and made", asked, found.differences === null ? null : !found.differences.length],
       ...told], "facts");
     const mounts = make("ul", "mounts", ...found.mounts.map((mount) => make("li", "", mount)));
     return make("details", "container" + (weak ? " weak" : ""),

@@ -1,6 +1,7 @@
 """A real browser, and nights to look at in it. A missing browser fails."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +27,17 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def nights() -> Iterator[Path]:
+    """Where nights are made up: in memory if one can, for a journal waits for the disk at every record."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def night(nights: Path) -> Path:
     """The page of a night of forty experiments of every status."""
-    return Report(made(tmp_path_factory.mktemp("nights") / "nov23", 40)).build()
+    return Report(made(nights / "nov23", 40)).build()
 
 
 @dataclass(frozen=True, slots=True)

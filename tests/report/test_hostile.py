@@ -26,14 +26,13 @@ FIELDS = ("hypothesis", "expected", "rule", "message", "model", "hardware", "pro
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hostile(nights: Path) -> Path:
     """A night in which every text is an attack with a very long line."""
-    folder = tmp_path_factory.mktemp("nights") / "evil"
 
     def say(field: str, words: str) -> str:
         return f"{words} {EVIL}" if field == "diff" else f"{words} {EVIL} {field} {LONG}\n{EVIL}"
 
-    return Report(made(folder, 12, say)).build()
+    return Report(made(nights / "evil", 12, say)).build()
 
 
 def elements(page: Page, selector: str) -> int:

@@ -27,13 +27,13 @@ from tests.nights import made
 from tests.test_loop import session, task
 
 
-def night(*experiments: Experiment) -> Night:
-    """A night of experiments that no journal holds."""
+def evening(*experiments: Experiment) -> Night:
+    """A night that no journal holds."""
     best: float | None = None
     turns = []
-    for experiment in experiments:
+    for rank, experiment in enumerate(experiments):
         before, best = best, experiment.val_bpb if experiment.status is Status.KEEP else best
-        turns.append(Turn(experiment=experiment, before=before, after=best))
+        turns.append(Turn(experiment=experiment, rank=rank, before=before, after=best))
     return Night(
         tag="t", at="", turns=tuple(turns), damaged=(), best=None, spread=None, spent=Spent(), running=(),
         sessions=(), head="", records=0,
@@ -47,7 +47,7 @@ def line(number: int, parent: int | None, val_bpb: float = 1.0) -> Experiment:
 
 def test_a_chain_is_one_lane() -> None:
     """Each made from the one before it."""
-    found = lineage(night(line(0, None), line(2, 0), line(5, 2)))
+    found = lineage(evening(line(0, None), line(2, 0), line(5, 2)))
 
     assert [(0, None), (0, 0), (0, 0)] == [(node.lane, node.parent_lane) for node in found]
     assert [False, False, True] == [node.ends for node in found]
@@ -57,7 +57,7 @@ def test_a_stale_parents_child_has_a_lane_of_its_own() -> None:
     """3 and 4 were both made from 0; 5 goes on from 3, 6 from 4."""
     found = {
         n.turn.experiment.id: n
-        for n in lineage(night(*(line(*p) for p in ((0, None), (3, 0), (4, 0), (5, 3), (6, 4)))))
+        for n in lineage(evening(*(line(*p) for p in ((0, None), (3, 0), (4, 0), (5, 3), (6, 4)))))
     }
 
     assert {0: 0, 3: 0, 4: 1, 5: 0, 6: 1} == {number: node.lane for number, node in found.items()}
@@ -68,7 +68,7 @@ def test_a_stale_parents_child_has_a_lane_of_its_own() -> None:
 
 def test_a_gain_is_over_the_parent() -> None:
     """Not over the best before it."""
-    found = lineage(night(line(0, None, 2.0), line(1, 0, 1.5), line(2, 0, 1.4)))
+    found = lineage(evening(line(0, None, 2.0), line(1, 0, 1.5), line(2, 0, 1.4)))
 
     assert [None, -0.5, pytest.approx(-0.6)] == [node.gain for node in found]
 
@@ -89,9 +89,23 @@ def test_the_best_goes_back_where_it_did_not_hold(tmp_path: Path) -> None:
     assert found.best is not None and 0 == found.best.id
 
 
-def test_sums_and_reasons_are_the_journals(tmp_path: Path) -> None:
+def test_what_ended_first_comes_first(tmp_path: Path) -> None:
+    """Where several ran at once, the best before an experiment is the best when it ended, whatever its number."""
+    with Journal.open(tmp_path) as journal:
+        for number in range(3):
+            journal.note("experiment.begun", {"retry_of": None}, number)
+        for number, value in ((0, 2.0), (2, 1.8), (1, 1.5)):
+            journal.finish(kept(value, id=number, parent_id=0 if number else None))
+        found = gather(journal)
+    steps = next(trace for trace in figures.staircase(found)["data"] if trace["uid"] == "best")
+
+    assert {0: None, 2: 2.0, 1: 1.8} == {turn.experiment.id: turn.before for turn in found.turns}
+    assert ([0, 1, 2, 2], [2.0, 1.8, 1.5, 1.5]) == (steps["x"], steps["y"])
+
+
+def test_sums_and_reasons_are_the_journals(night: Path) -> None:
     """Counts without the baseline, every dollar, refusals by their reason with the experiments they happened to."""
-    with Journal.read(made(tmp_path / "n", 40)) as journal:
+    with Journal.read(night.parent) as journal:
         found, experiments, spent = gather(journal), journal.experiments(), journal.spent()
     told = summary(found)
     cheats = tuple(e.id for e in experiments if e.status is Status.CHEAT)
@@ -106,7 +120,7 @@ def test_sums_and_reasons_are_the_journals(tmp_path: Path) -> None:
 @pytest.mark.parametrize("figure", [figures.staircase, figures.outcomes])
 def test_plots_are_plotlys(tmp_path: Path, figure: Callable[[Night], dict[str, Any]]) -> None:
     """Plotly's own schema accepts every word; numbers and our own words are all there is."""
-    with Journal.read(made(tmp_path / "n", 40, lambda _, words: f"<b>{words}</b>")) as journal:
+    with Journal.read(made(tmp_path / "n", 8, lambda _, words: f"<b>{words}</b>")) as journal:
         data = figure(gather(journal))
     go.Figure(**data)
 
@@ -117,7 +131,7 @@ def test_every_experiment_is_a_point_and_outliers_are_within_sight() -> None:
     """What is far worse lies at the edge, said to be off the scale; what has no score lies below."""
     worse = [kept(1.1 + n / 100, id=n + 1, status=Status.DISCARD) for n in range(10)]
     crash = kept(0.0, id=12, status=Status.CRASH, score=None)
-    figure = figures.staircase(night(kept(1.0), *worse, kept(9.0, id=11, status=Status.DISCARD), crash))
+    figure = figures.staircase(evening(kept(1.0), *worse, kept(9.0, id=11, status=Status.DISCARD), crash))
     points = {
         number: y
         for trace in figure["data"]
