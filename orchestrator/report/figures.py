@@ -81,7 +81,7 @@ def outcomes(night: Night) -> dict[str, Any]:
     ]  # fmt: skip
     bare = {"showgrid": False, "zeroline": False, "showticklabels": False, "fixedrange": True}
     axes = {
-        f"xaxis{axis}": {**bare, "domain": domain, "range": [0, (max(values) or 1) * 1.6]}
+        f"xaxis{axis}": {**bare, "domain": domain, "range": [0, (max(values) or 1) * 2]}
         for (axis, values, _), domain in zip(panels, ([0, 0.28], [0.36, 0.64], [0.72, 1]), strict=True)
     }
     titles = [
@@ -99,7 +99,7 @@ def outcomes(night: Night) -> dict[str, Any]:
     ]
     layout = {
         **_plain(), **axes, "annotations": titles, "height": 44 + 30 * len(found),
-        "yaxis": {"fixedrange": True, "ticklen": 6, "automargin": True}, "margin": {"l": 8, "r": 8, "t": 28, "b": 8},
+        "yaxis": {"fixedrange": True, "ticklen": 6}, "margin": {"l": 88, "r": 8, "t": 28, "b": 8},
     }  # fmt: skip
     return {"data": traces, "layout": layout}
 
@@ -159,22 +159,22 @@ def _layout(low: float, high: float, night: Night) -> dict[str, Any]:
     title = "experiment" if in_order else "experiments in the order they ended"
     strip = any(turn.experiment.val_bpb is None for turn in night.turns)
     return {
-        **_plain(), "height": 440, "margin": {"l": 8, "r": 16, "t": 26, "b": 8},
+        **_plain(), "height": 440, "margin": {"l": 76, "r": 16, "t": 26, "b": 54},
         "hovermode": "closest", "hoverdistance": 24,
         "xaxis": {
             "title": {"text": title, "standoff": 8}, "zeroline": False, "showgrid": False,
             "anchor": "y2" if strip else "y",
-            "range": [-max(0.5, count * 0.015), max(count - 0.5, 1) + count * 0.015], "automargin": True,
+            "range": [-max(0.5, count * 0.015), max(count - 0.5, 1) + count * 0.015],
             "tickformat": "d", "nticks": 12, **({"dtick": 1} if count <= FEW_TICKS else {}),
         },
         "yaxis": {
             "title": {"text": "val_bpb, lower is better", "standoff": 10}, "zeroline": False,
             "domain": [0.15 if strip else 0, 1],
-            "range": [low, high], "automargin": True, "nticks": 7,
+            "range": [low, high], "nticks": 7,
         },
         "yaxis2": {
             "domain": [0, 0.09], "range": [-1, 1], "tickvals": [0], "ticktext": ["no score"], "zeroline": False,
-            "fixedrange": True, "showgrid": False, "automargin": True,
+            "fixedrange": True, "showgrid": False,
         },
     }  # fmt: skip
 
