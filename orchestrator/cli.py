@@ -174,7 +174,7 @@ def report(
     ] = False,
 ) -> None:
     """Write the report of a run: one HTML file that needs neither a server nor a network."""
-    page = Report(run_folder(task, run, runs))
+    page = Report(run_folder(task, run, runs), looked_at)
     print(f"report: {page.build(live=live)}", flush=True)
     with interruptible():
         try:

@@ -1,6 +1,7 @@
 """The report of a run: one HTML file, for its owner alone, that needs neither a server nor a network."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class Report:
     """Builds the page of one run, again and again; what is finished is read once."""
 
     folder: Path
+    read: Callable[[Path], Journal] = Journal.read
     _details: dict[int, str] = field(default_factory=dict)
     _shared: Shared = field(default_factory=Shared)
     _size: int = 0
@@ -26,7 +28,7 @@ class Report:
 
     def build(self, *, live: bool = False) -> Path:
         """Write runs/<tag>/report.html; a live one loads itself anew. Raises JournalError or RecordFailed."""
-        with Journal.read(self.folder) as journal:
+        with self.read(self.folder) as journal:
             night = gather(journal)
             self._head = night.head
             size = bounds_for(len(night.turns))
@@ -35,7 +37,7 @@ class Report:
             for turn in night.turns:
                 number = turn.experiment.id
                 if number not in self._details:
-                    self._details[number] = detail(journal, turn, bounds(size), self._shared)
+                    self._details[number] = detail(journal, turn, bounds(size), self._shared, night.metric)
         path = self.folder / NAME
         record.write(path, render(night, self._details, self._shared.block(), live=live))
         return path

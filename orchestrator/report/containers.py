@@ -11,7 +11,7 @@ from orchestrator.spec import MIB
 from orchestrator.text import sanitise
 from orchestrator.types import Role
 
-ORDER = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER)
+ORDER = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.COURIER)
 BILLION = 1_000_000_000
 SHORT_PATH = 3  # last parts of a host path that are shown: the page may travel
 UNBOUNDED = (None, 0, -1)

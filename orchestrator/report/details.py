@@ -57,7 +57,7 @@ class Shared:
         return as_block([[fact.name, fact.value, fact.good] for fact in self.facts])
 
 
-def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared) -> str:
+def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared, metric: str = "") -> str:
     """JSON, with no `<` in it that could end the block it is put into."""
     experiment = turn.experiment
     finished = _said(journal, "experiment.finished", experiment)
@@ -69,7 +69,7 @@ def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared
         "rule": sanitise(experiment.rule, limit=4000),
         "message": sanitise(experiment.message, limit=4000) if experiment.message != experiment.rule else "",
         "parent": experiment.parent_id,
-        "figures": [[name, sanitise(text, limit=300)] for name, text in _figures(turn)],
+        "figures": [[name, sanitise(text, limit=300)] for name, text in _figures(turn, metric or "val_bpb")],
         "facts": [[name, sanitise(text, limit=300)] for name, text in _facts(turn, begun)],
         **_texts(experiment, finished, bound, shared),
     }
@@ -130,12 +130,12 @@ def _further(
             yield name, containers(further, executions, bound)
 
 
-def _figures(turn: Turn) -> Iterator[tuple[str, str]]:
+def _figures(turn: Turn, metric: str) -> Iterator[tuple[str, str]]:
     """What one looks at first."""
     e = turn.experiment
     if e.score is not None:
         several = f", mean of {len(e.runs)} runs" if len(e.runs) > 1 else ""
-        yield f"val_bpb{several}", f"{e.val_bpb:.6f}"
+        yield f"{metric}{several}", f"{e.val_bpb:.6f}"
         yield "against the best before", "first" if turn.delta is None else f"{turn.delta:+.6f}".replace("-", MINUS)
         yield "standard error of the score", f"{e.score.standard_error:.1e}"
         yield f"positions audited (K), level {e.score.level}", f"{e.score.audited_positions:,}"

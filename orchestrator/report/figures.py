@@ -168,7 +168,7 @@ def _layout(low: float, high: float, night: Night) -> dict[str, Any]:
             "tickformat": "d", "nticks": 12, **({"dtick": 1} if count <= FEW_TICKS else {}),
         },
         "yaxis": {
-            "title": {"text": "val_bpb, lower is better", "standoff": 10}, "zeroline": False,
+            "title": {"text": f"{plain(night.metric)}, lower is better", "standoff": 10}, "zeroline": False,
             "domain": [0.15 if strip else 0, 1],
             "range": [low, high], "nticks": 7,
         },
@@ -177,6 +177,11 @@ def _layout(low: float, high: float, night: Night) -> dict[str, Any]:
             "fixedrange": True, "showgrid": False,
         },
     }  # fmt: skip
+
+
+def plain(name: str) -> str:
+    """A name that Plotly cannot take for mark-up."""
+    return "".join(c for c in name if c.isalnum() or c in "_-. ")
 
 
 def _plain() -> dict[str, Any]:

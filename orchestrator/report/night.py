@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator import noise
 from orchestrator.journal import Journal
+from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Spent, Status
 
 
@@ -52,6 +53,7 @@ class Night:
     sessions: tuple[dict[str, Any], ...] = ()
     head: str = ""
     records: int = 0
+    metric: str = "val_bpb"  # what the task calls its number
 
     @property
     def kept(self) -> tuple[Turn, ...]:
@@ -100,6 +102,7 @@ def gather(journal: Journal) -> Night:
         sessions=tuple(_sessions(journal)),
         head=journal.head(),
         records=sum(1 for _ in journal.records()),
+        metric=sanitise(journal.metric(), limit=40),
     )
 
 
