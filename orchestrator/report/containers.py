@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.readback import differences
-from orchestrator.report.excerpt import Bound, Excerpt, Folder
+from orchestrator.report.excerpt import Bound, Excerpt, Folder, clean
 from orchestrator.spec import MIB
-from orchestrator.text import sanitise
 from orchestrator.types import Role
 
 ORDER = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.COURIER)
@@ -70,7 +69,7 @@ def _container(
         deadline_s=execution.get("deadline_s"),
         facts=tuple(_facts(there, execution, _table(ended, "State"))),
         mounts=tuple(_mounts(there)),
-        command=sanitise(" ".join(map(str, _program(config.get("Cmd")))), limit=500),
+        command=clean(" ".join(map(str, _program(config.get("Cmd")))), 500),
         differences=None if not asked or not created else tuple(_differences(asked, created)),
         log=log,
     )
@@ -88,7 +87,7 @@ def _facts(created: dict[str, Any], execution: dict[str, Any], state: dict[str, 
         ("container", str(created.get("Id") or "")[:12]),
     ):
         if value:
-            yield Fact(name=name, value=sanitise(value, limit=200))
+            yield Fact(name=name, value=clean(value, 200))
 
 
 def _walls(created: dict[str, Any]) -> Iterator[Fact]:
@@ -114,7 +113,7 @@ def _walls(created: dict[str, Any]) -> Iterator[Fact]:
         ("image", str(created.get("Image") or "?"), None),
     ):
         if value:
-            yield Fact(name=name, value=sanitise(value, limit=200), good=good)
+            yield Fact(name=name, value=clean(value, 200), good=good)
 
 
 def _limits(created: dict[str, Any], execution: dict[str, Any]) -> Iterator[Fact]:
@@ -140,7 +139,7 @@ def _limits(created: dict[str, Any], execution: dict[str, Any]) -> Iterator[Fact
         yield Fact(name="disk", value=f"{_mib(read or 0)} read, {_mib(written or 0)} written")
     yield Fact(name="shared memory", value=_mib(host.get("ShmSize") or 0))
     tmpfs = _table(host, "Tmpfs")
-    yield from (Fact(name=f"in-memory {path}", value=sanitise(str(tmpfs[path]), limit=200)) for path in sorted(tmpfs))
+    yield from (Fact(name=f"in-memory {path}", value=clean(str(tmpfs[path]), 200)) for path in sorted(tmpfs))
 
 
 def _mounts(created: dict[str, Any]) -> Iterator[str]:
@@ -148,12 +147,12 @@ def _mounts(created: dict[str, Any]) -> Iterator[str]:
         if isinstance(mount, dict) and mount.get("Type") != "tmpfs":
             source = mount.get("Name") if mount.get("Type") == "volume" else _short(str(mount.get("Source")))
             access = "WRITABLE" if mount.get("RW") else "read-only"
-            yield sanitise(f"{mount.get('Destination')} {access} {mount.get('Type')} {source}", limit=300)
+            yield clean(f"{mount.get('Destination')} {access} {mount.get('Type')} {source}", 300)
 
 
 def _differences(asked: dict[str, Any], created: dict[str, Any]) -> list[str]:
     try:
-        return [sanitise(line, limit=500) for line in differences(asked, created)]
+        return [clean(line, 500) for line in differences(asked, created)]
     except (KeyError, TypeError, ValueError, AttributeError):
         return ["the record of this container is incomplete: `autoresearch verify` says what is intact"]
 
@@ -165,7 +164,7 @@ def _ending(execution: dict[str, Any], state: dict[str, Any]) -> tuple[str, str]
     if execution.get("timed_out"):
         return "killed at its deadline", "failed"
     if by := execution.get("killed_by"):
-        return sanitise(f"ended by the host: {by}", limit=200), "killed"
+        return clean(f"ended by the host: {by}", 200), "killed"
     return ("no end recorded", "failed") if code is None else (f"exit code {code}", "failed" if code else "well")
 
 

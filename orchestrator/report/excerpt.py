@@ -83,13 +83,13 @@ class Folder:
             with self._file(name) as handle:
                 size = os.fstat(handle).st_size
                 if size <= bound.both:
-                    return Excerpt(head=_clean(os.pread(handle, bound.both, 0)))
+                    return Excerpt(head=_decoded(os.pread(handle, bound.both, 0)))
                 head, tail = os.pread(handle, bound.head, 0), os.pread(handle, bound.tail, size - bound.tail)
         except FileNotFoundError:
             return Excerpt()
         except OSError as error:
             return Excerpt(problem=f"cannot be read: {error.strerror}")
-        return Excerpt(head=_clean(head), tail=_clean(tail), cut=size - bound.both)
+        return Excerpt(head=_decoded(head), tail=_decoded(tail), cut=size - bound.both)
 
     def data(self, name: str) -> dict[str, Any] | None:
         """A JSON object; None where it is not there or is none."""
@@ -113,5 +113,10 @@ class Folder:
             os.close(handle)
 
 
-def _clean(data: bytes) -> str:
+def clean(text: str, limit: int) -> str:
+    """Sanitised and cut with a mark; what lies far beyond the limit is not even looked at."""
+    return sanitise(text[: 4 * limit], limit=limit)
+
+
+def _decoded(data: bytes) -> str:
     return sanitise(data.decode("utf-8", "replace"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator import noise
 from orchestrator.journal import Journal
-from orchestrator.text import sanitise
+from orchestrator.report.excerpt import clean
 from orchestrator.types import Experiment, Spent, Status
 
 
@@ -102,7 +102,7 @@ def gather(journal: Journal) -> Night:
         sessions=tuple(_sessions(journal)),
         head=journal.head(),
         records=sum(1 for _ in journal.records()),
-        metric=sanitise(journal.metric(), limit=40),
+        metric=clean(journal.metric(), 40),
     )
 
 

@@ -30,7 +30,8 @@ def hostile(nights: Path) -> Path:
     """A night in which every text is an attack with a very long line."""
 
     def say(field: str, words: str) -> str:
-        return f"{words} {EVIL}" if field == "diff" else f"{words} {EVIL} {field} {LONG}\n{EVIL}"
+        long = LONG if field in ("hypothesis", "log") else LONG[:5000]
+        return f"{words} {EVIL}" if field == "diff" else f"{words} {EVIL} {field} {long}\n{EVIL}"
 
     return Report(made(nights / "evil", 12, say)).build()
 
