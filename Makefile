@@ -107,9 +107,10 @@ test: .venv/ready-dev image data ## every test, against the real engine
 probes: .venv/ready-dev image ## attack the walls, each attack with a control: RUNTIME=runsc
 	@$(BIN)/python -m probes $(call flag,RUNTIME,runtime)
 
-bench: .venv/ready-dev image data ## what a prompt costs in a long run, and how long the slot stands idle
+bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long the slot stands idle, how fast a report opens
 	@$(BIN)/python -m benchmarks.prompt_growth
 	@$(BIN)/python -m benchmarks.idle_share
+	@tests/chromium.sh && $(BIN)/python -m benchmarks.report_open
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
 	@$(BIN)/python -m benchmarks.lease_storm
