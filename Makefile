@@ -15,7 +15,7 @@ HOW = $(call flag,PROPOSER,proposer) $(call flag,MODEL,model) $(call flag,BASE_U
 	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch) $(call flag,TRUST,trust)
 
 .DEFAULT_GOAL := help
-.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop cost compare bench pause resume lease-storm cheats status show report confirm calibrate verify test check clean probes
+.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop cost compare bench pause resume lease-storm cheats status show report confirm calibrate verify test check clean probes test-gpu overhead
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -111,6 +111,12 @@ bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long
 	@$(BIN)/python -m benchmarks.prompt_growth
 	@$(BIN)/python -m benchmarks.idle_share
 	@tests/chromium.sh && $(BIN)/python -m benchmarks.report_open
+
+test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fails where there is no GPU
+	@$(if $(wildcard $(BIN)/python),$$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo python3),python3) -m benchmarks.gpu
+
+overhead: .venv/ready-dev image data ## what the walls cost a training, in per cent
+	@$(BIN)/python -m benchmarks.overhead
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
 	@$(BIN)/python -m benchmarks.lease_storm

@@ -275,9 +275,11 @@ PEAK_BF16_FLOPS = {  # of the device, dense; the first name that is part of the 
 class Progress:
     """Counts steps and tokens, prints a line a second, and the summary."""
 
+    cold_steps = 3  # the first ones compile
+
     def __init__(self, model: GPT, tokens_per_step: int) -> None:
         self.model, self.tokens_per_step = model, tokens_per_step
-        self.started = self.last = self.shown = prepare.elapsed()
+        self.started = self.warm = self.last = self.shown = prepare.elapsed()
         self.step, self.loss, self.slowest = 0, 0.0, 0.0
 
     def count(self, loss: float) -> None:
@@ -285,7 +287,9 @@ class Progress:
         self.step += 1
         self.loss += (loss - self.loss) * max(0.1, 1 / self.step)
         now = prepare.elapsed()
-        if self.step > 3:  # the first ones compile
+        if self.step <= self.cold_steps:
+            self.warm = now
+        else:
             self.slowest = max(self.slowest * 0.99, now - self.last)
         self.last = now
         if now - self.shown >= 1:
@@ -294,8 +298,16 @@ class Progress:
             print(f"step {self.step} | loss {self.loss:.4f} | {self.speed():,.0f} tok/s | {left:.1f}s left", flush=True)
 
     def speed(self) -> float:
-        """Tokens a second since the first step."""
-        return self.step * self.tokens_per_step / max(self.last - self.started, 1e-9)
+        """Tokens a second, once everything is compiled."""
+        steps, since = (
+            (self.step - self.cold_steps, self.warm) if self.step > self.cold_steps else (self.step, self.started)
+        )
+        return steps * self.tokens_per_step / max(self.last - since, 1e-9)
+
+    def compiling(self) -> float:
+        """What the first steps took longer than later ones do."""
+        cold = min(self.step, self.cold_steps) * self.tokens_per_step / max(self.speed(), 1e-9)
+        return max(0.0, self.warm - self.started - cold)
 
     def summary(self, bytes_per_token: float) -> None:
         """Upstream's block; `train_bpb` is this script's own estimate on training text and is no score."""
@@ -308,8 +320,11 @@ class Progress:
         mfu = self.speed() * (6 * (parameters - tables) + attention) / peak
         print("---")
         print(f"train_bpb:        {self.loss / math.log(2) / bytes_per_token:.6f}")
+        print(f"startup_seconds:  {self.started:.1f}")
+        print(f"compile_seconds:  {self.compiling():.1f}")
         print(f"training_seconds: {self.last - self.started:.1f}")
         print(f"total_seconds:    {prepare.elapsed():.1f}")
+        print(f"tokens_per_second: {self.speed():.0f}")
         print(f"peak_vram_mb:     {torch.cuda.max_memory_allocated() / 2**20 if cuda else 0:.1f}")
         print(f"mfu_percent:      {100 * mfu:.2f}")
         print(f"total_tokens_M:   {self.step * self.tokens_per_step / 1e6:.2f}")

@@ -104,7 +104,7 @@ def test_a_printed_score_is_never_believed(task: Path, unique: str) -> None:
     path = task / "mutable" / "train.py"
     lie = 'import atexit\natexit.register(print, "---\\nval_bpb: 0.100000\\nlevel: L2\\naudited_positions: 99999")\n'
     path.write_text(path.read_text().replace("import math\n", f"import math\n{lie}", 1))
-    ends(loop(task, unique, "--experiments", "0", "--hours", "0.0001", "--proposer", "sweep"))
+    ends(loop(task, unique, "--experiments", "0", "--hours", "0.001", "--proposer", "sweep"))
     found = status(task, unique)
 
     assert 0.5 < found["experiments"][0]["val_bpb"] < 8.0
