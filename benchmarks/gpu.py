@@ -82,7 +82,8 @@ def contained(corpus: str, folder: Path) -> dict[str, Any]:
     """One baseline of the gpu profile through the whole product; what its record says."""
     place = ["--run", "test-gpu", "--runs", str(folder)]
     data = [] if corpus == "python" else ["--data", corpus]
-    autoresearch = [sys.executable, "-m", "orchestrator"]
+    own = ROOT / ".venv" / "bin" / "python"  # this program may run in another one, for its torch
+    autoresearch = [str(own if own.exists() else sys.executable), "-m", "orchestrator"]
     environment = {**os.environ, "AUTORESEARCH_NOISE__BASELINE_RUNS": "1"}
     for command in (
         [*autoresearch, "data", "--profile", "gpu", *data],
