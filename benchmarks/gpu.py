@@ -203,7 +203,7 @@ def answered(
 ) -> str:
     """Run the scorer; A is killed before the seed is handed over."""
     keys = {"batch": "batch_rows", "small-k": "small_k", "large-k": "large_k", "cap": "cap_nats", "floor": "floor_nats"}
-    options = [f"--{key}={box[name]}" for key, name in keys.items()] + [f"--seconds={box['score_budget_s']}"]
+    options = [f"--{key}={box[name]}" for key, name in keys.items()] + [f"--seconds={4 * box['score_budget_s']}"]
     command = [sys.executable, "-s", str(ROOT / "locked" / "score.py"), f"--root={root}", *options]
     output = ""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as scorer:

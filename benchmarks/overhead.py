@@ -2,7 +2,7 @@
 
     python -m benchmarks.overhead [ROUNDS [SECONDS]]
 
-Needs the engine, the image, the data (`make image data`) and two processors. Both run at the same time, each on one half
+Needs the engine, the image, the data (`make image data`) and two processors. Both run at the same time, each on a half
 of the processors, and swap halves each round, so that what else the machine does hits both alike. They get the same
 files, seed and seconds of training; the plain one has the engine's defaults instead of ours: its seccomp profile and
 capabilities, root, a writable file system, no limits but the processors, no guard as PID 1. Tokens a second are those
