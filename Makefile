@@ -15,7 +15,7 @@ HOW = $(call flag,PROPOSER,proposer) $(call flag,MODEL,model) $(call flag,BASE_U
 	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch) $(call flag,TRUST,trust)
 
 .DEFAULT_GOAL := help
-.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop cost compare bench pause resume lease-storm cheats status show report confirm calibrate verify test check clean probes test-gpu overhead
+.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop cost compare bench pause resume lease-storm cheats status show report confirm calibrate verify test check clean probes test-gpu overhead warm
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -51,6 +51,9 @@ loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude 
 
 cost: setup ## what a night of the LLM would cost; sends nothing
 	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
+
+warm: data ## compile your committed train.py once, for every experiment to begin with
+	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE)
 
 pause: setup ## start no further experiment, give the device back
 	@$(BIN)/autoresearch pause $(PLACE)

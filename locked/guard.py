@@ -7,11 +7,33 @@ the program can neither stop it, trace it nor write its memory. It outlives an o
 
 import ctypes
 import os
+import shutil
 import signal
+import stat
 import sys
 import time
+from pathlib import Path
 
 PR_SET_DUMPABLE = 4
+WARM, CACHE, KEPT = (
+    Path("/warm"),
+    Path("/cache"),
+    Path("/out/cache"),
+)  # compile caches: given, in use, and kept if the host asks for it
+
+
+def copy_plain(source: Path, target: Path) -> None:
+    """Copy the plain files of a tree, follow nothing, keep no mode; what does not fit is left out."""
+    for root, _folders, names in os.walk(source):
+        place = target / Path(root).relative_to(source)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                path = Path(root, name)
+                if stat.S_ISREG(path.lstat().st_mode):
+                    shutil.copyfile(path, place / name)
+        except OSError as error:
+            print(f"warning: {place}: {error.strerror}", file=sys.stderr, flush=True)
 
 
 def child_exit(limit_s: float, child: int) -> int:
@@ -34,9 +56,15 @@ def interrupted(_number: int, _frame: object) -> None:
     raise InterruptedError
 
 
+def split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before and after the first `--`."""
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
 def main() -> None:
-    """`guard.py LIMIT_S -- PROGRAM [ARGUMENT ...]`."""
-    limit_s, program = float(sys.argv[1]), sys.argv[3:]
+    """`guard.py LIMIT_S [--keep-cache] -- PROGRAM [ARGUMENT ...]`."""
+    limit_s, options, program = float(sys.argv[1]), *split(sys.argv[2:])
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGALRM}:
         signal.signal(number, signal.SIG_IGN)
@@ -47,12 +75,17 @@ def main() -> None:
         os.setsid()
         for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
+        if WARM.is_dir():
+            copy_plain(WARM, CACHE)
         try:
             os.execvpe(program[0], program, environment)  # noqa: S606  # an argv list of the host's
         except OSError as error:
             print(f"error: {program[0]}: {error.strerror}", file=sys.stderr, flush=True)
             os._exit(127)
-    os._exit(child_exit(limit_s, child))  # PID 1 gone: the kernel kills whatever is left
+    code = child_exit(limit_s, child)
+    if code == 0 and "--keep-cache" in options:
+        copy_plain(CACHE, KEPT)
+    os._exit(code)  # PID 1 gone: the kernel kills whatever is left
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from orchestrator.running import Running, write
 from orchestrator.spec import MIB, ContainerSpec, Mount, Resources
 from orchestrator.thresholds import Thresholds
 from orchestrator.types import Candidate, Plan, Role
+from orchestrator.warm import Warm
 
 STARTING_S = 30.0  # containers may be slow to start; the predictors wait through the whole training
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
@@ -40,6 +41,7 @@ class Place:
     driver: str = ""  # of the GPU
     cpuset: str = ""
     holdout: bool = False  # score on the text that no experiment is ever scored on
+    warm: Warm | None = None  # compile caches that every trainer begins with
 
     def facts(self) -> dict[str, str]:
         """For the record of every experiment."""
@@ -57,6 +59,7 @@ class Place:
             "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
             "driver": self.driver,
             "tier": self.tier(),
+            "warm_sha256": self.warm.sha256 if self.warm else "",
             "locked_sha256": copies.digest(locked.hashes(self.config.root)),
             "data_sha256": copies.digest(copies.manifests(self.config.data_path)),
             **self.engine.facts(),
@@ -139,6 +142,8 @@ class Box:
                     copies.put(private / role / "train.py", candidate.source.encode())
             if place.config.self_reported:  # such a script evaluates itself
                 copies.copy(place.config.data_path / place.evaluation, private / Role.TRAINER / "locked" / "val", "*")
+            if place.warm is not None:
+                place.warm.copy(private / Role.TRAINER / "warm")
             (private / "control").mkdir(mode=0o755)
             name = f"autoresearch-{place.config.tag}-{experiment_id:04d}-{candidate.attempt}"
             box = cls(
@@ -159,9 +164,10 @@ class Box:
         best: float | None,
         on_line: Callable[[str], None],
         sink: Callable[[bytes], None] | None = None,
+        keep_cache: bool = False,
     ) -> Running:
         """Start the container of a role."""
-        spec = self.spec(role, best)
+        spec = replace(self.spec(role, best), keep_cache=keep_cache)
         running = self.place.engine.start(
             spec, deadline_s=self.deadline_s(role), folder=self.folder, on_line=on_line, sink=sink
         )
@@ -264,6 +270,8 @@ class Box:
         mounts.append(self._volume("out", "/out", writable=role is Role.TRAINER))
         if role is Role.TRAINER:
             mounts.append(Mount(source=str(data / "train"), target="/data/train"))
+            if self.place.warm is not None:
+                mounts.append(Mount(source=str(private / "warm"), target="/warm"))
         else:
             mounts.append(self._volume(f"ask-{SUFFIX[role]}", "/ask"))
             mounts.append(self._volume(f"answer-{SUFFIX[role]}", "/answer", writable=True))

@@ -23,6 +23,7 @@ from orchestrator.errors import AutoresearchError
 from orchestrator.eventlog import logging_to
 from orchestrator.interrupt import interruptible
 from orchestrator.journal import Journal
+from orchestrator.keep import Keeper
 from orchestrator.loop import run_session
 from orchestrator.machine import look
 from orchestrator.notify import notifying
@@ -43,6 +44,7 @@ from orchestrator.propose.budget import tokens
 from orchestrator.propose.estimate import estimate
 from orchestrator.report import Report
 from orchestrator.report.live import Reporting
+from orchestrator.warming import fill
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
 app = typer.Typer(
@@ -68,6 +70,16 @@ def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE) -> 
     where = compose.place(config, engine)
     image = engine.image_id(compose.image_name(config) + ("-library" if data == IN_IMAGE else ""))
     prepare(where, data, image, lambda line: print(f"data: {line}", flush=True))
+
+
+@app.command()
+def warm(task: Task = HERE, profile: Profile = "gpu", data: Data = IN_IMAGE) -> None:
+    """Train your committed train.py once and keep what was compiled, for every experiment to begin with."""
+    config = settings(task, "warm", None, {"profile_name": profile, "corpus": corpus_name(data)})
+    keeper = Keeper(path=config.mutable_path, tag=config.tag)
+    with compose.leased_place(config, PlainView()) as place:
+        made = fill(place, keeper, lambda line: print(line, flush=True))
+    print(f"warm: {len(made.files)} files in {made.folder}")
 
 
 @app.command()

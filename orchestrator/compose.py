@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator import propose, thresholds
+from orchestrator import propose, thresholds, warm
 from orchestrator.box import Place
 from orchestrator.config import Config
 from orchestrator.containers import Engine
@@ -19,7 +19,7 @@ from orchestrator.executors.slot import Slot
 from orchestrator.experiment import ContainerRunner
 from orchestrator.journal import Journal
 from orchestrator.keep import Keeper
-from orchestrator.lease import Lease, LeasePolicy, most
+from orchestrator.lease import Lease, LeasePolicy, lease, most
 from orchestrator.loop import Session
 from orchestrator.machine import look
 from orchestrator.quiet import Gate, quiet_hours
@@ -46,16 +46,18 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
         message = f"{path}: cannot be read: {error.strerror}; restore it"
         raise ConfigError(message) from error
     engine.check_runtime(config.runtime)
+    image_id = engine.image_id(image_name(config))
     return Place(
         engine=engine,
         config=config,
-        image_id=engine.image_id(image_name(config)),
+        image_id=image_id,
         seccomp=seccomp,
         thresholds=thresholds.load(config, hardware),
         hardware=hardware,
         gpu_uuid=leased.device.uuid if leased and leased.device else None,
         driver=leased.device.driver if leased and leased.device else "",
         cpuset=leased.cpuset if leased else "",
+        warm=warm.find(warm.folder(config), leased.hardware if leased else "", image_id),
     )
 
 
@@ -159,6 +161,15 @@ def alone(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slo
     made = slot(config, engine, view, policy_of(config))
     made.make = make
     return made
+
+
+@contextmanager
+def leased_place(config: Config, view: View) -> Iterator[Place]:
+    """One leased device, for what is no experiment."""
+    refuse_unsafe(config)
+    engine, wait_s = Engine.connect(), config.gpu.wait_hours * SECONDS_PER_HOUR
+    with lease(policy_of(config), wait_s=wait_s, on_wait=view.waiting) as leased:
+        yield place(config, engine, leased)
 
 
 def enough(policy: LeasePolicy, wanted: int) -> None:

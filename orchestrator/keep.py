@@ -35,6 +35,14 @@ class Keeper:
             message = f"{self.ref.removeprefix('refs/heads/')} is checked out; switch to another branch or use RUN=tag"
             raise ConfigError(message)
 
+    def committed(self) -> str | None:
+        """The file as the user's own HEAD has it, which no loop ever moves; None if it is not there."""
+        done = subprocess.run(  # noqa: S603  # an argv list of ours
+            ["git", "-C", str(self.path.parent), "show", f"HEAD:./{self.path.name}"],  # noqa: S607
+            capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False,
+        )  # fmt: skip
+        return done.stdout if done.returncode == 0 else None
+
     def commit(self, experiment: Experiment, source: str, head: str) -> str:
         """Commit `source` with the hash of the journal's head; returns the commit, "" outside a git repository.
 

@@ -71,11 +71,13 @@ class ContainerSpec:
     gpu_uuid: str | None = None
     user: str = USER
     log_bytes: int = field(default=8 * MIB)
+    keep_cache: bool = False  # into /out, when it ends well: only for the human's own train.py (warm.py)
 
     @property
     def argv(self) -> tuple[str, ...]:
         """What PID 1 is."""
-        return ("python3", "-s", "-B", "/locked/guard.py", f"{self.hard_limit_s:g}", "--", *self.program)
+        options = ("--keep-cache",) if self.keep_cache else ()
+        return ("python3", "-s", "-B", "/locked/guard.py", f"{self.hard_limit_s:g}", *options, "--", *self.program)
 
 
 def as_config(spec: ContainerSpec) -> dict[str, Any]:

@@ -18,7 +18,7 @@ ENVIRONMENT = frozenset((
     "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PATH", "LANG",
 ))  # fmt: skip
 READABLE = {  # the only places where something may be mounted, tmpfs apart
-    Role.TRAINER: {"/locked", "/mutable/train.py", "/data/tokenizer", "/data/train"},
+    Role.TRAINER: {"/locked", "/mutable/train.py", "/data/tokenizer", "/data/train", "/warm"},
     Role.PREDICTOR_A: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
     Role.PREDICTOR_B: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
     Role.SCORER: {"/locked", "/data/tokenizer", "/data/val", "/control", "/answer-a", "/answer-b"},
