@@ -64,8 +64,7 @@ def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be
             if ended is None:
                 continue
             running, trial = ended
-            best = journal.best()  # of now: it may be another one than when this began
-            outcome = turn.judged(session, running, trial, best)
+            outcome = turn.judged(session, running, trial, best)  # the best of now, not of when it began
             if isinstance(outcome, turn.Running):
                 crew.start(outcome)
                 continue
