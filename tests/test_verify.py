@@ -1,11 +1,13 @@
 """Tampering is found and named, wherever it happens; what was not touched is intact, wherever it is copied."""
 
 import json
+import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from orchestrator import anchors, record, seal
 from orchestrator.config import Recording
+from orchestrator.errors import RecordFailed
 from orchestrator.journal import Journal
 from orchestrator.loop import run_session
 from orchestrator.verify import findings
@@ -289,3 +292,36 @@ def test_copies_that_a_killed_session_left_are_no_part_of_the_record(tmp_path: P
 
     assert [] == list(findings(config.run_path))
     assert not list(config.run_path.rglob(".private-*"))
+
+
+def test_a_full_disk_loses_nothing_that_was_recorded(run: Path) -> None:
+    """The error names the file; what was there can be read, and the next session goes on with an intact run."""
+    with Journal.read(run) as journal:
+        before = [one.line for one in journal.records()]
+    limit = (run / "journal.db").stat().st_size + 100
+    with no_file_larger_than(limit), pytest.raises(RecordFailed, match=r"journal\.db: .*free"):
+        fill(run)
+    with Journal.read(run) as journal:
+        assert before == [one.line for one in journal.records()][: len(before)]
+    with Journal.open(run) as journal:
+        journal.note("session.ended", {"reason": "mended"})
+
+    assert [] == list(findings(run))
+
+
+def fill(run: Path) -> None:
+    """Record until it fails."""
+    with Journal.open(run) as journal:
+        for _ in range(1000):
+            journal.note("filler", {"text": "x" * 150})
+
+
+@contextmanager
+def no_file_larger_than(limit: int) -> Iterator[None]:
+    """As on a full disk: files cannot grow."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
