@@ -1,14 +1,16 @@
 """Where a session begins and ends: what a crash left open, limits, an interrupt."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from orchestrator import anchors, limits, record, turn
-from orchestrator.errors import SandboxError
+from orchestrator.errors import AutoresearchError, SandboxError
+from orchestrator.journal import Journal
 from orchestrator.types import Plan, Spent
 
 if TYPE_CHECKING:
@@ -94,6 +96,17 @@ def interrupt(session: "Session", crew: "Crew") -> str:
     for running in crew.at_work:
         turn.finish(session, running, turn.failed("interrupted: run again at the next start"), None)
     return end(session, "interrupted")
+
+
+@contextmanager
+def last_word(journal: Journal) -> Iterator[None]:
+    """An error that ends a session is on record too."""
+    try:
+        yield
+    except AutoresearchError as error:
+        with suppress(AutoresearchError):  # the record itself may be what failed
+            journal.note("session.failed", {"reason": str(error)})
+        raise
 
 
 def end(session: "Session", reason: str, *, limit: bool = False) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator import propose, thresholds, warm
+from orchestrator.bounds import last_word
 from orchestrator.box import Place
 from orchestrator.config import Config
 from orchestrator.containers import Engine
@@ -77,6 +78,7 @@ def session(config: Config, view: View) -> Iterator[Session]:
     gate = Gate(run=config.run_path, hours=quiet_hours(config.quiet_hours))
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
+        stack.enter_context(last_word(journal))
         refuse_mixed(config, journal)
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
         engine = connected(config)

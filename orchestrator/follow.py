@@ -75,7 +75,7 @@ class Follower:
         elif record.kind == "experiment.run_again":
             body = record.body
             self.view.again(number, body["run"], body["most"], body["val_bpb"])
-        elif record.kind == "session.ended":
+        elif record.kind in ("session.ended", "session.failed"):
             self.ended = str(record.body["reason"])
         elif record.kind == "session.started":
             self.ended = ""

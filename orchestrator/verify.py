@@ -255,7 +255,7 @@ def _ends(folder: Path, records: list[Record], *, live: bool) -> Iterator[str]:
     begun = [one for one in records if one.kind == "experiment.begun" and one.experiment_id not in ended]
     for one in [] if live else begun:  # a session closes what an earlier one left before it begins anything
         yield f"experiment {one.experiment_id}: began and has no end"
-    if records and records[-1].kind == "session.ended" and not live and not seal_is_there(folder):
+    if records and records[-1].kind in ("session.ended", "session.failed") and not live and not seal_is_there(folder):
         yield f"{seal.NAME}: is missing, though the last session ended"
 
 

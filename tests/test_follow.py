@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator import record
-from orchestrator.errors import JournalError
+from orchestrator.bounds import last_word
+from orchestrator.errors import ConfigError, JournalError
 from orchestrator.follow import follow
 from orchestrator.journal import Journal
 from orchestrator.types import Candidate, Experiment, Role, Spent
@@ -87,6 +88,19 @@ def test_it_tells_what_the_loop_writes(tmp_path: Path) -> None:
     second = [("begun", 1, "warm up longer"), *first[1:]]
 
     assert [*first, ("line", "trainer", "half a line"), ("finished", 0, 0), *second] == view.told
+
+
+def test_an_error_that_ends_the_session_is_its_last_word(tmp_path: Path) -> None:
+    """On record, and told to whoever watches."""
+    steps = iter([False])
+    with Journal.open(tmp_path) as journal:
+
+        def fails(_: float) -> bool:
+            with pytest.raises(ConfigError), last_word(journal):
+                raise ConfigError("boom")
+            return next(steps)
+
+        assert "ended: boom" == follow(tmp_path, Witness(), fails)
 
 
 def test_a_run_that_nobody_writes_is_not_watched(tmp_path: Path) -> None:
