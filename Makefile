@@ -108,7 +108,15 @@ test: .venv/ready-dev image data ## every test, against the real engine
 	@$(BIN)/python -m pytest -q
 
 probes: .venv/ready-dev image ## attack the walls, each attack with a control: RUNTIME=runsc
-	@$(BIN)/python -m probes $(call flag,RUNTIME,runtime)
+	@$(BIN)/python -m probes kill-storm $(call flag,RUNTIME,runtime)
+
+.PHONY: test-tiers kill-storm
+test-tiers: .venv/ready-dev image ## the same attacks on gVisor, in an engine of its own
+	@command -v runsc >/dev/null || apt-get install -y -qq --no-install-recommends runsc >/dev/null
+	@$(BIN)/python -m probes.gvisor
+
+kill-storm: .venv/ready-dev image data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
+	@$(BIN)/python -m benchmarks.kill_storm
 
 bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long the slot stands idle, how fast a report opens
 	@$(BIN)/python -m benchmarks.prompt_growth

@@ -23,6 +23,7 @@ from orchestrator.keep import Keeper
 from orchestrator.lease import Lease, LeasePolicy, lease, most
 from orchestrator.loop import Session
 from orchestrator.machine import look
+from orchestrator.profile import for_runtime
 from orchestrator.quiet import Gate, quiet_hours
 from orchestrator.reaper import reaping
 from orchestrator.thresholds import UNBOUNDED
@@ -52,7 +53,7 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
         engine=engine,
         config=config,
         image_id=image_id,
-        seccomp=seccomp,
+        seccomp=for_runtime(seccomp, config.runtime),
         thresholds=thresholds.load(config, hardware),
         hardware=hardware,
         gpu_uuid=leased.device.uuid if leased and leased.device else None,

@@ -23,11 +23,13 @@ from orchestrator.containers import Engine
 from orchestrator.errors import AutoresearchError
 from orchestrator.text import sanitise
 from probes import files, kernel, network, proc, resources, traces
-from probes.arena import ROOT, Arena
+from probes.arena import Arena
 from probes.base import Finding, Verdict
+from probes.tiers import explained
 
 COLOURS = {
-    Verdict.BLOCKED: "green", Verdict.ALLOWED: "bold red", Verdict.VOID: "magenta", Verdict.NOT_RUN: "bright_black",
+    Verdict.BLOCKED: "green", Verdict.ALLOWED: "bold red", Verdict.VOID: "magenta", Verdict.DIFFERS: "yellow",
+    Verdict.NOT_RUN: "bright_black",
 }  # fmt: skip
 
 
@@ -58,11 +60,15 @@ def main() -> int:
             began = time.monotonic()
             (folder := Path(scratch) / name.replace(" ", "-")).mkdir()
             group = GROUPS[name].run(arena(engine, folder, runtime=options.runtime, fast=options.fast))
+            group = [explained(finding, options.runtime) for finding in group]
             console.print(table(name, group, time.monotonic() - began))
             found += group
     count = Counter(finding.verdict for finding in found)
     if count[Verdict.NOT_RUN]:
         print(f"not run here: {count[Verdict.NOT_RUN]}")
+    for finding in found:
+        if finding.verdict is Verdict.DIFFERS:
+            print(f"differs on {options.runtime}: {finding.probe}: {finding.why}")
     blocked, allowed, void = (count[verdict] for verdict in (Verdict.BLOCKED, Verdict.ALLOWED, Verdict.VOID))
     print(f"probes: {blocked} blocked, {allowed} allowed, {void} void")
     return 1 if allowed or void or not blocked else 0
@@ -81,14 +87,7 @@ def arguments() -> argparse.Namespace:
 
 def arena(engine: Engine, scratch: Path, *, runtime: str = "", fast: bool = False) -> Arena:
     """Attack with the image and the profile that experiments get."""
-    return Arena(
-        engine=engine,
-        image_id=engine.image_id("autoresearch-sandbox:cpu"),
-        seccomp=(ROOT / "sandbox" / "seccomp.json").read_text(encoding="utf-8"),
-        scratch=scratch,
-        runtime=runtime,
-        fast=fast,
-    )
+    return Arena(engine=engine, scratch=scratch, runtime=runtime, fast=fast)
 
 
 def table(name: str, group: list[Finding], seconds: float) -> Table:

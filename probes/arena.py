@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator import compose
 from orchestrator.box import Box, Place
 from orchestrator.config import load
 from orchestrator.containers import Engine
@@ -24,6 +25,7 @@ SMALL = {
     "memory_gb": 0.25, "cpus": 1.0, "pids": 64, "out_mb": 16, "tmp_mb": 16, "cache_mb": 16, "shm_mb": 16, "frames_mb": 1,
     "time_budget_s": 60.0, "grace_s": 1.0,
 }  # fmt: skip
+ROOM_FOR_GVISOR = 256  # processes: its own threads count too
 INSIDE = (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
 Watch = Callable[[Running, Seen], None]
 
@@ -33,8 +35,6 @@ class Arena:
     """An engine, an image, and a scratch folder for two tasks: one for the walls, one for the controls."""
 
     engine: Engine
-    image_id: str
-    seccomp: str
     scratch: Path
     runtime: str = ""
     fast: bool = False
@@ -108,7 +108,8 @@ class Arena:
         self.counter[0] += 1
         task = self.scratch / f"task-{self.counter[0]}"
         make_task(task, stems)
-        flags = {f"profile.cpu.{key}": value for key, value in {**SMALL, **profile}.items()}
+        pids = {"pids": ROOM_FOR_GVISOR} if "runsc" in self.runtime else {}
+        flags = {f"profile.cpu.{key}": value for key, value in {**SMALL, **pids, **profile}.items()}
         tag = f"probes-{uuid.uuid4().hex[:8]}"
         config = load(task, {"tag": tag, "runs": task / "runs", "runtime": self.runtime, **flags})
         with ExitStack() as stack:
@@ -117,7 +118,7 @@ class Arena:
                 engine = WeakEngine.connect()
                 stack.callback(engine.close)
                 engine.weaker = weaker
-            yield Place(engine=engine, config=config, image_id=self.image_id, seccomp=self.seccomp)
+            yield compose.place(config, engine)
 
 
 def plan() -> Plan:

@@ -15,6 +15,7 @@ class Verdict(StrEnum):
     BLOCKED = "blocked"  # it succeeds in the weak container, and not in the trainer's
     ALLOWED = "allowed"  # it succeeded in the trainer's
     VOID = "void"  # it proves nothing: it did not run, or fails in the weak container too
+    DIFFERS = "differs"  # it succeeded, as is known and explained of this tier (probes/tiers.py); not counted
     NOT_RUN = "not run"  # this machine has nothing to attack, say no GPU; not counted
 
 

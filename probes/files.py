@@ -76,7 +76,7 @@ for path in places:
     except OSError: pass
 assert found, 'no other mount can be written to'
 """
-RUN = "shutil.copy('/bin/true', '{0}/program'); os.chmod('{0}/program', 0o755); subprocess.run(['{0}/program'], check=True)"
+RUN = "shutil.copy('/bin/true', '{0}/program'); os.chmod('{0}/program', 0o755); assert subprocess.run(['{0}/program']).returncode == 0, 'it does not run'"
 MAP = "shutil.copy('/bin/true', '/tmp/mapped'); fd = os.open('/tmp/mapped', os.O_RDONLY)\n" \
       "mmap.mmap(fd, 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)"  # fmt: skip
 EXECUTABLE = "mount('none', '{0}', '', MS_REMOUNT | MS_BIND)"
@@ -121,13 +121,13 @@ BOUNDS = (
         Probe(name=f"fill {place} past its size", source=f"fill({place!r}, 17)")
         for place in ("/tmp", "/cache", "/dev/shm", "/out")
     ),
-    Probe(name="make a hundred thousand files", source="os.mkdir('/tmp/many')\n"
-          "try:\n  for i in range(100000): os.close(os.open(f'/tmp/many/{i}', os.O_CREAT | os.O_WRONLY))\n"
-          "finally: shutil.rmtree('/tmp/many')"),
     Probe(name="make a file of a terabyte", source="with open('/tmp/sparse', 'wb') as f: f.truncate(1 << 40)\n"
           "os.unlink('/tmp/sparse')"),
     Probe(name="find the validation text", source=SEARCH),
     Probe(name="find data or channels of other containers", source=OTHERS),
+    Probe(name="make a hundred thousand files", source="os.mkdir('/tmp/many')\n"
+          "try:\n  for i in range(100000): os.close(os.open(f'/tmp/many/{i}', os.O_CREAT | os.O_WRONLY))\n"
+          "finally: shutil.rmtree('/tmp/many')"),
 )  # fmt: skip
 PROBES = (*LOCKED, *SYSTEM, *BOUNDS)
 

@@ -131,8 +131,8 @@ def cases(*, fast: bool) -> tuple[Case, ...]:
                          source="fd = os.memfd_create('m')\nfor _ in range(400): os.write(fd, bytes(1 << 20))")),
         Case(probe=Probe(name="take it in another process", oracle=peak,
                          source="if os.fork() == 0:\n  held = bytearray(400 << 20)\nelse: os.wait()")),
-        Case(probe=Probe(name="fork without end", source=FORKS.format(200), oracle=above("tasks", 70)), watch=tasks),
-        Case(probe=Probe(name="start threads without end", source=THREADS.format(200), oracle=above("tasks", 70)), watch=tasks),
+        Case(probe=Probe(name="fork without end", source=FORKS.format(350), oracle=above("tasks", 270)), watch=tasks),
+        Case(probe=Probe(name="start threads without end", source=THREADS.format(350), oracle=above("tasks", 270)), watch=tasks),
         Case(probe=Probe(name="open files without end", source="held = [os.open('/dev/null', os.O_RDONLY) for _ in range(5000)]\n"
                          "print('all of them', flush=True)", oracle=lambda seen, _: "all of them" in seen.lines)),
         Case(probe=Probe(name="use more processors than allowed", oracle=above("free", 0),

@@ -39,7 +39,13 @@ class WeakEngine(Engine):
     weaker: Weaker
 
     def start(
-        self, spec: ContainerSpec, *, deadline_s: float, folder: Path, on_line: Callable[[str], None] | None = None
+        self,
+        spec: ContainerSpec,
+        *,
+        deadline_s: float,
+        folder: Path,
+        on_line: Callable[[str], None] | None = None,
+        sink: Callable[[bytes], None] | None = None,
     ) -> Running:
         """Create and start, not compared with anything."""
         config = as_config(spec)
@@ -49,7 +55,7 @@ class WeakEngine(Engine):
         container = str(self._api.create_container_from_config(config, spec.name)["Id"])
         try:
             deadline_s += self.weaker.patience_s
-            return Running(self, spec, container, deadline_s=deadline_s, folder=folder, on_line=on_line)
+            return Running(self, spec, container, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink)
         except BaseException:
             self.remove(container)
             raise
@@ -59,7 +65,7 @@ class WeakEngine(Engine):
             "CapAdd": capabilities(), "CapDrop": [], "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined"],
             "ReadonlyRootfs": False, "MaskedPaths": [], "ReadonlyPaths": [], "DeviceCgroupRules": ["a *:* rwm"],
             "Ulimits": [], "Runtime": self.facts()["default_runtime"], "OomScoreAdj": 0, "NanoCpus": 0,
-            "Memory": 1024 * MIB, "MemorySwap": 1024 * MIB, "PidsLimit": 400, "ShmSize": 64 * MIB,
+            "Memory": 1024 * MIB, "MemorySwap": 1024 * MIB, "PidsLimit": 600, "ShmSize": 64 * MIB,
         }  # fmt: skip
         roomy = f"rw,exec,suid,dev,size={64 * MIB},nr_inodes=400000,mode=1777"
         return {

@@ -4,12 +4,13 @@ import textwrap
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator import owner
 from orchestrator.containers import Engine
+from orchestrator.profile import for_runtime
 from orchestrator.running import Running
 from orchestrator.spec import MIB, ContainerSpec, Mount, Resources
 from orchestrator.types import ExecutionResult, Role
@@ -66,10 +67,10 @@ class Boxes:
                 Mount(source=str(private / "train.py"), target="/mutable/train.py"),
                 *mounts,
             ),
-            "resources": SMALL,
+            "resources": replace(SMALL, pids=256) if "runsc" in self.runtime else SMALL,  # its own threads count too
             "environment": ENVIRONMENT,
             "labels": labels,
-            "seccomp": self.seccomp,
+            "seccomp": for_runtime(self.seccomp, self.runtime),
             "runtime": self.runtime,
         }
         return ContainerSpec(**{**fields, **changed})

@@ -1,5 +1,6 @@
 """An engine of a test's own: own data, own socket, no bridge, no firewall rules."""
 
+import json
 import os
 import subprocess
 import tempfile
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from orchestrator.containers import Engine
 from orchestrator.errors import EngineUnavailable
@@ -16,8 +18,8 @@ STOP_S = 20
 
 
 @contextmanager
-def own_engine(path_first: Path | None = None) -> Iterator[str]:
-    """Start dockerd with a folder put before its PATH; yields its address."""
+def own_engine(path_first: Path | None = None, settings: dict[str, Any] | None = None) -> Iterator[str]:
+    """Start dockerd with a folder put before its PATH, and settings for daemon.json; yields its address."""
     with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as name:
         root = Path(name)
         address = f"unix://{root}/docker.sock"
@@ -25,7 +27,7 @@ def own_engine(path_first: Path | None = None) -> Iterator[str]:
             "dockerd", f"--data-root={root}/data", f"--exec-root={root}/exec", f"--pidfile={root}/pid", "-H", address,
             "--bridge=none", "--iptables=false", "--ip6tables=false", f"--config-file={root}/daemon.json",
         ]  # fmt: skip
-        (root / "daemon.json").write_text("{}")
+        (root / "daemon.json").write_text(json.dumps(settings or {}))
         path = os.pathsep.join([*([str(path_first)] if path_first else []), os.environ["PATH"]])
         with (root / "log").open("w") as log:
             daemon = subprocess.Popen(command, env={**os.environ, "PATH": path}, stdout=log, stderr=log)

@@ -1,13 +1,16 @@
 """A spec that weakens a wall is refused before anything is created, naming the field."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orchestrator.errors import SpecRefused
+from orchestrator.profile import for_runtime
 from orchestrator.spec import MIB, ContainerSpec, Mount, Resources, as_config
 from orchestrator.types import Role
+from tests.boxes import ROOT
 
 PROFILE = '{"defaultAction": "SCMP_ACT_ERRNO"}'
 
@@ -153,3 +156,14 @@ def test_a_good_spec_is_the_same_plain_data_each_time() -> None:
     assert host["Memory"] == host["MemorySwap"] == MIB
     assert ["no-new-privileges", f"seccomp={PROFILE}"] == host["SecurityOpt"]
     assert all("PROXY" not in item.upper() for item in config["Env"])
+
+
+def test_gvisor_gets_the_profile_in_words_it_knows() -> None:
+    """Only the call that must look absent differs, and only there."""
+    text = (ROOT / "sandbox" / "seccomp.json").read_text(encoding="utf-8")
+    ours, theirs = json.loads(text), json.loads(for_runtime(text, "runsc"))
+    changed = [a["names"] for a, b in zip(ours["syscalls"], theirs["syscalls"], strict=True) if a != b]
+
+    assert text == for_runtime(text, "") == for_runtime(text, "runc")
+    assert [["clone3"]] == changed
+    assert {**ours, "syscalls": 0} == {**theirs, "syscalls": 0}

@@ -1,5 +1,6 @@
 """Boxes on the real engine."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,4 +12,6 @@ from tests.boxes import Boxes
 @pytest.fixture
 def boxes(engine: Engine, image_id: str, seccomp: str, tmp_path: Path) -> Boxes:
     """Where a test starts its containers."""
-    return Boxes(engine=engine, image_id=image_id, seccomp=seccomp, folder=tmp_path)
+    return Boxes(
+        engine=engine, image_id=image_id, seccomp=seccomp, folder=tmp_path, runtime=os.environ.get("RUNTIME", "")
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.box import Place
+from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.containers import Engine
 from orchestrator.errors import EngineUnavailable, SandboxError
@@ -209,7 +209,7 @@ def test_every_call_to_the_engine_is_of_a_harmless_kind(
 
     monkeypatch.setattr(type(boxes.engine._api), "send", recorded)
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path, "profile.cpu.time_budget_s": 20.0})
-    place = Place(engine=boxes.engine, config=config, image_id=boxes.image_id, seccomp=boxes.seccomp)
+    place = compose.place(config, boxes.engine)
     reply = Reply(proposer="test", model="", prompt="", text="")
     candidate = Candidate(
         proposal=Proposal(hypothesis="uniform"), source=UNIFORM, parent_id=None, parent_source="", reply=reply
@@ -224,7 +224,8 @@ def test_every_call_to_the_engine_is_of_a_harmless_kind(
     assert 0 == sum(any(word in call for word in ("exec", "archive", "export", "copy", "commit")) for call in calls)
     assert kinds <= {
         "POST containers create", "GET containers json", "POST containers attach", "POST containers start",
-        "POST containers kill", "DELETE containers", "POST volumes create", "GET volumes", "DELETE volumes",
+        "GET json", "GET", "POST containers kill", "DELETE containers", "POST volumes create", "GET volumes",
+        "DELETE volumes",
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Every attack of `make probes`, one test each; the containers of a group are shared by its tests."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from orchestrator.containers import Engine
 from probes.__main__ import GROUPS, arena
 from probes.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
+from probes.tiers import explained
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 ALL = [(name, probe) for name, group in GROUPS.items() for probe in group.names]
@@ -54,6 +56,16 @@ def test_an_attack_that_proves_nothing_is_void(strict: How | None, weak: How | N
     probe = Probe(name="p", source="")
 
     assert verdict == judge("g", probe, seen(strict), seen(weak)).verdict
+
+
+def test_a_known_difference_of_a_tier_is_named_and_nothing_else_is_excused() -> None:
+    """On gVisor only, for its own list only, and what is blocked there stays so."""
+    allowed = Finding(group="g", probe="mark packets", verdict=Verdict.ALLOWED, why="did")
+
+    assert Verdict.DIFFERS == explained(allowed, "runsc").verdict
+    assert Verdict.ALLOWED == explained(allowed, "").verdict
+    assert Verdict.ALLOWED == explained(replace(allowed, probe="mount a file system"), "runsc").verdict
+    assert Verdict.BLOCKED == explained(replace(allowed, verdict=Verdict.BLOCKED), "runsc").verdict
 
 
 def test_the_host_s_oracle_has_the_last_word() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.box import Box, Place
+from orchestrator import compose
+from orchestrator.box import Box
 from orchestrator.config import load
 from orchestrator.spec import ContainerSpec
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
@@ -87,7 +88,7 @@ print(json.dumps([tried, os.getppid()]))
 def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path: Path) -> None:
     """Not one inode of a mounted file: a page cache that was written to through one would be read through the other."""
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
-    place = Place(engine=boxes.engine, config=config, image_id=boxes.image_id, seccomp=boxes.seccomp)
+    place = compose.place(config, boxes.engine)
     reply = Reply(proposer="test", model="", prompt="", text="")
     candidate = Candidate(
         proposal=Proposal(hypothesis="none"), source="pass", parent_id=None, parent_source="", reply=reply

@@ -1,0 +1,128 @@
+"""A loop is killed at random moments, again and again: nothing outlives its deadline, nothing stays open.
+
+    make kill-storm             # python -m benchmarks.kill_storm [rounds] [seed]
+
+Each round starts the real loop on a copy of the task with a budget of seconds, and kills it somewhere between its
+first line and the end of an experiment. After every seventh nobody comes back: what it left must die by its own
+deadline, by the guard inside. Otherwise the next round's start must find and remove it, and close the record.
+"""
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from orchestrator.containers import Engine
+from orchestrator.journal import Journal
+
+ROOT = Path(__file__).parents[1]
+BUDGETS = {"time_budget_s": 8.0, "score_budget_s": 20.0, "cpus": 1.0}
+LATE_S = 60.0  # past its deadline, as the reaper counts; the guard inside is much earlier
+LONGEST_S = 22.0  # from a loop's start to its death
+
+
+def main(rounds: int, seed: int) -> int:
+    """Storm, then count."""
+    chance, count = random.Random(seed), Counter[str]()  # noqa: S311  # no secret
+    tag = f"storm-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="storm-") as name, closing(Engine.connect()) as engine:
+        task = make_task(Path(name))
+        for number in range(rounds):
+            after_s = chance.uniform(0.3, LONGEST_S)
+            killed_in = kill_after(task, tag, after_s)
+            orphans = ours(engine, tag)
+            count.update(killed=1, orphans=len(orphans))
+            if number % 7 == 6:
+                late = outlived(engine, tag)
+                count.update(waited=1, late=late)
+            print(
+                f"round {number + 1}: killed after {after_s:.1f} s ({killed_in}), {len(orphans)} containers left",
+                flush=True,
+            )
+        ends = loop(task, tag)
+        output = ends.communicate(timeout=900)[0]
+        count["left"] = len(ours(engine, tag))
+        with Journal.read(task / "runs" / tag) as journal:
+            count["open"] = len(journal.unfinished())
+            count["closed"] = sum(e.status.value == "infra" for e in journal.experiments())
+        verified = subprocess.run(command("verify", task, tag), cwd=ROOT, capture_output=True, text=True, check=False)
+    count["broken"] = int(ends.returncode != 0) + int(verified.returncode != 0)
+    if count["broken"]:
+        print(output[-2000:], verified.stdout, verified.stderr)
+    print(
+        f"kill-storm: {count['killed']} kills, {count['orphans']} orphans, {count['late']} alive past their deadline,"
+        f" {count['left']} left, {count['closed']} closed as infra, {count['open']} open,"
+        f" {count['broken']} broken records"
+    )
+    return 1 if count["late"] or count["left"] or count["open"] or count["broken"] else 0
+
+
+def make_task(root: Path) -> Path:
+    """A copy with short budgets; the prepared data is shared."""
+    for name in ("locked", "mutable"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "program.md", root)
+    text = (ROOT / "task.toml").read_text(encoding="utf-8")
+    for key, value in BUDGETS.items():  # of the first profile, cpu
+        text = re.sub(rf"{key} = [\d.]+", f"{key} = {value}", text, count=1)
+    (root / "task.toml").write_text(text, encoding="utf-8")
+    (root / "data").symlink_to(ROOT / "data")
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    return root
+
+
+def command(verb: str, task: Path, tag: str, *flags: str) -> list[str]:
+    """As a user types it."""
+    return [sys.executable, "-m", "orchestrator", verb, "--task", str(task), "--run", tag, *flags]
+
+
+def loop(task: Path, tag: str) -> "subprocess.Popen[str]":
+    """The real loop, one experiment more than there are."""
+    argv = command("loop", task, tag, "--experiments", "1", "--proposer", "sweep")
+    environment = {**os.environ, "AUTORESEARCH_NOISE__BASELINE_RUNS": "1", "AUTORESEARCH_CONTENTION__OTHERS": "1000"}
+    return subprocess.Popen(
+        argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def kill_after(task: Path, tag: str, seconds: float) -> str:
+    """Start it, kill it; what it said it was doing last."""
+    process = loop(task, tag)
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+    said = re.findall(r"\] (\w+\.\w+).*?(role=\S+)?\s*$", output, re.MULTILINE)
+    return " ".join(said[-1]).strip() if said else "at its start"
+
+
+def ours(engine: Engine, tag: str) -> list[dict[str, Any]]:
+    """Containers of that run, running or not."""
+    argv = ["docker", "ps", "-aq", "--no-trunc", "--filter", f"label=autoresearch.run={tag}"]
+    found = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    return [engine.inspect(container) for container in found]
+
+
+def outlived(engine: Engine, tag: str) -> int:
+    """Wait until the last deadline; how many still run a minute past theirs. Dead ones wait for the next start."""
+    waiting = [c for c in ours(engine, tag) if c["State"]["Running"]]
+    deadlines = {c["Id"]: float(c["Config"]["Labels"]["autoresearch.deadline"]) for c in waiting}
+    while deadlines and time.time() < max(deadlines.values()) + LATE_S:
+        if not any(c["State"]["Running"] for c in ours(engine, tag)):
+            return 0
+        time.sleep(1.0)
+    return sum(c["State"]["Running"] for c in ours(engine, tag))
+
+
+if __name__ == "__main__":
+    given = [int(argument) for argument in sys.argv[1:]]
+    sys.exit(main(*(given + [21, int(time.time())][len(given) :])))

@@ -1,0 +1,31 @@
+"""The attacks on gVisor, in an engine of their own that knows it; nothing of this machine's own engine is changed.
+
+make test-tiers             # python -m probes.gvisor
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from tests.own_engine import own_engine
+
+IMAGE = "autoresearch-sandbox:cpu"
+ARGUMENTS = ["--platform=ptrace", "--network=none", "--oci-seccomp"]  # the last: our profile holds inside too
+
+
+def main() -> int:
+    """Start the engine, give it the image, attack."""
+    runsc = shutil.which("runsc")
+    if runsc is None:
+        sys.exit("error: runsc is not installed; on Debian: apt-get install runsc")
+    with own_engine(settings={"runtimes": {"runsc": {"path": runsc, "runtimeArgs": ARGUMENTS}}}) as address:
+        saved = subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE)
+        subprocess.run(["docker", "-H", address, "load", "-q"], stdin=saved.stdout, check=True)
+        saved.wait()
+        attack = [sys.executable, "-m", "probes", "--fast", "--runtime", "runsc"]
+        return subprocess.run(attack, env={**os.environ, "DOCKER_HOST": address}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
