@@ -93,7 +93,7 @@
     fold((run.name ? run.name + " · " : "") + each.role, each.log.cut ? "shortened" : "", each.role === "trainer" && !run.name, text(each.log, "log"))));
   const printed = (found) => {
     const all = logs(found);
-    return all.length ? [section("What they printed", "never believed", ...all)] : [];
+    return all.length ? [section("What they printed", "only the scorer's numbers count", ...all)] : [];
   };
   const section = (title, note, ...children) => make("section", "", make("h3", "", title, note ? make("span", "aside", note) : ""), ...children);
 
