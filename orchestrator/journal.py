@@ -411,7 +411,7 @@ class Journal:
         again = "json_extract(body, '$.measures') IS NOT NULL AND status NOT IN (?, ?)"
         judged -= self.count(again, *QUEUED_AGAIN)
         return Spent(
-            experiments=max(0, judged - (1 if self.best() else 0)),
+            experiments=max(0, judged - bool(self.experiments("status = ?", Status.KEEP, limit=1))),  # the baseline
             slot_s=sum(seconds for _, _, seconds in rows),
             usage=self.charged(),
             consecutive_infra=self._consecutive_infra(),
