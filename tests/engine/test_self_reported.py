@@ -37,7 +37,7 @@ def test_l0_and_audited_scores_never_share_a_run(task: Path, unique: str) -> Non
     """The second kind is refused with what to do; and audited, a script that only reports is no candidate."""
     shutil.copy(SCRIPT, task / "mutable/train.py")
     path = task / "mutable/train.py"
-    path.write_text('print("val_bpb:          0.990000")\n')
+    path.write_text('RATE = 0.5\nprint("val_bpb:          0.990000")\n')
     ends(loop(task, unique, "--trust", "self-reported", "--hours", "0.0001"))
     output = ends(loop(task, unique, "--hours", "0.0001"), 1)
 
