@@ -2,7 +2,7 @@
 
 One side writes a frame under a hidden name and renames it; the other polls for the name. The reader trusts nothing:
 it refuses links and special files, wants exactly the size it computed beforehand, and copies the bytes before use.
-Files rather than pipes or shared memory, because they behave alike on runc, gVisor and Podman.
+Files rather than pipes or shared memory, because they behave alike on runc and gVisor.
 """
 
 import os

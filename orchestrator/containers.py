@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class Engine:
-    """A connection to Docker Engine, or to Podman's Docker-compatible API."""
+    """A connection to Docker Engine."""
 
     def __init__(self, api: docker.APIClient, facts: dict[str, str]) -> None:
         """Use `connect`."""

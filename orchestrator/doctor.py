@@ -122,11 +122,12 @@ def engine(machine: Machine) -> Check:
     name = "engine"
     if "permission denied" in machine.engine_error.lower():
         detail = f"{machine.socket.address} may not be used by you"
-        return _unsafe(name, detail, "rootless Podman, or `sudo usermod -aG docker $USER`, which is as good as root")
+        return _unsafe(name, detail, "`sudo usermod -aG docker $USER`, which is as good as root")
     if machine.engine_error:
         return _unsafe(name, f"none answers at {machine.socket.address}", "make engine")
     if machine.podman:
-        return _weak(name, f"podman {machine.engine or '?'}: no least version is known here", "keep it up to date")
+        detail = f"podman {machine.engine or '?'}: its API does not carry every wall, so nothing is started on it"
+        return _unsafe(name, detail, "use Docker Engine; docs/hardening.md says what is missing")
     stands = "we never call exec, cp or archive, read every container back, and use our own seccomp profile"
     return _version(name, f"docker {machine.engine or '?'}", is_mended(machine.engine, ENGINE), ENGINE, stands)
 
@@ -159,7 +160,7 @@ def user_namespaces(machine: Machine) -> Check:
         if any(option in found for found in machine.security):
             return _ok("user-namespaces", f"{detail}: root inside is nobody outside")
     detail = "root inside would be root outside; our containers run as 65532 and cannot gain privileges"
-    return _weak("user-namespaces", detail, 'rootless Podman, or "userns-remap": "default" in daemon.json')
+    return _weak("user-namespaces", detail, '"userns-remap": "default" in daemon.json')
 
 
 def limits(machine: Machine) -> Check:
@@ -204,7 +205,7 @@ def sockets(machine: Machine) -> Iterator[Check]:
 
 def socket(found: Socket) -> Check:
     """Who else can reach the engine."""
-    name, mend = "engine-socket", "rootless Podman gives every user an engine of their own"
+    name, mend = "engine-socket", "let nobody else into its group, or give the loop a machine of its own"
     if found.everyone:
         return _unsafe(name, f"{found.address}: every user of this machine can reach it and become root", mend)
     if found.unseen:

@@ -13,15 +13,13 @@ if [ -n "${DOCKER_HOST:-}" ]; then
     exit 1
 fi
 if [ -S /var/run/docker.sock ] && [ ! -w /var/run/docker.sock ]; then
-    say "you may not use /var/run/docker.sock. Type one of" >&2
+    say "you may not use /var/run/docker.sock. Type" >&2
     say "  sudo usermod -aG docker \$USER    (then log in again; it makes you as good as root)" >&2
-    say "  systemctl --user start podman.socket && export DOCKER_HOST=unix://\$XDG_RUNTIME_DIR/podman/podman.sock" >&2
     exit 1
 fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    say "no container engine answers. Type one of" >&2
+    say "no container engine answers. Type" >&2
     say "  sudo apt-get install docker.io && sudo usermod -aG docker \$USER    (then log in again)" >&2
-    say "  sudo apt-get install podman && systemctl --user start podman.socket && export DOCKER_HOST=unix://\$XDG_RUNTIME_DIR/podman/podman.sock" >&2
     exit 1
 fi
 if ! command -v dockerd >/dev/null; then
