@@ -10,7 +10,7 @@ import structlog
 
 from orchestrator import anchors, limits, record, turn
 from orchestrator.errors import AutoresearchError, SandboxError
-from orchestrator.journal import Journal
+from orchestrator.journal import GENESIS, Journal
 from orchestrator.types import Plan, Spent
 
 if TYPE_CHECKING:
@@ -100,12 +100,13 @@ def interrupt(session: "Session", crew: "Crew") -> str:
 
 @contextmanager
 def last_word(journal: Journal) -> Iterator[None]:
-    """An error that ends a session is on record too."""
+    """An error that ends a session is on record too; a run that is refused before its first record stays empty."""
     try:
         yield
     except AutoresearchError as error:
         with suppress(AutoresearchError):  # the record itself may be what failed
-            journal.note("session.failed", {"reason": str(error)})
+            if journal.head() != GENESIS:
+                journal.note("session.failed", {"reason": str(error)})
         raise
 
 

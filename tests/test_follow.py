@@ -94,6 +94,7 @@ def test_an_error_that_ends_the_session_is_its_last_word(tmp_path: Path) -> None
     """On record, and told to whoever watches."""
     steps = iter([False])
     with Journal.open(tmp_path) as journal:
+        journal.note("session.started", {"facts": {}})
 
         def fails(_: float) -> bool:
             with pytest.raises(ConfigError), last_word(journal):
