@@ -93,6 +93,7 @@ def test_a_strangers_process_makes_the_experiment_contended(tmp_path: Path) -> N
         assert "" == alone.contended_by
         assert "their_training.py (pid 43)" in shared.contended_by
         assert leased.ready()
+        assert not leased.ready()
         assert "trying again" in told[0]
 
 

@@ -33,13 +33,15 @@ class Slot:
     _lease: Lease | None = None
     _runner: Runner | None = None
     _contended: int = 0  # times in a row
+    _must_wait: bool = False  # once after each of them
 
     def ready(self) -> bool:
         """Hold an idle device; after a contention wait first, then look for one anew. Says whether it did any of it.
 
         Raises LeaseUnavailable.
         """
-        if self._contended and self._lease is not None:
+        if self._must_wait:
+            self._must_wait = False
             self.give_back()
             pause_s = min(LONGEST_BACK_OFF_S, self.back_off_s * 2.0 ** (self._contended - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
             self.waiting(f"the device was not ours alone, trying again in {pause_s:.0f} s")
@@ -70,6 +72,7 @@ class Slot:
         if seen.lost:
             self.give_back()
             raise LeaseUnavailable(seen.lost)
+        self._must_wait = bool(seen.contended_by)
         self._contended = self._contended + 1 if seen.contended_by else 0
         return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by))
 
