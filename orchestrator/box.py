@@ -95,7 +95,7 @@ class Place:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "OMP_NUM_THREADS": f"{max(1, int(box.cpus))}",
-            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while others use the machine train several times slower
+            "GOMP_SPINCOUNT": "1000",  # then sleep: spinning on a busy machine trains several times slower
             "PATH": "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
         }

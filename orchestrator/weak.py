@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = frozenset((
     "AUTORESEARCH_PROFILE", "AUTORESEARCH_TIME_BUDGET", "AUTORESEARCH_SEED", "HOME", "USER", "TMPDIR", "PYTHONPATH",
     "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED",
-    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PATH", "LANG",
+    "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "PATH", "LANG",
 ))  # fmt: skip
 READABLE = {  # the only places where something may be mounted, tmpfs apart
     Role.TRAINER: {"/locked", "/mutable/train.py", "/data/tokenizer", "/data/train", "/warm"},
