@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Storm:
     chance: random.Random
     hears: int = -1
     says: int = -1
+    unheard: deque[str] = field(default_factory=deque)
     loops: dict[int, int] = field(default_factory=dict)  # pid -> user
     holds: dict[int, tuple[str, float]] = field(default_factory=dict)  # pid -> GPU, since
     spans: list[tuple[str, float, float]] = field(default_factory=list)
@@ -51,8 +52,9 @@ class Storm:
         for user in (os.getuid(), NOBODY) * LOOPS_PER_USER:
             self.begin(user)
         while self.rounds < rounds:
-            for line in self.lines():
-                self.heard(line.split())
+            if not self.unheard:
+                self.listen(WAIT_S)
+            self.heard(self.unheard.popleft().split())
         for pid in list(self.loops):
             self.kill(pid)
         os.close(self.hears)
@@ -74,12 +76,12 @@ class Storm:
         finally:
             os._exit(1)
 
-    def lines(self) -> Iterator[str]:
-        """What loops said; a loop that died by itself is a fault of ours."""
-        if not select.select([self.hears], [], [], WAIT_S)[0]:
-            message = f"no lease within {WAIT_S:g} s"
+    def listen(self, wait_s: float) -> None:
+        """Queue what loops said, in their order. Raises LeaseUnavailable if they stay silent."""
+        if not select.select([self.hears], [], [], wait_s)[0]:
+            message = f"no lease within {wait_s:g} s"
             raise LeaseUnavailable(message)
-        yield from os.read(self.hears, 65536).decode().splitlines()  # lines are shorter than what a pipe tears
+        self.unheard += os.read(self.hears, 65536).decode().splitlines()  # lines are shorter than what a pipe tears
 
     def heard(self, words: list[str]) -> None:
         """Write down a lease taken or given back, and sometimes kill its holder."""
@@ -109,8 +111,9 @@ class Storm:
         os.waitpid(pid, 0)
         del self.loops[pid]
         while select.select([self.hears], [], [], 0)[0]:
-            for line in self.lines():
-                self.late(line.split())
+            self.listen(0)
+        while self.unheard:  # all of it, also what came before: a lease may have been given back by then
+            self.late(self.unheard.popleft().split())
         if pid in self.holds:
             name, since = self.holds.pop(pid)
             self.spans.append((name, since, now))
