@@ -7,6 +7,7 @@ the program can neither stop it, trace it nor write its memory. It outlives an o
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -63,8 +64,10 @@ def split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def main() -> None:
-    """`guard.py LIMIT_S [--keep-cache] -- PROGRAM [ARGUMENT ...]`."""
+    """`guard.py LIMIT_S [NAME=LIMIT ...] [--keep-cache] -- PROGRAM [ARGUMENT ...]`; limits by their names in ulimit."""
     limit_s, options, program = float(sys.argv[1]), *split(sys.argv[2:])
+    for name, limit in (option.split("=") for option in options if "=" in option):
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (int(limit), int(limit)))
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGALRM}:
         signal.signal(number, signal.SIG_IGN)

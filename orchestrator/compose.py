@@ -31,6 +31,7 @@ from orchestrator.types import Level, Status, View
 from orchestrator.watch import PlainView
 
 SECONDS_PER_HOUR = 3600
+PATIENCE = 5  # times the score budget
 
 
 def image_name(config: Config) -> str:
@@ -48,6 +49,7 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
         message = f"{path}: cannot be read: {error.strerror}; restore it"
         raise ConfigError(message) from error
     engine.check_runtime(config.runtime)
+    refuse_unlimited(config, engine)
     image_id = engine.image_id(image_name(config))
     return Place(
         engine=engine,
@@ -119,6 +121,16 @@ def refuse_unsafe(config: Config) -> None:
         raise ConfigError(message)
 
 
+def refuse_unlimited(config: Config, engine: Engine) -> None:
+    """Stop on an engine that limits nothing until that is accepted by name."""
+    if not engine.limits and "limits" not in config.accept:
+        message = (
+            "the engine is rootless, and on cgroup v1 it limits neither memory nor processors nor processes: boot with"
+            " systemd.unified_cgroup_hierarchy=1; or --accept limits, and one experiment may take the whole machine"
+        )
+        raise ConfigError(message)
+
+
 def refuse_mixed(config: Config, journal: Journal) -> None:
     """One run holds scores of one kind: what a script says of itself is never compared with what was audited."""
     kept = journal.experiments("status = ?", Status.KEEP, limit=1)
@@ -159,11 +171,19 @@ def alone(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slo
 
     def make(leased: Lease) -> ContainerRunner:
         there = replace(place(config, engine, leased), holdout=holdout)
-        return ContainerRunner(place=there if refuses else replace(there, thresholds=UNBOUNDED), view=view)
+        if not refuses:  # nor is a model refused for what it has to compile first
+            there = replace(there, config=patient(config), thresholds=UNBOUNDED)
+        return ContainerRunner(place=there, view=view)
 
     made = slot(config, engine, view, policy_of(config))
     made.make = make
     return made
+
+
+def patient(config: Config) -> Config:
+    """With more time to score."""
+    box = config.box.model_copy(update={"score_budget_s": config.box.score_budget_s * PATIENCE})
+    return config.model_copy(update={"profile": {**config.profile, config.profile_name: box}})
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import requests
 import structlog
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
-from orchestrator import owner
+from orchestrator import owner, podman
 from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, SpecRefused
 from orchestrator.readback import differences
 from orchestrator.running import Running, write
@@ -51,15 +51,17 @@ class Engine:
             message = f"the engine speaks API {api.api_version}; at least 1.41 is needed: update it"
             raise EngineUnavailable(message)
         name = "podman" if "podman" in json.dumps(version.get("Components", "")).lower() else "docker"
-        facts = {
-            "engine": f"{name} {version.get('Version', '?')}",
+        engine = cls(api, {"engine": f"{name} {version.get('Version', '?')}"})
+        rootless = name == "podman" and engine.own("info")["host"]["security"]["rootless"]
+        security = [*(info.get("SecurityOptions") or []), *(["name=rootless"] if rootless else [])]
+        engine._facts |= {
             "api": api.api_version,
             "kernel": str(info.get("KernelVersion", "")),
             "default_runtime": str(info.get("DefaultRuntime", "")),
             "cgroup": str(info.get("CgroupVersion", "")),
-            "security": ",".join(sorted(info.get("SecurityOptions") or [])),
+            "security": ",".join(sorted(set(security))),
         }
-        return cls(api, facts)
+        return engine
 
     def close(self) -> None:
         """Close the connections."""
@@ -69,10 +71,31 @@ class Engine:
         """Which engine this is."""
         return dict(self._facts)
 
+    @property
+    def is_podman(self) -> bool:
+        """Whether it is Podman behind Docker's API."""
+        return self._facts["engine"].startswith("podman")
+
+    @property
+    def limits(self) -> bool:
+        """Whether it can limit memory, processors and processes; without root that takes cgroup v2."""
+        return not ("rootless" in self._facts["security"] and self._facts["cgroup"] == "1")
+
+    def own(self, what: str) -> dict[str, Any]:
+        """Podman's answer in its own words. Raises SandboxError."""
+        with _translated(what):
+            answer = self._api.get(f"{self._api.base_url}/v4.0.0/libpod/{what}", timeout=CALL_TIMEOUT_S)
+            answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
     def info(self) -> dict[str, Any]:
         """What the engine says of itself."""
         with _translated("info"):
-            return {**self._api.info(), "Version": self._api.version()}
+            return {
+                **self._api.info(), "Version": self._api.version(),
+                "SecurityOptions": self._facts["security"].split(","),
+            }  # fmt: skip
 
     def check_runtime(self, runtime: str) -> None:
         """Refuse a runtime that the engine does not know."""
@@ -104,6 +127,8 @@ class Engine:
             "device": "tmpfs",
             "o": f"size={size},nr_inodes=65536,uid={UID},gid={UID},mode=0755,nosuid,nodev,noexec",
         }
+        if self.is_podman:
+            options = podman.volume(options, size)
         with _translated(f"make volume {name}"):
             self._api.create_volume(name, driver="local", driver_opts=options, labels=labels)
 
@@ -132,9 +157,7 @@ class Engine:
         config = as_config(spec)
         config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
         write(folder / f"{spec.role}.spec.json", config)
-        with _translated(f"create {spec.name}", timeout=LONG_CALL_TIMEOUT_S):
-            created = self._api.create_container_from_config(config, spec.name)
-        container_id = str(created["Id"])
+        container_id = self._create(spec, config, folder)
         try:
             self._read_back(container_id, spec, config, folder)
             return Running(self, spec, container_id, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink)
@@ -142,9 +165,19 @@ class Engine:
             self.remove(container_id)
             raise
 
+    def _create(self, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> str:
+        if self.is_podman:
+            write(profile := _profile(spec, folder), json.loads(spec.seccomp))
+            config = podman.sent(config, profile)
+        with _translated(f"create {spec.name}", timeout=LONG_CALL_TIMEOUT_S):
+            return str(self._api.create_container_from_config(config, spec.name)["Id"])
+
     def _read_back(self, container_id: str, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> None:
         inspected = self.inspect(container_id)
         write(folder / f"{spec.role}.created.json", inspected)
+        if self.is_podman:
+            own = self.own(f"containers/{container_id}/json")
+            inspected = podman.in_docker_words(config, _profile(spec, folder), inspected, own, limited=self.limits)
         if wrong := differences(config, inspected):
             message = f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}"
             raise SpecRefused(message)
@@ -199,6 +232,11 @@ class Engine:
         if reaped:
             log.info("containers.reaped", names=reaped)
         return reaped
+
+
+def _profile(spec: ContainerSpec, folder: Path) -> Path:
+    """Where Podman reads the seccomp profile of a role."""
+    return folder.absolute() / f"{spec.role}.seccomp.json"
 
 
 def _removed(name: str, remove: Callable[[], None]) -> bool:

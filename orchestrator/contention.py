@@ -90,9 +90,13 @@ class CpuLook:
     def _containers_s(self) -> dict[str, float]:
         found: dict[str, float] = {}
         for name in self.ours():
-            with suppress(OSError, StopIteration):
-                path = self._paths.get(name) or self._paths.setdefault(name, _cgroup(self.cgroups, name))
-                found[name] = _used_s(path)
+            with suppress(OSError):
+                try:
+                    path = self._paths.get(name) or self._paths.setdefault(name, _cgroup(self.cgroups, name))
+                    found[name] = _used_s(path)
+                except StopIteration:  # an engine without root has none to give on cgroup v1
+                    used = who.tree_s(name, self.proc)
+                    found |= {} if used is None else {name: used}
         return found
 
 

@@ -17,6 +17,7 @@ import structlog
 from orchestrator.box import GUARD_MARGIN_S
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal, Record
+from orchestrator.spec import GUARD
 from orchestrator.text import sanitise
 from orchestrator.types import Candidate, Experiment, Reply, Role, Spent, View
 from orchestrator.verify import is_live
@@ -105,7 +106,7 @@ class Follower:
             return
         with suppress(OSError, ValueError, KeyError, IndexError):  # half written
             guard = json.loads(path.read_text(encoding="utf-8"))["Args"]
-            left = float(guard[guard.index("--") - 1]) - GUARD_MARGIN_S - (time.time() - path.stat().st_mtime)
+            left = float(guard[guard.index(GUARD) + 1]) - GUARD_MARGIN_S - (time.time() - path.stat().st_mtime)
             self._told.add(path)
             if left > 0:
                 self.view.phase(number, Role(path.name.partition(".")[0]), left)

@@ -20,6 +20,7 @@ UID = 65532
 USER = f"{UID}:{UID}"
 LABEL = "autoresearch"
 MIB = 1 << 20
+GUARD = "/locked/guard.py"
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
@@ -52,6 +53,11 @@ class Resources:
     files: int = 4096  # open at once
     file_size: int = 64 << 30  # the volumes' sizes are tighter; this one is for what has none
 
+    @property
+    def of_process(self) -> dict[str, int]:
+        """Soft and hard limits of every process, by their names in ulimit."""
+        return {"core": 0, "fsize": self.file_size, "memlock": MIB // 16, "nofile": self.files}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
@@ -77,7 +83,8 @@ class ContainerSpec:
     def argv(self) -> tuple[str, ...]:
         """What PID 1 is."""
         options = ("--keep-cache",) if self.keep_cache else ()
-        return ("python3", "-s", "-B", "/locked/guard.py", f"{self.hard_limit_s:g}", *options, "--", *self.program)
+        limits = tuple(f"{name}={value}" for name, value in self.resources.of_process.items())
+        return ("python3", "-s", "-B", GUARD, f"{self.hard_limit_s:g}", *limits, *options, "--", *self.program)
 
 
 def as_config(spec: ContainerSpec) -> dict[str, Any]:
@@ -150,14 +157,8 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "PidsLimit": limits.pids,
         "BlkioWeight": 0,
         "Ulimits": [
-            {"Name": name, "Soft": value, "Hard": value}
-            for name, value in (
-                ("core", 0),
-                ("fsize", limits.file_size),
-                ("memlock", MIB // 16),
-                ("nofile", limits.files),
-            )
-        ],
+            {"Name": name, "Soft": value, "Hard": value} for name, value in limits.of_process.items()
+        ],  # the guard sets them too, for engines that do not
         "IpcMode": "private",
         "PidMode": "",
         "UTSMode": "",

@@ -64,3 +64,20 @@ def _user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"user {uid}"
+
+
+def tree_s(word: str, proc: Path = PROC) -> float | None:
+    """Processor seconds of the processes with a word on their command line and of all that they began; None if none."""
+    parents, used, roots = dict[int, int](), dict[int, float](), set[int]()
+    for path in proc.glob("[0-9]*"):
+        with suppress(OSError, ValueError, IndexError):
+            words = (path / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            pid = int(path.name)
+            parents[pid] = int(words[1])
+            used[pid] = sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")  # its own, and of those it reaped
+            if word.encode() in (path / "cmdline").read_bytes():
+                roots.add(pid)
+    found = set(roots)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sum(used.get(pid, 0.0) for pid in found) if roots else None

@@ -25,7 +25,7 @@ from orchestrator.text import sanitise
 from probes import files, kernel, network, proc, resources, traces
 from probes.arena import Arena
 from probes.base import Finding, Verdict
-from probes.tiers import explained
+from probes.tiers import explained, tier_of
 
 COLOURS = {
     Verdict.BLOCKED: "green", Verdict.ALLOWED: "bold red", Verdict.VOID: "magenta", Verdict.DIFFERS: "yellow",
@@ -56,11 +56,12 @@ def main() -> int:
     with closing(Engine.connect()) as engine, tempfile.TemporaryDirectory(prefix="probes-") as scratch:
         engine.check_runtime(options.runtime)
         engine.reap()
+        tier = tier_of(engine, options.runtime)
         for name in options.groups or GROUPS:
             began = time.monotonic()
             (folder := Path(scratch) / name.replace(" ", "-")).mkdir()
             group = GROUPS[name].run(arena(engine, folder, runtime=options.runtime, fast=options.fast))
-            group = [explained(finding, options.runtime) for finding in group]
+            group = [explained(finding, tier) for finding in group]
             console.print(table(name, group, time.monotonic() - began))
             found += group
     count = Counter(finding.verdict for finding in found)
@@ -68,7 +69,7 @@ def main() -> int:
         print(f"not run here: {count[Verdict.NOT_RUN]}")
     for finding in found:
         if finding.verdict is Verdict.DIFFERS:
-            print(f"differs on {options.runtime}: {finding.probe}: {finding.why}")
+            print(f"differs on {tier}: {finding.probe}: {finding.why}")
     blocked, allowed, void = (count[verdict] for verdict in (Verdict.BLOCKED, Verdict.ALLOWED, Verdict.VOID))
     print(f"probes: {blocked} blocked, {allowed} allowed, {void} void")
     return 1 if allowed or void or not blocked else 0

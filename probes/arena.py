@@ -110,8 +110,9 @@ class Arena:
         make_task(task, stems)
         pids = {"pids": ROOM_FOR_GVISOR} if "runsc" in self.runtime else {}
         flags = {f"profile.cpu.{key}": value for key, value in {**SMALL, **pids, **profile}.items()}
+        accept = () if self.engine.limits else ("limits",)
         tag = f"probes-{uuid.uuid4().hex[:8]}"
-        config = load(task, {"tag": tag, "runs": task / "runs", "runtime": self.runtime, **flags})
+        config = load(task, {"tag": tag, "runs": task / "runs", "runtime": self.runtime, "accept": accept, **flags})
         with ExitStack() as stack:
             engine = self.engine
             if weaker is not None:

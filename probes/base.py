@@ -94,7 +94,10 @@ def judge(group: str, probe: Probe, strict: Seen, weak: Seen) -> Finding:
     if control.how is How.ABSENT:
         return finding(Verdict.NOT_RUN, f"this machine has none: {control.detail}")
     if not succeeded(probe, weak, control):
-        return finding(Verdict.VOID, f"it fails in the weak container too: {shown(control)}")
+        hidden = succeeded(probe, strict, attack)
+        return finding(
+            Verdict.ALLOWED if hidden else Verdict.VOID, f"it fails in the weak container too: {shown(control)}"
+        )
     if attack.how in (How.BROKE, How.HUNG, How.ABSENT):
         return finding(Verdict.VOID, shown(attack))
     return finding(Verdict.ALLOWED if succeeded(probe, strict, attack) else Verdict.BLOCKED, shown(attack))

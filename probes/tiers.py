@@ -1,8 +1,9 @@
-"""What another runtime is known to do differently, and why that is no hole in the host. Pure."""
+"""What another runtime is known to do differently, and why that is no hole in the host."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from orchestrator.containers import Engine
 from probes.base import Finding, Verdict
 
 OWN_KERNEL = "gVisor's own kernel answers, which has nothing of the host's"
@@ -21,12 +22,59 @@ GVISOR = {
     "take over the guard's descriptors": GUARD_SEEN,
     "make a hundred thousand files": "gVisor counts no files in memory: the limit of memory ends it, and the container",
 }
-KNOWN: Mapping[str, Mapping[str, str]] = {"runsc": GVISOR}
+NOBODY = (
+    "even root with every capability fails there: in a user namespace it is nobody outside; nothing weaker to compare"
+)
+NO_LIMITS = "on cgroup v1 a rootless engine limits nothing, which the loop refuses until `--accept limits`"
+STOPPED_BY_USER_NAMESPACE = (
+    "reopen it by map_files", "make a character device node", "make a block device node", "userfaultfd",
+    "perf_event_open", "fanotify_init", "settimeofday", "swapon", "swapoff", "syslog", "acct", "ioprio_set",
+    "lower its niceness", "read the kernel's log", "read /proc/timer_list", "read /proc/kpageflags",
+    "read /proc/kpagecount", "read /proc/slabinfo", "read /proc/vmallocinfo", "read /proc/kmsg",
+    "read /proc/pagetypeinfo", "write /proc/sys/kernel/core_pattern", "write /proc/sys/kernel/panic",
+    "write /proc/sys/kernel/hostname", "write /proc/sys/kernel/randomize_va_space",
+    "write /proc/sys/vm/overcommit_memory", "write /proc/sys/vm/drop_caches", "write /proc/sys/fs/file-max",
+    "write /proc/sys/fs/suid_dumpable", "write /proc/mtrr", "write /proc/irq/default_smp_affinity",
+    "write /sys/kernel/mm/transparent_hugepage/enabled", "write /sys/power/state", "write /sys/kernel/profiling",
+    "write /sys/module/kernel/parameters/panic", "find anything writable in /sys",
+    "mount the kernel's debugging files", "mount another proc", "mount another sysfs",
+    "read a host process's environment", "reach the host's files through a process",
+    "enter the namespaces of another process", "read the namespaces of another process",
+    "find a release agent to set", "move itself into a parent's cgroup", "raise its own limit of memory",
+    "raise its own limit of processor time", "allow itself every device", "make a cgroup of its own",
+    "freeze itself out of reach", "open a raw socket", "open a packet socket", "mark packets",
+    "pose as another address", "make a tunnel",
+)  # fmt: skip
+WITHOUT_LIMITS = (
+    "raise its own limit of processes", "take more memory than allowed", "take it bit by bit",
+    "take it in an unnamed file", "take it in another process", "fork without end", "start threads without end",
+    "use more processors than allowed",
+)  # fmt: skip
+ROOTLESS = {
+    **dict.fromkeys(STOPPED_BY_USER_NAMESPACE, NOBODY),
+    **dict.fromkeys(WITHOUT_LIMITS, NO_LIMITS),
+    "make a hundred thousand files": "Podman takes no bound on the files of /tmp; its size is bounded",
+    "fill the host's disk with its log": "the log has its cap, but Podman does not say where it lies, so nobody can look",
+}
+KNOWN: Mapping[str, Mapping[str, str]] = {"runsc": GVISOR, "rootless podman": ROOTLESS}
 
 
-def explained(finding: Finding, runtime: str) -> Finding:
-    """Allowed or void becomes `differs` where the tier is known for it; never blocked, and never on another tier."""
-    known = next((differences for name, differences in KNOWN.items() if name in runtime), {})
-    if finding.verdict in (Verdict.ALLOWED, Verdict.VOID) and finding.probe in known:
-        return replace(finding, verdict=Verdict.DIFFERS, why=known[finding.probe])
-    return finding
+def tier_of(engine: Engine, runtime: str) -> str:
+    """What `explained` knows a tier by."""
+    if engine.is_podman and "rootless" in engine.facts()["security"] and not engine.limits:
+        return "rootless podman"
+    return runtime
+
+
+def explained(finding: Finding, tier: str) -> Finding:
+    """Allowed or void becomes `differs` where the tier is known for it; never blocked, and never on another tier.
+
+    What is stopped even for root proves nothing by itself: it must have been refused to the trainer as well.
+    """
+    known = next((differences for name, differences in KNOWN.items() if name in tier), {})
+    why = known.get(finding.probe)
+    if why is None or finding.verdict not in (Verdict.ALLOWED, Verdict.VOID):
+        return finding
+    if why is NOBODY and finding.verdict is Verdict.ALLOWED:
+        return finding
+    return replace(finding, verdict=Verdict.DIFFERS, why=why)

@@ -50,9 +50,10 @@ class WeakEngine(Engine):
         """Create and start, not compared with anything."""
         config = as_config(spec)
         config.update(User="0:0", NetworkDisabled=False, Env=[*config["Env"], *self.weaker.environment])
+        config["Cmd"] = [word for word in config["Cmd"] if "=" not in word]  # the guard's limits
         config.update(self.weaker.config)
         config["HostConfig"] = self._host(config["HostConfig"])
-        container = str(self._api.create_container_from_config(config, spec.name)["Id"])
+        container = self._create(spec, config, folder)
         try:
             deadline_s += self.weaker.patience_s
             return Running(self, spec, container, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink)
@@ -67,6 +68,10 @@ class WeakEngine(Engine):
             "Ulimits": [], "Runtime": self.facts()["default_runtime"], "OomScoreAdj": 0, "NanoCpus": 0,
             "Memory": 1024 * MIB, "MemorySwap": 1024 * MIB, "PidsLimit": 600, "ShmSize": 64 * MIB,
         }  # fmt: skip
+        if self.is_podman:
+            no_walls["SecurityOpt"] = ["seccomp=unconfined", "unmask=ALL"]
+        if self.weaker.host.get("IpcMode") == "host":
+            del host["ShmSize"], no_walls["ShmSize"]  # the host has its own
         roomy = f"rw,exec,suid,dev,size={64 * MIB},nr_inodes=400000,mode=1777"
         return {
             **host,
