@@ -1,0 +1,176 @@
+"""What Podman is sent and what it says, put into Docker's words: a changed field is seen on this engine too."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import podman
+from orchestrator.readback import differences
+from orchestrator.spec import MIB, ContainerSpec, Mount, Resources, as_config
+from orchestrator.types import Role
+
+Json = dict[str, Any]
+PROFILE = Path("/record/trainer.seccomp.json")
+IMAGE = "sha256:" + "a" * 64
+CHANGES: list[tuple[str, Any]] = [  # where, in Podman's compatible inspect, and what stands there instead
+    ("Path", "sh"),
+    ("Args", ["-c", "true"]),
+    ("Image", "1" * 64),
+    ("AppArmorProfile", "unconfined"),
+    ("Config.User", "0:0"),
+    ("Config.Entrypoint", ["sh"]),
+    ("Config.WorkingDir", "/out"),
+    ("Config.Tty", True),
+    ("Config.OpenStdin", True),
+    ("Config.Volumes", {"/host": {}}),
+    ("Config.StopSignal", "15"),
+    ("Config.Healthcheck", {"Test": ["CMD", "sh"]}),
+    ("Config.Env", ["PATH=/evil"]),
+    ("Config.Labels", {}),
+    ("HostConfig.NetworkMode", "host"),
+    ("HostConfig.NetworkMode", "slirp4netns"),
+    ("HostConfig.PortBindings", {"80/tcp": [{"HostPort": "80"}]}),
+    ("HostConfig.ExtraHosts", ["host:127.0.0.1"]),
+    ("HostConfig.CapAdd", ["SYS_ADMIN"]),
+    ("HostConfig.Privileged", True),
+    ("HostConfig.SecurityOpt", ["no-new-privileges"]),
+    ("HostConfig.SecurityOpt", ["no-new-privileges", "seccomp=unconfined"]),
+    ("HostConfig.SecurityOpt", [f"seccomp={PROFILE}"]),
+    ("HostConfig.ReadonlyRootfs", False),
+    ("HostConfig.Binds", []),
+    ("HostConfig.Binds.0", "/etc:/locked:ro,nosuid,nodev,noexec,rprivate,bind"),
+    ("HostConfig.Binds.0", "/private/locked:/locked:rw,nosuid,nodev,noexec,rprivate,bind"),
+    ("HostConfig.Binds.0", "/private/locked:/locked:ro,nosuid,nodev,noexec,rshared,bind"),
+    ("HostConfig.Binds.1", "out:/out:rw,nosuid,nodev,rprivate,rbind"),
+    ("Mounts.0.RW", True),
+    ("Mounts.0.Source", "/etc"),
+    ("Mounts.0.Propagation", "rshared"),
+    ("HostConfig.Tmpfs", {}),
+    ("HostConfig.Tmpfs./tmp", "rw,noexec,nosuid,nodev,mode=1777,rprivate,tmpcopyup"),
+    ("HostConfig.Tmpfs./tmp", "rw,exec,nosuid,nodev,size=1048576,mode=1777,rprivate,tmpcopyup"),
+    ("HostConfig.Tmpfs./run", "rw,rprivate,nosuid,nodev,tmpcopyup"),
+    ("HostConfig.Tmpfs./more", "rw,size=1,rprivate,tmpcopyup"),
+    ("HostConfig.ShmSize", 65536000),
+    ("HostConfig.Memory", 0),
+    ("HostConfig.MemorySwap", -1),
+    ("HostConfig.NanoCpus", 0),
+    ("HostConfig.PidsLimit", 0),
+    ("HostConfig.OomScoreAdj", 0),
+    ("HostConfig.IpcMode", "host"),
+    ("HostConfig.PidMode", "host"),
+    ("HostConfig.UTSMode", "host"),
+    ("HostConfig.UsernsMode", "keep-id"),
+    ("HostConfig.Devices", [{"PathOnHost": "/dev/kvm"}]),
+    ("HostConfig.DeviceRequests", [{"Count": -1}]),
+    ("HostConfig.GroupAdd", ["docker"]),
+    ("HostConfig.AutoRemove", True),
+    ("HostConfig.Ulimits", [{"Name": "nofile", "Soft": 1, "Hard": 1048576}]),
+    ("HostConfig.MaskedPaths", ["/none"]),
+]
+OWN_CHANGES: list[tuple[str, Any]] = [  # and in its own inspect
+    ("BoundingCaps", ["CAP_SYS_ADMIN"]),
+    ("EffectiveCaps", ["CAP_NET_RAW"]),
+    ("OCIRuntime", "crun"),
+    ("HostConfig.CgroupMode", "host"),
+    ("HostConfig.LogConfig", {"Type": "k8s-file", "Size": "0B"}),
+    ("HostConfig.LogConfig", {"Type": "journald", "Size": "8.389MB"}),
+]
+
+
+@pytest.fixture
+def asked(seccomp: str) -> Json:
+    """A container as Docker would be asked for it."""
+    spec = ContainerSpec(
+        role=Role.TRAINER, name="one", image_id=IMAGE, program=("python3", "/mutable/train.py"), hard_limit_s=60,
+        mounts=(
+            Mount(source="/private/locked", target="/locked"),
+            Mount(source="out", target="/out", volume=True, writable=True),
+        ),
+        resources=Resources(memory=MIB, cpus=1, pids=64, tmp=MIB, cache=MIB, shm=MIB),
+        environment={"LANG": "C.UTF-8"}, labels={"autoresearch": "1"}, seccomp=seccomp,
+    )  # fmt: skip
+    config = as_config(spec)
+    config["HostConfig"]["Runtime"] = "runc"
+    return config
+
+
+def inspects(asked: Json) -> tuple[Json, Json]:
+    """What Podman 4.3 says of the container that was asked for, in both ways, on cgroup v2."""
+    body = podman.sent(asked, PROFILE)
+    host = {
+        **body["HostConfig"], "Runtime": "oci", "LogConfig": {"Type": "json-file", "Config": None}, "CgroupnsMode": "",
+        "CapDrop": ["CHOWN", "NET_RAW"], "IpcMode": "shareable", "PidMode": "private", "UTSMode": "private",
+        "MaskedPaths": None, "ReadonlyPaths": None, "Ulimits": [],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={PROFILE}"],
+        "Binds": [f"{bind},{kind}" for bind, kind in zip(body["HostConfig"]["Binds"], ("bind", "rbind"), strict=True)],
+        "Tmpfs": {place: f"{what},rprivate,tmpcopyup" for place, what in body["HostConfig"]["Tmpfs"].items()},
+    }  # fmt: skip
+    config = {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkDisabled")}
+    config |= {"AttachStdout": False, "AttachStderr": False, "Image": "localhost/image:cpu", "StopSignal": "9"}
+    config |= {"Healthcheck": {"Test": ["NONE"], "Interval": 30}, "Env": [*config["Env"], "container=podman"]}
+    mounts = [
+        {"Type": "bind", "Source": "/private/locked", "Destination": "/locked", "RW": False, "Propagation": "rprivate"},
+        {"Type": "volume", "Name": "out", "Source": "/x/_data", "Destination": "/out", "RW": True},
+    ]
+    said = {
+        "Path": asked["Cmd"][0], "Args": asked["Cmd"][1:], "Image": IMAGE.removeprefix("sha256:"), "Mounts": mounts,
+        "Config": config, "HostConfig": host, "NetworkSettings": {"Networks": {}},
+    }  # fmt: skip
+    log = {"Type": "k8s-file", "Config": None, "Size": "8.389MB"}
+    own_host = {"CgroupMode": "private", "LogConfig": log}
+    return said, {"BoundingCaps": None, "EffectiveCaps": None, "OCIRuntime": "runc", "HostConfig": own_host}
+
+
+def found(asked: Json, said: Json, own: Json, *, limited: bool = True) -> list[str]:
+    """What the read-back would refuse it for."""
+    return differences(asked, podman.in_docker_words(asked, PROFILE, said, own, limited=limited))
+
+
+def changed(value: Json, where: str, to: object) -> Json:
+    """With one field changed."""
+    value = copy.deepcopy(value)
+    *way, last = where.split(".")
+    inner: Any = value
+    for step in way:
+        inner = inner[int(step) if isinstance(inner, list) else step]
+    inner[int(last) if isinstance(inner, list) else last] = to
+    return value
+
+
+def test_what_was_asked_for_is_no_difference(asked: Json) -> None:
+    """In Podman's words or Docker's, it is the same container."""
+    assert [] == found(asked, *inspects(asked))
+
+
+@pytest.mark.parametrize(("where", "to"), CHANGES, ids=lambda value: str(value)[:60])
+def test_a_changed_field_is_caught(asked: Json, where: str, to: object) -> None:
+    """Behind our back, in what the compatible inspect says."""
+    said, own = inspects(asked)
+
+    assert found(asked, changed(said, where, to), own)
+
+
+@pytest.mark.parametrize(("where", "to"), OWN_CHANGES, ids=lambda value: str(value)[:60])
+def test_a_changed_field_of_its_own_inspect_is_caught(asked: Json, where: str, to: object) -> None:
+    """What the compatible one does not tell."""
+    said, own = inspects(asked)
+
+    assert found(asked, said, changed(own, where, to))
+
+
+def test_limits_may_be_missing_only_where_that_was_accepted(asked: Json) -> None:
+    """An engine that drops them says 0; another value is another value."""
+    said, own = inspects(asked)
+    dropped = {**said, "HostConfig": {**said["HostConfig"], **dict.fromkeys(podman.UNLIMITED)}}
+
+    assert [] == found(asked, dropped, own, limited=False)
+    assert found(asked, dropped, own, limited=True)
+    assert found(asked, changed(said, "HostConfig.Memory", 1 << 40), own, limited=False)
+
+
+def test_a_volume_keeps_its_size(asked: Json) -> None:
+    """In pages: Podman takes `size` for a disk quota, which it has not."""
+    assert {"o": "nr_blocks=257,nodev"} == podman.volume({"o": "size=1048577,nodev"}, 1048577)
+    assert "nr_inodes" not in str(podman.sent(asked, PROFILE)["HostConfig"]["Tmpfs"])
