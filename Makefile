@@ -105,15 +105,18 @@ compare: setup ## two runs side by side, printed and plotted: A=tag B=tag
 
 test: .venv/ready-dev image data ## every test, against the real engine
 	@tests/chromium.sh
+	@tests/podman.sh
 	@$(BIN)/python -m pytest -q
 
 probes: .venv/ready-dev image ## attack the walls, each attack with a control: RUNTIME=runsc
 	@$(BIN)/python -m probes kill-storm $(call flag,RUNTIME,runtime)
 
 .PHONY: test-tiers kill-storm
-test-tiers: .venv/ready-dev image ## the same attacks on gVisor, in an engine of its own
+test-tiers: .venv/ready-dev image data ## the same contract and attacks on gVisor and on rootless Podman, in engines of their own
 	@command -v runsc >/dev/null || apt-get install -y -qq --no-install-recommends runsc >/dev/null
+	@tests/podman.sh
 	@$(BIN)/python -m probes.gvisor
+	@$(BIN)/python -m probes.rootless
 
 kill-storm: .venv/ready-dev image data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
 	@$(BIN)/python -m benchmarks.kill_storm

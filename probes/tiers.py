@@ -59,6 +59,30 @@ ROOTLESS = {
 KNOWN: Mapping[str, Mapping[str, str]] = {"runsc": GVISOR, "rootless podman": ROOTLESS}
 
 
+CONTRACT = ("tests/engine/test_walls.py", "tests/engine/test_deadline.py", "tests/engine/test_limits.py")
+OTHERWISE: Mapping[str, Mapping[str, str]] = {  # tests of the contract that a tier fails, as is known
+    "runsc": {
+        "test_walls.py::test_the_root_is_read_only_and_the_mounts_are_the_declared_ones": "gVisor shows no nosuid and nodev",
+        "test_walls.py::test_there_are_no_privileges": "gVisor shows no ambient capabilities, which it has not",
+        "test_walls.py::test_the_guard_can_neither_be_killed_nor_stopped_nor_read": GUARD_SEEN,
+        "test_limits.py::test_processes": "gVisor itself ends at the limit, and the container with it (exit code 2)",
+        "test_limits.py::test_threads": "gVisor's threads are no processes of the host until they run",
+    },
+    "rootless podman": {
+        "test_limits.py::test_too_much_memory": NO_LIMITS,
+        "test_limits.py::test_processes": NO_LIMITS,
+        "test_limits.py::test_threads": NO_LIMITS,
+        "test_limits.py::test_processors": NO_LIMITS,
+    },
+}
+
+
+def contract(tier: str) -> list[str]:
+    """What follows `python`: the same tests as on Docker, without those known to end otherwise."""
+    without = [f"--deselect=tests/engine/{test}" for test in OTHERWISE[tier]]
+    return ["-m", "pytest", "-q", "-p", "no:cacheprovider", *CONTRACT, *without]
+
+
 def tier_of(engine: Engine, runtime: str) -> str:
     """What `explained` knows a tier by."""
     if engine.is_podman and "rootless" in engine.facts()["security"] and not engine.limits:

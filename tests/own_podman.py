@@ -7,6 +7,7 @@ its Python may lie where that user cannot look. The engine itself keeps none.
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -44,7 +45,12 @@ class Podman:
 
     def run(self, command: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
         """A command as the user."""
-        words = [*as_user(self.root, *READING), f"DOCKER_HOST={self.address}", *command]
+        words = [
+            *as_user(self.root, *READING),
+            f"DOCKER_HOST={self.address}",
+            'AUTORESEARCH_ACCEPT=["limits"]',
+            *command,
+        ]
         return subprocess.run(words, cwd=cwd, check=False, text=True, capture_output=True)
 
 
@@ -72,6 +78,9 @@ def own_podman() -> Iterator[Podman]:
         engine.terminate()
         engine.wait()
         subprocess.run([*as_user(root), "podman", "system", "reset", "--force"], check=False, capture_output=True)
+        pause = root / "run/libpod/tmp/pause.pid"  # holds the user namespace while nothing else does
+        if pause.exists():
+            os.kill(int(pause.read_text()), signal.SIGKILL)
         shutil.rmtree(root, ignore_errors=True)
 
 
