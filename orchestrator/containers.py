@@ -26,6 +26,12 @@ from orchestrator.spec import LABEL, UID, ContainerSpec, as_config
 CALL_TIMEOUT_S = 30.0
 LONG_CALL_TIMEOUT_S = 120.0
 LEAST_API = (1, 41)
+LIMITS = {
+    "MemoryLimit": "memory",
+    "SwapLimit": "swap",
+    "CpuCfsQuota": "processors",
+    "PidsLimit": "processes",
+}  # by their names in its info
 
 log = structlog.get_logger()
 
@@ -92,10 +98,9 @@ class Engine:
     def info(self) -> dict[str, Any]:
         """What the engine says of itself."""
         with _translated("info"):
-            return {
-                **self._api.info(), "Version": self._api.version(),
-                "SecurityOptions": self._facts["security"].split(","),
-            }  # fmt: skip
+            said = {**self._api.info(), "Version": self._api.version()}
+        security = self._facts["security"].split(",")
+        return said | {"SecurityOptions": security} | ({} if self.limits else dict.fromkeys(LIMITS, False))
 
     def check_runtime(self, runtime: str) -> None:
         """Refuse a runtime that the engine does not know."""

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import gpu, who
-from orchestrator.containers import Engine
+from orchestrator.containers import LIMITS, Engine
 from orchestrator.errors import AutoresearchError, SandboxError
 
 PROC = Path("/proc")
 SOCKET = "unix:///var/run/docker.sock"
-LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "processors", "PidsLimit": "processes"}
 FIRST_PERSON_UID = 1000
 PLAIN_PORT = f":{2375:04X}"  # the engine's port without encryption, as /proc/net/tcp writes it
 LISTENS = "0A"

@@ -79,7 +79,7 @@ def test_a_version_is_compared_within_its_branch(text: str, least: Least, mended
     [
         ("engine", Judgement.WEAK, {"engine": "20.10.24+dfsg1"}),
         ("engine", Judgement.WEAK, {"engine": ""}),
-        ("engine", Judgement.UNSAFE, {"podman": True, "engine": "5.4.0"}),
+        ("engine", Judgement.WEAK, {"podman": True, "engine": "5.4.0"}),
         ("engine", Judgement.UNSAFE, {"engine_error": "no container engine answers"}),
         ("runc", Judgement.WEAK, {"runc": "1.1.5+ds1"}),
         ("runc", Judgement.WEAK, {"runc": ""}),
