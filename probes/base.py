@@ -83,7 +83,7 @@ class Finding:
 
 
 def judge(group: str, probe: Probe, strict: Seen, weak: Seen) -> Finding:
-    """An attack that proves nothing is void, whatever else is true."""
+    """An attack that proves nothing is void, unless it succeeded."""
 
     def finding(verdict: Verdict, why: str) -> Finding:
         return Finding(group=group, probe=probe.name, verdict=verdict, why=why, control=shown(control))

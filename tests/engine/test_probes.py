@@ -43,7 +43,7 @@ def test_the_attack_is_blocked(attacked: Callable[[str], dict[str, Finding]], gr
         (How.KILLED, How.DID, Verdict.BLOCKED),
         (How.DID, How.DID, Verdict.ALLOWED),
         (How.REFUSED, How.REFUSED, Verdict.VOID),
-        (How.DID, How.REFUSED, Verdict.VOID),
+        (How.DID, How.REFUSED, Verdict.ALLOWED),  # the control is at fault, and the attack is none the less one
         (How.BROKE, How.DID, Verdict.VOID),
         (How.HUNG, How.DID, Verdict.VOID),
         (None, How.DID, Verdict.VOID),
@@ -66,6 +66,15 @@ def test_a_known_difference_of_a_tier_is_named_and_nothing_else_is_excused() -> 
     assert Verdict.ALLOWED == explained(allowed, "").verdict
     assert Verdict.ALLOWED == explained(replace(allowed, probe="mount a file system"), "runsc").verdict
     assert Verdict.BLOCKED == explained(replace(allowed, verdict=Verdict.BLOCKED), "runsc").verdict
+
+
+def test_what_even_root_may_not_do_is_no_excuse_for_an_attack_that_succeeds() -> None:
+    """Without root's engine there is nothing weaker to compare with; that excuses a void, never a success."""
+    void = Finding(group="g", probe="settimeofday", verdict=Verdict.VOID, why="refused")
+
+    assert Verdict.DIFFERS == explained(void, "rootless podman").verdict
+    assert Verdict.VOID == explained(void, "").verdict
+    assert Verdict.ALLOWED == explained(replace(void, verdict=Verdict.ALLOWED), "rootless podman").verdict
 
 
 def test_the_host_s_oracle_has_the_last_word() -> None:

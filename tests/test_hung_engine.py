@@ -1,0 +1,96 @@
+"""An engine that takes a call and never answers: every call ends by itself, with what to do."""
+
+import http.server
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import containers
+from orchestrator.containers import Engine
+from orchestrator.errors import EngineUnavailable
+
+ID = "a" * 64
+ANSWERS = {
+    "/version": {"ApiVersion": "1.41", "Version": "20.10", "Components": []},
+    "/info": {"DefaultRuntime": "runc", "CgroupVersion": "2", "SecurityOptions": []},
+}
+CALLS: dict[str, Callable[[Engine], Any]] = {
+    "info": lambda engine: engine.info(),
+    "image": lambda engine: engine.image_id("autoresearch-sandbox:cpu"),
+    "volume": lambda engine: engine.volume("out", 4096, {}),
+    "no volume": lambda engine: engine.remove_volume("out"),
+    "inspect": lambda engine: engine.inspect(ID),
+    "start": lambda engine: engine.attach_and_start(ID),
+    "kill": lambda engine: engine.kill(ID),
+    "remove": lambda engine: engine.remove(ID),
+    "reap": lambda engine: engine.reap(),
+}
+
+
+class Hung(http.server.BaseHTTPRequestHandler):
+    """Says who it is, then nothing any more."""
+
+    def do_GET(self) -> None:
+        """Answer what `connect` asks."""
+        answer = next((a for path, a in ANSWERS.items() if self.path.endswith(path)), None)
+        if answer is None or self.server.hung.is_set():  # type: ignore[attr-defined]
+            self.server.over.wait()  # type: ignore[attr-defined]
+            return
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815  # their names
+
+    def address_string(self) -> str:
+        """A Unix socket has none."""
+        return "client"
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to print."""
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """On a socket."""
+
+    daemon_threads = True
+    block_on_close = False
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An engine that will hang, and calls that wait a short while only."""
+    monkeypatch.setattr(containers, "CALL_TIMEOUT_S", 0.3)
+    with Server(str(tmp_path / "engine.sock"), Hung) as server:
+        server.hung, server.over = threading.Event(), threading.Event()  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.over.set()  # type: ignore[attr-defined]
+        server.shutdown()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_every_call_ends_by_itself(server: Server, call: Callable[[Engine], Any]) -> None:
+    """And says that the engine does not answer."""
+    engine = Engine.connect(f"unix://{server.server_address!s}")
+    server.hung.set()  # type: ignore[attr-defined]
+
+    with pytest.raises(EngineUnavailable, match="does not answer"):
+        call(engine)
+
+
+@pytest.mark.timeout(30)
+def test_an_engine_that_hangs_from_the_start_is_none(server: Server) -> None:
+    """So does the first call."""
+    server.hung.set()  # type: ignore[attr-defined]
+
+    with pytest.raises(EngineUnavailable, match="answer"):
+        Engine.connect(f"unix://{server.server_address!s}")
