@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,3 +82,16 @@ def seen(context: BrowserContext) -> Iterator[Seen]:
     yield watched
 
     assert [] == watched.complaints
+
+
+SETTLED_S = 10.0
+
+
+def settled(page: Page, what: str) -> bool:
+    """Whether something becomes true in time; asked from here, as the page's own policy lets nothing ask in it."""
+    deadline = time.monotonic() + SETTLED_S
+    while not page.evaluate(what):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from orchestrator.report import Report
 from tests.nights import made
-from tests.report.conftest import Seen
+from tests.report.conftest import Seen, settled
 
 EVIL = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)><svg/onload=alert(3)><!--<script> {{ 7 * 7 }} ]]>"
@@ -22,7 +22,6 @@ EVIL = (
 SHOWN = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 HIDDEN = "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\u2028\u2029\u200b-\u200f]"
 LONG = "A" * 200_000
-SETTLED_MS = 10_000
 FIELDS = ("hypothesis", "expected", "rule", "message", "model", "hardware", "prompt", "reply", "log", "diff")
 
 
@@ -51,7 +50,7 @@ def test_hostile_text_is_text(hostile: Path, seen: Seen) -> None:
     assert SHOWN in (page.locator(".answers").text_content() or "")
     for number in range(13):
         page.evaluate(f"location.hash = '#e{number}'")
-        page.wait_for_function(f"document.getElementById('sheet-title').textContent === 'Experiment {number}'")
+        assert settled(page, f"document.getElementById('sheet-title').textContent === 'Experiment {number}'")
         page.locator("#sheet details:not([open]) > summary").evaluate_all("all => all.forEach(one => one.click())")
         text = page.locator("#sheet-body").text_content() or ""
         assert text.count(SHOWN) >= 5
@@ -81,11 +80,10 @@ def test_long_lines_do_not_stretch_the_page(hostile: Path, seen: Seen) -> None:
         page.set_viewport_size({"width": width, "height": 800})
         for fragment, of in (("#e7", "#sheet-body"), ("#", "html")):
             page.evaluate(f"location.hash = '{fragment}'")
-            page.wait_for_function(f"document.getElementById('sheet').open === {str(of != 'html').lower()}")
+            assert settled(page, f"document.getElementById('sheet').open === {str(of != 'html').lower()}")
             fits = f"(e => e.scrollWidth === e.clientWidth)(document.querySelector('{of}'))"
-            page.wait_for_function(fits, timeout=SETTLED_MS)  # the chart is drawn anew for its new width
 
-            assert page.evaluate(fits), (width, of)
+            assert settled(page, fits), (width, of)  # the chart is drawn anew for its new width
 
 
 def heard(server: socket.socket) -> bytes:

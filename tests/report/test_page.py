@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.report.conftest import Seen
+from tests.report.conftest import Seen, settled
 
 
 def opened(page: Page, number: int) -> None:
@@ -174,7 +174,7 @@ def test_it_can_be_read_by_day_and_by_night(night: Path, seen: Seen) -> None:
         page.emulate_media(color_scheme=scheme)
         for fragment in ("#e7", "#"):
             page.evaluate(f"location.hash = '{fragment}'")
-            page.wait_for_function(f"document.getElementById('sheet').open === {str(fragment == '#e7').lower()}")
+            assert settled(page, f"document.getElementById('sheet').open === {str(fragment == '#e7').lower()}")
             found.append(page.evaluate(CONTRAST))
 
     assert 4 == len(found)
