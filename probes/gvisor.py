@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from probes.tiers import contract
-from tests.own_engine import own_engine
+from tests.own_engine import load, own_engine
 
 IMAGE = "autoresearch-sandbox:cpu"
 ARGUMENTS = ["--platform=ptrace", "--network=none", "--oci-seccomp"]  # the last: our profile holds inside too
@@ -21,9 +21,7 @@ def main() -> int:
     if runsc is None:
         sys.exit("error: runsc is not installed; on Debian: apt-get install runsc")
     with own_engine(settings={"runtimes": {"runsc": {"path": runsc, "runtimeArgs": ARGUMENTS}}}) as address:
-        saved = subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE)
-        subprocess.run(["docker", "-H", address, "load", "-q"], stdin=saved.stdout, check=True)
-        saved.wait()
+        load(address, IMAGE)
         environment = {**os.environ, "DOCKER_HOST": address, "RUNTIME": "runsc"}
         attack = ["-m", "probes", "--fast", "--runtime", "runsc"]
         ended = [

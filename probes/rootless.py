@@ -6,17 +6,18 @@ make test-tiers             # python -m probes.rootless [group ...]
 import sys
 from pathlib import Path
 
+from probes.gvisor import IMAGE
 from probes.tiers import contract
+from tests.own_engine import load
 from tests.own_podman import own_podman
 
 ROOT = Path(__file__).parents[1]
-IMAGE = "autoresearch-sandbox:cpu"
 
 
 def main(*groups: str) -> int:
     """Start the engine, give it the image, attack as its user."""
     with own_podman() as podman:
-        podman.load(IMAGE)
+        load(podman.address, IMAGE)
         attack = ["-m", "probes", "--fast", *groups]
         ended = []
         for words in (contract("rootless podman"), attack):

@@ -32,7 +32,7 @@ def own_engine(path_first: Path | None = None, settings: dict[str, Any] | None =
         with (root / "log").open("w") as log:
             daemon = subprocess.Popen(command, env={**os.environ, "PATH": path}, stdout=log, stderr=log)
         try:
-            _await(daemon, address, root / "log")
+            until_it_answers(daemon, address, root / "log")
             yield address
         finally:
             daemon.terminate()
@@ -43,14 +43,22 @@ def own_engine(path_first: Path | None = None, settings: dict[str, Any] | None =
                 daemon.wait()
 
 
-def _await(daemon: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def until_it_answers(engine: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    """Wait for an engine that was started. Raises AssertionError with the end of its log if it never answers."""
     deadline = time.monotonic() + START_S
-    while daemon.poll() is None and time.monotonic() < deadline:
+    while engine.poll() is None and time.monotonic() < deadline:
         try:
             Engine.connect(address).close()
         except EngineUnavailable:
             time.sleep(0.1)
         else:
             return
-    message = f"dockerd did not start:\n{log.read_text()[-2000:]}"
+    message = f"{engine.args!r} did not start:\n{log.read_text()[-2000:]}"
     raise AssertionError(message)
+
+
+def load(address: str, image: str) -> None:
+    """Give an engine an image that the machine's own has."""
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
+        command = ["docker", "-H", address, "load", "-q"]
+        subprocess.run(command, stdin=saved.stdout, check=True, stdout=subprocess.DEVNULL)

@@ -10,17 +10,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.containers import Engine
-from orchestrator.errors import EngineUnavailable
+from tests.own_engine import until_it_answers
 
 USER = "arsandbox"
-START_S = 30
 CONFIG = '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
 STORAGE = '[storage]\ndriver = "overlay"\n'
 SHARED = (
@@ -35,13 +32,6 @@ class Podman:
 
     address: str
     root: Path  # everything of the user's lies here
-
-    def load(self, image: str) -> None:
-        """Give it an image that the machine's own engine has."""
-        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
-            subprocess.run(
-                ["docker", "-H", self.address, "load", "-q"], stdin=saved.stdout, check=True, stdout=subprocess.DEVNULL
-            )
 
     def run(self, command: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
         """A command as the user."""
@@ -72,7 +62,7 @@ def own_podman() -> Iterator[Podman]:
     with (root / "log").open("w") as log:
         engine = subprocess.Popen(started, stdout=log, stderr=log)
     try:
-        _await(engine, address, root / "log")
+        until_it_answers(engine, address, root / "log")
         yield Podman(address=address, root=root)
     finally:
         engine.terminate()
@@ -103,16 +93,3 @@ def make_user() -> None:
         if not any(line.startswith(f"{USER}:") for line in lines):
             first = max((sum(map(int, line.split(":")[1:3])) for line in lines), default=100000)
             path.write_text("\n".join([*lines, f"{USER}:{first}:65536", ""]))
-
-
-def _await(engine: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while engine.poll() is None and time.monotonic() < deadline:
-        try:
-            Engine.connect(address).close()
-        except EngineUnavailable:
-            time.sleep(0.1)
-        else:
-            return
-    message = f"podman did not start (as root? {os.getuid() == 0}):\n{log.read_text()[-2000:]}"
-    raise AssertionError(message)
