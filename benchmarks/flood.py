@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from orchestrator.containers import Engine
+from orchestrator.walls.containers import Engine
 from probes.__main__ import arena
 from probes.host import memory_mib, while_alive
 

@@ -145,7 +145,7 @@ def sources(folder: Path) -> Path:
 def leased(profile: str) -> Iterator[None]:
     """An idle GPU of ours alone, by the real locks; said plainly where nvidia-ml-py is missing."""
     try:
-        from orchestrator.lease import LeasePolicy, lease  # noqa: PLC0415 - needs nvidia-ml-py
+        from orchestrator.devices.lease import LeasePolicy, lease  # noqa: PLC0415 - needs nvidia-ml-py
     except ImportError as error:
         print(f"lease: none was taken, {error.name} is not installed for {sys.executable}")
         yield

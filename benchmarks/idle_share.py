@@ -22,8 +22,8 @@ from typing import Any
 
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.journal import Journal
 from orchestrator.loop import run_session
+from orchestrator.records.journal import Journal
 from orchestrator.watch import PlainView
 from tests.fake_messages_api import KEY, FakeMessagesApi, Message, proposal
 

@@ -20,8 +20,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from orchestrator.containers import Engine
-from orchestrator.journal import Journal
+from orchestrator.records.journal import Journal
+from orchestrator.walls.containers import Engine
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = {"time_budget_s": 8.0, "score_budget_s": 20.0, "cpus": 1.0}

@@ -19,8 +19,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.devices.lease import LeasePolicy, lease
 from orchestrator.errors import LeaseUnavailable
-from orchestrator.lease import LeasePolicy, lease
 from tests.fake_nvml import Machine
 
 NOBODY = 65534

@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import compose
-from orchestrator.box import Box, Place
 from orchestrator.config import load
-from orchestrator.containers import Engine
-from orchestrator.cores import numbers, ranges
-from orchestrator.lease import LeasePolicy, lease
+from orchestrator.devices.cores import numbers, ranges
+from orchestrator.devices.lease import LeasePolicy, lease
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
+from orchestrator.walls.box import Box, Place
+from orchestrator.walls.containers import Engine
 
 ROOT = Path(__file__).parents[1]
 PLAN = Plan(train_seed=1, audit_seed=bytes(32))

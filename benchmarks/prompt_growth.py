@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 from orchestrator.config import Limits
-from orchestrator.journal import Journal, canonical
-from orchestrator.memory import History, recall
 from orchestrator.propose.count import counter
+from orchestrator.propose.memory import History, recall
 from orchestrator.propose.prompt import Prompt, PromptBuilder
+from orchestrator.records import tables
+from orchestrator.records.journal import Journal
+from orchestrator.records.tables import canonical
 from orchestrator.types import Context, Experiment, Level, Score, Status, Usage
 
 ROOT = Path(__file__).parents[1]
@@ -49,14 +51,15 @@ def fill(journal: Journal, start: int, end: int) -> None:
     with journal._db as db:  # noqa: SLF001 - in bulk: a commit to disk for each would take an hour
         for number in range(start, end):
             made = experiment(number, journal.folder)
-            finished = canonical({"body": {"experiment": journal.as_json(made)}, "padding": "x" * 500})
+            end = {"seq": 3 * number + 2, "kind": "experiment.finished", "body": {"experiment": journal.as_json(made)}}
+            finished = canonical({**end, "padding": "x" * 500})
             for seq, kind, of, line in (
                 (3 * number, "reply.received", None, reply),
                 (3 * number + 1, "experiment.begun", number, begun),
                 (3 * number + 2, "experiment.finished", number, finished),
             ):
                 db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (seq, kind, of, line, f"{seq:064x}"))
-            journal._project(made, DIFF)  # noqa: SLF001
+            tables.follow(db, end, DIFF)
 
 
 def turn(journal: Journal, builder: PromptBuilder) -> Prompt:

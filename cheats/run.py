@@ -10,10 +10,10 @@ from pathlib import Path
 
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.containers import Engine
 from orchestrator.errors import SandboxError
 from orchestrator.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status, Trial
+from orchestrator.walls.containers import Engine
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

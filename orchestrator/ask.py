@@ -4,26 +4,23 @@ import difflib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import structlog
 
-from orchestrator import limits, noise, patch
+from orchestrator import limits, patch
 from orchestrator.errors import PatchRejected
-from orchestrator.memory import History, recall
 from orchestrator.propose import repeats
+from orchestrator.propose.memory import History, recall
+from orchestrator.score import noise
+from orchestrator.session import Running, Session
 from orchestrator.types import Candidate, Context, Experiment, Proposal, Reply, Spent, Status
-
-if TYPE_CHECKING:
-    from orchestrator.loop import Session
-    from orchestrator.turn import Running
 
 log = structlog.get_logger()
 SIMILAR = 8  # earlier experiments that share words with a proposal and are compared with it
 NOT_AGAIN = (Status.DISCARD, Status.CHEAT)  # a failure may be mended, and mending it stays close to it
 
 
-def next_candidate(session: "Session", best: Experiment, spent: Spent, at_work: Sequence["Running"] = ()) -> Candidate:
+def next_candidate(session: Session, best: Experiment, spent: Spent, at_work: Sequence[Running] = ()) -> Candidate:
     """Ask until a patch applies, each refusal told word for word. Raises PatchRejected after all tries."""
     journal, proposer = session.journal, session.proposer
     session.ahead.wait()  # a reply that is on its way is stored by then
@@ -48,7 +45,7 @@ def next_candidate(session: "Session", best: Experiment, spent: Spent, at_work: 
 
 
 def ask_ahead(
-    session: "Session", best: Experiment | None, at_work: Sequence["Running"], spent: Spent, then: Callable[[], None]
+    session: Session, best: Experiment | None, at_work: Sequence[Running], spent: Spent, then: Callable[[], None]
 ) -> None:
     """Ask for the proposal after those at work, unless there will be no turn for it. `spent` is this count's."""
     after = replace(spent, experiments=spent.experiments + len(at_work))
@@ -60,13 +57,13 @@ def ask_ahead(
     session.ahead.start(lambda: session.journal.reply(session.proposer.ask(told)), then)
 
 
-def ideas(at_work: Sequence["Running"]) -> tuple[str, ...]:
+def ideas(at_work: Sequence[Running]) -> tuple[str, ...]:
     """What is being tried right now."""
     return tuple(running.candidate.proposal.hypothesis for running in at_work)
 
 
 def context(
-    session: "Session",
+    session: Session,
     best: Experiment,
     spent: Spent,
     *,
@@ -88,14 +85,14 @@ def context(
     )
 
 
-def spread(session: "Session") -> float | None:
+def spread(session: Session) -> float | None:
     """How far single runs of one source lie apart here; None if that is not known yet, or not asked for."""
     if session.config.noise.baseline_runs == 1:
         return None
     return noise.spread(e.runs for e in session.journal.repeated() if e.conditions == conditions(session))
 
 
-def conditions(session: "Session") -> tuple[str, str]:
+def conditions(session: Session) -> tuple[str, str]:
     """What scores depend on besides the source: they compare only where it is the same."""
     facts = session.runner.facts()
     return facts.get("hardware", ""), facts.get("image_id", "")
@@ -106,12 +103,12 @@ def source_of(experiment: Experiment) -> str:
     return (experiment.folder / "train.py").read_text(encoding="utf-8")
 
 
-def rules(session: "Session") -> tuple[tuple[str, str], ...]:
+def rules(session: Session) -> tuple[tuple[str, str], ...]:
     """The task's patterns and the reasons for them."""
     return tuple((rule.pattern, rule.reason) for rule in session.config.rules)
 
 
-def _candidate(session: "Session", best: Experiment, reply: Reply, proposal: Proposal) -> Candidate:
+def _candidate(session: Session, best: Experiment, reply: Reply, proposal: Proposal) -> Candidate:
     """The full file that a proposal makes of its parent. Raises PatchRejected."""
     parent = _parent(session, best, reply, proposal)
     parent_source = source_of(parent)
@@ -122,7 +119,7 @@ def _candidate(session: "Session", best: Experiment, reply: Reply, proposal: Pro
     return Candidate(proposal=proposal, source=source, parent_id=parent.id, parent_source=parent_source, reply=reply)
 
 
-def _parent(session: "Session", best: Experiment, reply: Reply, proposal: Proposal) -> Experiment:
+def _parent(session: Session, best: Experiment, reply: Reply, proposal: Proposal) -> Experiment:
     """The file the edits are made to: the one named, else the best when it was asked, else the best."""
     wanted = proposal.parent_id if proposal.parent_id is not None else reply.parent_id
     if wanted is None or wanted == best.id:
@@ -134,14 +131,14 @@ def _parent(session: "Session", best: Experiment, reply: Reply, proposal: Propos
     return found[0]
 
 
-def _refuse_repeat(session: "Session", source: str) -> None:
+def _refuse_repeat(session: Session, source: str) -> None:
     """An exact repeat of what was judged before costs no experiment."""
     for earlier in session.journal.repeats(patch.fingerprint(source)):
         message = f"this is experiment {earlier.id} again, which ended as {earlier.status}: {earlier.rule}"
         raise PatchRejected(message)
 
 
-def _refuse_twin(candidate: Candidate, at_work: Sequence["Running"]) -> None:
+def _refuse_twin(candidate: Candidate, at_work: Sequence[Running]) -> None:
     """What runs right now is no new question."""
     for running in at_work:
         if patch.fingerprint(running.candidate.source) == patch.fingerprint(candidate.source):
@@ -149,7 +146,7 @@ def _refuse_twin(candidate: Candidate, at_work: Sequence["Running"]) -> None:
             raise PatchRejected(message)
 
 
-def _refuse_close(session: "Session", best: Experiment, proposal: Proposal, parent_source: str, source: str) -> None:
+def _refuse_close(session: Session, best: Experiment, proposal: Proposal, parent_source: str, source: str) -> None:
     """What is close to an earlier discarded experiment is shown with its outcome: something else, or a reason."""
     diff = "".join(difflib.unified_diff(parent_source.splitlines(keepends=True), source.splitlines(keepends=True), n=0))
     for earlier in session.journal.similar(f"{proposal.hypothesis}\n{repeats.words(diff)}", SIMILAR):

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from orchestrator import anchors, limits, record, turn
+from orchestrator import limits, turn
 from orchestrator.errors import AutoresearchError, SandboxError
-from orchestrator.journal import GENESIS, Journal
+from orchestrator.records import anchors, record
+from orchestrator.records.chain import GENESIS
+from orchestrator.records.journal import Journal
+from orchestrator.session import Running, Session
 from orchestrator.types import Plan, Spent
 
 if TYPE_CHECKING:
     from orchestrator.executors.local import Crew
-    from orchestrator.loop import Session
 
 log = structlog.get_logger()
 
@@ -36,12 +38,12 @@ class Base:
         return replace(spent, experiments=spent.experiments - self.experiments, slot_s=spent.slot_s - self.slot_s)
 
 
-def recover(session: "Session") -> Base:
+def recover(session: Session) -> Base:
     """Close what a crash left open, put keeps into git, and say where the counts began."""
     journal = session.journal
     for begun in journal.unfinished():
         folder = journal.folder / f"{begun.experiment_id:04d}"
-        running = turn.Running(
+        running = Running(
             id=begun.experiment_id or 0,
             candidate=turn.reread(session, begun.experiment_id or 0),
             runner=session.runner,
@@ -70,7 +72,7 @@ def recover(session: "Session") -> Base:
     return base
 
 
-def limit(session: "Session", base: Base, at_work: Sequence[turn.Running]) -> str:
+def limit(session: Session, base: Base, at_work: Sequence[Running]) -> str:
     """The limit that is met once all those at work have ended, "" if none. Raises SandboxError after many failures."""
     config, spent = session.config, session.journal.spent()
     events = spent.consecutive_infra // config.parallel  # what fails, fails all that run side by side
@@ -85,12 +87,12 @@ def limit(session: "Session", base: Base, at_work: Sequence[turn.Running]) -> st
     return limits.reached(config.limits, since, time.monotonic() - session.started) or ""
 
 
-def _counts(running: turn.Running) -> bool:
+def _counts(running: Running) -> bool:
     """Whether it is one of the experiments that a limit counts: neither the baseline nor the best once more."""
     return running.candidate.parent_id is not None and running.candidate.measures is None
 
 
-def interrupt(session: "Session", crew: "Crew") -> str:
+def interrupt(session: Session, crew: "Crew") -> str:
     """End what runs; it is owed another attempt."""
     crew.stop()
     for running in crew.at_work:
@@ -110,7 +112,7 @@ def last_word(journal: Journal) -> Iterator[None]:
         raise
 
 
-def end(session: "Session", reason: str, *, limit: bool = False) -> str:
+def end(session: Session, reason: str, *, limit: bool = False) -> str:
     """Close the session's record."""
     spent = session.journal.spent()
     base = asdict(Base(experiments=spent.experiments, slot_s=spent.slot_s))

@@ -13,21 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from orchestrator import __version__, compose, propose, quiet, records, trust
-from orchestrator.confirm import confirmed
-from orchestrator.containers import Engine
-from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
-from orchestrator.doctor import Judgement, examine
-from orchestrator.doctor import report as doctor_report
-from orchestrator.errors import AutoresearchError
-from orchestrator.eventlog import logging_to
-from orchestrator.interrupt import interruptible
-from orchestrator.journal import Journal
-from orchestrator.keep import Keeper
-from orchestrator.loop import run_session
-from orchestrator.machine import look
-from orchestrator.notify import notifying
-from orchestrator.options import (
+from orchestrator import __version__, compose, propose
+from orchestrator.commands import records, trust
+from orchestrator.commands.options import (
     HERE,
     AsJson,
     Data,
@@ -40,11 +28,25 @@ from orchestrator.options import (
     run_folders,
     settings,
 )
+from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
+from orchestrator.devices import quiet
+from orchestrator.devices.warming import fill
+from orchestrator.doctor import Judgement, examine
+from orchestrator.doctor import report as doctor_report
+from orchestrator.errors import AutoresearchError
+from orchestrator.interrupt import interruptible
+from orchestrator.loop import run_session
+from orchestrator.machine import look
+from orchestrator.notify import notifying
 from orchestrator.propose.budget import tokens
 from orchestrator.propose.estimate import estimate
+from orchestrator.records.eventlog import logging_to
+from orchestrator.records.journal import Journal
+from orchestrator.records.keep import Keeper
 from orchestrator.report import Report
 from orchestrator.report.live import Reporting
-from orchestrator.warming import fill
+from orchestrator.score.confirm import confirmed
+from orchestrator.walls.containers import Engine
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
 app = typer.Typer(

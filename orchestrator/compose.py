@@ -7,27 +7,29 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator import propose, thresholds, warm
+from orchestrator import propose
 from orchestrator.bounds import last_word
-from orchestrator.box import Place
 from orchestrator.config import Config
-from orchestrator.containers import Engine
-from orchestrator.contention import watching
 from orchestrator.data import is_ready
+from orchestrator.devices import warm
+from orchestrator.devices.contention import watching
+from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
+from orchestrator.devices.quiet import Gate, quiet_hours
 from orchestrator.doctor import examine, unaccepted
 from orchestrator.errors import ConfigError
 from orchestrator.executors.slot import Slot
 from orchestrator.experiment import ContainerRunner
-from orchestrator.journal import Journal
-from orchestrator.keep import Keeper
-from orchestrator.lease import Lease, LeasePolicy, lease, most
-from orchestrator.loop import Session
 from orchestrator.machine import look
-from orchestrator.profile import for_runtime
-from orchestrator.quiet import Gate, quiet_hours
-from orchestrator.reaper import reaping
-from orchestrator.thresholds import UNBOUNDED
+from orchestrator.records.journal import Journal
+from orchestrator.records.keep import Keeper
+from orchestrator.score import thresholds
+from orchestrator.score.thresholds import UNBOUNDED
+from orchestrator.session import Session
 from orchestrator.types import Level, Status, View
+from orchestrator.walls.box import Place
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.profile import for_runtime
+from orchestrator.walls.reaper import reaping
 from orchestrator.watch import PlainView
 
 SECONDS_PER_HOUR = 3600

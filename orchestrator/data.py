@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator import locked, owner
-from orchestrator.box import GUARD_MARGIN_S, Place
 from orchestrator.errors import ConfigError, SandboxError
-from orchestrator.spec import UID, ContainerSpec, Mount
 from orchestrator.types import Role
+from orchestrator.walls import locked, owner
+from orchestrator.walls.box import GUARD_MARGIN_S, Place
+from orchestrator.walls.spec import UID, ContainerSpec, Mount
 
 PARTS = ("train", "val", "holdout")  # a task about text has a tokenizer beside them
 PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours

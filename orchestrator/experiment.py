@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator import checkpoint
-from orchestrator.box import SUFFIX, Box, Place
-from orchestrator.decide import parse_reported, parse_score, refused
 from orchestrator.errors import SandboxError
-from orchestrator.running import Running
-from orchestrator.spec import MIB
+from orchestrator.records import checkpoint
+from orchestrator.score.decide import parse_reported, parse_score, refused
 from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Score, Status, Trial, View
+from orchestrator.walls.box import SUFFIX, Box, Place
+from orchestrator.walls.running import Running
+from orchestrator.walls.spec import MIB
 
 POLL_S = 0.05
 CLAIMS_COMMITTED = "claims_sha256: "

@@ -1,37 +1,14 @@
 """The whole loop: propose -> apply -> run -> judge -> record -> keep, until a limit or Ctrl-C."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 import structlog
 
 from orchestrator import ask, bounds, measure, turn
-from orchestrator.config import Config
 from orchestrator.errors import BudgetExhausted, PatchRejected
 from orchestrator.executors.local import Crew
-from orchestrator.journal import Journal
-from orchestrator.keep import Keeper
-from orchestrator.propose.prefetch import Ahead
-from orchestrator.types import Proposer, Runner, Status, View
+from orchestrator.session import Running, Session
+from orchestrator.types import Status
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """What a session works with; put together in cli.py."""
-
-    config: Config
-    journal: Journal
-    proposer: Proposer
-    runner: Runner
-    keeper: Keeper
-    view: View
-    ahead: Ahead = field(default_factory=Ahead)
-    beside: tuple[Runner, ...] = ()  # further ones, each on a device of its own
-    ready: Callable[[Runner], bool] = lambda _: False  # waits until an experiment may start; says whether it had to
-    started: float = field(default_factory=time.monotonic)
 
 
 def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be read at once
@@ -65,7 +42,7 @@ def run_session(session: Session) -> str:  # noqa: C901  # the whole loop, to be
                 continue
             running, trial = ended
             outcome = turn.judged(session, running, trial, best)  # the best of now, not of when it began
-            if isinstance(outcome, turn.Running):
+            if isinstance(outcome, Running):
                 crew.start(outcome)
                 continue
             crew.done(running)

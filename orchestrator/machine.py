@@ -14,9 +14,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from orchestrator import gpu, who
-from orchestrator.containers import LIMITS, Engine
+from orchestrator.devices import gpu, who
 from orchestrator.errors import AutoresearchError, SandboxError
+from orchestrator.walls.containers import LIMITS, Engine
 
 PROC = Path("/proc")
 SOCKET = "unix:///var/run/docker.sock"

@@ -6,25 +6,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import structlog
 
-from orchestrator import noise, record
 from orchestrator.ask import conditions, source_of, spread
 from orchestrator.errors import ConfigError, SandboxError
+from orchestrator.executors.slot import Slot
+from orchestrator.records import record
+from orchestrator.score import noise
+from orchestrator.session import Running, Session
 from orchestrator.types import Candidate, Experiment, Plan, Proposal, Reply, Trial
-
-if TYPE_CHECKING:
-    from orchestrator.executors.slot import Slot
-    from orchestrator.loop import Session
-    from orchestrator.turn import Running
 
 TRIES = 3  # of a run outside the loop, while others use the device
 log = structlog.get_logger()
 
 
-def once_more(session: "Session", running: "Running", trial: Trial, best: Experiment | None) -> "Running | None":
+def once_more(session: Session, running: Running, trial: Trial, best: Experiment | None) -> Running | None:
     """The next run of an experiment, if luck may explain what its runs brought so far."""
     known, measures, runs = spread(session), running.candidate.measures, len(trial.runs)
     most = noise.wants(trial, best, known, session.config.noise, measures=measures)
@@ -39,7 +36,7 @@ def once_more(session: "Session", running: "Running", trial: Trial, best: Experi
     return replace(running, plan=plan, where=where, before=trial)
 
 
-def doubted(session: "Session", running: "Running", trial: Trial, why: str) -> "Running":
+def doubted(session: Session, running: Running, trial: Trial, why: str) -> Running:
     """The run, audited in full, that a best which is hard to believe has to survive."""
     plan, where = new_plan(), running.folder / "again"
     session.journal.note("experiment.doubted", {"why": why, **committed(plan)}, running.id)
@@ -48,7 +45,7 @@ def doubted(session: "Session", running: "Running", trial: Trial, why: str) -> "
     return replace(running, plan=plan, where=where, below=None, before=trial, doubt=why)
 
 
-def again(session: "Session", best: Experiment) -> Candidate | None:
+def again(session: Session, best: Experiment) -> Candidate | None:
     """The best, to be measured again if that is due."""
     journal, now = session.journal, conditions(session)
     last = journal.experiments("json_extract(body, '$.measures') = ?", best.id, order="id DESC", limit=1)
@@ -70,7 +67,7 @@ def again(session: "Session", best: Experiment) -> Candidate | None:
     )
 
 
-def settle(session: "Session", before: Experiment | None) -> Experiment | None:
+def settle(session: Session, before: Experiment | None) -> Experiment | None:
     """After the best was measured again: the best there is now, if it is another one."""
     now = session.journal.best()
     if before is None or now is None or now.id == before.id:
@@ -80,7 +77,7 @@ def settle(session: "Session", before: Experiment | None) -> Experiment | None:
     return now
 
 
-def alone(slot: "Slot", source: str, folder: Path, plans: Callable[[], Plan] | None = None) -> Trial:
+def alone(slot: Slot, source: str, folder: Path, plans: Callable[[], Plan] | None = None) -> Trial:
     """One run of a source with seeds of the host's choice, again while others use the device. Raises SandboxError."""
     reply = Reply(proposer="host", model="", prompt="", text="")
     proposal = Proposal(hypothesis="as it is")

@@ -17,7 +17,7 @@ import structlog
 
 from orchestrator.config import Notify
 from orchestrator.errors import AutoresearchError
-from orchestrator.journal import QUEUED_AGAIN, Journal
+from orchestrator.records.journal import QUEUED_AGAIN, Journal
 from orchestrator.types import Candidate, Experiment, Role, Spent, Status, View
 
 SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")

@@ -2,23 +2,24 @@
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
-from orchestrator import anchors, ask, checkpoint, measure, noise, patch, plausible, record
-from orchestrator.decide import judge
+from orchestrator import ask, measure, patch
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
-from orchestrator.journal import canonical
 from orchestrator.measure import committed, new_plan, revealed
+from orchestrator.records import anchors, checkpoint, record
+from orchestrator.records.tables import canonical
+from orchestrator.score import noise, plausible
+from orchestrator.score.decide import judge
+from orchestrator.session import Running, Session
 from orchestrator.types import (
     Candidate,
     Experiment,
-    Plan,
     Proposal,
     Reply,
     Role,
@@ -30,39 +31,17 @@ from orchestrator.types import (
     Verdict,
 )
 
-if TYPE_CHECKING:
-    from orchestrator.loop import Session
-
 log = structlog.get_logger()
 BASELINE = Proposal(hypothesis="baseline: train.py as it is")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """An experiment that has begun."""
-
-    id: int
-    candidate: Candidate
-    runner: Runner
-    facts: Mapping[str, str]  # of the runner, when it began
-    folder: Path
-    started_at: str
-    started: float  # monotonic
-    # the run that is under way: an experiment has more than one while luck may explain its score
-    plan: Plan
-    where: Path  # its folder: that of the experiment, or one in it
-    below: float | None  # the score to beat, None for a full audit in any case
-    before: Trial | None = None  # what earlier runs of it brought
-    doubt: str = ""  # why its score was so hard to believe that this run has to settle it
-
-
-def must_wait(session: "Session", best: Experiment | None, at_work: Sequence[Running]) -> bool:
+def must_wait(session: Session, best: Experiment | None, at_work: Sequence[Running]) -> bool:
     """Whether what to try next depends on what still runs, or is still being asked for."""
     known = best is not None and best.conditions == ask.conditions(session)
     return bool(at_work) and (not known or session.ahead.is_asking)
 
 
-def next_candidate(session: "Session", best: Experiment | None, spent: Spent, at_work: Sequence[Running]) -> Candidate:
+def next_candidate(session: Session, best: Experiment | None, spent: Spent, at_work: Sequence[Running]) -> Candidate:
     """What to run next: what is owed again, the baseline, or a new idea. Raises PatchRejected after all tries."""
     under_way = {running.candidate.retry_of for running in at_work}
     if queued := [experiment for experiment in session.journal.queued() if experiment.id not in under_way]:
@@ -76,7 +55,7 @@ def next_candidate(session: "Session", best: Experiment | None, spent: Spent, at
     return ask.next_candidate(session, best, spent, at_work)
 
 
-def _baseline(session: "Session") -> Candidate:
+def _baseline(session: Session) -> Candidate:
     """The empty patch: train.py as the human left it."""
     path = session.keeper.path
     try:
@@ -89,7 +68,7 @@ def _baseline(session: "Session") -> Candidate:
     return Candidate(proposal=BASELINE, source=source, parent_id=None, parent_source=source, reply=reply)
 
 
-def begin(session: "Session", candidate: Candidate, runner: Runner, best: Experiment | None) -> Running:
+def begin(session: Session, candidate: Candidate, runner: Runner, best: Experiment | None) -> Running:
     """Write down what will run, commit the intent, then hand out the plan."""
     started, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     folder = session.journal.folder / f"{session.journal.next_id():04d}"
@@ -103,7 +82,7 @@ def begin(session: "Session", candidate: Candidate, runner: Runner, best: Experi
     )  # fmt: skip
 
 
-def check(session: "Session", experiment: Experiment) -> None:
+def check(session: Session, experiment: Experiment) -> None:
     """Raise ConfigError if there is nothing to compare with: the baseline has no score."""
     if session.journal.best() is None and experiment.status not in (Status.INFRA, Status.CONTENDED):
         why = f"{experiment.status}: {experiment.rule}"
@@ -112,7 +91,7 @@ def check(session: "Session", experiment: Experiment) -> None:
 
 
 def judged(
-    session: "Session", running: Running, trial: Trial, best: Experiment | None
+    session: Session, running: Running, trial: Trial, best: Experiment | None
 ) -> tuple[Trial, Verdict] | Running:
     """The verdict on all that its runs brought to light, or the run with another seed that it needs before."""
     session.journal.note("seeds.revealed", revealed(running.plan), running.id)
@@ -147,7 +126,7 @@ def failed(why: SandboxError | str) -> Trial:
     return Trial(executions=(), score=None, failure=Status.INFRA, message=str(why))
 
 
-def finish(session: "Session", running: Running, trial: Trial, verdict: Verdict | None) -> Experiment:
+def finish(session: Session, running: Running, trial: Trial, verdict: Verdict | None) -> Experiment:
     """Write the result, commit the end, and bring results.tsv up to date."""
     verdict = verdict or Verdict(status=Status.INFRA, rule=trial.message)
     candidate, facts = running.candidate, running.facts
@@ -183,7 +162,7 @@ def finish(session: "Session", running: Running, trial: Trial, verdict: Verdict 
     return _close(session, experiment, trial, record.diff_of(candidate))
 
 
-def record_invalid(session: "Session", reason: str) -> None:
+def record_invalid(session: Session, reason: str) -> None:
     """Record a turn whose patch was refused until the tries were used up; nothing ran."""
     best = session.journal.best()
     reply = session.journal.last_reply()
@@ -201,7 +180,7 @@ def record_invalid(session: "Session", reason: str) -> None:
     session.view.finished(experiment, best, session.journal.spent())
 
 
-def _close(session: "Session", experiment: Experiment, trial: Trial, diff: str) -> Experiment:
+def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) -> Experiment:
     executions = [asdict(execution) for execution in trial.executions]
     facts: dict[str, Any] = {
         "executions": executions,
@@ -220,7 +199,7 @@ def _close(session: "Session", experiment: Experiment, trial: Trial, diff: str) 
     return experiment
 
 
-def keep(session: "Session", experiment: Experiment, candidate: Candidate) -> None:
+def keep(session: Session, experiment: Experiment, candidate: Candidate) -> None:
     """Commit a kept patch and put it in place, if the file is still ours."""
     placed = [done.experiment_id for done in session.journal.records("experiment.committed")][-1:]
     commit = session.keeper.commit(experiment, candidate.source, session.journal.head())
@@ -233,7 +212,7 @@ def keep(session: "Session", experiment: Experiment, candidate: Candidate) -> No
     record.write_results(session.journal.folder, session.journal.experiments())
 
 
-def reread(session: "Session", experiment_id: int) -> Candidate:
+def reread(session: Session, experiment_id: int) -> Candidate:
     """The candidate of an earlier experiment, from its folder and the journal."""
     folder = session.journal.folder / f"{experiment_id:04d}"
     begun = next(iter(session.journal.records("experiment.begun", experiment_id))).body

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.containers import Engine
 from orchestrator.errors import AutoresearchError
 from orchestrator.text import sanitise
+from orchestrator.walls.containers import Engine
 from probes import files, kernel, network, proc, resources, traces
 from probes.arena import Arena
 from probes.base import Finding, Verdict

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import compose
-from orchestrator.box import Box, Place
 from orchestrator.config import load
-from orchestrator.containers import Engine
-from orchestrator.running import Running
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
+from orchestrator.walls.box import Box, Place
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.running import Running
 from probes.base import Finding, How, Outcome, Probe, Seen, judge, stem
 from probes.weak import WeakEngine, Weaker
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.running import Running
+from orchestrator.walls.running import Running
 
 ROOT = Path("/sys/fs/cgroup")
 

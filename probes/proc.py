@@ -5,7 +5,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from orchestrator.running import Running
+from orchestrator.walls.running import Running
 from probes import host
 from probes.arena import Arena
 from probes.base import Finding, Probe, Seen

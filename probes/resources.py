@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.experiment import failure_of
-from orchestrator.running import Running
 from orchestrator.types import Status
+from orchestrator.walls.running import Running
 from probes import host
 from probes.arena import INSIDE, Arena, Watch
 from probes.base import Finding, How, Oracle, Outcome, Probe, Seen, judge

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from orchestrator.containers import Engine
+from orchestrator.walls.containers import Engine
 from probes.base import Finding, Verdict
 
 OWN_KERNEL = "gVisor's own kernel answers, which has nothing of the host's"

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.containers import Engine
-from orchestrator.running import Running
-from orchestrator.spec import MIB, ContainerSpec, as_config
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.running import Running
+from orchestrator.walls.spec import MIB, ContainerSpec, as_config
 
 CAPABILITIES = [  # by their number in the kernel, as far as the oldest engine knows them
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",

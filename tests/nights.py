@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator import record
-from orchestrator.journal import Journal
-from orchestrator.spec import MIB, ContainerSpec, Mount, Resources, as_config
+from orchestrator.records import record
+from orchestrator.records.journal import Journal
 from orchestrator.types import (
     Candidate,
     ExecutionResult,
@@ -23,6 +22,7 @@ from orchestrator.types import (
     Status,
     Usage,
 )
+from orchestrator.walls.spec import MIB, ContainerSpec, Mount, Resources, as_config
 from tests.boxes import ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.containers import Engine
 from orchestrator.errors import EngineUnavailable
+from orchestrator.walls.containers import Engine
 
 START_S = 30
 STOP_S = 20

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.eventlog import logging_to
 from orchestrator.loop import run_session
+from orchestrator.records.eventlog import logging_to
 from orchestrator.types import Candidate, Plan, Trial
 from tests import fakes
 from tests.test_loop import parabola, session, task

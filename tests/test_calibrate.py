@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import calibrate, thresholds
 from orchestrator.config import Config
-from orchestrator.contention import Ours, Sampler
+from orchestrator.devices.contention import Ours, Sampler
+from orchestrator.devices.lease import Lease
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.executors.slot import Slot
-from orchestrator.lease import Lease
-from orchestrator.thresholds import LEAST_CAP_NATS, LEAST_FLOOR_NATS, Measured
+from orchestrator.score import calibrate, thresholds
+from orchestrator.score.thresholds import LEAST_CAP_NATS, LEAST_FLOOR_NATS, Measured
 from orchestrator.types import Status, Trial
 from tests import fakes
 from tests.test_lease import four_cores

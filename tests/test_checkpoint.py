@@ -11,8 +11,8 @@ import predict
 import prepare
 import pytest
 
-from orchestrator import checkpoint
 from orchestrator.errors import JournalError, RecordFailed
+from orchestrator.records import checkpoint
 from orchestrator.types import Status
 from tests.journals import kept
 

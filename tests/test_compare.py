@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator import compare
-from orchestrator.journal import Journal
+from orchestrator.records import compare
+from orchestrator.records.journal import Journal
 from orchestrator.types import Status, Usage
 from tests.journals import kept
 

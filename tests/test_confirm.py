@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator import confirm, show
-from orchestrator.confirm import Confirmation, Runs
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.executors.slot import Slot
-from orchestrator.journal import Journal
 from orchestrator.loop import run_session
+from orchestrator.records import show
+from orchestrator.records.journal import Journal
+from orchestrator.records.verify import findings
+from orchestrator.score import confirm
+from orchestrator.score.confirm import Confirmation, Runs
 from orchestrator.types import Status, Trial
-from orchestrator.verify import findings
 from orchestrator.watch import experiments_table
 from tests import fakes
 from tests.test_calibrate import slot

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import counters
-from orchestrator.counters import Usage
+from orchestrator.walls import counters
+from orchestrator.walls.counters import Usage
 
 GROUP = "docker/c0ffee"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide import judge, parse_reported, parse_score, refused
+from orchestrator.score.decide import judge, parse_reported, parse_score, refused
 from orchestrator.types import Level, Score, Status
 from tests import fakes
 from tests.journals import kept

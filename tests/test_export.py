@@ -10,10 +10,10 @@ import pytest
 from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from orchestrator import export
 from orchestrator.errors import ConfigError, RecordFailed
-from orchestrator.export import Format
-from orchestrator.journal import Journal
+from orchestrator.records import export
+from orchestrator.records.export import Format
+from orchestrator.records.journal import Journal
 from orchestrator.types import Experiment, Status
 from tests.journals import kept
 from tests.runs import recorded

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import record
 from orchestrator.bounds import last_word
 from orchestrator.errors import ConfigError, JournalError
-from orchestrator.follow import follow
-from orchestrator.journal import Journal
+from orchestrator.records import record
+from orchestrator.records.follow import follow
+from orchestrator.records.journal import Journal
 from orchestrator.types import Candidate, Experiment, Role, Spent
 from tests import fakes
 from tests.journals import kept

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import gpu
+from orchestrator.devices import gpu
 from orchestrator.errors import LeaseUnavailable
 from tests.fake_nvml import Machine
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import gpu
-from orchestrator.contention import CpuLook, GpuLook, Sampler
-from orchestrator.cores import TICKS_PER_S
+from orchestrator.devices import gpu
+from orchestrator.devices.contention import CpuLook, GpuLook, Sampler
+from orchestrator.devices.cores import TICKS_PER_S
 from tests.fake_nvml import Machine
 
 OURS = "a" * 64

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.containers import Engine
 from orchestrator.errors import SandboxError
-from orchestrator.spec import ContainerSpec, Resources
 from orchestrator.types import ExecutionResult, Role
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.spec import ContainerSpec, Resources
 from tests.own_engine import own_engine
 
 FAKE = Path(__file__).parent / "fake_hook"

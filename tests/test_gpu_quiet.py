@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.devices.quiet import Gate, pause, quiet_hours, resume
 from orchestrator.errors import ConfigError, RecordFailed
-from orchestrator.quiet import Gate, pause, quiet_hours, resume
 
 
 def at(text: str) -> datetime:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.compose import ready
-from orchestrator.contention import GpuLook, Ours, Sampler
+from orchestrator.devices.contention import GpuLook, Ours, Sampler
+from orchestrator.devices.lease import Lease, LeasePolicy, lease
+from orchestrator.devices.quiet import Gate, pause, resume
 from orchestrator.errors import LeaseUnavailable
 from orchestrator.executors.slot import Slot, container_ids
-from orchestrator.lease import Lease, LeasePolicy, lease
-from orchestrator.quiet import Gate, pause, resume
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Trial
 from tests import fakes
 from tests.fake_nvml import Machine

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import containers
-from orchestrator.containers import Engine
 from orchestrator.errors import EngineUnavailable
+from orchestrator.walls import containers
+from orchestrator.walls.containers import Engine
 
 ID = "a" * 64
 ANSWERS = {

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import JournalError
-from orchestrator.journal import GENESIS, MIGRATIONS, Journal, canonical
+from orchestrator.records.chain import GENESIS
+from orchestrator.records.journal import Journal
+from orchestrator.records.tables import MIGRATIONS, canonical
 from orchestrator.types import Candidate, Proposal, Reply, Status, Usage
 from tests import fakes
 from tests.journals import kept

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.errors import ConfigError, LeaseUnavailable
-from orchestrator.lease import Lease, LeasePolicy, lease, most
 from tests.fake_nvml import Machine
 
 

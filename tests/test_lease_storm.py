@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from benchmarks.lease_storm import Storm, main
-from orchestrator.lease import LeasePolicy
+from orchestrator.devices.lease import LeasePolicy
 
 
 def test_a_storm_of_loops_shares_and_leaks_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.devices.lease import LeasePolicy, lease
 from orchestrator.errors import LeaseUnavailable
-from orchestrator.lease import LeasePolicy, lease
 from tests.fake_nvml import Machine
 
 NOBODY = 65534

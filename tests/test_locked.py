@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import locked
 from orchestrator.errors import ConfigError
+from orchestrator.walls import locked
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,9 +8,10 @@ import pytest
 
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError, EngineUnavailable, SandboxError
-from orchestrator.journal import Journal
-from orchestrator.keep import Keeper
-from orchestrator.loop import Session, run_session
+from orchestrator.loop import run_session
+from orchestrator.records.journal import Journal
+from orchestrator.records.keep import Keeper
+from orchestrator.session import Session
 from orchestrator.types import Status, Trial
 from tests import fakes
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from orchestrator.journal import Journal
-from orchestrator.memory import History, recall
+from orchestrator.propose.memory import History, recall
+from orchestrator.records.journal import Journal
 from orchestrator.types import Status
 from tests.journals import kept
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import ask, noise
+from orchestrator import ask
 from orchestrator.config import Config, Noise, load
-from orchestrator.decide import judge
 from orchestrator.errors import ConfigError
-from orchestrator.journal import Journal
 from orchestrator.loop import run_session
+from orchestrator.records.journal import Journal
+from orchestrator.score import noise
+from orchestrator.score.decide import judge
 from orchestrator.types import Status, Trial
 from tests import fakes, test_loop
 from tests.journals import kept

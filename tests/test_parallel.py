@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from orchestrator.compose import enough
 from orchestrator.config import Config, load
+from orchestrator.devices.lease import LeasePolicy
 from orchestrator.errors import ConfigError, LeaseUnavailable
-from orchestrator.lease import LeasePolicy
-from orchestrator.loop import Session, run_session
-from orchestrator.noise import is_inside, spread
+from orchestrator.loop import run_session
+from orchestrator.score.noise import is_inside, spread
+from orchestrator.session import Session
 from orchestrator.types import Candidate, Experiment, Runner, Spent, Status, Trial
 from tests import fakes, test_loop
 from tests.fake_nvml import Machine

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import plausible
+from orchestrator.score import plausible
 from orchestrator.types import Experiment, Level, Role, Score, Status, Trial, Usage
 from tests import fakes
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import podman
-from orchestrator.readback import differences
-from orchestrator.spec import MIB, ContainerSpec, Mount, Resources, as_config
 from orchestrator.types import Role
+from orchestrator.walls import podman
+from orchestrator.walls.readback import differences
+from orchestrator.walls.spec import MIB, ContainerSpec, Mount, Resources, as_config
 
 Json = dict[str, Any]
 PROFILE = Path("/record/trainer.seccomp.json")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.containers import Engine
 from orchestrator.errors import SpecRefused
-from orchestrator.readback import differences
-from orchestrator.spec import MIB, Mount
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.readback import differences
+from orchestrator.walls.spec import MIB, Mount
 from tests.boxes import Boxes
 
 pytestmark = pytest.mark.engine

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.attest import statement
 from orchestrator.errors import JournalError
-from orchestrator.journal import Journal
-from orchestrator.lineage import tree
+from orchestrator.records.attest import statement
+from orchestrator.records.journal import Journal
+from orchestrator.records.lineage import tree
 from tests.runs import recorded
 
 ROOT = Path(__file__).parents[1]

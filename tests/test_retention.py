@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import retention
 from orchestrator.config import Retention
-from orchestrator.journal import Journal
-from orchestrator.retention import Item
+from orchestrator.records import retention
+from orchestrator.records.journal import Journal
+from orchestrator.records.retention import Item
+from orchestrator.records.verify import findings
 from orchestrator.types import Status
-from orchestrator.verify import findings
 from tests.runs import recorded
 
 ROOT = Path(__file__).parents[1]

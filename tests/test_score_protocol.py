@@ -18,7 +18,7 @@ import prepare
 import protocol
 import pytest
 
-from orchestrator.decide import parse_score, refused
+from orchestrator.score.decide import parse_score, refused
 from orchestrator.types import Level
 
 SCORER = Path(__file__).parents[1] / "locked" / "score.py"

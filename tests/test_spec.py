@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecRefused
-from orchestrator.profile import for_runtime
-from orchestrator.spec import MIB, ContainerSpec, Mount, Resources, as_config
 from orchestrator.types import Role
+from orchestrator.walls.profile import for_runtime
+from orchestrator.walls.spec import MIB, ContainerSpec, Mount, Resources, as_config
 from tests.boxes import ROOT
 
 PROFILE = '{"defaultAction": "SCMP_ACT_ERRNO"}'

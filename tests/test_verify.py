@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import anchors, record, seal
 from orchestrator.config import Recording
 from orchestrator.errors import RecordFailed
-from orchestrator.journal import Journal
 from orchestrator.loop import run_session
-from orchestrator.verify import findings
+from orchestrator.records import anchors, record, seal
+from orchestrator.records.journal import Journal
+from orchestrator.records.verify import findings
 from tests.runs import recorded
 from tests.test_journal import candidate
 from tests.test_loop import parabola, session, task

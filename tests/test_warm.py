@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import warm
+from orchestrator.devices import warm
+from orchestrator.devices.warming import own_source
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError, SpecRefused
-from orchestrator.keep import Keeper
-from orchestrator.spec import Mount, as_config
+from orchestrator.records.keep import Keeper
 from orchestrator.types import Role
-from orchestrator.warming import own_source
+from orchestrator.walls.spec import Mount, as_config
 from tests import fakes, test_spec
 
 IMAGE = "sha256:fake"

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from orchestrator.errors import SandboxError
-from orchestrator.turn import Running, failed
+from orchestrator.session import Running
+from orchestrator.turn import failed
 from orchestrator.types import Runner, Trial
 
 STOP_S = 60.0  # for containers to be gone; the reaper of the next start takes what is left

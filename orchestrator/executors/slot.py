@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from orchestrator.contention import Ours, Sampler, watching
+from orchestrator.devices.contention import Ours, Sampler, watching
+from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.errors import LeaseUnavailable
-from orchestrator.lease import Lease, LeasePolicy, lease
 from orchestrator.types import Candidate, Plan, Role, Runner, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator import record
-from orchestrator.journal import Journal
+from orchestrator.records import record
+from orchestrator.records.journal import Journal
 from orchestrator.report.details import Shared, bounds, detail
 from orchestrator.report.night import gather
 from orchestrator.report.page import render

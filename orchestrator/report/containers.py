@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.readback import differences
 from orchestrator.report.excerpt import Bound, Excerpt, Folder, clean
-from orchestrator.spec import MIB
 from orchestrator.types import Role
+from orchestrator.walls.readback import differences
+from orchestrator.walls.spec import MIB
 
 ORDER = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.COURIER)
 BILLION = 1_000_000_000

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from orchestrator.journal import Journal
+from orchestrator.records.journal import Journal
 from orchestrator.report.containers import Container, Fact, containers
 from orchestrator.report.excerpt import Bound, Excerpt, Folder, clean
 from orchestrator.report.night import Turn

@@ -7,8 +7,8 @@ from itertools import groupby
 from statistics import quantiles
 from typing import Any
 
-from orchestrator.noise import STANDARD_ERRORS
 from orchestrator.report.night import Night, Turn
+from orchestrator.score.noise import STANDARD_ERRORS
 from orchestrator.types import Status
 
 SYMBOLS = {

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator import noise
-from orchestrator.journal import Journal
+from orchestrator.records.journal import Journal
 from orchestrator.report.excerpt import clean
+from orchestrator.score import noise
 from orchestrator.types import Experiment, Spent, Status
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.containers import Engine
+from orchestrator.walls.containers import Engine
 from tests.boxes import Boxes
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.containers import Engine
 from orchestrator.errors import EngineUnavailable, SandboxError
 from orchestrator.experiment import ContainerRunner
-from orchestrator.reaper import reaping
 from orchestrator.types import Candidate, Plan, Proposal, Reply
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.reaper import reaping
 from orchestrator.watch import PlainView
 from tests.boxes import ROOT, Boxes
 
@@ -107,7 +107,7 @@ def owned_by_another(boxes: Boxes, *, limit_s: float) -> Iterator[tuple["subproc
         import sys, time
         from pathlib import Path
         sys.path.insert(0, {str(ROOT)!r})
-        from orchestrator.containers import Engine
+        from orchestrator.walls.containers import Engine
         from tests.boxes import Boxes
         boxes = Boxes(engine=Engine.connect(), image_id={boxes.image_id!r},
             seccomp={boxes.seccomp!r}, folder=Path({str(boxes.folder)!r}))

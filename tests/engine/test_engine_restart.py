@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.containers import Engine
 from orchestrator.errors import SandboxError
-from orchestrator.running import Running
-from orchestrator.spec import MIB, ContainerSpec, Resources
 from orchestrator.types import Role
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.running import Running
+from orchestrator.walls.spec import MIB, ContainerSpec, Resources
 from tests.own_engine import own_engine
 
 # the SDK leaves the sockets of its attached streams to the garbage collector

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from orchestrator.spec import MIB
+from orchestrator.walls.spec import MIB
 from tests.boxes import SMALL, Boxes
 
 pytestmark = pytest.mark.engine

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.spec import MIB
+from orchestrator.walls.spec import MIB
 from tests.boxes import Boxes
 
 pytestmark = pytest.mark.engine

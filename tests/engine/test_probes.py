@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.containers import Engine
+from orchestrator.walls.containers import Engine
 from probes.__main__ import GROUPS, arena
 from probes.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
 from probes.tiers import explained

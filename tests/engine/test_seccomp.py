@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.spec import MIB, Resources
+from orchestrator.walls.spec import MIB, Resources
 from tests.boxes import ROOT, Boxes
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.containers import Engine
-from orchestrator.journal import Journal
+from orchestrator.records.journal import Journal
 from orchestrator.types import Status
+from orchestrator.walls.containers import Engine
 
 ROOT = Path(__file__).parents[2]
 BUDGET_S = 8.0

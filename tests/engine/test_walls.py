@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator import compose
-from orchestrator.box import Box
 from orchestrator.config import load
-from orchestrator.spec import ContainerSpec
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
+from orchestrator.walls.box import Box
+from orchestrator.walls.spec import ContainerSpec
 from tests.boxes import ROOT, Boxes
 
 pytestmark = pytest.mark.engine

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import compose, warm
-from orchestrator.box import Box
+from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.containers import Engine
-from orchestrator.keep import Keeper
+from orchestrator.devices import warm
+from orchestrator.devices.warming import fill
 from orchestrator.measure import new_plan
+from orchestrator.records.keep import Keeper
 from orchestrator.types import Candidate, Proposal, Reply, Role
-from orchestrator.warming import fill
+from orchestrator.walls.box import Box
+from orchestrator.walls.containers import Engine
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """

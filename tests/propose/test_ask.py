@@ -11,10 +11,11 @@ import pytest
 
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError, PatchRejected, ProposerUnavailable
-from orchestrator.journal import Journal
-from orchestrator.keep import Keeper
-from orchestrator.loop import Session, run_session
+from orchestrator.loop import run_session
 from orchestrator.propose.replay import ReplayProposer
+from orchestrator.records.journal import Journal
+from orchestrator.records.keep import Keeper
+from orchestrator.session import Session
 from orchestrator.types import Context, Edit, Proposal, Proposer, Reply, Trial
 from tests import fakes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import cli
-from orchestrator.journal import Journal
+from orchestrator.records.journal import Journal
 from tests.fake_messages_api import KEY, FakeMessagesApi
 from tests.propose.test_night import task
 

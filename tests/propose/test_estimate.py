@@ -7,8 +7,8 @@ import pytest
 
 from orchestrator import cli
 from orchestrator.config import load
-from orchestrator.journal import Journal
 from orchestrator.propose.estimate import ANSWER_TOKENS, estimate
+from orchestrator.records.journal import Journal
 from orchestrator.types import Usage
 from tests.fake_messages_api import FakeMessagesApi
 from tests.journals import kept

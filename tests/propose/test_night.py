@@ -14,10 +14,11 @@ from structlog.testing import capture_logs
 from orchestrator import propose
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
-from orchestrator.journal import Journal
-from orchestrator.keep import Keeper
-from orchestrator.loop import Session, run_session
+from orchestrator.loop import run_session
 from orchestrator.propose.claude import ClaudeProposer
+from orchestrator.records.journal import Journal
+from orchestrator.records.keep import Keeper
+from orchestrator.session import Session
 from orchestrator.types import Status, Trial
 from tests import fakes
 from tests.fake_messages_api import KEY, FakeMessagesApi, Message, proposal

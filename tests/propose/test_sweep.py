@@ -8,11 +8,12 @@ import pytest
 
 from orchestrator.config import Config, load
 from orchestrator.errors import PatchRejected, ProposerUnavailable
-from orchestrator.journal import Journal
-from orchestrator.keep import Keeper
-from orchestrator.loop import Session, run_session
+from orchestrator.loop import run_session
 from orchestrator.propose import knobs as kn
 from orchestrator.propose.sweep import SweepProposer
+from orchestrator.records.journal import Journal
+from orchestrator.records.keep import Keeper
+from orchestrator.session import Session
 from orchestrator.types import Context, Reply, Spent, Status, Trial
 from tests import fakes
 from tests.journals import kept

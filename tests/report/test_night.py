@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.errors import JournalError
-from orchestrator.journal import Journal
 from orchestrator.loop import run_session
+from orchestrator.records.journal import Journal
 from orchestrator.report import Report, figures
 from orchestrator.report.details import Shared, bounds, detail
 from orchestrator.report.lineage import lineage

@@ -1,0 +1,72 @@
+"""What the commands share: their options, the settings of a task directory, and which run is meant."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from orchestrator.config import TASK_FILE, Config, load
+from orchestrator.errors import JournalError
+from orchestrator.records.journal import Journal
+
+Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
+Run = Annotated[
+    str, typer.Option("--run", help="name of the run; default: the date, as nov23, or the newest to look at")
+]
+Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are; default: runs/ in the task")]
+Profile = Annotated[str, typer.Option(help="cpu or gpu")]
+Data = Annotated[str, typer.Option("--data", help="'python', or a folder of .txt, .jsonl or .parquet files")]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
+Raw = Annotated[bool, typer.Option("--raw", help="as it is on record, for pipes: nothing made harmless for a terminal")]
+HERE = Path()
+CHECKED = 64 << 20  # bytes of a database that are looked through before it is shown
+
+
+def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> Config:
+    """The frozen Config of a command; flags that are None were not given."""
+    root = task.resolve()
+    given = {key: value for key, value in flags.items() if value is not None}
+    return load(root, {"tag": run, "runs": (runs or root / "runs").resolve(), **given})
+
+
+def settings_of(task: Path) -> Config | None:
+    """What task.toml says for a run that is looked at; nothing outside a task directory, where copies may be."""
+    return settings(task, "any", None, {}) if (task / TASK_FILE).is_file() else None
+
+
+def looked_at(folder: Path) -> Journal:
+    """The journal of a run, for looking at; where its database is damaged, what its mirror still tells.
+
+    Raises JournalError if there is neither, or if it is of a newer version.
+    """
+    try:
+        journal = Journal.read(folder)
+        problem = journal.damage() if (folder / "journal.db").stat().st_size < CHECKED else ""
+    except JournalError as error:
+        if "newer version" in str(error) or not (folder / "record.jsonl").is_file():
+            raise
+        problem = str(error)
+    if not problem:
+        return journal
+    said = Text.assemble(("damaged: ", "red"), f"{problem}; shown is what record.jsonl tells, `make verify` says more")
+    Console(stderr=True, highlight=False).print(said, soft_wrap=True)
+    return Journal.salvage(folder)
+
+
+def run_folder(task: Path, run: str, runs: Path | None) -> Path:
+    """The run to look at: the one named, else the one written last."""
+    if run:
+        return (runs or task / "runs").resolve() / run
+    return run_folders(task, runs)[-1]
+
+
+def run_folders(task: Path, runs: Path | None) -> list[Path]:
+    """Every run on record, the one written last at the end. Raises JournalError if there is none."""
+    folder = (runs or task / "runs").resolve()
+    found = sorted(folder.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
+        raise JournalError(message)
+    return [path.parent for path in found]

@@ -1,0 +1,230 @@
+"""Leases: one GPU, MIG instance or set of cores for one loop, between all users of a machine, freed by any death.
+
+The lock is an flock on the device's own directory in sysfs, opened read-only: nothing is created, so there is nothing
+to clean up, to own or to leave behind, and every user may take it. On top of it the GPU must be idle, as people who
+have never heard of this project take no locks. The kernel drops a lock with its process.
+"""
+
+import fcntl
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from orchestrator.devices import gpu, who
+from orchestrator.devices.cores import cpu_model, online_cores, ranges
+from orchestrator.devices.gpu import Device
+from orchestrator.errors import ConfigError, LeaseUnavailable
+
+MIG_FILES = ("vendor", "device", "class", "revision", "subsystem_vendor", "subsystem_device", "irq")
+CHOOSING_S = 5.0
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasePolicy:
+    """What a loop may take, and how it looks before it does."""
+
+    profile: Literal["cpu", "gpu"]
+    cpus: float = 1.0  # per slot; whole cores are leased
+    allow: tuple[str, ...] = ()  # UUIDs; none: any
+    exclude: tuple[str, ...] = ()
+    hardware: str = ""  # "": any; else only devices of this class
+    leave_free: int = 1  # idle GPUs that stay so on a host with several
+    samples: int = 3
+    interval_s: float = 5.0  # between samples
+    poll_s: float = 10.0  # between tries, give or take a half
+    sysfs: Path = gpu.SYSFS
+    proc: Path = who.PROC
+    cores: frozenset[int] | None = None  # None: those this process may run on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """What was leased; it lasts as long as its `with` block."""
+
+    name: str
+    hardware: str  # scores compare only where this is the same
+    device: Device | None = None
+    cpuset: str = ""  # as the engine wants it: "0-1"
+
+
+@contextmanager
+def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
+    """Take an idle device for the length of the block; `on_wait` is told for whom we wait, whenever that changes.
+
+    Raises LeaseUnavailable when none became free within `wait_s`, ConfigError when none ever can.
+    """
+    most(policy)
+    deadline = time.monotonic() + wait_s
+    told = ""
+    with ExitStack() as locks:
+        while True:
+            taken = _take_gpu(policy, locks) if policy.profile == "gpu" else _take_cores(policy, locks)
+            if isinstance(taken, Lease):
+                break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                message = (
+                    f"nothing could be leased within {_hours(wait_s)}: {taken}; try later, or raise [gpu] wait_hours"
+                )
+                raise LeaseUnavailable(message)
+            if taken != told:
+                on_wait(f"waiting, at most {_hours(left)} more: {taken}")
+                told = taken
+            time.sleep(min(left, policy.poll_s * random.uniform(0.5, 1.5)))  # noqa: S311  # jitter, no secret
+        yield taken
+
+
+def most(policy: LeasePolicy) -> int:
+    """How many leases this policy allows on this machine at best. Raises ConfigError if none, or for unknown UUIDs."""
+    if policy.profile == "cpu":
+        size, cores = math.ceil(policy.cpus), _cores(policy)
+        if size > len(cores):
+            message = f"task.toml: [profile.cpu] cpus = {policy.cpus:g}: this machine has {len(cores)}; lower it"
+            raise ConfigError(message)
+        return len(cores) // size
+    known = gpu.devices(policy.sysfs)
+    wanted = _wanted(policy, known)
+    count = min(len(wanted), len(known) - policy.leave_free) if len(known) > 1 else len(wanted)
+    if count < 1:
+        message = (
+            f"task.toml: [gpu] allow, exclude and leave_free = {policy.leave_free} leave none of {len(known)} GPUs;"
+            " loosen one of them, or use PROFILE=cpu"
+        )
+        raise ConfigError(message)
+    return count
+
+
+def _wanted(policy: LeasePolicy, known: tuple[Device, ...]) -> list[Device]:
+    """Those the lists allow; a list may name a MIG instance or the GPU that it is a part of."""
+    names = {device.uuid for device in known} | {device.parent for device in known}
+    for key, uuids in (("allow", policy.allow), ("exclude", policy.exclude)):
+        for uuid in uuids:
+            if uuid not in names:
+                there = ", ".join(device.uuid for device in known) or "no GPU at all"
+                message = f"task.toml: [gpu] {key} names {uuid!r}, but this machine has {there}; mend the list"
+                raise ConfigError(message)
+    return [
+        device
+        for device in known
+        if not {device.uuid, device.parent} & set(policy.exclude)
+        and (not policy.allow or {device.uuid, device.parent} & set(policy.allow))
+        and policy.hardware in ("", device.hardware)
+    ]
+
+
+def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
+    """A lease, its locks put into `locks`; or why there is none."""
+    known = gpu.devices(policy.sysfs)
+    wanted = _wanted(policy, known)
+    with _choosing(policy.sysfs / "bus/pci/devices", policy.proc) as others:
+        if others:
+            return others
+        with ExitStack() as probed:
+            free: dict[str, ExitStack] = {}
+            reasons: list[str] = []
+            for device in known:
+                held = probed.enter_context(ExitStack())
+                reason = _lock_gpu(device, held, policy.proc) or _in_use(device, policy.proc)
+                if not reason:
+                    free[device.uuid] = held
+                elif device in wanted:
+                    reasons.append(f"{device.uuid} is taken: {reason}")
+            candidates = [device for device in wanted if device.uuid in free]
+            if candidates and len(known) > 1 and len(free) <= policy.leave_free:
+                return f"{len(free)} of {len(known)} GPUs idle, and [gpu] leave_free = {policy.leave_free} stay so"
+            if not candidates:
+                return "; ".join(reasons)
+            chosen = random.choice(candidates)  # noqa: S311  # so that one flickering GPU does not hold us up
+            mine = free[chosen.uuid].pop_all()
+    return _settled(chosen, mine, policy, locks)
+
+
+def _settled(device: Device, mine: ExitStack, policy: LeasePolicy, locks: ExitStack) -> Lease | str:
+    """The lease if the locked device stays idle over all samples."""
+    with mine:
+        for sample in range(policy.samples):
+            if sample:
+                time.sleep(policy.interval_s)
+            if reason := _in_use(device, policy.proc):
+                return f"{device.uuid} is taken: {reason}"
+        locks.push(mine.pop_all())
+    return Lease(name=device.uuid, hardware=device.hardware, device=device)
+
+
+def _in_use(device: Device, proc: Path) -> str:
+    if daemon := who.mps_daemon(proc):
+        return f"an MPS daemon shares it out, {daemon}"
+    now = gpu.activity(device)
+    if now.pids:
+        return who.describe(min(now.pids), proc)
+    return now.busy(device)
+
+
+def _lock_gpu(device: Device, held: ExitStack, proc: Path) -> str:
+    """Lock a whole GPU's directory; for a MIG instance share that and lock one file of its own in it."""
+    if device.mig_index is None:
+        return _lock(device.pci, held, proc)
+    file = MIG_FILES[device.mig_index % len(MIG_FILES)]
+    return _lock(device.pci, held, proc, fcntl.LOCK_SH) or _lock(device.pci / file, held, proc)
+
+
+def _take_cores(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
+    """Whole cores, siblings together; all of a slot's cores or none."""
+    root, cores = policy.sysfs / "devices/system/cpu", _cores(policy)
+    size, mine, reasons = math.ceil(policy.cpus), [], []
+    with _choosing(root, policy.proc) as others, ExitStack() as held:
+        if others:
+            return others
+        for core in cores:
+            if reason := _lock(root / f"cpu{core}", held, policy.proc):
+                reasons.append(f"cpu{core} is taken: {reason}")
+            else:
+                mine.append(core)
+            if len(mine) == size:
+                locks.push(held.pop_all())
+                name = ranges(mine)
+                hardware = f"{cpu_model(policy.proc)}, {size} of {len(cores)} processors"
+                return Lease(name=f"cpu {name}", hardware=hardware, cpuset=name)
+    return "; ".join(reasons)
+
+
+def _cores(policy: LeasePolicy) -> list[int]:
+    return online_cores(policy.sysfs, os.sched_getaffinity(0) if policy.cores is None else policy.cores)
+
+
+@contextmanager
+def _choosing(path: Path, proc: Path) -> Iterator[str]:
+    """One loop chooses at a time, so that what it counted as free stays free; yields why not, or ""."""
+    deadline = time.monotonic() + CHOOSING_S
+    with ExitStack() as held:
+        while (reason := _lock(path, held, proc)) and time.monotonic() < deadline:
+            time.sleep(random.uniform(0.01, 0.05))  # noqa: S311  # jitter, no secret
+        yield f"another loop is choosing: {reason}" if reason else ""
+
+
+def _lock(path: Path, held: ExitStack, proc: Path, how: int = fcntl.LOCK_EX) -> str:
+    """Lock what every user may open; returns who holds it, or "" when it is ours until `held` ends."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        message = f"{path}: cannot be opened for its lock: {error.strerror}; is sysfs mounted?"
+        raise LeaseUnavailable(message) from error
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        reason = who.holder(file, proc)
+        os.close(file)
+        return reason
+    held.callback(os.close, file)
+    return ""
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / SECONDS_PER_HOUR:.1f} h" if seconds >= SECONDS_PER_HOUR else f"{seconds / 60:.0f} min"

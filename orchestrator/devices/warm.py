@@ -1,0 +1,86 @@
+"""Warm compile caches: what torch compiled for the human's own train.py, given to every trainer to begin with.
+
+Compiled code is code, so only a file that the human committed fills it, on command (`make warm`), in the same walls as
+any training; never an experiment. What it left is copied out by a container that runs our code only, hashed, and read
+only from then on: each trainer gets a private copy, its hashes checked, in a container that is as untrusted with it as
+without. Predictors and the scorer never see it. It counts only where it was made: same hardware, same image.
+"""
+
+import hashlib
+import json
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.config import Config
+from orchestrator.errors import SandboxError
+from orchestrator.walls import copies
+
+MANIFEST = "manifest.json"
+FILES = "files"
+MOST_FILES = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """A cache as its manifest describes it."""
+
+    folder: Path
+    files: dict[str, str]  # SHA-256 by path
+    sha256: str  # of all of them
+
+    def copy(self, target: Path) -> None:
+        """A private copy for one container. Raises SandboxError for a file that is not what was written."""
+        target.mkdir(parents=True)
+        for name, expected in self.files.items():
+            try:
+                data = (self.folder / FILES / name).read_bytes()
+            except OSError as error:
+                message = f"{self.folder / FILES / name}: {error.strerror}; remove {self.folder}, or `make warm` again"
+                raise SandboxError(message) from error
+            if hashlib.sha256(data).hexdigest() != expected:
+                message = f"{self.folder / FILES / name} is not what was written; remove {self.folder}, or `make warm`"
+                raise SandboxError(message)
+            copies.put(target / name, data)
+        for path in target.rglob("*"):
+            if path.is_dir():
+                path.chmod(0o755)  # whatever the user's umask is
+
+
+def folder(config: Config) -> Path:
+    """Where the cache of a profile is."""
+    return config.root / "build" / "warm" / config.profile_name
+
+
+def find(place: Path, hardware: str, image_id: str) -> Warm | None:
+    """The cache for this hardware and image, None if there is none. Raises SandboxError if it cannot be read."""
+    path = place / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_bytes())
+        files = {str(name): str(value) for name, value in manifest["files"].items()}
+        made = (manifest["hardware"], manifest["image_id"])
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        message = f"{path}: cannot be read ({type(error).__name__}); remove {place}, or `make warm` again"
+        raise SandboxError(message) from error
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+        message = f"{path}: names a file outside of it; remove {place}"
+        raise SandboxError(message)
+    return Warm(folder=place, files=files, sha256=copies.digest(files)) if made == (hardware, image_id) else None
+
+
+def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> Warm:
+    """Write the manifest of what was copied to `place`/files. Raises SandboxError for anything but plain files."""
+    files: dict[str, str] = {}
+    for path in sorted((place / FILES).rglob("*")):
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            continue
+        if not stat.S_ISREG(mode) or len(files) >= MOST_FILES:
+            message = f"{path}: a compile cache holds plain files only, and at most {MOST_FILES} of them"
+            raise SandboxError(message)
+        files[str(path.relative_to(place / FILES))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    about = {"hardware": hardware, "image_id": image_id, "train_sha256": train_sha256}
+    (place / MANIFEST).write_text(json.dumps({**about, "files": files}, indent=1, sort_keys=True) + "\n")
+    return Warm(folder=place, files=files, sha256=copies.digest(files))

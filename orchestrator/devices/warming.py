@@ -1,0 +1,95 @@
+"""Fill the compile cache: one training of the human's own train.py, and what it compiled copied out by our own code."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator import patch
+from orchestrator.devices import warm
+from orchestrator.errors import ConfigError, SandboxError
+from orchestrator.measure import new_plan
+from orchestrator.records.keep import Keeper
+from orchestrator.types import Candidate, Proposal, Reply, Role
+from orchestrator.walls import owner
+from orchestrator.walls.box import GUARD_MARGIN_S, Box, Place
+from orchestrator.walls.spec import UID, ContainerSpec, Mount
+
+COPY_S = 120.0
+
+
+def own_source(keeper: Keeper) -> str:
+    """train.py, if it is what the human committed last. Raises ConfigError: what a loop put there fills no cache."""
+    source = keeper.path.read_text(encoding="utf-8")
+    committed = keeper.committed()
+    if committed is None or committed != source:
+        message = (
+            f"{keeper.path} is not what your last commit holds, and compiled code must come from a file that you stand"
+            " for: commit it if it is yours, or put yours back"
+        )
+        raise ConfigError(message)
+    patch.check(source, ())
+    return source
+
+
+def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.Warm:
+    """Train once and keep what was compiled. Raises ConfigError or SandboxError."""
+    source, target = own_source(keeper), warm.folder(place.config)
+    reply = Reply(proposer="warm", model="", prompt="", text="")
+    candidate = Candidate(
+        proposal=Proposal(hypothesis="warm"), source=source, parent_id=None, parent_source=source, reply=reply
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".warming-") as name:
+        staging = Path(name)
+        staging.chmod(0o755)
+        (staging / warm.FILES).mkdir()
+        cold = replace(place, warm=None)
+        with Box.open(cold, candidate, new_plan(), experiment_id=0, folder=staging) as box:
+            box.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
+            trained = box.start(Role.TRAINER, best=None, on_line=on_line, keep_cache=True).wait()
+            if trained.exit_code != 0:
+                message = f"train.py did not end well (exit code {trained.exit_code}): {trained.log_tail[-500:]}"
+                raise SandboxError(message)
+            _copy_out(box, staging, on_line)
+        digest = hashlib.sha256(source.encode()).hexdigest()
+        made = warm.seal(staging, hardware=place.hardware, image_id=place.image_id, train_sha256=digest)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        for part in (warm.FILES, warm.MANIFEST):
+            (staging / part).rename(target / part)
+    return replace(made, folder=target)
+
+
+def _copy_out(box: Box, staging: Path, on_line: Callable[[str], None]) -> None:
+    """Plain files only, by a container without the training data that runs nothing but our code."""
+    if not os.getuid():
+        os.chown(staging / warm.FILES, UID, UID)
+    mounts = (
+        Mount(source=str(box.private / Role.TRAINER / "locked"), target="/locked"),
+        Mount(source=f"{box.name}-out", target="/corpus", volume=True),
+        Mount(source=str(staging / warm.FILES), target="/staging", writable=True),
+    )
+    copy = "import guard, pathlib; guard.copy_plain(pathlib.Path('/corpus/cache'), pathlib.Path('/staging'))"
+    labels = owner.labels(tag=box.place.config.tag, experiment_id=0, attempt=1, role="warm", dies_in_s=COPY_S)
+    spec = ContainerSpec(
+        role=Role.PREPARE,
+        name=f"{box.name}-warm",
+        image_id=box.place.image_id,
+        program=("python3", "-s", "-B", "-c", copy),
+        hard_limit_s=COPY_S + GUARD_MARGIN_S,
+        mounts=mounts,
+        resources=box.place.resources(),
+        environment=box.place.environment(0),
+        labels=labels,
+        seccomp=box.place.seccomp,
+        user=f"{os.getuid() or UID}:{os.getgid() or UID}",
+    )
+    with box.place.engine.start(spec, deadline_s=COPY_S, folder=staging, on_line=on_line) as running:
+        result = running.wait()
+    if result.exit_code != 0:
+        message = f"the compile cache could not be copied (exit code {result.exit_code}): {result.log_tail[-500:]}"
+        raise SandboxError(message)

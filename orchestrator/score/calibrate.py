@@ -1,0 +1,108 @@
+"""Measures what the claims of honest models differ from their audits by, on the hardware at hand."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator import measure
+from orchestrator.config import Config
+from orchestrator.errors import ConfigError
+from orchestrator.executors.slot import Slot
+from orchestrator.score import thresholds
+from orchestrator.score.thresholds import Measured
+from orchestrator.types import Score
+
+CONTROLS = Path("cheats")  # honest models of other kinds, where a task has some: base.py, then each of honest/
+MAIN = '\n\nif __name__ == "__main__":\n    train()\n'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """An honest train.py."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One honest run: its score, or why it has none."""
+
+    model: Model
+    score: Score | None
+    why: str = ""
+
+
+def models(config: Config, seeds: int, also: Iterable[Path]) -> list[Model]:
+    """The task's train.py with several seeds, the controls on the profile they are made for, and what else is named."""
+    own = config.mutable_path
+    found = [Model(name=f"{own.name}, seed {number}", source=_text(own)) for number in range(1, seeds + 1)]
+    base = config.root / CONTROLS / "base.py"
+    if config.profile_name == "cpu" and base.is_file():
+        controls = sorted((base.parent / "honest").glob("*.py"))
+        found += [Model(name=path.stem, source=f"{_text(base)}\n\n{_text(path)}{MAIN}") for path in controls]
+    return [*found, *(Model(name=path.name, source=_text(path)) for path in also)]
+
+
+def run(slot: Slot, wanted: Iterable[Model], folder: Path, told: Callable[[Measurement], None]) -> list[Measurement]:
+    """Train and audit each once, on a slot that refuses nothing. Raises SandboxError."""
+    found = []
+    for number, model in enumerate(wanted):
+        measurement = _measured(slot, model, folder / f"{number:04d}")
+        told(measurement)
+        found.append(measurement)
+    return found
+
+
+def summary(measurements: Iterable[Measurement], image_id: str) -> Measured:
+    """The thresholds that these runs ask for. Raises ConfigError if none has a score."""
+    scores = [m.score for m in measurements if m.score is not None]
+    if not scores:
+        message = "no honest run was scored, so nothing was measured; `autoresearch loop` says what fails"
+        raise ConfigError(message)
+    worst = max(score.max_difference_nats or 0.0 for score in scores)
+    worst_mean = max(abs(score.mean_difference_nats or 0.0) for score in scores)
+    cap, floor = thresholds.proposed(worst, worst_mean)
+    return Measured(
+        cap_nats=cap, floor_nats=floor, worst_nats=worst, worst_mean_nats=worst_mean, runs=len(scores),
+        positions=sum(score.audited_positions for score in scores), image_id=image_id,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+
+
+def line(measurement: Measurement) -> str:
+    """One run, for a terminal."""
+    score, name = measurement.score, measurement.model.name
+    if score is None:
+        return f"{name:24} no score: {measurement.why}"
+    worst, mean = score.max_difference_nats or 0.0, score.mean_difference_nats or 0.0
+    return (
+        f"{name:24} val_bpb {score.val_bpb:.4f}  K {score.audited_positions}  worst {worst:.1e}  mean {mean:+.1e} nat"
+    )
+
+
+def report(measured: Measured, config: Config, hardware: str) -> list[str]:
+    """What was found, beside what task.toml says."""
+    worst, said = (measured.worst_nats, measured.worst_mean_nats), config.box
+    return [
+        f"hardware: {hardware}, profile {config.profile_name}",
+        f"{measured.runs} runs, {measured.positions} audited positions",
+        f"cap_nats   {measured.cap_nats:.2e}, worst seen {worst[0]:.1e}; task.toml says {said.cap_nats:g}",
+        f"floor_nats {measured.floor_nats:.2e}, worst seen {worst[1]:.1e}; task.toml says {said.floor_nats:g}",
+    ]
+
+
+def _measured(slot: Slot, model: Model, folder: Path) -> Measurement:
+    trial = measure.alone(slot, model.source, folder)
+    if trial.score is None:
+        return Measurement(model=model, score=None, why=f"{trial.failure}: {trial.message.splitlines()[0]}")
+    return Measurement(model=model, score=trial.score)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path}: cannot be read: {error}; name a train.py that keeps the contract"
+        raise ConfigError(message) from error

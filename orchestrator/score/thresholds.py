@@ -1,0 +1,88 @@
+"""What honest arithmetic may differ by: task.toml's numbers, until `autoresearch calibrate` measured the hardware."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from orchestrator.config import Config, NotNegative, Positive, PositiveInt
+from orchestrator.errors import ConfigError
+from orchestrator.records.record import write
+
+FILE = "thresholds.json"
+MARGIN = 2.0  # times the worst that honest models differed by
+LEAST_CAP_NATS, LEAST_FLOOR_NATS = 0.005, 0.0001  # an honest model of another kind may differ by this anywhere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """In nats: what a single claim may be off by, and their mean beyond 4 standard errors; and who says so."""
+
+    cap_nats: float
+    floor_nats: float
+    origin: str
+
+
+UNBOUNDED = Thresholds(cap_nats=1e9, floor_nats=1e9, origin="calibration: nothing is refused")
+
+
+class Measured(BaseModel):
+    """What calibration found on one class of hardware."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cap_nats: Positive
+    floor_nats: Positive
+    worst_nats: NotNegative  # the largest |audited - claimed| of any honest run
+    worst_mean_nats: NotNegative  # the largest |mean(audited - claimed)|
+    runs: PositiveInt
+    positions: PositiveInt
+    image_id: str
+    measured_at: str  # ISO 8601, UTC
+
+
+_FILE = TypeAdapter(dict[str, Measured])
+
+
+def proposed(worst_nats: float, worst_mean_nats: float) -> tuple[float, float]:
+    """The cap and the floor that leave honest runs a margin."""
+    return max(LEAST_CAP_NATS, MARGIN * worst_nats), max(LEAST_FLOOR_NATS, MARGIN * worst_mean_nats)
+
+
+def path_of(config: Config) -> Path:
+    """Where measurements are kept, beside the prepared data."""
+    return config.root / "data" / FILE
+
+
+def key_of(config: Config, hardware: str) -> str:
+    """Measurements hold for one profile on one class of hardware."""
+    return f"{config.profile_name}: {hardware}"
+
+
+def load(config: Config, hardware: str) -> Thresholds:
+    """The thresholds of this hardware. Raises ConfigError for a file that is not what `save` wrote."""
+    measured = _read(path_of(config)).get(key_of(config, hardware))
+    if measured is None:
+        return Thresholds(cap_nats=config.box.cap_nats, floor_nats=config.box.floor_nats, origin="task.toml")
+    origin = f"calibrated {measured.measured_at}"
+    return Thresholds(cap_nats=measured.cap_nats, floor_nats=measured.floor_nats, origin=origin)
+
+
+def save(config: Config, hardware: str, measured: Measured) -> Path:
+    """Keep a measurement, in place of an earlier one of the same hardware. Raises ConfigError or RecordFailed."""
+    path = path_of(config)
+    known = {**_read(path), key_of(config, hardware): measured}
+    write(path, json.dumps(_FILE.dump_python(known, mode="json"), indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def _read(path: Path) -> dict[str, Measured]:
+    try:
+        return _FILE.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValidationError) as error:
+        why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+        message = f"{path}: cannot be used: {why}; run `autoresearch calibrate` again after removing it"
+        raise ConfigError(message) from error

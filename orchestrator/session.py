@@ -1,0 +1,47 @@
+"""What a session works with, and what it has under way."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.config import Config
+from orchestrator.propose.prefetch import Ahead
+from orchestrator.records.journal import Journal
+from orchestrator.records.keep import Keeper
+from orchestrator.types import Candidate, Plan, Proposer, Runner, Trial, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What a session works with; put together in compose.py."""
+
+    config: Config
+    journal: Journal
+    proposer: Proposer
+    runner: Runner
+    keeper: Keeper
+    view: View
+    ahead: Ahead = field(default_factory=Ahead)
+    beside: tuple[Runner, ...] = ()  # further ones, each on a device of its own
+    ready: Callable[[Runner], bool] = lambda _: False  # waits until an experiment may start; says whether it had to
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """An experiment that has begun."""
+
+    id: int
+    candidate: Candidate
+    runner: Runner
+    facts: Mapping[str, str]  # of the runner, when it began
+    folder: Path
+    started_at: str
+    started: float  # monotonic
+    # the run that is under way: an experiment has more than one while luck may explain its score
+    plan: Plan
+    where: Path  # its folder: that of the experiment, or one in it
+    below: float | None  # the score to beat, None for a full audit in any case
+    before: Trial | None = None  # what earlier runs of it brought
+    doubt: str = ""  # why its score was so hard to believe that this run has to settle it

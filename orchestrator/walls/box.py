@@ -1,0 +1,306 @@
+"""What surrounds one experiment: private copies of the locked files, volumes, and the containers themselves."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from orchestrator.config import Config
+from orchestrator.devices.warm import Warm
+from orchestrator.errors import SandboxError
+from orchestrator.score.thresholds import Thresholds
+from orchestrator.types import Candidate, Plan, Role
+from orchestrator.walls import copies, locked, owner
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.running import Running, write
+from orchestrator.walls.spec import MIB, ContainerSpec, Mount, Resources
+
+STARTING_S = 30.0  # containers may be slow to start; the predictors wait through the whole training
+GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
+AUDITED = (Role.PREDICTOR_A, Role.PREDICTOR_B)
+_KINDS = {"runsc": "gVisor", "kata": "virtual machine"}
+OURS = (Role.SCORER, Role.COURIER)  # they run no line of train.py
+COURIER_S = 300.0  # for gigabytes
+SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where experiments run: engine, image, device and the task's files."""
+
+    engine: Engine
+    config: Config
+    image_id: str
+    seccomp: str
+    thresholds: Thresholds
+    hardware: str = "cpu"
+    gpu_uuid: str | None = None
+    driver: str = ""  # of the GPU
+    cpuset: str = ""
+    holdout: bool = False  # score on the text that no experiment is ever scored on
+    warm: Warm | None = None  # compile caches that every trainer begins with
+
+    def facts(self) -> dict[str, str]:
+        """For the record of every experiment."""
+        return {
+            "image_id": self.image_id,
+            "hardware": self.hardware,
+            "profile": self.config.profile_name,
+            "runtime": self.config.runtime,
+            "accepted": ",".join(self.config.accept),
+            "gpu_uuid": self.gpu_uuid or "",
+            "evaluation": self.evaluation,
+            "cap_nats": f"{self.thresholds.cap_nats:g}",
+            "floor_nats": f"{self.thresholds.floor_nats:g}",
+            "thresholds": self.thresholds.origin,
+            "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
+            "driver": self.driver,
+            "tier": self.tier(),
+            "warm_sha256": self.warm.sha256 if self.warm else "",
+            "locked_sha256": copies.digest(locked.hashes(self.config.root)),
+            "data_sha256": copies.digest(copies.manifests(self.config.data_path)),
+            **self.engine.facts(),
+        }
+
+    def tier(self) -> str:
+        """What stands between an experiment and the host's kernel, besides our own profile."""
+        engine = self.engine.facts()
+        runtime = self.config.runtime or engine.get("default_runtime", "")
+        kind = next((kind for word, kind in _KINDS.items() if word in runtime), "container")
+        mode = next((mode for mode in ("rootless", "userns") if mode in engine.get("security", "")), "rootful")
+        return f"{kind}, {mode}"
+
+    @property
+    def evaluation(self) -> str:
+        """The part of the data that the scorer sees."""
+        return "holdout" if self.holdout else "val"
+
+    def environment(self, seed: int) -> dict[str, str]:
+        """The variables a container gets, all of them."""
+        box = self.config.box
+        return {
+            "AUTORESEARCH_PROFILE": self.config.profile_name,
+            "AUTORESEARCH_TIME_BUDGET": f"{box.time_budget_s:g}",
+            "AUTORESEARCH_SEED": str(seed),
+            "HOME": "/tmp",  # noqa: S108  # inside the container
+            "USER": "sandbox",
+            "TMPDIR": "/tmp",  # noqa: S108
+            "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
+            "TRITON_CACHE_DIR": "/cache/triton",
+            "CUDA_CACHE_PATH": "/cache/cuda",
+            "PYTHONPATH": "/locked",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "OMP_NUM_THREADS": f"{max(1, int(box.cpus))}",
+            "GOMP_SPINCOUNT": "1000",  # then sleep: spinning on a busy machine trains several times slower
+            "PATH": "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+        }
+
+    def resources(self) -> Resources:
+        """The limits of one container."""
+        box = self.config.box
+        return Resources(
+            memory=int(box.memory_gb * 1024 * MIB),
+            cpus=box.cpus,
+            pids=box.pids,
+            tmp=box.tmp_mb * MIB,
+            cache=box.cache_mb * MIB,
+            shm=box.shm_mb * MIB,
+            cpuset=self.cpuset,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """One experiment's surroundings; nothing of it survives the `with` but the record."""
+
+    place: Place
+    plan: Plan
+    experiment_id: int
+    attempt: int
+    folder: Path
+    private: Path
+    name: str
+    hashes: dict[str, str]
+    running: list[Running] = field(default_factory=list)
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, place: Place, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path
+    ) -> Iterator[Self]:
+        """Make copies and volumes; at the end every container and volume is gone. Raises SandboxError."""
+        with copies.private_folder(folder) as private:
+            for role in (Role.TRAINER, *AUDITED, Role.SCORER, Role.COURIER):
+                locked.copy(place.config.root, private / role / "locked")
+                copies.copy(place.config.data_path / "tokenizer", private / role / "tokenizer", "*")
+                if role not in OURS:
+                    copies.put(private / role / "train.py", candidate.source.encode())
+            if place.config.self_reported:  # such a script evaluates itself
+                copies.copy(place.config.data_path / place.evaluation, private / Role.TRAINER / "locked" / "val", "*")
+            if place.warm is not None:
+                place.warm.copy(private / Role.TRAINER / "warm")
+            (private / "control").mkdir(mode=0o755)
+            name = f"autoresearch-{place.config.tag}-{experiment_id:04d}-{candidate.attempt}"
+            box = cls(
+                place=place, plan=plan, experiment_id=experiment_id, attempt=candidate.attempt, folder=folder,
+                private=private, name=name, hashes=copies.hashes(private),
+            )  # fmt: skip
+            write(folder / "inputs.json", box.inputs())
+            try:
+                box._make_volumes()
+                yield box
+            finally:
+                box._close()
+
+    def start(
+        self,
+        role: Role,
+        *,
+        best: float | None,
+        on_line: Callable[[str], None],
+        sink: Callable[[bytes], None] | None = None,
+        keep_cache: bool = False,
+    ) -> Running:
+        """Start the container of a role."""
+        spec = replace(self.spec(role, best), keep_cache=keep_cache)
+        running = self.place.engine.start(
+            spec, deadline_s=self.deadline_s(role), folder=self.folder, on_line=on_line, sink=sink
+        )
+        self.running.append(running)
+        return running
+
+    def deadline_s(self, role: Role) -> float:
+        """Seconds from a container's start to SIGKILL."""
+        if role is Role.COURIER:
+            return COURIER_S
+        box = self.place.config.box
+        training = box.time_budget_s + box.grace_s
+        if self.place.config.self_reported:  # it starts its clock after the first steps, and evaluates itself
+            training += box.score_budget_s
+        waiting = training + STARTING_S if role in AUDITED else 0.0
+        return training if role is Role.TRAINER else waiting + box.score_budget_s
+
+    def spec(self, role: Role, best: float | None) -> ContainerSpec:
+        """The container of a role, as plain data."""
+        limit = self.deadline_s(role) + GUARD_MARGIN_S
+        return ContainerSpec(
+            role=role,
+            name=f"{self.name}-{role}",
+            image_id=self.place.image_id,
+            program=self._program(role, best),
+            hard_limit_s=limit,
+            mounts=self._mounts(role),
+            resources=self.place.resources(),
+            environment=self.place.environment(self.plan.train_seed),
+            labels=self._labels(role, limit),
+            seccomp=self.place.seccomp,
+            runtime=self.place.config.runtime,
+            gpu_uuid=None if role in OURS else self.place.gpu_uuid,
+        )
+
+    def inputs(self) -> dict[str, Any]:
+        """SHA-256 of everything that goes into the containers, by the name it has there; what each role gets."""
+        private: dict[str, dict[str, str]] = {}
+        for name, value in self.hashes.items():
+            role, _, path = name.partition("/")
+            private.setdefault(role, {})[path] = value
+        seccomp = hashlib.sha256(self.place.seccomp.encode()).hexdigest()
+        return {
+            "image": self.place.image_id,
+            "seccomp.json": seccomp,
+            "copies": private,
+            "data": copies.manifests(self.place.config.data_path),
+        }
+
+    def hand_over(self, audit_seed: bytes) -> None:
+        """Let the scorer draw its positions: predictor A is gone."""
+        copies.put(self.private / "control" / "seed", audit_seed)
+
+    def check_unchanged(self) -> None:
+        """Raise SandboxError if any private copy of a locked file changed while the experiment ran."""
+        now = copies.hashes(self.private)
+        changed = sorted(name for name, value in self.hashes.items() if now.get(name) != value)
+        if changed:
+            message = f"locked files changed while experiment {self.experiment_id} ran: {', '.join(changed)}"
+            raise SandboxError(message)
+
+    def _program(self, role: Role, best: float | None) -> tuple[str, ...]:
+        python = ("python3", "-s", "-B")
+        if role is Role.TRAINER:
+            return (*python, "/mutable/train.py")
+        if role is Role.COURIER:
+            return (*python, "/locked/carry.py", str(self.place.config.record.checkpoint_mb * MIB))
+        if role is not Role.SCORER:
+            return (*python, "/locked/predict.py")
+        box = self.place.config.box
+        options = {
+            "batch": box.batch_rows,
+            "small-k": box.small_k,
+            "large-k": box.large_k,
+            "keep-below": "inf" if best is None else repr(best),
+            "cap": self.place.thresholds.cap_nats,
+            "floor": self.place.thresholds.floor_nats,
+            "seconds": box.score_budget_s,
+        }
+        return (*python, "/locked/score.py", *(f"--{key}={value}" for key, value in options.items()))
+
+    def _mounts(self, role: Role) -> tuple[Mount, ...]:
+        data, private = self.place.config.data_path, self.private / role
+        if role is Role.COURIER:
+            return (Mount(source=str(private / "locked"), target="/locked"), self._volume("out", "/out"))
+        mounts = [
+            Mount(source=str(private / "locked"), target="/locked"),
+            Mount(
+                source=str(private / "tokenizer"), target="/data/tokenizer"
+            ),  # empty where the task is not about text
+        ]
+        if role is Role.SCORER:
+            mounts.append(Mount(source=str(data / self.place.evaluation), target="/data/val"))
+            mounts.append(Mount(source=str(self.private / "control"), target="/control"))
+            for which in SUFFIX.values():
+                mounts.append(self._volume(f"ask-{which}", f"/ask-{which}", writable=True))
+                mounts.append(self._volume(f"answer-{which}", f"/answer-{which}"))
+            return tuple(mounts)
+        mounts.append(Mount(source=str(private / "train.py"), target="/mutable/train.py"))
+        mounts.append(self._volume("out", "/out", writable=role is Role.TRAINER))
+        if role is Role.TRAINER:
+            mounts.append(Mount(source=str(data / "train"), target="/data/train"))
+            if self.place.warm is not None:
+                mounts.append(Mount(source=str(private / "warm"), target="/warm"))
+        else:
+            mounts.append(self._volume(f"ask-{SUFFIX[role]}", "/ask"))
+            mounts.append(self._volume(f"answer-{SUFFIX[role]}", "/answer", writable=True))
+        return tuple(mounts)
+
+    def _volume(self, which: str, target: str, *, writable: bool = False) -> Mount:
+        return Mount(source=f"{self.name}-{which}", target=target, volume=True, writable=writable)
+
+    def _volumes(self) -> dict[str, int]:
+        box = self.place.config.box
+        frames = {f"{what}-{which}": box.frames_mb for what in ("ask", "answer") for which in SUFFIX.values()}
+        return {f"{self.name}-{which}": size * MIB for which, size in {"out": box.out_mb, **frames}.items()}
+
+    def _labels(self, role: str, limit: float) -> dict[str, str]:
+        return owner.labels(
+            tag=self.place.config.tag,
+            experiment_id=self.experiment_id,
+            attempt=self.attempt,
+            role=role,
+            dies_in_s=limit,
+        )
+
+    def _make_volumes(self) -> None:
+        labels = self._labels("volume", self.deadline_s(Role.PREDICTOR_A) + self.deadline_s(Role.SCORER))
+        for name, size in self._volumes().items():
+            self.place.engine.volume(name, size, labels)
+
+    def _close(self) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(Running.close, self.running))
+        for name in self._volumes():
+            self.place.engine.remove_volume(name)
