@@ -13,7 +13,7 @@ from orchestrator.records.journal import Journal
 from orchestrator.records.lineage import tree
 from tests.runs import recorded
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from orchestrator.score import calibrate, thresholds
 from orchestrator.score.thresholds import LEAST_CAP_NATS, LEAST_FLOOR_NATS, Measured
 from orchestrator.types import Status, Trial
 from tests import fakes
-from tests.test_lease import four_cores
+from tests.devices.test_lease import four_cores
 from tests.test_loop import task
 
 MEASURED = Measured(

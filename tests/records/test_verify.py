@@ -19,11 +19,11 @@ from orchestrator.loop import run_session
 from orchestrator.records import anchors, record, seal
 from orchestrator.records.journal import Journal
 from orchestrator.records.verify import findings
+from tests.records.test_journal import candidate
 from tests.runs import recorded
-from tests.test_journal import candidate
 from tests.test_loop import parabola, session, task
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SAMPLES = {"journal.db": 96, "record.jsonl": 48, "session.log": 48}  # besides first, middle and last byte
 OTHERS = 8
 

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.errors import ConfigError
 from orchestrator.walls import locked
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_task_brings_its_own_files_and_gets_ours_beside_them(tmp_path: Path) -> None:

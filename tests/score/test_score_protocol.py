@@ -21,7 +21,7 @@ import pytest
 from orchestrator.score.decide import parse_score, refused
 from orchestrator.types import Level
 
-SCORER = Path(__file__).parents[1] / "locked" / "score.py"
+SCORER = Path(__file__).parents[2] / "locked" / "score.py"
 ROWS, BATCH, BYTES = 24, 8, 5000
 SMALL_K, LARGE_K = 60, 300
 TABLE = np.random.default_rng(5).normal(size=(prepare.VOCAB_SIZE, prepare.VOCAB_SIZE)).astype("<f4") * 2

@@ -21,9 +21,9 @@ from orchestrator.records.journal import Journal
 from orchestrator.types import Candidate, Experiment, Role, Spent
 from tests import fakes
 from tests.journals import kept
-from tests.test_journal import candidate
+from tests.records.test_journal import candidate
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(slots=True)

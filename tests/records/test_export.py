@@ -18,7 +18,7 @@ from orchestrator.types import Experiment, Status
 from tests.journals import kept
 from tests.runs import recorded
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from orchestrator.score.confirm import Confirmation, Runs
 from orchestrator.types import Status, Trial
 from orchestrator.watch import experiments_table
 from tests import fakes
-from tests.test_calibrate import slot
+from tests.score.test_calibrate import slot
 from tests.test_loop import parabola, session, task
 
 SEEDS = 3

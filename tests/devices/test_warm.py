@@ -13,7 +13,8 @@ from orchestrator.errors import ConfigError, PatchRejected, SandboxError, SpecRe
 from orchestrator.records.keep import Keeper
 from orchestrator.types import Role
 from orchestrator.walls.spec import Mount, as_config
-from tests import fakes, test_spec
+from tests import fakes
+from tests.walls import test_spec
 
 IMAGE = "sha256:fake"
 

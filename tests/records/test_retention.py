@@ -18,7 +18,7 @@ from orchestrator.records.verify import findings
 from orchestrator.types import Status
 from tests.runs import recorded
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from orchestrator.walls.containers import Engine
 from orchestrator.walls.spec import ContainerSpec, Resources
 from tests.own_engine import own_engine
 
-FAKE = Path(__file__).parent / "fake_hook"
+FAKE = Path(__file__).parents[1] / "fake_hook"
 UUID = "GPU-5f3d2c1b-0000-4000-8000-0123456789ab"
 MIB = 1 << 20
 # the SDK leaves the sockets of its attached streams to the garbage collector
