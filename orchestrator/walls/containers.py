@@ -159,8 +159,7 @@ class Engine:
 
         Standard output goes to `sink`, if there is one, and not into the log.
         """
-        config = as_config(spec)
-        config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
+        config = self._asked(spec)
         write(folder / f"{spec.role}.spec.json", config)
         container_id = self._create(spec, config, folder)
         try:
@@ -169,6 +168,11 @@ class Engine:
         except BaseException:
             self.remove(container_id)
             raise
+
+    def _asked(self, spec: ContainerSpec) -> dict[str, Any]:
+        config = as_config(spec)
+        config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
+        return config
 
     def _create(self, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> str:
         if self.is_podman:
