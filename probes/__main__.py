@@ -22,7 +22,7 @@ from rich.text import Text
 from orchestrator.errors import AutoresearchError
 from orchestrator.text import sanitise
 from orchestrator.walls.containers import Engine
-from probes import files, kernel, network, proc, resources, traces
+from probes import files, gpu, kernel, network, proc, resources, traces
 from probes.arena import Arena
 from probes.base import Finding, Verdict
 from probes.tiers import explained, tier_of
@@ -42,7 +42,7 @@ class Group:
 
 
 GROUPS = {
-    **{m.NAME: Group(tuple(p.name for p in m.PROBES), m.run) for m in (files, kernel, proc, network, resources)},
+    **{m.NAME: Group(tuple(p.name for p in m.PROBES), m.run) for m in (files, kernel, proc, network, resources, gpu)},
     traces.LEFT: Group(tuple(trace.name for trace in traces.TRACES), traces.run_left),
     traces.PRINTED: Group(tuple(item.name for item in traces.PRINTS), traces.run_printed),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orchestrator import compose
 from orchestrator.config import load
+from orchestrator.devices.lease import Lease
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.box import Box, Place
 from orchestrator.walls.containers import Engine
@@ -38,6 +39,8 @@ class Arena:
     scratch: Path
     runtime: str = ""
     fast: bool = False
+    leased: Lease | None = None  # a GPU, for attacks on it
+    limit_s: float = 8.0  # an attempt that takes longer hangs
     counter: list[int] = field(default_factory=lambda: [0])
 
     def shared(  # noqa: PLR0913  # how the two containers differ from the usual
@@ -56,7 +59,7 @@ class Arena:
         """
 
         def run(weaker: Weaker | None) -> Seen:
-            seen = self.one(driver(probes, weaker), probes, profile=profile, weaker=weaker, watch=watch)
+            seen = self.one(driver(probes, weaker, self.limit_s), probes, profile=profile, weaker=weaker, watch=watch)
             if note is not None:
                 note(seen)
             return seen
@@ -107,19 +110,30 @@ class Arena:
         """A task of its own on the engine, or on the weak one."""
         self.counter[0] += 1
         task = self.scratch / f"task-{self.counter[0]}"
-        make_task(task, stems)
+        name = "gpu" if self.leased else "cpu"
+        make_task(task, stems, name)
         pids = {"pids": ROOM_FOR_GVISOR} if "runsc" in self.runtime else {}
-        flags = {f"profile.cpu.{key}": value for key, value in {**SMALL, **pids, **profile}.items()}
+        flags = {f"profile.{name}.{key}": value for key, value in {**SMALL, **pids, **profile}.items()}
         accept = () if self.engine.limits else ("limits",)
         tag = f"probes-{uuid.uuid4().hex[:8]}"
-        config = load(task, {"tag": tag, "runs": task / "runs", "runtime": self.runtime, "accept": accept, **flags})
+        config = load(
+            task,
+            {
+                "tag": tag,
+                "profile_name": name,
+                "runs": task / "runs",
+                "runtime": self.runtime,
+                "accept": accept,
+                **flags,
+            },
+        )
         with ExitStack() as stack:
             engine = self.engine
             if weaker is not None:
                 engine = WeakEngine.connect()
                 stack.callback(engine.close)
                 engine.weaker = weaker
-            yield compose.place(config, engine)
+            yield compose.place(config, engine, self.leased)
 
 
 def plan() -> Plan:
@@ -127,10 +141,10 @@ def plan() -> Plan:
     return Plan(train_seed=1, audit_seed=bytes(32))
 
 
-def driver(probes: Sequence[Probe], weaker: Weaker | None) -> str:
+def driver(probes: Sequence[Probe], weaker: Weaker | None, limit_s: float) -> str:
     """The train.py that makes the attempts; in the weak container each after its control."""
     pairs = [(p.name, f"{p.control}\n{p.source}" if weaker else p.source) for p in probes]
-    return f"{INSIDE}\nrun(json.loads({json.dumps(pairs)!r}), {weaker is not None})\n"
+    return f"{INSIDE}\nLIMIT_S = {limit_s}\nrun(json.loads({json.dumps(pairs)!r}), {weaker is not None})\n"
 
 
 def candidate_of(source: str) -> Candidate:
@@ -141,7 +155,7 @@ def candidate_of(source: str) -> Candidate:
     )  # fmt: skip
 
 
-def make_task(task: Path, stems: Sequence[str]) -> None:
+def make_task(task: Path, stems: Sequence[str], profile: str) -> None:
     """A task directory with a canary file for every probe, and with validation text that nobody may find."""
     (task / "record").mkdir(parents=True)
     shutil.copytree(ROOT / "locked", task / "locked", ignore=shutil.ignore_patterns("__pycache__"))
@@ -149,7 +163,7 @@ def make_task(task: Path, stems: Sequence[str]) -> None:
     for name in stems:
         (task / "locked" / f"{name}.py").write_text("# nobody may change this\n", encoding="utf-8")
     for part in ("tokenizer", "train", "val", "holdout"):
-        (folder := task / "data" / "cpu-python" / part).mkdir(parents=True)
+        (folder := task / "data" / f"{profile}-python" / part).mkdir(parents=True)
         text = CANARY if part in ("val", "holdout") else "text to train on"
         (folder / f"{part}.txt").write_text(text, encoding="utf-8")
 

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-LIMIT_S = 8.0
+LIMIT_S = 0.0  # set by whoever appends to this file
 REFUSALS = (errno.EPERM, errno.EACCES)
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 1, 32, 4096, 16384, 1 << 18, 1 << 20
 libc = ctypes.CDLL(None, use_errno=True)

@@ -6,15 +6,18 @@
  *   gpu uuid=GPU-1 bus=00000000:01:00.0 name=NVIDIA_H100 memory=80000 used=4 util=0 power=700 mig=0 error=0 xid=0
  *   mig uuid=MIG-1 parent=GPU-1 index=0 name=NVIDIA_H100_MIG_1g.10gb memory=10000 used=0 error=0
  *   proc uuid=GPU-1 pid=42
+ *   open                         anyone may change settings; else only root may, as with the real one
  * Memory is in MiB, power in watts, an underscore in a name is a space, `error` is what calls on that device return.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define OK 0
 #define INVALID_ARGUMENT 2
 #define NOT_SUPPORTED 3
+#define NO_PERMISSION 4
 #define NOT_FOUND 6
 #define INSUFFICIENT_SIZE 7
 #define TIMEOUT 10
@@ -25,7 +28,7 @@
 typedef unsigned long long u64;
 typedef struct { char uuid[96], parent[96], name[96], bus[32]; u64 memory, used; unsigned util, power, mig, index, error, xid; } Device;
 typedef struct { char uuid[96]; unsigned pid; } Process;
-typedef struct { char driver[80]; int init, gpus, migs, procs; Device gpu[MOST], mig[MOST]; Process proc[MOST]; } State;
+typedef struct { char driver[80]; int init, open, gpus, migs, procs; Device gpu[MOST], mig[MOST]; Process proc[MOST]; } State;
 
 static __thread State state;
 
@@ -74,6 +77,7 @@ static State *load(void) {
     while (fgets(line, sizeof line, file)) {
         if (!strncmp(line, "driver ", 7)) sscanf(line + 7, "%79s", s->driver);
         if (!strncmp(line, "init ", 5)) s->init = atoi(line + 5);
+        if (!strncmp(line, "open", 4)) s->open = 1;
         if (!strncmp(line, "gpu ", 4) && s->gpus < MOST) device(line, &s->gpu[s->gpus++]);
         if (!strncmp(line, "mig ", 4) && s->migs < MOST) device(line, &s->mig[s->migs++]);
         if (!strncmp(line, "proc ", 5) && s->procs < MOST) {
@@ -202,3 +206,16 @@ int nvmlEventSetWait_v2(void *set, struct event *e, unsigned ms) {
     e->device = watched; e->type = 8; e->data = last_xid = d->xid;
     return OK;
 }
+
+/* Settings, for the probes: they can be read by all, and set by root. */
+static int set(void *h) { DEVICE(h); return load()->open || geteuid() == 0 ? OK : NO_PERMISSION; }
+
+int nvmlDeviceGetPowerManagementLimit(void *h, unsigned *mw) { DEVICE(h); *mw = d->power; return OK; }
+int nvmlDeviceSetPowerManagementLimit(void *h, unsigned mw) { DEVICE(h); return mw == d->power ? set(h) : INVALID_ARGUMENT; }
+int nvmlDeviceGetApplicationsClock(void *h, unsigned which, unsigned *mhz) { DEVICE(h); *mhz = which ? 2619 : 1980; return OK; }
+int nvmlDeviceSetApplicationsClocks(void *h, unsigned memory, unsigned cores) { return memory == 2619 && cores == 1980 ? set(h) : INVALID_ARGUMENT; }
+int nvmlDeviceGetComputeMode(void *h, unsigned *mode) { DEVICE(h); *mode = 3; return OK; }
+int nvmlDeviceSetComputeMode(void *h, unsigned mode) { return mode == 3 ? set(h) : INVALID_ARGUMENT; }
+int nvmlDeviceGetPersistenceMode(void *h, unsigned *mode) { DEVICE(h); *mode = 1; return OK; }
+int nvmlDeviceSetPersistenceMode(void *h, unsigned mode) { return mode == 1 ? set(h) : INVALID_ARGUMENT; }
+int nvmlDeviceGetAccountingMode(void *h, unsigned *mode) { DEVICE(h); *mode = 0; return NOT_SUPPORTED; }
