@@ -119,7 +119,7 @@ test-tiers: .venv/ready-dev image data ## the same contract and attacks on gViso
 	@$(BIN)/python -m probes.rootless
 
 kill-storm: .venv/ready-dev image data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
-	@$(BIN)/python -m benchmarks.kill_storm
+	@$(BIN)/python -m benchmarks.kill_storm $(call flag,PARALLEL,parallel)
 
 bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long the slot stands idle, how fast a report opens
 	@$(BIN)/python -m benchmarks.prompt_growth

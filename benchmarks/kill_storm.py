@@ -1,12 +1,14 @@
 """A loop is killed at random moments, again and again: nothing outlives its deadline, nothing stays open.
 
-    make kill-storm             # python -m benchmarks.kill_storm [rounds] [seed]
+    make kill-storm             # python -m benchmarks.kill_storm [--rounds 21] [--seed 1] [--parallel 2]
 
 Each round starts the real loop on a copy of the task with a budget of seconds, and kills it somewhere between its
 first line and the end of an experiment. After every seventh nobody comes back: what it left must die by its own
-deadline, by the guard inside. Otherwise the next round's start must find and remove it, and close the record.
+deadline, by the guard inside. Otherwise the next round's start must find and remove it, and close the record. With
+several experiments side by side there is a baseline before the storm, as nothing runs beside it.
 """
 
+import argparse
 import os
 import random
 import re
@@ -16,10 +18,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
 from orchestrator.walls.containers import Engine
 
@@ -29,17 +32,19 @@ LATE_S = 60.0  # past its deadline, as the reaper counts; the guard inside is mu
 LONGEST_S = 22.0  # from a loop's start to its death
 
 
-def main(rounds: int, seed: int) -> int:
+def main(rounds: int, seed: int, parallel: int) -> int:
     """Storm, then count."""
     chance, count = random.Random(seed), Counter[str]()  # noqa: S311  # no secret
     tag = f"storm-{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="storm-") as name, closing(Engine.connect()) as engine:
         task = make_task(Path(name))
+        if parallel > 1:
+            loop(task, tag).communicate(timeout=900)
         for number in range(rounds):
             after_s = chance.uniform(0.3, LONGEST_S)
-            killed_in = kill_after(task, tag, after_s)
+            killed_in = kill_after(loop(task, tag, parallel), after_s)
             orphans = ours(engine, tag)
-            count.update(killed=1, orphans=len(orphans))
+            count.update(killed=1, orphans=len(orphans), several=under_way(task, tag) > 1)
             if number % 7 == 6:
                 late = outlived(engine, tag)
                 count.update(waited=1, late=late)
@@ -59,9 +64,9 @@ def main(rounds: int, seed: int) -> int:
     if count["broken"]:
         print(output[-2000:], verified.stdout, verified.stderr)
     print(
-        f"kill-storm: {count['killed']} kills, {count['orphans']} orphans, {count['late']} alive past their deadline,"
-        f" {count['left']} left, {count['closed']} closed as infra, {count['open']} open,"
-        f" {count['broken']} broken records"
+        f"kill-storm: {count['killed']} kills, {count['several']} with several under way, {count['orphans']} orphans,"
+        f" {count['late']} alive past their deadline, {count['left']} left, {count['closed']} closed as infra,"
+        f" {count['open']} open, {count['broken']} broken records"
     )
     return 1 if count["late"] or count["left"] or count["open"] or count["broken"] else 0
 
@@ -92,18 +97,18 @@ def command(verb: str, task: Path, tag: str, *flags: str) -> list[str]:
     return [sys.executable, "-m", "orchestrator", verb, "--task", str(task), "--run", tag, *flags]
 
 
-def loop(task: Path, tag: str) -> "subprocess.Popen[str]":
-    """The real loop, one experiment more than there are."""
-    argv = command("loop", task, tag, "--experiments", "1", "--proposer", "sweep")
+def loop(task: Path, tag: str, parallel: int = 1) -> "subprocess.Popen[str]":
+    """The real loop, a few experiments more than there are."""
+    counts = ("--experiments", str(parallel), "--parallel", str(parallel))
+    argv = command("loop", task, tag, *counts, "--proposer", "sweep")
     environment = {**os.environ, "AUTORESEARCH_NOISE__BASELINE_RUNS": "1", "AUTORESEARCH_CONTENTION__OTHERS": "1000"}
     return subprocess.Popen(
         argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def kill_after(task: Path, tag: str, seconds: float) -> str:
-    """Start it, kill it; what it said it was doing last."""
-    process = loop(task, tag)
+def kill_after(process: "subprocess.Popen[str]", seconds: float) -> str:
+    """Kill a loop some time after its start; what it said it was doing last."""
     try:
         output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -111,6 +116,13 @@ def kill_after(task: Path, tag: str, seconds: float) -> str:
         output, _ = process.communicate()
     said = re.findall(r"\] (\w+\.\w+).*?(role=\S+)?\s*$", output, re.MULTILINE)
     return " ".join(said[-1]).strip() if said else "at its start"
+
+
+def under_way(task: Path, tag: str) -> int:
+    """How many experiments the record says have begun and not ended."""
+    with suppress(JournalError), Journal.read(task / "runs" / tag) as journal:
+        return len(journal.unfinished())
+    return 0  # killed before there was a record
 
 
 def ours(engine: Engine, tag: str) -> list[dict[str, Any]]:
@@ -132,5 +144,7 @@ def outlived(engine: Engine, tag: str) -> int:
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    sys.exit(main(*(given + [21, int(time.time())][len(given) :])))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kill_storm")
+    for name, usual in (("rounds", 21), ("seed", int(time.time())), ("parallel", 1)):
+        parser.add_argument(f"--{name}", type=int, default=usual)
+    sys.exit(main(**vars(parser.parse_args())))

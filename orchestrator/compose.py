@@ -33,6 +33,7 @@ from orchestrator.walls.reaper import reaping
 from orchestrator.watch import PlainView
 
 SECONDS_PER_HOUR = 3600
+GIB = 1 << 30
 PATIENCE = 5  # times the score budget
 
 
@@ -52,6 +53,7 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
         raise ConfigError(message) from error
     engine.check_runtime(config.runtime)
     refuse_unlimited(config, engine)
+    refuse_too_large(config, engine)
     image_id = engine.image_id(image_name(config))
     return Place(
         engine=engine,
@@ -129,6 +131,17 @@ def refuse_unlimited(config: Config, engine: Engine) -> None:
         message = (
             "the engine is rootless, and on cgroup v1 it limits neither memory nor processors nor processes: boot with"
             " systemd.unified_cgroup_hierarchy=1; or --accept limits, and one experiment may take the whole machine"
+        )
+        raise ConfigError(message)
+
+
+def refuse_too_large(config: Config, engine: Engine) -> None:
+    """A limit that is more than the machine has is none: its other users would be out of memory first."""
+    each, there = config.box.memory_gb, engine.memory_bytes() / GIB
+    if there and config.parallel * each > there:
+        message = (
+            f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g} for each of --parallel {config.parallel}:"
+            f" this machine has {there:.1f} GB; lower either"
         )
         raise ConfigError(message)
 

@@ -102,6 +102,10 @@ class Engine:
         security = self._facts["security"].split(",")
         return said | {"SecurityOptions": security} | ({} if self.limits else dict.fromkeys(LIMITS, False))
 
+    def memory_bytes(self) -> int:
+        """What the machine that it runs on has; 0 if it does not say."""
+        return int(self.info().get("MemTotal") or 0)
+
     def check_runtime(self, runtime: str) -> None:
         """Refuse a runtime that the engine does not know."""
         known = set(self.info().get("Runtimes") or {})

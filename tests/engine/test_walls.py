@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator import compose
-from orchestrator.config import load
+from orchestrator.config import Config, load
+from orchestrator.errors import ConfigError
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.box import Box
 from orchestrator.walls.spec import ContainerSpec
 from tests.boxes import ROOT, Boxes
+
+GIB = 1 << 30
 
 pytestmark = pytest.mark.engine
 UNTRUSTED = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B)
@@ -100,6 +103,21 @@ def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path
 
     assert inodes[Role.SCORER]
     assert all(inodes[role] and not inodes[role] & inodes[Role.SCORER] for role in UNTRUSTED)
+
+
+def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> None:
+    """Of one experiment, or of all that would run side by side; what just fits is not."""
+    there = boxes.engine.memory_bytes() / GIB
+
+    for parallel, each in ((1, there * 1.1), (4, there * 0.3)):
+        with pytest.raises(ConfigError, match=r"memory_gb = .* this machine has \d+\.\d GB; lower either"):
+            compose.place(large(tmp_path, parallel, each), boxes.engine)
+    compose.place(large(tmp_path, 4, there * 0.2), boxes.engine)
+
+
+def large(runs: Path, parallel: int, each: float) -> Config:
+    """So many experiments side by side, with so many GB each."""
+    return load(ROOT, {"tag": "t", "runs": runs, "parallel": parallel, "profile.cpu.memory_gb": each})
 
 
 def read_by(spec: ContainerSpec) -> set[tuple[int, int]]:
