@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -272,7 +273,7 @@ def test_what_ends_while_a_device_is_waited_for_is_recorded_at_once(tmp_path: Pa
 
 
 def test_a_device_that_cannot_be_leased_again_ends_the_session_loudly(tmp_path: Path) -> None:
-    """What a thread raises is raised where it is seen."""
+    """Where it is the last; what a thread raises is raised where it is seen."""
     config = config_for(tmp_path, 2, 2)
 
     def ready(_: Runner) -> bool:
@@ -282,6 +283,26 @@ def test_a_device_that_cannot_be_leased_again_ends_the_session_loudly(tmp_path: 
     loop, _ = crowd(config, test_loop.parabola, ["0.03"], ready=ready)
     with loop.journal, pytest.raises(LeaseUnavailable, match="nothing could be leased"):
         run_session(loop)
+
+
+def test_a_device_that_is_gone_is_done_without(tmp_path: Path) -> None:
+    """The others go on, and every experiment is run; the reason is said once."""
+    config = config_for(tmp_path, 3, 2)
+
+    def ready(runner: Runner) -> bool:
+        if runner is loop.beside[0]:
+            message = "it fell off the bus"
+            raise LeaseUnavailable(message)
+        return False
+
+    loop, (first, second) = crowd(config, test_loop.parabola, ["0.03", "0.04", "0.05"], ready=ready)
+    with loop.journal, structlog.testing.capture_logs() as logs:
+        run_session(loop)
+
+    assert (4, 0) == (len(first.ran), len(second.ran))
+    assert [("it fell off the bus", 1)] == [
+        (event["reason"], event["left"]) for event in logs if event["event"] == "device.done_without"
+    ]
 
 
 def test_more_than_can_ever_be_leased_is_refused_at_once(tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from orchestrator.errors import SandboxError
+import structlog
+
+from orchestrator.errors import LeaseUnavailable, SandboxError
 from orchestrator.session import Running
 from orchestrator.turn import failed
 from orchestrator.types import Runner, Trial
 
+log = structlog.get_logger()
 STOP_S = 60.0  # for containers to be gone; the reaper of the next start takes what is left
 
 
@@ -27,6 +30,7 @@ class Crew:
         self._ready, self._idle, self._fit = ready, list(runners), list[Runner]()
         self._ended: SimpleQueue[tuple[Running, Trial] | Runner | BaseException | None] = SimpleQueue()
         self._at_work: dict[int, tuple[Running, threading.Thread]] = {}
+        self._left = len(runners)
 
     @property
     def at_work(self) -> tuple[Running, ...]:
@@ -49,8 +53,15 @@ class Crew:
         self._at_work[running.id] = running, thread
 
     def first(self) -> tuple[Running, Trial] | None:
-        """Wait for the next run that ends, or for anything else that changes: None. Raises what a thread raised."""
+        """Wait for the next run that ends, or for anything else that changes: None. Raises what a thread raised.
+
+        A runner without a device is done without, unless it is the last one.
+        """
         ended = self._ended.get()
+        if isinstance(ended, LeaseUnavailable) and self._left > 1:
+            self._left -= 1
+            log.warning("device.done_without", reason=str(ended), left=self._left)
+            return None
         if isinstance(ended, BaseException):
             raise ended
         if ended is None or isinstance(ended, tuple):
