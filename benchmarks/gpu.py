@@ -43,10 +43,10 @@ runpy.run_path(str(train), run_name="__main__")
 PREDICT = """
 import sys
 from pathlib import Path
-import predict, prepare
+import harness, predict, prepare
 root, name, out, train = sys.argv[1:]
 predict.ASK, predict.ANSWER = Path(root, f"ask-{name}"), Path(root, f"answer-{name}")
-predict.OUT, predict.TRAIN = Path(out), Path(train)
+predict.OUT, harness.TRAIN = Path(out), Path(train)
 prepare.CHECKPOINT = Path(out, "checkpoint.pt")
 predict.serve()
 """
@@ -106,11 +106,13 @@ def direct(profile: str, corpus: str, seconds: float, folder: Path) -> dict[str,
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton"),
     }  # fmt: skip
     data = prepared(profile, corpus, folder, environment)
-    with leased(profile):
-        out = folder / "out"
-        out.mkdir()
+    (out := folder / "out").mkdir()
+    with (
+        leased(profile),
+        predictors(folder / "score", out, environment) as waiting,
+    ):  # who sees /out empty before it begins
         said = trained(data, out, box, environment)
-        return {**summary(said), **scored(data, out, folder / "score", box, environment)}
+        return {**summary(said), **scored(data, folder / "score", waiting, box, environment)}
 
 
 def prepared(profile: str, corpus: str, folder: Path, environment: dict[str, str]) -> Path:
@@ -172,25 +174,36 @@ def trained(data: Path, out: Path, box: dict[str, Any], environment: dict[str, s
     return done.stdout
 
 
-def scored(data: Path, out: Path, root: Path, box: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
-    """The score as the host has it made: claims of one process, answers to prefixes of another."""
+@contextmanager
+def predictors(root: Path, out: Path, environment: dict[str, str]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """A and B, which wait for the first question."""
     for name in ("control", "data", "ask-a", "ask-b", "answer-a", "answer-b"):
         (root / name).mkdir(parents=True)
-    (root / "data" / "val").symlink_to(data / "val")
-    command = [sys.executable, "-s", "-c", PREDICT, str(root)]
-    rest = [str(out), str(ROOT / "mutable" / "train.py")]
+    command, rest = [sys.executable, "-s", "-c", PREDICT, str(root)], [str(out), str(ROOT / "mutable" / "train.py")]
     with (root / "predictors.log").open("w") as log:
-        predictors = {
+        waiting = {
             name: subprocess.Popen([*command, name, *rest], env={**environment, **visible()}, stdout=log, stderr=log)
             for name in "ab"
         }
-        began = time.monotonic()
         try:
-            output = answered(root, predictors, box, environment)
+            yield waiting
         finally:
-            for predictor in predictors.values():
+            for predictor in waiting.values():
                 predictor.kill()
                 predictor.wait()
+
+
+def scored(
+    data: Path,
+    root: Path,
+    waiting: dict[str, subprocess.Popen[bytes]],
+    box: dict[str, Any],
+    environment: dict[str, str],
+) -> dict[str, Any]:
+    """The score as the host has it made: claims of one process, answers to prefixes of another."""
+    (root / "data" / "val").symlink_to(data / "val")
+    began = time.monotonic()
+    output = answered(root, waiting, box, environment)
     seconds = time.monotonic() - began
     found = re.findall(r"^val_bpb: (\S+)$", output, re.MULTILINE)
     if len(found) != 1:
@@ -199,7 +212,7 @@ def scored(data: Path, out: Path, root: Path, box: dict[str, Any], environment: 
 
 
 def answered(
-    root: Path, predictors: dict[str, subprocess.Popen[bytes]], box: dict[str, Any], environment: dict[str, str]
+    root: Path, waiting: dict[str, subprocess.Popen[bytes]], box: dict[str, Any], environment: dict[str, str]
 ) -> str:
     """Run the scorer; A is killed before the seed is handed over."""
     keys = {"batch": "batch_rows", "small-k": "small_k", "large-k": "large_k", "cap": "cap_nats", "floor": "floor_nats"}
@@ -210,12 +223,12 @@ def answered(
         for line in scorer.stdout or ():
             output += line
             if line.startswith("claims_sha256: "):
-                predictors["a"].kill()
-                predictors["a"].wait()
+                waiting["a"].kill()
+                waiting["a"].wait()
                 hidden = root / "control" / ".seed"
                 hidden.write_bytes(secrets.token_bytes(32))
                 hidden.rename(root / "control" / "seed")
-            if any(process.poll() not in (None, -9) for process in predictors.values()):
+            if any(process.poll() not in (None, -9) for process in waiting.values()):
                 scorer.kill()
     return output
 
