@@ -29,9 +29,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from orchestrator.score.told import told
+
 ROOT = Path(__file__).parents[1]
 LARGEST_SOURCE = 1 << 20  # bytes
-KINDS = ("startup_seconds", "compile_seconds", "training_seconds", "tokens_per_second", "mfu_percent", "peak_vram_mb")
 TRAIN = """
 import runpy, sys
 from pathlib import Path
@@ -91,10 +92,9 @@ def contained(corpus: str, folder: Path) -> dict[str, Any]:
     ):
         subprocess.run(command, check=True, cwd=ROOT, env=environment)
     result = json.loads((folder / "test-gpu" / "0000" / "result.json").read_text())
-    said = "\n".join(execution["log_tail"] for execution in result["executions"] if execution["role"] == "trainer")
     seconds = sum(execution["duration_s"] for execution in result["executions"] if execution["role"] == "scorer")
     score = result["experiment"]["score"] or {}
-    return {**summary(said), "val_bpb": score.get("val_bpb"), "level": score.get("level"), "scoring_seconds": seconds}
+    return {**result["told"], "val_bpb": score.get("val_bpb"), "level": score.get("level"), "scoring_seconds": seconds}
 
 
 def direct(profile: str, corpus: str, seconds: float, folder: Path) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def direct(profile: str, corpus: str, seconds: float, folder: Path) -> dict[str,
         predictors(folder / "score", out, environment) as waiting,
     ):  # who sees /out empty before it begins
         said = trained(data, out, box, environment)
-        return {**summary(said), **scored(data, folder / "score", waiting, box, environment)}
+        return {**told(said), **scored(data, folder / "score", waiting, box, environment)}
 
 
 def prepared(profile: str, corpus: str, folder: Path, environment: dict[str, str]) -> Path:
@@ -236,12 +236,6 @@ def answered(
 def visible() -> dict[str, str]:
     """Which GPU a process may use."""
     return {key: os.environ[key] for key in ("CUDA_VISIBLE_DEVICES",) if key in os.environ}
-
-
-def summary(output: str) -> dict[str, float]:
-    """The figures that train.py prints at its end."""
-    found = dict(re.findall(r"^(\w+): +([\d.]+)$", output, re.MULTILINE))
-    return {key: float(found[key]) for key in (*KINDS, "num_steps", "num_params_M", "total_tokens_M") if key in found}
 
 
 def last_line(where: str, figures: dict[str, Any]) -> str:

@@ -23,8 +23,9 @@ from orchestrator.config import load
 from orchestrator.devices.cores import numbers, ranges
 from orchestrator.devices.lease import LeasePolicy, lease
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
-from orchestrator.walls.box import Box, Place
+from orchestrator.walls.box import Box
 from orchestrator.walls.containers import Engine
+from orchestrator.walls.place import Place
 
 ROOT = Path(__file__).parents[1]
 PLAN = Plan(train_seed=1, audit_seed=bytes(32))

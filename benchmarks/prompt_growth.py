@@ -11,13 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator.config import Limits
 from orchestrator.propose.count import counter
 from orchestrator.propose.memory import History, recall
 from orchestrator.propose.prompt import Prompt, PromptBuilder
 from orchestrator.records import tables
 from orchestrator.records.journal import Journal
 from orchestrator.records.tables import canonical
+from orchestrator.settings import Limits
 from orchestrator.types import Context, Experiment, Level, Score, Status, Usage
 
 ROOT = Path(__file__).parents[1]

@@ -26,8 +26,8 @@ from orchestrator.score import thresholds
 from orchestrator.score.thresholds import UNBOUNDED
 from orchestrator.session import Session
 from orchestrator.types import Level, Status, View
-from orchestrator.walls.box import Place
 from orchestrator.walls.containers import Engine
+from orchestrator.walls.place import Place
 from orchestrator.walls.profile import for_runtime
 from orchestrator.walls.reaper import reaping
 from orchestrator.watch import PlainView

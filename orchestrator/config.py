@@ -4,9 +4,9 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,157 +16,23 @@ from pydantic_settings import (
 )
 
 from orchestrator.errors import ConfigError
+from orchestrator.settings import (
+    Claude,
+    Contention,
+    Gpu,
+    Limits,
+    Noise,
+    Notify,
+    PositiveInt,
+    Prices,
+    Profile,
+    Recording,
+    Retention,
+    Rule,
+    Task,
+)
 
 TASK_FILE = "task.toml"
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PositiveInt = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """A table of task.toml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Task(Section):
-    """What is researched."""
-
-    name: str
-    mutable: Path
-    instructions: Path
-    metric: str = "val_bpb"
-
-
-class Limits(Section):
-    """Where a run ends; 0 means no limit."""
-
-    experiments: Annotated[int, Field(ge=0)] = 100
-    hours: NotNegative = 0.0
-    max_usd: NotNegative = 10.0
-    max_tokens: Annotated[int, Field(ge=0)] = 0
-    consecutive_infra: PositiveInt = 3
-
-
-class Profile(Section):
-    """Budgets, walls and audit sizes of one kind of hardware; units are in the names."""
-
-    time_budget_s: Positive
-    grace_s: Positive
-    score_budget_s: Positive
-    memory_gb: Positive
-    cpus: Positive
-    pids: PositiveInt
-    out_mb: PositiveInt
-    tmp_mb: PositiveInt
-    cache_mb: PositiveInt
-    shm_mb: PositiveInt
-    frames_mb: PositiveInt
-    batch_rows: PositiveInt
-    small_k: PositiveInt
-    large_k: PositiveInt
-    cap_nats: Positive
-    floor_nats: Positive
-
-
-class Claude(Section):
-    """The LLM behind the `claude` proposer; any endpoint that speaks the Messages API."""
-
-    model: str = "claude-opus-4-5"
-    base_url: str | None = None
-    extra_headers: dict[str, str] = {}
-    key_file: Path | None = None  # mode 600; else the key is read from ANTHROPIC_API_KEY
-    max_output_tokens: PositiveInt = 16000
-    thinking_tokens: Annotated[int, Field(ge=0)] = 0  # of the output; 0: the model does not think aloud first
-    max_wait_hours: NotNegative = 12.0
-    tries: PositiveInt = 3
-    drought: PositiveInt = 8
-
-
-class Price(Section):
-    """USD per million tokens."""
-
-    input: NotNegative
-    output: NotNegative
-    cache_write: NotNegative
-    cache_read: NotNegative
-
-
-class Prices(Section):
-    """What models cost, and when that was looked up."""
-
-    dated: str
-    models: dict[str, Price] = {}
-
-
-class Gpu(Section):
-    """Which GPUs may be leased."""
-
-    allow: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    leave_free: Annotated[int, Field(ge=0)] = 1
-    wait_hours: NotNegative = 12.0
-
-
-class Noise(Section):
-    """How luck is told from progress."""
-
-    baseline_runs: PositiveInt = 3  # with different seeds: how far single runs lie apart; 1 turns the gate off
-    reruns: Annotated[int, Field(ge=0)] = 2  # of a gain that luck may explain
-    again_every: Annotated[int, Field(ge=0)] = 20  # experiments, then the best is measured again; 0: never
-
-
-class Contention(Section):
-    """When an experiment is not judged because others used its device too."""
-
-    sample_s: Positive = 5.0
-    others: Positive = 0.4  # of the leased processors' time, over three samples; a GPU is shared by any process
-    back_off_s: NotNegative = 30.0
-
-
-class Recording(Section):
-    """Where else the record is vouched for."""
-
-    checkpoints: bool = True  # of kept experiments, for `autoresearch export EXP`
-    checkpoint_mb: PositiveInt = 1024  # larger ones are not kept
-    anchor: Path | None = None  # a file that gets the head of the chain after each experiment; best on another machine
-
-
-class Notify(Section):
-    """A command of the user's that hears of what happens, as JSON on its standard input."""
-
-    command: tuple[str, ...] = ()  # an argv list, no shell
-    on: tuple[Literal["best", "drought", "cheat", "end"], ...] = ("best", "drought", "cheat", "end")
-    drought: Annotated[int, Field(ge=0)] = 20  # experiments since the best; told again after as many; 0: never
-    timeout_s: Positive = 10.0
-
-
-class Retention(Section):
-    """What `autoresearch gc` removes: logs and checkpoints only, never of the best; 0 means no limit."""
-
-    log_days: NotNegative = 30.0
-    keep_logs_of: tuple[Literal["keep", "cheat", "crash", "timeout", "oom", "discard"], ...] = ("keep", "cheat")
-    checkpoint_days: NotNegative = 0.0
-    checkpoints: Annotated[int, Field(ge=0)] = 5  # the newest, besides the best
-    max_mb: NotNegative = 0.0  # of a run's logs and checkpoints together; the oldest checkpoints go first
-
-
-class Rule(Section):
-    """A pattern that no train.py may match, with the reason that the LLM is told."""
-
-    pattern: str
-    reason: str
-
-    @field_validator("pattern")
-    @classmethod
-    def compiles(cls, pattern: str) -> str:
-        """Refuse a pattern that is no regular expression."""
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            message = f"{pattern!r} is no regular expression ({error})"
-            raise ValueError(message) from error
-        return pattern
 
 
 class Config(BaseSettings):

@@ -11,7 +11,8 @@ from pathlib import Path
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.types import Role
 from orchestrator.walls import locked, owner
-from orchestrator.walls.box import GUARD_MARGIN_S, Place
+from orchestrator.walls.box import GUARD_MARGIN_S
+from orchestrator.walls.place import Place
 from orchestrator.walls.spec import UID, ContainerSpec, Mount
 
 PARTS = ("train", "val", "holdout")  # a task about text has a tokenizer beside them

@@ -15,7 +15,8 @@ from orchestrator.errors import SandboxError
 from orchestrator.records import checkpoint
 from orchestrator.score.decide import parse_reported, parse_score, refused
 from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Score, Status, Trial, View
-from orchestrator.walls.box import SUFFIX, Box, Place
+from orchestrator.walls.box import SUFFIX, Box
+from orchestrator.walls.place import Place
 from orchestrator.walls.running import Running
 from orchestrator.walls.spec import MIB
 

@@ -1,6 +1,6 @@
 """Where a run ends. Pure: what was spent against what is allowed."""
 
-from orchestrator.config import Limits
+from orchestrator.settings import Limits
 from orchestrator.types import Spent
 
 SECONDS_PER_HOUR = 3600

@@ -15,9 +15,9 @@ from typing import Any
 
 import structlog
 
-from orchestrator.config import Notify
 from orchestrator.errors import AutoresearchError
 from orchestrator.records.journal import QUEUED_AGAIN, Journal
+from orchestrator.settings import Notify
 from orchestrator.types import Candidate, Experiment, Role, Spent, Status, View
 
 SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")

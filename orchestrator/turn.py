@@ -16,6 +16,7 @@ from orchestrator.records import anchors, checkpoint, record
 from orchestrator.records.tables import canonical
 from orchestrator.score import noise, plausible
 from orchestrator.score.decide import judge
+from orchestrator.score.told import told
 from orchestrator.session import Running, Session
 from orchestrator.types import (
     Candidate,
@@ -187,6 +188,7 @@ def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) ->
         "checkpoint_sha256": trial.checkpoint_sha256,
         "checkpoint_bytes": trial.checkpoint_bytes,
         "gpu_used": trial.gpu_used,
+        "told": next((told(e.log_tail) for e in trial.executions if e.role is Role.TRAINER), {}),
     }
     record.write(
         experiment.folder / "result.json",

@@ -14,8 +14,9 @@ from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.devices.lease import Lease
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
-from orchestrator.walls.box import Box, Place
+from orchestrator.walls.box import Box
 from orchestrator.walls.containers import Engine
+from orchestrator.walls.place import Place
 from orchestrator.walls.running import Running
 from probes.base import Finding, How, Outcome, Probe, Seen, judge, stem
 from probes.weak import WeakEngine, Weaker

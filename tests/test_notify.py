@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import Config, Notify, load
+from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 from orchestrator.loop import run_session
 from orchestrator.notify import notifying
+from orchestrator.settings import Notify
 from orchestrator.types import Status, Trial
 from tests import fakes
 from tests.test_loop import parabola, session, statuses, task

@@ -15,7 +15,8 @@ from orchestrator.measure import new_plan
 from orchestrator.records.keep import Keeper
 from orchestrator.types import Candidate, Proposal, Reply, Role
 from orchestrator.walls import owner
-from orchestrator.walls.box import GUARD_MARGIN_S, Box, Place
+from orchestrator.walls.box import GUARD_MARGIN_S, Box
+from orchestrator.walls.place import Place
 from orchestrator.walls.spec import UID, ContainerSpec, Mount
 
 COPY_S = 120.0

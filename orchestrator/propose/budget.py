@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from orchestrator.config import Price, Profile
 from orchestrator.errors import BudgetExhausted
+from orchestrator.settings import Price, Profile
 from orchestrator.types import Usage
 
 PER_MILLION = 1e-6

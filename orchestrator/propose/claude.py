@@ -4,9 +4,7 @@ Faults of the API and the network are waited out, with retry-after honoured and 
 cannot mend (a wrong key, an unknown model) ends at once in one line. Every call is paid for in advance: see budget.py.
 """
 
-import email.utils
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,11 +17,12 @@ import structlog
 import tenacity
 from pydantic import SecretStr
 
-from orchestrator.config import Price
 from orchestrator.errors import AutoresearchError, ConfigError, ProposerUnavailable
 from orchestrator.propose import budget, plain, tool
 from orchestrator.propose.message import Message
+from orchestrator.propose.patience import Delayed, NotReached, patiently, retry_after_s
 from orchestrator.propose.prompt import Prompt, PromptBuilder
+from orchestrator.settings import Price
 from orchestrator.types import Context, Proposal, Reply, Usage
 
 log = structlog.get_logger()
@@ -35,7 +34,6 @@ MAYBE_CHARGED = frozenset({408, 502, 504, 524})  # something between us and the 
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 NEVER_SENDABLE = (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
 SENT_BUT_LOST = (httpx2.HTTPError, anthropic.APIResponseValidationError, json.JSONDecodeError)
-LONGEST_RETRY_AFTER_S = 3600.0
 PREFLIGHT_TRIES = 3
 _FAILED = (anthropic.AnthropicError, httpx2.HTTPError, httpx2.InvalidURL, ValueError)
 _BROKEN = (*_FAILED, LookupError, TypeError, AttributeError)  # events that are none of the API's
@@ -61,18 +59,6 @@ class ClaudeSettings:
     call_timeout_s: float = 1800.0  # for all of it
 
 
-class _Delayed(Exception):
-    """This call brought nothing, another one may. `usage` is what it has cost, None where nobody knows."""
-
-    def __init__(self, reason: str, *, usage: Usage | None, retry_after_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.usage, self.retry_after_s = usage, retry_after_s
-
-
-class _NotReached(_Delayed):
-    """The endpoint could not even be connected to."""
-
-
 @dataclass(slots=True, kw_only=True)
 class ClaudeProposer:
     """Asks the LLM for one experiment at a time, each time with a prompt that says everything."""
@@ -95,10 +81,10 @@ class ClaudeProposer:
             raise ConfigError(message)
         try:
             self._patiently(self._count_tokens, tenacity.stop_after_attempt(PREFLIGHT_TRIES), self.waiting)
-        except _NotReached as error:
+        except NotReached as error:
             message = f"{self._url()}: cannot be reached: {error}; mend [claude] base_url or the network"
             raise ProposerUnavailable(message) from None
-        except _Delayed as delayed:  # the API is there, though not well: the first call waits until it is
+        except Delayed as delayed:  # the API is there, though not well: the first call waits until it is
             log.warning("preflight.skipped", reason=str(delayed))
 
     def ask(self, context: Context) -> Reply:
@@ -119,7 +105,7 @@ class ClaudeProposer:
                 answer = self._called(request)
                 charged[-1] = self._usage(answer, worst)
                 return answer.as_json()
-            except _Delayed as delayed:
+            except Delayed as delayed:
                 charged[-1] = worst if delayed.usage is None else delayed.usage
                 raise
             except AutoresearchError:
@@ -131,7 +117,7 @@ class ClaudeProposer:
         tell = (lambda _reason: None) if context.in_flight else self.waiting  # something runs: nobody waits yet
         try:
             message = self._patiently(attempt, tenacity.stop_before_delay(self.settings.max_wait_s), tell)
-        except _Delayed as delayed:
+        except Delayed as delayed:
             hours = self.settings.max_wait_s / 3600
             text = f"{self._url()}: no answer within {hours:.3g} hours: {delayed}; run again when it is back"
             raise ProposerUnavailable(text) from None
@@ -206,7 +192,7 @@ class ClaudeProposer:
                 raise self._explained(error) from None
 
     def _called(self, request: dict[str, Any]) -> Message:
-        """One request, its stream read to the end. Raises _Delayed, ConfigError or ProposerUnavailable."""
+        """One request, its stream read to the end. Raises Delayed, ConfigError or ProposerUnavailable."""
         deadline = time.monotonic() + self.settings.call_timeout_s
         message = Message()
         with self._client() as client:
@@ -223,10 +209,10 @@ class ClaudeProposer:
             except _BROKEN as error:
                 if not message.ended:  # else all of it had come
                     reason = f"the stream broke: {self._said(error)}"
-                    raise _Delayed(reason, usage=self._at_most(message)) from None
+                    raise Delayed(reason, usage=self._at_most(message)) from None
         if not message.ended:
             reason = f"the stream ended after {message.size} characters, before the message did"
-            raise _Delayed(reason, usage=self._at_most(message))
+            raise Delayed(reason, usage=self._at_most(message))
         return message
 
     # ---- money
@@ -262,25 +248,8 @@ class ClaudeProposer:
     # ---- waiting, and what waiting cannot mend
 
     def _patiently(self, attempt: Callable[[], T], stop: tenacity.stop.stop_base, tell: Callable[[str], None]) -> T:
-        """Repeat while it is delayed; raises the last _Delayed when told to stop."""
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_Delayed),
-            wait=self._wait,
-            stop=stop | tenacity.stop_when_event_set(self._stopped),
-            sleep=tenacity.sleep_using_event(self._stopped),
-            before_sleep=lambda state: tell(_say(state)),
-            reraise=True,
-        )
-        return retrying(attempt)
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        """What the API asked for, else longer each time; never exactly what others wait."""
-        jitter = tenacity.wait_random(0, self.settings.first_wait_s)(state)
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, _Delayed) and error.retry_after_s is not None:
-            return min(error.retry_after_s, LONGEST_RETRY_AFTER_S) + jitter
-        growing = tenacity.wait_exponential(self.settings.first_wait_s, self.settings.longest_wait_s)
-        return growing(state) + jitter
+        first_s, longest_s = self.settings.first_wait_s, self.settings.longest_wait_s
+        return patiently(attempt, stop, tell, first_s=first_s, longest_s=longest_s, stopped=self._stopped)
 
     def _explained(self, error: Exception) -> Exception:
         """What a failed request means: wait, or mend something."""
@@ -289,12 +258,12 @@ class ClaudeProposer:
             if isinstance(cause, NEVER_SENDABLE) or not isinstance(cause, SENT_BUT_LOST):
                 return ConfigError(f"{self._url()}: cannot be asked: {said}; mend [claude] base_url and extra_headers")
             if isinstance(cause, NEVER_SENT):
-                return _NotReached(said, usage=Usage())
-            return _Delayed(said, usage=None)
+                return NotReached(said, usage=Usage())
+            return Delayed(said, usage=None)
         status = error.status_code
         if status in RETRIED or status >= 500:  # noqa: PLR2004 - HTTP's
             usage = None if status in MAYBE_CHARGED else Usage()
-            return _Delayed(said, usage=usage, retry_after_s=_retry_after_s(error.response.headers))
+            return Delayed(said, usage=usage, retry_after_s=retry_after_s(error.response.headers))
         mends = {
             401: "the API does not know the key; set ANTHROPIC_API_KEY or [claude] key_file to a valid one",
             403: f"the key may not use {self.settings.model!r}; mend [claude] model, or use another key",
@@ -321,29 +290,3 @@ class ClaudeProposer:
 
 
 _TOOL: Any = {"name": tool.NAME, "description": tool.DESCRIPTION, "input_schema": tool.SCHEMA, "strict": True}
-
-
-def _say(state: tenacity.RetryCallState) -> str:
-    """Log why and how long; in one line for a person too."""
-    error = state.outcome.exception() if state.outcome else None
-    log.warning(
-        "proposal.delayed",
-        reason=str(error),
-        wait_s=round(state.upcoming_sleep, 1),
-        waited_s=round(state.seconds_since_start or 0.0, 1),
-        attempt=state.attempt_number,
-    )
-    return f"the LLM's API: {error}; asked again in {state.upcoming_sleep:.0f} s"
-
-
-def _retry_after_s(headers: httpx2.Headers) -> float | None:
-    """Seconds, milliseconds or a date; None where there is nothing usable."""
-    text, milliseconds = headers.get("retry-after", ""), headers.get("retry-after-ms", "")
-    try:
-        seconds = float(milliseconds) / 1000 if milliseconds else float(text)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from orchestrator.config import Config, Price
+from orchestrator.config import Config
 from orchestrator.errors import ConfigError
 from orchestrator.propose import budget, tool
 from orchestrator.propose.count import guess
 from orchestrator.propose.prompt import HISTORY_TOKENS, ROLE
+from orchestrator.settings import Price
 from orchestrator.types import Usage
 
 NIGHT_H = 8.0  # where no limit says how long

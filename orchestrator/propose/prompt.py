@@ -11,11 +11,11 @@ from pathlib import Path
 
 import structlog
 
-from orchestrator.config import Limits
 from orchestrator.errors import ConfigError
 from orchestrator.propose import plain, tool
 from orchestrator.propose.count import Count
 from orchestrator.score import noise
+from orchestrator.settings import Limits
 from orchestrator.types import Context, Experiment, Spent
 
 log = structlog.get_logger()

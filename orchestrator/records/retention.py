@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from orchestrator.config import Retention
 from orchestrator.errors import RecordFailed
 from orchestrator.records import checkpoint
 from orchestrator.records.journal import Journal
+from orchestrator.settings import Retention
 from orchestrator.types import Status
 
 MB = 1_000_000

@@ -15,6 +15,7 @@ from rich.text import Text
 from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
 from orchestrator.score.confirm import Runs, confirmations
+from orchestrator.score.told import in_words
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Level, Role
 from orchestrator.watch import COLOURS
@@ -27,14 +28,15 @@ MIB = 1 << 20
 def show(console: Console, journal: Journal, experiment: Experiment, *, raw: bool = False) -> None:
     """Print it; `raw` prints the whole trainer log instead of its end."""
     console.print(Rule(Text(f"experiment {experiment.id} of {journal.folder.name}", "bold"), align="left"))
-    console.print(_facts(experiment, list(confirmations(journal, experiment))))
+    finished = next(iter(journal.records("experiment.finished", experiment.id))).body
+    console.print(_facts(experiment, journal.metric(), list(confirmations(journal, experiment)), finished))
     console.print(Rule(Text("what it changed", "dim"), align="left"))
     diff = read(experiment.folder / "patch.diff")
     console.print(
         Syntax(sanitise(diff), "diff", word_wrap=True) if diff else Text("nothing: train.py as it was", "dim")
     )
     console.print(Rule(Text("the containers as they ran", "dim"), align="left"))
-    console.print(_containers(journal, experiment))
+    console.print(_containers(experiment, finished))
     console.print(Rule(Text("what the trainer printed (never believed)", "dim"), align="left"))
     lines = sanitise(read(experiment.folder / f"{Role.TRAINER}.log")).splitlines()
     for line in lines if raw else lines[-LOG_LINES:]:
@@ -80,7 +82,7 @@ def part(experiment: Experiment, name: str) -> Path:
     return experiment.folder / name
 
 
-def _facts(experiment: Experiment, confirmed: list[Runs]) -> Table:
+def _facts(experiment: Experiment, metric: str, confirmed: list[Runs], finished: dict[str, Any]) -> Table:
     score = experiment.score
     number = "none" if score is None else f"{experiment.val_bpb:.6f} ± {score.standard_error:.1e}"
     runs = f", mean of {', '.join(f'{value:.6f}' for value in experiment.runs)}" if len(experiment.runs) > 1 else ""
@@ -93,10 +95,11 @@ def _facts(experiment: Experiment, confirmed: list[Runs]) -> Table:
         ("parent", Text("-" if experiment.parent_id is None else str(experiment.parent_id))),
         ("status", Text(experiment.status.value, COLOURS[experiment.status])),
         ("because", Text(sanitise(experiment.rule))),
-        ("val_bpb", Text(number + level + runs, "bold")),
+        (metric, Text(number + level + runs, "bold")),
         ("audited", Text(f"claims {score.claims_sha256[:16]}, seed {score.audit_seed[:16]}" if score else "-")),
         *(("holdout", Text(f"{found}, {Level.L3}", "bold")) for found in confirmed),
-        ("took", Text(f"{experiment.duration_s:.1f} s, {experiment.train_s:.1f} s of it training")),
+        ("took", Text(f"{experiment.duration_s:.1f} s, {experiment.train_s:.1f} s of it training{scoring(finished)}")),
+        ("it says", Text(in_words(finished.get("told") or {}) or "-", "dim")),
         ("cost", Text(f"${experiment.usage.cost_usd:.4f}")),
         ("commit", Text(experiment.commit or "-")),
         ("record", Text(str(experiment.folder))),
@@ -105,8 +108,13 @@ def _facts(experiment: Experiment, confirmed: list[Runs]) -> Table:
     return table
 
 
-def _containers(journal: Journal, experiment: Experiment) -> Table:
-    finished = next(iter(journal.records("experiment.finished", experiment.id))).body
+def scoring(finished: dict[str, Any]) -> str:
+    """How long its last score took, as the host saw it."""
+    took = [e["duration_s"] for e in finished.get("executions", []) if e["role"] == Role.SCORER]
+    return f", {took[-1]:.1f} s scoring" if took else ""
+
+
+def _containers(experiment: Experiment, finished: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("role", "image", "user", "network", "root", "caps", "memory", "peak", "cpu s", "seconds", "ended"):
         table.add_column(name)

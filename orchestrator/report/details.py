@@ -9,6 +9,7 @@ from orchestrator.records.journal import Journal
 from orchestrator.report.containers import Container, Fact, containers
 from orchestrator.report.excerpt import Bound, Excerpt, Folder, clean
 from orchestrator.report.night import Turn
+from orchestrator.score.told import in_words
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Role
 
@@ -70,7 +71,7 @@ def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared
         "message": clean(experiment.message, 4000) if experiment.message != experiment.rule else "",
         "parent": experiment.parent_id,
         "figures": [[name, clean(text, 300)] for name, text in _figures(turn, metric or "val_bpb")],
-        "facts": [[name, clean(text, 300)] for name, text in _facts(turn, begun)],
+        "facts": [[name, clean(text, 300)] for name, text in _facts(turn, begun, finished)],
         **_texts(experiment, finished, bound, shared),
     }
     return as_block(value)
@@ -146,7 +147,7 @@ def _figures(turn: Turn, metric: str) -> Iterator[tuple[str, str]]:
     yield "cost of the idea", f"${e.usage.cost_usd:.4f}"
 
 
-def _facts(turn: Turn, begun: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(turn: Turn, begun: dict[str, Any], finished: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What one looks up."""
     e, usage = turn.experiment, turn.experiment.usage
     if len(e.runs) > 1:
@@ -158,6 +159,8 @@ def _facts(turn: Turn, begun: dict[str, Any]) -> Iterator[tuple[str, str]]:
         cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
         yield "tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out, {cached:,} cached"
     yield "started", e.started_at
+    if isinstance(said := finished.get("told"), dict) and said:
+        yield "train.py says of itself", in_words(said)
     if e.attempt > 1:
         yield "attempt", f"{e.attempt}" + ("" if e.retry_of is None else f", of experiment {e.retry_of}")
     for name, value in (

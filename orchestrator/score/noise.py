@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from orchestrator.config import Noise
+from orchestrator.settings import Noise
 from orchestrator.types import Experiment, Trial
 
 STANDARD_ERRORS = 2.0  # a gain above so many is no luck

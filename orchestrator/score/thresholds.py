@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from orchestrator.config import Config, NotNegative, Positive, PositiveInt
+from orchestrator.config import Config
 from orchestrator.errors import ConfigError
 from orchestrator.records.record import write
+from orchestrator.settings import NotNegative, Positive, PositiveInt
 
 FILE = "thresholds.json"
 MARGIN = 2.0  # times the worst that honest models differed by

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 def test_the_direct_way_trains_and_scores(image_id: str, tmp_path: Path) -> None:
     """In the image, as that is where torch is; its predictors wait before the training, as the loop's do."""
-    for name in ("benchmarks", "locked", "mutable"):
+    for name in ("benchmarks", "locked", "mutable", "orchestrator"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "task.toml", tmp_path)
     shutil.copytree(ROOT / "data" / "cpu-python", tmp_path / "data" / "cpu-python")

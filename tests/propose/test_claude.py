@@ -14,12 +14,12 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from orchestrator.config import Limits, Price
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected, ProposerUnavailable
 from orchestrator.propose import budget
 from orchestrator.propose.claude import ClaudeProposer, ClaudeSettings
 from orchestrator.propose.count import guess
 from orchestrator.propose.prompt import PromptBuilder
+from orchestrator.settings import Limits, Price
 from orchestrator.types import Context, Edit, Spent, Usage
 from tests.fake_messages_api import KEY, MODEL, Failure, FakeMessagesApi, Message, proposal
 from tests.journals import kept

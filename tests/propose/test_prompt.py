@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.config import Limits
 from orchestrator.errors import ConfigError
 from orchestrator.propose import repeats
 from orchestrator.propose.count import counter, guess
 from orchestrator.propose.prompt import HISTORY_TOKENS, Prompt, PromptBuilder
+from orchestrator.settings import Limits
 from orchestrator.types import Context, Experiment, Memory, Spent, Status, Usage
 from tests.journals import kept
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import Retention
 from orchestrator.records import retention
 from orchestrator.records.journal import Journal
 from orchestrator.records.retention import Item
 from orchestrator.records.verify import findings
+from orchestrator.settings import Retention
 from orchestrator.types import Status
 from tests.runs import recorded
 

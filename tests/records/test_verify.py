@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import Recording
 from orchestrator.errors import RecordFailed
 from orchestrator.loop import run_session
 from orchestrator.records import anchors, record, seal
 from orchestrator.records.journal import Journal
 from orchestrator.records.verify import findings
+from orchestrator.settings import Recording
 from tests.records.test_journal import candidate
 from tests.runs import recorded
 from tests.test_loop import parabola, session, task

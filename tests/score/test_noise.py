@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import ask
-from orchestrator.config import Config, Noise, load
+from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 from orchestrator.loop import run_session
 from orchestrator.records.journal import Journal
 from orchestrator.score import noise
 from orchestrator.score.decide import judge
+from orchestrator.settings import Noise
 from orchestrator.types import Status, Trial
 from tests import fakes, test_loop
 from tests.journals import kept
