@@ -1,6 +1,6 @@
 """The positive control: the trainer's container with its walls taken down."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,18 +38,9 @@ class WeakEngine(Engine):
 
     weaker: Weaker
 
-    def start(
-        self,
-        spec: ContainerSpec,
-        *,
-        deadline_s: float,
-        folder: Path,
-        on_line: Callable[[str], None] | None = None,
-        sink: Callable[[bytes], None] | None = None,
-    ) -> Running:
+    def start(self, spec: ContainerSpec, *, deadline_s: float, **rest: Any) -> Running:
         """With patience."""
-        deadline_s += self.weaker.patience_s
-        return super().start(spec, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink)
+        return super().start(spec, deadline_s=deadline_s + self.weaker.patience_s, **rest)
 
     def _asked(self, spec: ContainerSpec) -> dict[str, Any]:
         config = super()._asked(spec)
