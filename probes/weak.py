@@ -38,7 +38,7 @@ class WeakEngine(Engine):
 
     weaker: Weaker
 
-    def start(self, spec: ContainerSpec, *, deadline_s: float, **rest: Any) -> Running:
+    def start(self, spec: ContainerSpec, *, deadline_s: float, **rest: Any) -> Running:  # noqa: ANN401  # as the engine
         """With patience."""
         return super().start(spec, deadline_s=deadline_s + self.weaker.patience_s, **rest)
 
