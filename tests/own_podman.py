@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,13 +60,15 @@ def own_podman() -> Iterator[Podman]:
     service = [*as_user(root), "podman", "system", "service", "--time", "0", address]
     started = ["unshare", "-m", "sh", "-c", f'{SHARED}; exec "$@"', "sh", *service]
     with (root / "log").open("w") as log:
-        engine = subprocess.Popen(started, stdout=log, stderr=log)
+        engine = subprocess.Popen(started, stdout=log, stderr=log, process_group=0)
     try:
         until_it_answers(engine, address, root / "log")
         yield Podman(address=address, root=root)
     finally:
         engine.terminate()
         engine.wait()
+        with suppress(ProcessLookupError):  # Podman is two processes, and the one that serves hears no signal
+            os.killpg(engine.pid, signal.SIGKILL)
         subprocess.run([*as_user(root), "podman", "system", "reset", "--force"], check=False, capture_output=True)
         pause = root / "run/libpod/tmp/pause.pid"  # holds the user namespace while nothing else does
         if pause.exists():
