@@ -217,7 +217,7 @@ def keep(session: Session, experiment: Experiment, candidate: Candidate) -> None
 def reread(session: Session, experiment_id: int) -> Candidate:
     """The candidate of an earlier experiment, from its folder and the journal."""
     folder = session.journal.folder / f"{experiment_id:04d}"
-    begun = next(iter(session.journal.records("experiment.begun", experiment_id))).body
+    begun = session.journal.records("experiment.begun", experiment_id)[0].body
     texts = {
         name: (folder / name).read_text(encoding="utf-8")
         for name in ("train.py", "parent.py", "prompt.txt", "reply.txt")

@@ -26,8 +26,8 @@ def statement(journal: Journal, experiment: Experiment) -> dict[str, Any]:
     if experiment.status is not Status.KEEP:
         message = f"experiment {experiment.id} was not kept ({experiment.status}): only kept ones are attested"
         raise JournalError(message)
-    begun = next(iter(journal.records("experiment.begun", experiment.id)))
-    finished = next(iter(journal.records("experiment.finished", experiment.id)))
+    begun = journal.records("experiment.begun", experiment.id)[0]
+    finished = journal.records("experiment.finished", experiment.id)[0]
     return {
         "_type": STATEMENT,
         "subject": _subject(experiment, finished.body),

@@ -97,7 +97,7 @@ def settle(folder: Path, *, kept: bool, checkpoint_sha256: str) -> None:
 
 def recorded(journal: Journal, experiment_id: int) -> str | None:
     """SHA-256 of an experiment's checkpoint file; None if it has none on record."""
-    finished = next(iter(journal.records("experiment.finished", experiment_id)))
+    finished = journal.records("experiment.finished", experiment_id)[0]
     digest = finished.body["files"].get(NAME)
     return None if digest is None else str(digest)
 

@@ -28,7 +28,7 @@ MIB = 1 << 20
 def show(console: Console, journal: Journal, experiment: Experiment, *, raw: bool = False) -> None:
     """Print it; `raw` prints the whole trainer log instead of its end."""
     console.print(Rule(Text(f"experiment {experiment.id} of {journal.folder.name}", "bold"), align="left"))
-    finished = next(iter(journal.records("experiment.finished", experiment.id))).body
+    finished = journal.records("experiment.finished", experiment.id)[0].body
     console.print(_facts(experiment, journal.metric(), list(confirmations(journal, experiment)), finished))
     console.print(Rule(Text("what it changed", "dim"), align="left"))
     diff = read(experiment.folder / "patch.diff")
@@ -45,7 +45,7 @@ def show(console: Console, journal: Journal, experiment: Experiment, *, raw: boo
 
 def as_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:
     """The same as plain data: the record, the executions and the names and hashes of its files."""
-    finished = next(iter(journal.records("experiment.finished", experiment.id))).body
+    finished = journal.records("experiment.finished", experiment.id)[0].body
     confirmed = [asdict(runs) for runs in confirmations(journal, experiment)]
     diff = read(experiment.folder / "patch.diff")
     return {**finished, "folder": str(experiment.folder), "diff": diff, "confirmed": confirmed}

@@ -90,7 +90,7 @@ def confirm(journal: Journal, slot: Slot, experiment_id: int, seeds: int, told: 
     if kept.score is not None and kept.score.level is Level.L0:
         message = f"experiment {experiment_id} is at L0, and so would be its score on the holdout; run it audited first"
         raise ConfigError(message)
-    begun = next(iter(journal.records("experiment.begun", experiment_id))).body
+    begun = journal.records("experiment.begun", experiment_id)[0].body
     if begun.get("data_sha256") != slot.facts().get("data_sha256"):
         message = f"experiment {experiment_id} was scored on other data than this; name its own with --data, --profile"
         raise ConfigError(message)

@@ -32,7 +32,7 @@ def test_a_kept_experiment_is_attested(run: Path) -> None:
     """In-toto Statement v1, SLSA provenance v1, every field of them that is required, every digest a SHA-256."""
     with Journal.read(run) as journal:
         said = statement(journal, journal.experiment(3))
-        begun = next(iter(journal.records("experiment.begun", 3))).body
+        begun = journal.records("experiment.begun", 3)[0].body
         experiment = journal.experiment(3)
     definition, details = said["predicate"]["buildDefinition"], said["predicate"]["runDetails"]
     dependencies = {one["name"]: one["digest"]["sha256"] for one in definition["resolvedDependencies"]}
