@@ -129,8 +129,9 @@ def refuse_unlimited(config: Config, engine: Engine) -> None:
     """Stop on an engine that limits nothing until that is accepted by name."""
     if not engine.limits and "limits" not in config.accept:
         message = (
-            "the engine is rootless, and on cgroup v1 it limits neither memory nor processors nor processes: boot with"
-            " systemd.unified_cgroup_hierarchy=1; or --accept limits, and one experiment may take the whole machine"
+            f"the engine cannot limit {', '.join(engine.unlimited)}: without root that takes cgroup v2 (boot with"
+            " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or --accept limits, and one"
+            " experiment may take the whole machine"
         )
         raise ConfigError(message)
 

@@ -6,8 +6,9 @@ make test-tiers             # python -m probes.rootless [group ...]
 import sys
 from pathlib import Path
 
+from orchestrator.walls.containers import Engine
 from probes.gvisor import IMAGE
-from probes.tiers import contract
+from probes.tiers import contract, tier_of
 from tests.own_engine import load
 from tests.own_podman import own_podman
 
@@ -18,9 +19,10 @@ def main(*groups: str) -> int:
     """Start the engine, give it the image, attack as its user."""
     with own_podman() as podman:
         load(podman.address, IMAGE)
+        tier = tier_of(Engine.connect(podman.address), "")
         attack = ["-m", "probes", "--fast", *groups]
         ended = []
-        for words in (contract("rootless podman"), attack):
+        for words in (contract(tier), attack):
             done = podman.run([sys.executable, *words], cwd=ROOT)
             print(done.stdout + done.stderr, end="", flush=True)
             ended.append(done.returncode)

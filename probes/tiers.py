@@ -25,7 +25,9 @@ GVISOR = {
 NOBODY = (
     "even root with every capability fails there: in a user namespace it is nobody outside; nothing weaker to compare"
 )
-NO_LIMITS = "on cgroup v1 a rootless engine limits nothing, which the loop refuses until `--accept limits`"
+NO_LIMITS = (
+    "without cgroup v2, delegated, a rootless engine limits nothing, which the loop refuses until `--accept limits`"
+)
 STOPPED_BY_USER_NAMESPACE = (
     "reopen it by map_files", "make a character device node", "make a block device node", "userfaultfd",
     "perf_event_open", "fanotify_init", "settimeofday", "swapon", "swapoff", "syslog", "acct", "ioprio_set",
@@ -52,11 +54,14 @@ WITHOUT_LIMITS = (
 )  # fmt: skip
 ROOTLESS = {
     **dict.fromkeys(STOPPED_BY_USER_NAMESPACE, NOBODY),
-    **dict.fromkeys(WITHOUT_LIMITS, NO_LIMITS),
     "make a hundred thousand files": "Podman takes no bound on the files of /tmp; its size is bounded",
     "fill the host's disk with its log": "the log has its cap, but Podman does not say where it lies, so nobody can look",
 }
-KNOWN: Mapping[str, Mapping[str, str]] = {"runsc": GVISOR, "rootless podman": ROOTLESS}
+KNOWN: Mapping[str, Mapping[str, str]] = {
+    "runsc": GVISOR,
+    "rootless podman": ROOTLESS,
+    "no limits": dict.fromkeys(WITHOUT_LIMITS, NO_LIMITS),
+}
 
 
 CONTRACT = ("tests/engine/test_walls.py", "tests/engine/test_deadline.py", "tests/engine/test_limits.py")
@@ -68,7 +73,7 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {  # tests of the contract that a t
         "test_limits.py::test_processes": "gVisor itself ends at the limit, and the container with it (exit code 2)",
         "test_limits.py::test_threads": "gVisor's threads are no processes of the host until they run",
     },
-    "rootless podman": {
+    "no limits": {
         "test_limits.py::test_too_much_memory": NO_LIMITS,
         "test_limits.py::test_processes": NO_LIMITS,
         "test_limits.py::test_threads": NO_LIMITS,
@@ -79,15 +84,14 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {  # tests of the contract that a t
 
 def contract(tier: str) -> list[str]:
     """What follows `python`: the same tests as on Docker, without those known to end otherwise."""
-    without = [f"--deselect=tests/engine/{test}" for test in OTHERWISE[tier]]
+    without = [f"--deselect=tests/engine/{test}" for test in _known(OTHERWISE, tier)]
     return ["-m", "pytest", "-q", "-p", "no:cacheprovider", *CONTRACT, *without]
 
 
 def tier_of(engine: Engine, runtime: str) -> str:
     """What `explained` knows a tier by."""
-    if engine.is_podman and "rootless" in engine.facts()["security"] and not engine.limits:
-        return "rootless podman"
-    return runtime
+    rootless = engine.is_podman and "rootless" in engine.facts()["security"]
+    return ", ".join([runtime, *(["rootless podman"] if rootless else []), *([] if engine.limits else ["no limits"])])
 
 
 def explained(finding: Finding, tier: str) -> Finding:
@@ -95,10 +99,14 @@ def explained(finding: Finding, tier: str) -> Finding:
 
     What is stopped even for root proves nothing by itself: it must have been refused to the trainer as well.
     """
-    known = next((differences for name, differences in KNOWN.items() if name in tier), {})
-    why = known.get(finding.probe)
+    why = _known(KNOWN, tier).get(finding.probe)
     if why is None or finding.verdict not in (Verdict.ALLOWED, Verdict.VOID):
         return finding
     if why is NOBODY and finding.verdict is Verdict.ALLOWED:
         return finding
     return replace(finding, verdict=Verdict.DIFFERS, why=why)
+
+
+def _known(differences: Mapping[str, Mapping[str, str]], tier: str) -> dict[str, str]:
+    """Of everything that the tier is."""
+    return {what: why for name, known in differences.items() if name in tier for what, why in known.items()}

@@ -6,7 +6,7 @@ Nothing is ever executed in, copied from or archived out of one. Every call is b
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ LIMITS = {
     "CpuCfsQuota": "processors",
     "PidsLimit": "processes",
 }  # by their names in its info
+CONTROLLERS = {"MemoryLimit": "memory", "CpuCfsQuota": "cpu", "PidsLimit": "pids"}  # of the kernel, behind them
 
 log = structlog.get_logger()
 
@@ -58,13 +59,15 @@ class Engine:
             raise EngineUnavailable(message)
         name = "podman" if "podman" in json.dumps(version.get("Components", "")).lower() else "docker"
         engine = cls(api, {"engine": f"{name} {version.get('Version', '?')}"})
-        rootless = name == "podman" and engine.own("info")["host"]["security"]["rootless"]
+        own = engine.own("info")["host"] if name == "podman" else {}
+        rootless = own.get("security", {}).get("rootless", False)
         security = [*(info.get("SecurityOptions") or []), *(["name=rootless"] if rootless else [])]
         engine._facts |= {
             "api": api.api_version,
             "kernel": str(info.get("KernelVersion", "")),
             "default_runtime": str(info.get("DefaultRuntime", "")),
             "cgroup": str(info.get("CgroupVersion", "")),
+            "controllers": ",".join(sorted(own["cgroupControllers"] or () if own else _controllers(info))),
             "security": ",".join(sorted(set(security))),
         }
         return engine
@@ -84,8 +87,15 @@ class Engine:
 
     @property
     def limits(self) -> bool:
-        """Whether it can limit memory, processors and processes; without root that takes cgroup v2."""
-        return not ("rootless" in self._facts["security"] and self._facts["cgroup"] == "1")
+        """Whether it can limit memory, processors and processes; without root that takes cgroup v2, delegated."""
+        return not self.unlimited
+
+    @property
+    def unlimited(self) -> tuple[str, ...]:
+        """What of them it cannot limit: without root all under cgroup v1, and under v2 what is not delegated."""
+        none = "rootless" in self._facts["security"] and self._facts["cgroup"] == "1"
+        there = set() if none else set(self._facts["controllers"].split(","))
+        return tuple(LIMITS[key] for key, controller in CONTROLLERS.items() if controller not in there)
 
     def own(self, what: str) -> dict[str, Any]:
         """Podman's answer in its own words. Raises SandboxError."""
@@ -100,7 +110,9 @@ class Engine:
         with _translated("info"):
             said = {**self._api.info(), "Version": self._api.version()}
         security = self._facts["security"].split(",")
-        return said | {"SecurityOptions": security} | ({} if self.limits else dict.fromkeys(LIMITS, False))
+        told = {key: LIMITS[key] not in self.unlimited for key in CONTROLLERS}  # Podman's own word on it is wrong
+        told["SwapLimit"] = told["MemoryLimit"] and bool(said["SwapLimit"] or self.is_podman)
+        return said | {"SecurityOptions": security} | told
 
     def memory_bytes(self) -> int:
         """What the machine that it runs on has; 0 if it does not say."""
@@ -245,6 +257,10 @@ class Engine:
         if reaped:
             log.info("containers.reaped", names=reaped)
         return reaped
+
+
+def _controllers(info: Mapping[str, Any]) -> list[str]:
+    return [controller for key, controller in CONTROLLERS.items() if info.get(key)]
 
 
 def _profile(spec: ContainerSpec, folder: Path) -> Path:

@@ -16,6 +16,8 @@ MASK = "mask="
 EMPTY = f"ro,noexec,nosuid,nodev,size={PAGE},mode=0555"  # in place of what Podman would mount there
 OWN_TMPFS = ("/run", "/var/tmp")  # noqa: S108
 UNLIMITED = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit", "CpusetCpus")  # what a rootless engine drops on cgroup v1
+QUOTA = ("CpuPeriod", "CpuQuota")  # microseconds
+DELEGATED = "user.slice"  # below its user's own, where systemd keeps the cgroups: the default, in its words
 ADDED = {"rprivate", "tmpcopyup"}  # to the options of every tmpfs
 SAME = {
     "Config": {"StopSignal": {"9": "SIGKILL"}},
@@ -75,10 +77,19 @@ def in_docker_words(
         "ReadonlyPaths": host.get("ReadonlyPaths") is None,  # not told; Podman's own are what we ask for, see probes
         **({} if limited else {key: not host.get(key) for key in UNLIMITED}),
     }
+    if _nano_cpus(host) == asked["HostConfig"]["NanoCpus"]:  # the same, told twice
+        host.update(dict.fromkeys(QUOTA, 0))
+    if host.get("CgroupParent") == DELEGATED:
+        host["CgroupParent"] = ""
     host.update({key: asked["HostConfig"][key] for key, same in as_sent.items() if same})
     if as_sent["Mounts"]:
         host["Binds"] = []
     return found
+
+
+def _nano_cpus(host: Mapping[str, Any]) -> int:
+    period, quota = (host.get(key) or 0 for key in QUOTA)
+    return quota * 10**9 // period if period else 0
 
 
 def _tmpfs(wanted: Mapping[str, str]) -> dict[str, str]:
