@@ -231,7 +231,7 @@ class Engine:
                 self._api.kill(container_id, "SIGKILL")
         except SandboxError as error:
             cause = error.__cause__
-            if not (isinstance(cause, APIError) and cause.status_code in (404, 409, 500)):  # gone or not running
+            if not (isinstance(cause, APIError) and cause.status_code in (404, 409)):  # gone or not running
                 raise
 
     def remove(self, container_id: str) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WATCH_S = 0.1
 LOOK_S = 2.0  # how often a silent container is looked at
 LATE_S = 60.0  # past its deadline: the engine hangs
+AGAIN_S = 1.0  # until the next try of a kill
 JOIN_S = 30.0
 
 log = structlog.get_logger()
@@ -50,6 +51,7 @@ class Running:
         self._fault: SandboxError | None = None
         self._usage = counters.Usage()
         self._finished, self._silent = threading.Event(), threading.Event()
+        self._doomed, self._gone = threading.Event(), threading.Event()
         try:
             self._log = BoundedLog(folder / f"{spec.role}.log", on_line)
         except OSError as error:
@@ -63,18 +65,19 @@ class Running:
         self._duration = 0.0
         self._reader = threading.Thread(target=self._read, args=(pieces,), daemon=True, name=f"log {spec.role}")
         self._watcher = threading.Thread(target=self._watch, daemon=True, name=f"watch {spec.role}")
-        self._reader.start()
-        self._watcher.start()
+        self._killer = threading.Thread(target=self._kill, daemon=True, name=f"kill {spec.role}")
+        for thread in (self._reader, self._watcher, self._killer):
+            thread.start()
 
     def alive(self) -> bool:
         """Whether it has not been seen to end."""
         return not self._finished.is_set()
 
     def kill(self, reason: str) -> None:
-        """End it now; `reason` goes into the record."""
+        """Have it end now; `reason` goes into the record."""
         if self.alive():
             self._killed_by = self._killed_by or reason
-            self._engine.kill(self.id)
+            self._doomed.set()
 
     def wait(self, timeout_s: float | None = None) -> ExecutionResult:
         """Block until it is gone; its record is written. Raises SandboxError if the engine failed."""
@@ -92,8 +95,10 @@ class Running:
         try:
             self._killed_by = self._killed_by or (None if self._finished.is_set() else "closed")
             self._engine.remove(self.id)
+            self._gone.set()
         finally:
             self._finished.set()
+            self._doomed.set()  # what could not be removed is killed, as often as it takes
             self._reader.join(JOIN_S)
             self._watcher.join(JOIN_S)
 
@@ -142,21 +147,32 @@ class Running:
             self._log.close()
             self._silent.set()
 
+    def _kill(self) -> None:
+        """Kill at the deadline, by the host's monotonic clock, or when told; again until it is seen to have ended."""
+        self._doomed.wait(self._deadline_s)
+        until = time.monotonic() + LATE_S  # by then the guard inside has ended it
+        while not self._gone.is_set() and time.monotonic() < until:
+            self._killed_by = self._killed_by or "deadline"
+            try:
+                self._engine.kill(self.id)
+            except SandboxError as error:
+                log.warning("kill.failed", role=self.spec.role, error=str(error))
+            self._gone.wait(AGAIN_S)
+
     def _watch(self) -> None:
-        """Kill at the deadline, by the host's monotonic clock; see the end."""
+        """See the end, and what it uses until then."""
         looked = time.monotonic()
         pid = 0
         try:
             while not self._finished.is_set():
                 now = time.monotonic()
-                if now - self._started >= self._deadline_s and self._killed_by is None:
-                    self.kill("deadline")
                 if self._silent.is_set() or self._killed_by or not pid or now - looked >= LOOK_S:
                     looked = now
                     inspected = self._engine.inspect(self.id)
                     pid = inspected["State"].get("Pid") or 0
                     if not inspected["State"].get("Running"):
                         self._ended = inspected
+                        self._gone.set()
                         break
                 self._usage = counters.read(pid, self.id, self._usage)
                 self._silent.wait(WATCH_S) if not self._silent.is_set() else time.sleep(WATCH_S)

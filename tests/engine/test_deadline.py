@@ -1,15 +1,18 @@
 """Death at the deadline, whatever the program does and whoever is left to see to it."""
 
+import io
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from orchestrator import compose
 from orchestrator.config import load
@@ -18,6 +21,7 @@ from orchestrator.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.reaper import reaping
+from orchestrator.walls.running import LOOK_S
 from orchestrator.watch import PlainView
 from tests.boxes import ROOT, Boxes
 
@@ -56,6 +60,50 @@ def test_killed_at_the_deadline(boxes: Boxes, source: str) -> None:
     assert "deadline" == result.killed_by
     assert result.exit_code is None
     assert 1.0 <= result.duration_s < 3.0
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_kill_that_fails_is_tried_again(boxes: Boxes, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Whatever the engine said, until it says that the container has ended; told reasons stay told."""
+    send, failed = type(boxes.engine._api).send, []
+
+    def failing(self: object, request: requests.PreparedRequest, **how: object) -> requests.Response:
+        if not str(request.path_url).split("?")[0].endswith("/kill") or len(failed) == 2:
+            return send(self, request, **how)  # type: ignore[arg-type,no-any-return]
+        failed.append(status)
+        answer = requests.Response()
+        answer.status_code, answer.url, answer.raw = status, str(request.url), io.BytesIO(b"cannot kill now")
+        return answer
+
+    monkeypatch.setattr(type(boxes.engine._api), "send", failing)
+    with boxes.started("while True: pass", deadline_s=1.0) as running:
+        result = running.wait()
+
+    assert [status, status] == failed
+    assert "deadline" == result.killed_by
+    assert result.duration_s < 6
+
+
+def test_an_engine_that_is_slow_to_look_kills_in_time(boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one who kills is not the one who looks."""
+    inspect = boxes.engine.inspect
+
+    def slow(container_id: str) -> dict[str, Any]:
+        time.sleep(4)
+        return inspect(container_id)
+
+    with boxes.started("while True: pass", deadline_s=LOOK_S + 1) as running:
+        monkeypatch.setattr(boxes.engine, "inspect", slow)
+        running.wait()
+        ended = inspect(running.id)["State"]
+
+    assert seconds_between(ended["StartedAt"], ended["FinishedAt"]) < LOOK_S + 3
+
+
+def seconds_between(first: str, last: str) -> float:
+    """Of two times as the engine writes them: with nanoseconds."""
+    begun, ended = (datetime.fromisoformat(f"{text[:26]}+00:00") for text in (first, last))
+    return (ended - begun).total_seconds()
 
 
 def test_what_it_leaves_behind_dies_with_the_guard(boxes: Boxes) -> None:
