@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_lin
     labels = owner.labels(tag="data", experiment_id=0, attempt=1, role=Role.PREPARE, dies_in_s=PREPARE_S)
     spec = ContainerSpec(
         role=Role.PREPARE,
-        name=f"autoresearch-prepare-{place.config.profile_name}-{os.getpid()}",
+        name=f"autoresearch-prepare-{place.config.profile_name}-{secrets.token_hex(4)}",
         image_id=image_id,
         program=("python3", "-s", "-B", "/locked/prepare.py", "--out", "/staging", "--corpus", source),
         hard_limit_s=PREPARE_S + GUARD_MARGIN_S,

@@ -20,22 +20,35 @@ def labels(*, tag: str, experiment_id: int, attempt: int, role: str, dies_in_s: 
         f"{LABEL}.role": role,
         f"{LABEL}.uid": str(os.getuid()),
         f"{LABEL}.owner": f"{_boot()}:{os.getpid()}:{_start(os.getpid())}",
+        f"{LABEL}.namespace": _namespace(),
         f"{LABEL}.deadline": str(int(time.time() + dies_in_s)),
+        f"{LABEL}.monotonic": str(int(time.monotonic() + dies_in_s)),  # the deadline, however the clock is set
     }
 
 
 def is_gone(found: Mapping[str, str]) -> bool:
-    """Whether the owner is dead or the deadline has passed by a minute; what another user owns is left to them."""
+    """Whether the owner is dead or the deadline has passed by a minute; what another user owns is left to them.
+
+    Of an owner on another machine, before a reboot or in another container nobody here knows whether they are alive:
+    then the deadline alone counts.
+    """
     if LABEL not in found or found.get(f"{LABEL}.uid") != str(os.getuid()):
         return False
     boot, pid, start = [*found.get(f"{LABEL}.owner", "").split(":"), "", "", ""][:3]
-    dead = boot == _boot() and not (pid.isdigit() and _start(int(pid)) == start)
-    deadline = found.get(f"{LABEL}.deadline", "0")
-    return dead or boot != _boot() or time.time() > float(deadline or 0) + AFTER_DEADLINE_S
+    if boot != _boot():
+        return time.time() > float(found.get(f"{LABEL}.deadline") or 0) + AFTER_DEADLINE_S
+    ours = found.get(f"{LABEL}.namespace", _namespace()) == _namespace()
+    dead = ours and not (pid.isdigit() and _start(int(pid)) == start)
+    return dead or time.monotonic() > float(found.get(f"{LABEL}.monotonic", "inf")) + AFTER_DEADLINE_S
 
 
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _namespace() -> str:
+    """Where a pid of ours means something: two containers on one machine each have a pid 1."""
+    return str(Path("/proc/self/ns/pid").stat().st_ino)
 
 
 def _start(pid: int) -> str:
