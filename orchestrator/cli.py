@@ -69,6 +69,7 @@ def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE) -> 
     if is_ready(config.data_path):
         return
     engine = Engine.connect()
+    engine.reap()
     where = compose.place(config, engine)
     image = engine.image_id(compose.image_name(config) + ("-library" if data == IN_IMAGE else ""))
     prepare(where, data, image, lambda line: print(f"data: {line}", flush=True))

@@ -89,8 +89,8 @@ def session(config: Config, view: View) -> Iterator[Session]:
         refuse_mixed(config, journal)
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
         engine = connected(config)
+        stack.enter_context(reaping(engine.reap))  # before a device is waited for, which an orphan may hold
         leased = stack.enter_context(slots(config, engine, view))
-        stack.enter_context(reaping(engine.reap))
         keeper = Keeper(path=config.mutable_path, tag=config.tag)
         keeper.check()
         yield Session(
@@ -184,6 +184,7 @@ def alone(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slo
     One that does not refuse lets every claim pass, to measure it; one on the holdout scores on text of its own.
     """
     engine, view = connected(config), PlainView()
+    engine.reap()
 
     def make(leased: Lease) -> ContainerRunner:
         there = replace(place(config, engine, leased), holdout=holdout)
@@ -207,6 +208,7 @@ def leased_place(config: Config, view: View) -> Iterator[Place]:
     """One leased device, for what is no experiment."""
     refuse_unsafe(config)
     engine, wait_s = Engine.connect(), config.gpu.wait_hours * SECONDS_PER_HOUR
+    engine.reap()
     with lease(policy_of(config), wait_s=wait_s, on_wait=view.waiting) as leased:
         yield place(config, engine, leased)
 

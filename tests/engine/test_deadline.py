@@ -5,20 +5,22 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import docker
 import pytest
 import requests
 
-from orchestrator import compose
-from orchestrator.config import load
-from orchestrator.errors import EngineUnavailable, SandboxError
+from orchestrator import cli, compose
+from orchestrator.config import Config, load
+from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
 from orchestrator.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply
+from orchestrator.walls import owner
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.reaper import reaping
 from orchestrator.walls.running import LOOK_S
@@ -164,21 +166,21 @@ def owned_by_another(boxes: Boxes, *, limit_s: float) -> Iterator[tuple["subproc
             time.sleep(60)
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout is not None
-        yield owner, owner.stdout.readline().strip()
-        owner.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as loop:
+        assert loop.stdout is not None
+        yield loop, loop.stdout.readline().strip()
+        loop.kill()
 
 
 def test_the_reaper_removes_what_a_killed_orchestrator_left(boxes: Boxes) -> None:
     """SIGKILL in mid-run: its container is found by its label at the next start; one of a living owner stays."""
     with (
-        owned_by_another(boxes, limit_s=60) as (owner, name),
+        owned_by_another(boxes, limit_s=60) as (loop, name),
         boxes.started("import time\ntime.sleep(60)", deadline_s=60) as mine,
     ):
         assert name not in boxes.engine.reap()
-        owner.kill()
-        owner.wait()
+        loop.kill()
+        loop.wait()
         reaped = boxes.engine.reap()
         alive = mine.alive()
 
@@ -187,12 +189,41 @@ def test_the_reaper_removes_what_a_killed_orchestrator_left(boxes: Boxes) -> Non
     assert alive
 
 
+STARTS: dict[str, Callable[[Config], object]] = {
+    "loop": lambda config: compose.session(config, PlainView()).__enter__(),
+    "warm": lambda config: compose.leased_place(config, PlainView()).__enter__(),
+    "confirm, calibrate": compose.alone,
+    "data": lambda config: cli.data(task=config.root, data=str(config.root / "docs")),
+}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_every_start_reaps_before_it_waits_for_a_device(
+    boxes: Boxes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[[Config], object]
+) -> None:
+    """A device may be held by nobody but an orphan of ours."""
+
+    def waits(*_: object, **__: object) -> NoReturn:
+        raise LeaseUnavailable
+
+    for name in ("slots", "slot", "lease", "place"):
+        monkeypatch.setattr(compose, name, waits)
+    name, of = tmp_path.name, owner.labels(tag="test", experiment_id=0, attempt=1, role="volume", dies_in_s=60)
+    boxes.engine.volume(name, 4096, of | {"autoresearch.owner": of["autoresearch.owner"] + "0"})
+    config = load(ROOT, {"tag": name[:40], "runs": tmp_path, "proposer": "sweep"})
+    with pytest.raises(LeaseUnavailable):
+        start(config)
+
+    with pytest.raises(docker.errors.NotFound):
+        boxes.engine._api.inspect_volume(name)
+
+
 def test_a_loop_reaps_again_and_again(boxes: Boxes) -> None:
     """What another orchestrator leaves while a loop runs is gone without a new start."""
-    with reaping(boxes.engine.reap, every_s=0.2), owned_by_another(boxes, limit_s=60) as (owner, name):
+    with reaping(boxes.engine.reap, every_s=0.2), owned_by_another(boxes, limit_s=60) as (loop, name):
         there = state_of(boxes, name)
-        owner.kill()
-        owner.wait()
+        loop.kill()
+        loop.wait()
         until = time.monotonic() + 20
         while state_of(boxes, name) is not None and time.monotonic() < until:
             time.sleep(0.1)
@@ -222,9 +253,9 @@ def test_a_reaper_outlives_an_engine_that_fails() -> None:
 
 def test_an_orphan_dies_by_its_deadline_although_nobody_comes_back(boxes: Boxes) -> None:
     """The guard inside ends the container of an orchestrator that was killed."""
-    with owned_by_another(boxes, limit_s=3) as (owner, name):
-        owner.kill()
-        owner.wait()
+    with owned_by_another(boxes, limit_s=3) as (loop, name):
+        loop.kill()
+        loop.wait()
         running = (state_of(boxes, name) or {})["Running"]
         time.sleep(4.5)
         state = state_of(boxes, name) or {}
