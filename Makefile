@@ -111,7 +111,7 @@ test: .venv/ready-dev image data ## every test, against the real engine
 probes: .venv/ready-dev image ## attack the walls, each attack with a control: RUNTIME=runsc
 	@$(BIN)/python -m probes kill-storm $(call flag,RUNTIME,runtime)
 
-.PHONY: test-tiers kill-storm
+.PHONY: test-tiers kill-storm flood
 test-tiers: .venv/ready-dev image data ## the same contract and attacks on gVisor and on rootless Podman, in engines of their own
 	@command -v runsc >/dev/null || apt-get install -y -qq --no-install-recommends runsc >/dev/null
 	@tests/podman.sh
@@ -131,6 +131,9 @@ test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fai
 
 overhead: .venv/ready-dev image data ## what the walls cost a training, in per cent
 	@$(BIN)/python -m benchmarks.overhead
+
+flood: .venv/ready-dev image ## an experiment prints 10 GB, a line of 1 GB and single bytes, and leaves a million files
+	@$(BIN)/python -m benchmarks.flood
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
 	@$(BIN)/python -m benchmarks.lease_storm

@@ -14,6 +14,8 @@ from probes.__main__ import arena
 from probes.host import memory_mib, while_alive
 
 LINES = "import sys\ndata = b'x' * 4095 + b'\\n'\nfor _ in range({0}): sys.stdout.buffer.write(data * 256)"
+EMPTY = "import sys\nfor _ in range({0}): sys.stdout.buffer.write(b'\\n' * (1 << 20))"
+BYTES = "import os\nfor i in range({0} << 20): os.write(1 + i % 2, b'x')"
 ENDLESS = "import sys\nfor _ in range({0}): sys.stdout.buffer.write(b'x' * (1 << 20))"
 FILES = """
 import os
@@ -29,7 +31,9 @@ def main(mib: int) -> int:
     highest = 0.0
     cases = {
         f"{mib} MiB of lines": LINES.format(mib),
-        "1 line of 1 GiB": ENDLESS.format(1024),
+        f"1 line of {mib // 10} MiB": ENDLESS.format(mib // 10),
+        f"{mib // 100} MiB of empty lines": EMPTY.format(mib // 100),
+        "4 MiB in pieces of a byte": BYTES.format(4),
         "a million files": FILES,
     }
     engine = Engine.connect()

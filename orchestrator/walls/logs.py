@@ -11,6 +11,7 @@ from orchestrator.text import sanitise
 HEAD_BYTES = 1 << 20
 TAIL_BYTES = 1 << 20
 LINE_BYTES = 4096  # longer lines are cut into several
+STAMP_BYTES = 17  # before and after every line of the file
 SHOW_EVERY_S = 0.1  # in a flood
 SHOWN_BYTES = 16 << 10  # of the end, in results
 
@@ -46,10 +47,10 @@ class BoundedLog:
             self._lines(time.monotonic() - self._started, stream, data)
             return
         self._ring.append((time.monotonic() - self._started, stream, data))
-        self._ring_bytes += len(data)
-        while self._ring_bytes - len(self._ring[0][2]) >= TAIL_BYTES:
+        self._ring_bytes += _size(data)
+        while self._ring_bytes - _size(self._ring[0][2]) >= TAIL_BYTES:
             _, _, oldest = self._ring.popleft()
-            self._ring_bytes -= len(oldest)
+            self._ring_bytes -= _size(oldest)
             self.dropped += len(oldest)
         if time.monotonic() >= self._show_next:
             self._show_next = time.monotonic() + SHOW_EVERY_S
@@ -95,12 +96,17 @@ class BoundedLog:
             text = sanitise(line[start : start + LINE_BYTES].decode("utf-8", "replace").replace("\n", " "))
             self._write(f"[{seconds:9.3f} {stream}] {text}\n")
             self._end.append(text)
-            self._end_chars += len(text)
+            self._end_chars += len(text) + 1
             while self._end_chars > SHOWN_BYTES and len(self._end) > 1:
-                self._end_chars -= len(self._end.popleft())
+                self._end_chars -= len(self._end.popleft()) + 1
             self._on_line(text)
 
     def _write(self, text: str) -> None:
         self._written += len(text)
         self._file.write(text)
         self._file.flush()
+
+
+def _size(data: bytes) -> int:
+    """What a chunk takes in the file, so that many small ones or empty lines are bounded too."""
+    return len(data) + STAMP_BYTES * (1 + data.count(b"\n"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.walls.logs import HEAD_BYTES, LINE_BYTES, SHOWN_BYTES, TAIL_BYTES, BoundedLog
+from orchestrator.walls.logs import HEAD_BYTES, LINE_BYTES, SHOWN_BYTES, STAMP_BYTES, TAIL_BYTES, BoundedLog
 
 LINE = re.compile(r"\[ *\d+\.\d{3} (out|err)\] [^\n]*\n")
 
@@ -67,6 +67,32 @@ def test_one_line_of_a_gigabyte_is_cut_and_costs_no_memory(tmp_path: Path) -> No
     assert (tmp_path / "a.log").stat().st_size < 4 * (HEAD_BYTES + TAIL_BYTES)
     assert max(map(len, (tmp_path / "a.log").read_text().splitlines())) <= LINE_BYTES + 20
     assert len(log.tail) <= SHOWN_BYTES + LINE_BYTES
+
+
+def test_bytes_one_by_one_cost_no_memory(tmp_path: Path) -> None:
+    """However they alternate between the streams."""
+    log = BoundedLog(tmp_path / "a.log", None)
+    log.feed("out", b"x" * HEAD_BYTES)
+    tracemalloc.start()
+    for _ in range(TAIL_BYTES):
+        log.feed("out", b"x")
+        log.feed("err", b"y")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    log.close()
+
+    assert peak < 16 << 20
+    assert HEAD_BYTES + 2 * TAIL_BYTES == sum(log.counts.values())
+
+
+def test_empty_lines_are_lines(tmp_path: Path) -> None:
+    """16 MiB of nothing but line ends fill neither results, nor the file, nor a screen."""
+    log, shown, text = log_of(tmp_path, [("out", b"\n" * (1 << 15))] * 512)
+
+    assert len(log.tail) <= SHOWN_BYTES
+    assert len(text) < 2 * (HEAD_BYTES + TAIL_BYTES)
+    assert len(shown) < 2 * (HEAD_BYTES + TAIL_BYTES) // STAMP_BYTES
+    assert log.dropped > 15 << 20
 
 
 def test_what_is_not_text_is_shown_harmlessly(tmp_path: Path) -> None:
