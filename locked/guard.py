@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 PR_SET_DUMPABLE = 4
+FROM_OUTSIDE = 128 + signal.SIGKILL  # how PID 1 ends if it is killed, so no program's own end is reported by it
+BY_ITSELF = 128 + 64  # past every signal: what would be the same code, but came from inside
 WARM, CACHE, KEPT = (
     Path("/warm"),
     Path("/cache"),
@@ -38,7 +40,7 @@ def copy_plain(source: Path, target: Path) -> None:
 
 
 def child_exit(limit_s: float, child: int) -> int:
-    """Wait for the child until the limit; its exit code as a shell would say it."""
+    """Wait for the child until the limit; its exit code as a shell would say it, but for SIGKILL."""
     deadline = time.monotonic() + limit_s
     while (left := deadline - time.monotonic()) > 0:
         signal.setitimer(signal.ITIMER_REAL, left)
@@ -48,8 +50,9 @@ def child_exit(limit_s: float, child: int) -> int:
             continue
         if pid == child:
             code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-    return 128 + signal.SIGKILL
+            code = code if code >= 0 else 128 - code
+            return BY_ITSELF if code == FROM_OUTSIDE else code
+    return FROM_OUTSIDE
 
 
 def interrupted(_number: int, _frame: object) -> None:

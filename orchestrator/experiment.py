@@ -27,6 +27,7 @@ SCORER_UNANSWERED = 4  # exit code of locked/score.py: a predictor did not answe
 MENDS = {
     Status.TIMEOUT: "was still running at its deadline: end before prepare.time_left() is over",
     Status.OOM: "was killed for memory: make it smaller",
+    Status.INFRA: "was killed from outside its container: did the container engine restart?",
 }
 UNANSWERED = (
     "load_model or the model it returns did not answer within {:g} s, which is for a few hundred forward passes: make"
@@ -38,6 +39,7 @@ UNSEEN = (
     " growing memory"
 )
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
+KILLED_OUTSIDE = 137  # locked/guard.py never says it of a program that ended before its hard limit
 NO_SPACE = "No space left on device"
 
 
@@ -190,6 +192,8 @@ def failure_of(result: ExecutionResult) -> Status | None:
         return Status.TIMEOUT
     if result.oom_killed:
         return Status.OOM
+    if result.exit_code == KILLED_OUTSIDE:
+        return Status.INFRA
     return None if result.exit_code == 0 else Status.CRASH
 
 

@@ -18,8 +18,8 @@ import requests
 from orchestrator import cli, compose
 from orchestrator.config import Config, load
 from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
-from orchestrator.experiment import ContainerRunner
-from orchestrator.types import Candidate, Plan, Proposal, Reply
+from orchestrator.experiment import ContainerRunner, failure_of
+from orchestrator.types import Candidate, Plan, Proposal, Reply, Status
 from orchestrator.walls import owner
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.reaper import reaping
@@ -143,6 +143,22 @@ def test_the_guard_ends_it_when_the_host_does_not(boxes: Boxes) -> None:
 def test_exit_codes(boxes: Boxes, code: int) -> None:
     """As the program said."""
     assert code == boxes.run(f"raise SystemExit({code})").exit_code
+
+
+def test_killed_from_outside_is_our_failure(boxes: Boxes) -> None:
+    """As by an engine that is shut down, or by hand: no patch is blamed for it."""
+    with boxes.started("import time\ntime.sleep(60)") as running:
+        boxes.engine.kill(running.id)
+        result = running.wait()
+
+    assert (None, 137) == (result.killed_by, result.exit_code)
+    assert Status.INFRA is failure_of(result)
+
+
+@pytest.mark.parametrize("source", ["import os\nos.kill(os.getpid(), 9)", "raise SystemExit(137)"])
+def test_killed_by_itself_is_its_own_failure(boxes: Boxes, source: str) -> None:
+    """Nothing that a program does looks like an engine that was shut down."""
+    assert Status.CRASH is failure_of(boxes.run(source))
 
 
 def test_a_signal_is_an_exit_code_as_a_shell_says_it(boxes: Boxes) -> None:
