@@ -17,7 +17,9 @@ from pathlib import Path
 
 PR_SET_DUMPABLE = 4
 FROM_OUTSIDE = 128 + signal.SIGKILL  # how PID 1 ends if it is killed, so no program's own end is reported by it
+OUT_OF_MEMORY = 128 + 65  # told here because not every engine tells
 BY_ITSELF = 128 + 64  # past every signal: what would be the same code, but came from inside
+EVENTS = Path("/sys/fs/cgroup/memory.events")
 WARM, CACHE, KEPT = (
     Path("/warm"),
     Path("/cache"),
@@ -51,8 +53,19 @@ def child_exit(limit_s: float, child: int) -> int:
         if pid == child:
             code = os.waitstatus_to_exitcode(status)
             code = code if code >= 0 else 128 - code
+            if code and out_of_memory():
+                return OUT_OF_MEMORY
             return BY_ITSELF if code == FROM_OUTSIDE else code
     return FROM_OUTSIDE
+
+
+def out_of_memory() -> bool:
+    """Whether the kernel killed anything in this container for its memory; known under cgroup v2."""
+    try:
+        events = dict(line.split() for line in EVENTS.read_text().splitlines())
+    except (OSError, ValueError):
+        return False
+    return events.get("oom_kill", "0") != "0"
 
 
 def interrupted(_number: int, _frame: object) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WATCH_S = 0.1
 LOOK_S = 2.0  # how often a silent container is looked at
 LATE_S = 60.0  # past its deadline: the engine hangs
+OUT_OF_MEMORY = 193  # what locked/guard.py ends with where the kernel says so: Podman without root does not
 AGAIN_S = 1.0  # until the next try of a kill
 JOIN_S = 30.0
 
@@ -117,7 +118,7 @@ class Running:
             role=self.spec.role,
             container_id=self.id,
             exit_code=None if killed else state.get("ExitCode"),
-            oom_killed=bool(state.get("OOMKilled")),
+            oom_killed=bool(state.get("OOMKilled")) or state.get("ExitCode") == OUT_OF_MEMORY,
             timed_out=self._killed_by == "deadline",
             killed_by=self._killed_by,
             duration_s=self._duration,
