@@ -17,7 +17,7 @@ from orchestrator.score.decide import parse_reported, parse_score, refused
 from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Score, Status, Trial, View
 from orchestrator.walls.box import SUFFIX, Box
 from orchestrator.walls.place import Place
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import OUTSIDE, Running
 from orchestrator.walls.spec import MIB
 
 POLL_S = 0.05
@@ -39,7 +39,6 @@ UNSEEN = (
     " growing memory"
 )
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
-KILLED_OUTSIDE = 137  # locked/guard.py never says it of a program that ended before its hard limit
 NO_SPACE = "No space left on device"
 
 
@@ -192,7 +191,7 @@ def failure_of(result: ExecutionResult) -> Status | None:
         return Status.TIMEOUT
     if result.oom_killed:
         return Status.OOM
-    if result.exit_code == KILLED_OUTSIDE:
+    if result.killed_by == OUTSIDE:
         return Status.INFRA
     return None if result.exit_code == 0 else Status.CRASH
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 WATCH_S = 0.1
 LOOK_S = 2.0  # how often a silent container is looked at
 LATE_S = 60.0  # past its deadline: the engine hangs
-OUT_OF_MEMORY = 193  # what locked/guard.py ends with where the kernel says so: Podman without root does not
+SIGKILLED = 137
+OUT_OF_MEMORY, BY_ITSELF = 193, 192  # what locked/guard.py says for SIGKILLED; without those it was the guard's own end
+OUTSIDE = "something outside its container"  # in `killed_by`: not us; the engine, a person, or the guard's own limit
 AGAIN_S = 1.0  # until the next try of a kill
 JOIN_S = 30.0
 
@@ -113,14 +115,15 @@ class Running:
 
     def _result(self) -> ExecutionResult:
         state = (self._ended or {}).get("State", {})
-        killed = self._killed_by is not None
+        code = state.get("ExitCode")
+        killed_by = self._killed_by or (OUTSIDE if code == SIGKILLED else None)
         return ExecutionResult(
             role=self.spec.role,
             container_id=self.id,
-            exit_code=None if killed else state.get("ExitCode"),
-            oom_killed=bool(state.get("OOMKilled")) or state.get("ExitCode") == OUT_OF_MEMORY,
+            exit_code=None if killed_by else SIGKILLED if code in (OUT_OF_MEMORY, BY_ITSELF) else code,
+            oom_killed=bool(state.get("OOMKilled")) or code == OUT_OF_MEMORY,
             timed_out=self._killed_by == "deadline",
-            killed_by=self._killed_by,
+            killed_by=killed_by,
             duration_s=self._duration,
             deadline_s=self._deadline_s,
             log_tail=self._log.tail,

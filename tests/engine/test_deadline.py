@@ -23,7 +23,7 @@ from orchestrator.types import Candidate, Plan, Proposal, Reply, Status
 from orchestrator.walls import owner
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.reaper import reaping
-from orchestrator.walls.running import LOOK_S
+from orchestrator.walls.running import LOOK_S, OUTSIDE
 from orchestrator.watch import PlainView
 from tests.boxes import ROOT, Boxes
 
@@ -134,8 +134,7 @@ def test_the_guard_ends_it_when_the_host_does_not(boxes: Boxes) -> None:
     """The second killer, for an orchestrator that is gone or hangs."""
     result = boxes.run("while True: pass", deadline_s=20.0, hard_limit_s=1.0)
 
-    assert result.killed_by is None
-    assert 128 + 9 == result.exit_code
+    assert (OUTSIDE, None) == (result.killed_by, result.exit_code)
     assert 1.0 <= result.duration_s < 3.0
 
 
@@ -151,14 +150,17 @@ def test_killed_from_outside_is_our_failure(boxes: Boxes) -> None:
         boxes.engine.kill(running.id)
         result = running.wait()
 
-    assert (None, 137) == (result.killed_by, result.exit_code)
+    assert (OUTSIDE, None) == (result.killed_by, result.exit_code)
     assert Status.INFRA is failure_of(result)
 
 
 @pytest.mark.parametrize("source", ["import os\nos.kill(os.getpid(), 9)", "raise SystemExit(137)"])
 def test_killed_by_itself_is_its_own_failure(boxes: Boxes, source: str) -> None:
     """Nothing that a program does looks like an engine that was shut down."""
-    assert Status.CRASH is failure_of(boxes.run(source))
+    result = boxes.run(source)
+
+    assert (None, 137) == (result.killed_by, result.exit_code)
+    assert Status.CRASH is failure_of(result)
 
 
 def test_a_signal_is_an_exit_code_as_a_shell_says_it(boxes: Boxes) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from locked import guard
-from orchestrator.walls.running import OUT_OF_MEMORY
+from orchestrator.walls.running import BY_ITSELF, OUT_OF_MEMORY
 
 COUNTED = "low 0\nhigh 0\nmax 39\noom 1\noom_kill {}\noom_group_kill 0\n"
 
@@ -30,13 +30,13 @@ def ended(code: int) -> int:
     [
         (0, COUNTED.format(0), 0),
         (1, COUNTED.format(0), 1),
-        (-signal.SIGKILL, COUNTED.format(0), guard.BY_ITSELF),
+        (-signal.SIGKILL, COUNTED.format(0), BY_ITSELF),
         (-signal.SIGTERM, COUNTED.format(0), 128 + signal.SIGTERM),
         (-signal.SIGKILL, COUNTED.format(1), OUT_OF_MEMORY),
         (1, COUNTED.format(2), OUT_OF_MEMORY),  # a worker was killed, and the program ended by that
         (0, COUNTED.format(1), 0),
-        (-signal.SIGKILL, "", guard.BY_ITSELF),
-        (-signal.SIGKILL, "not what it was\nat all\n", guard.BY_ITSELF),
+        (-signal.SIGKILL, "", BY_ITSELF),
+        (-signal.SIGKILL, "not what it was\nat all\n", BY_ITSELF),
     ],
 )
 def test_a_program_killed_for_its_memory_is_told_apart(
@@ -53,4 +53,4 @@ def test_without_a_count_nothing_is_said_of_memory(tmp_path: Path, monkeypatch: 
     """Under cgroup v1 the engine tells it."""
     monkeypatch.setattr(guard, "EVENTS", tmp_path / "absent")
 
-    assert guard.BY_ITSELF == ended(-signal.SIGKILL)
+    assert BY_ITSELF == ended(-signal.SIGKILL)
