@@ -186,9 +186,15 @@ class Engine:
             raise
 
     def _asked(self, spec: ContainerSpec) -> dict[str, Any]:
-        config = as_config(spec)
+        config = as_config(spec, self._variables(spec.image_id))
         config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
         return config
+
+    def _variables(self, image_id: str) -> list[str]:
+        """The names of those that an image sets."""
+        with _translated("inspect image"):
+            config = self._api.inspect_image(image_id).get("Config") or {}
+        return [item.partition("=")[0] for item in config.get("Env") or []]
 
     def _create(self, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> str:
         if self.is_podman:

@@ -5,7 +5,7 @@ from typing import Any
 ENGINE_OWN = {"ConsoleSize", "ContainerIDFile", "IOMaximumBandwidth", "IOMaximumIOps"}  # of other systems, or output
 SETS = {"ExposedPorts", "Volumes"}  # of which the keys say it, whatever the values
 IMAGE_OWN = {"Env", "Labels", "OnBuild", "Shell", "ArgsEscaped"}  # the image adds to these; the first two are looked at
-IMAGE_VARIABLES = {"NVIDIA_DRIVER_CAPABILITIES", "container", "HOSTNAME", "TERM"}  # the last three are Podman's own
+PODMAN_OWN = {"container", "HOSTNAME", "TERM"}  # variables
 
 
 def differences(asked: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
@@ -54,15 +54,18 @@ def _normal(value: object) -> object:
 
 
 def _environment(asked: list[str], is_now: list[str]) -> list[str]:
-    """The image may add a few known variables; none of ours may be changed, and no other may be there."""
+    """Podman adds a few known variables; none of ours may be changed, and no other may be there, nor one twice."""
     ours = dict(item.split("=", 1) for item in asked)
-    there = dict((item if "=" in item else f"{item}=").split("=", 1) for item in is_now)
+    pairs = [(item if "=" in item else f"{item}=").split("=", 1) for item in is_now]
+    there, names = dict(pairs), [name for name, _ in pairs]
     found = [
         f"Config.Env.{key}: asked {value!r}, is {there.get(key)!r}"
         for key, value in ours.items()
         if there.get(key) != value
     ]
-    strange = sorted(there.keys() - ours.keys() - IMAGE_VARIABLES)
+    twice = sorted(key for key in there if names.count(key) > 1)  # libc takes the first
+    found += [f"Config.Env.{key}: is there twice" for key in twice]
+    strange = sorted(there.keys() - ours.keys() - PODMAN_OWN)
     return found + [f"Config.Env.{key}: was not asked for" for key in strange]
 
 

@@ -9,7 +9,7 @@ Not covered: one kernel and one GPU driver are shared with the host; GPU memory 
 shares inodes of read-only mounts (so every experiment has private copies, hashed before and after). See SECURITY.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,12 @@ MASKED = (
     "/sys/firmware",
 )  # fmt: skip
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+OF_NVIDIA = {  # what its runtime obeys, and takes for more where it is empty
+    "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+    "NVIDIA_VISIBLE_DEVICES": "void",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +93,20 @@ class ContainerSpec:
         return ("python3", "-s", "-B", GUARD, f"{self.hard_limit_s:g}", *limits, *options, "--", *self.program)
 
 
-def as_config(spec: ContainerSpec) -> dict[str, Any]:
-    """The body of the engine's create call; every security-relevant field is named, defaults included."""
+def as_config(spec: ContainerSpec, of_image: Iterable[str] = ()) -> dict[str, Any]:
+    """The body of the engine's create call; every security-relevant field is named, defaults included.
+
+    The variables `of_image`, by name, would be inherited: they are emptied, as python's and CUDA's images set many.
+    """
     refuse_weak(spec)
+    environment = {name: OF_NVIDIA.get(name, "") for name in of_image} | dict(spec.environment)
     return {
         "Image": spec.image_id,
         "Entrypoint": [],
         "Cmd": list(spec.argv),
         "User": spec.user,
         "WorkingDir": "/tmp",  # noqa: S108  # a tmpfs of the container
-        "Env": [f"{key}={value}" for key, value in sorted(spec.environment.items())],
+        "Env": [f"{key}={value}" for key, value in sorted(environment.items())],
         "Labels": dict(spec.labels),
         "Hostname": "sandbox",
         "Domainname": "",

@@ -1,6 +1,8 @@
 """What a program finds when it looks around inside; one wall per test, on the real engine."""
 
 import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.box import Box
 from orchestrator.walls.spec import ContainerSpec
-from tests.boxes import ROOT, Boxes
+from tests.boxes import ENVIRONMENT, ROOT, Boxes
 
 GIB = 1 << 30
 
@@ -72,6 +74,28 @@ def test_the_environment_is_the_allowlist(boxes: Boxes, monkeypatch: pytest.Monk
 
     assert "canary-5f3d2c1b" not in json.dumps(found) + files
     assert "AUTORESEARCH_STARTED" in json.dumps(found)
+
+
+def test_an_image_s_own_variables_are_emptied(boxes: Boxes, image_id: str, unique: str) -> None:
+    """Public images set many, so one that does still starts; none reaches a program, and no device with it."""
+    source = f"""FROM {image_id}
+ENV GPG_KEY=a PYTHON_VERSION=3.11 LD_LIBRARY_PATH=/usr/local/nvidia/lib NVIDIA_VISIBLE_DEVICES=all CUDA_VERSION=13
+ENV PYTHONSTARTUP=/tmp/evil.py HTTPS_PROXY=http://127.0.0.1:9
+LABEL maintainer=somebody
+ENTRYPOINT ["/bin/false"]
+CMD ["python3"]
+"""
+    subprocess.run(["docker", "build", "-q", "-t", unique, "-"], input=source.encode(), check=True, capture_output=True)
+    try:
+        there = replace(boxes, image_id=boxes.engine.image_id(unique))
+        found = asked(there, "print(json.dumps({k: v for k, v in os.environ.items() if v}))")
+    finally:
+        boxes.engine._api.remove_image(unique)
+    assert isinstance(found, dict)
+
+    assert {**ENVIRONMENT, "NVIDIA_VISIBLE_DEVICES": "void"}.items() <= found.items()
+    added = {"AUTORESEARCH_STARTED", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "HOSTNAME"}
+    assert found.keys() <= ENVIRONMENT.keys() | added
 
 
 def test_the_guard_can_neither_be_killed_nor_stopped_nor_read(boxes: Boxes) -> None:
