@@ -96,7 +96,8 @@ FAMILIES = {
     "TIPC": (30, 4, 0), "Bluetooth": (31, 5, 0), "CAN": (29, 3, 1), "XDP": (44, 3, 0), "SMC": (43, 1, 0), "PPP": (24, 3, 0),
     "netlink netfilter": (16, 3, 12), "netlink audit": (16, 3, 9), "netlink crypto": (16, 3, 21),
     "netlink uevents": (16, 3, 15), "netlink generic": (16, 3, 16), "netlink xfrm": (16, 3, 6),
-    "netlink sock_diag": (16, 3, 4),
+    "netlink sock_diag": (16, 3, 4), "SCTP": (2, 5, 132), "SCTP stream": (10, 1, 132), "DCCP": (2, 6, 33),
+    "MPTCP": (2, 1, 262), "L2TP": (2, 2, 115), "UDP-Lite": (2, 2, 136), "ping": (2, 2, 1), "reliable datagram": (2, 4, 0),
 }  # fmt: skip
 SWEEP = """
 known = {1, 2, 10, 16}  # Unix, IPv4, IPv6, routing messages
@@ -106,6 +107,13 @@ for family in range(46):
         try: opened(family, kind, 0) and family not in known and found.append(family)
         except Absent: pass
 assert found, 'Unix, IPv4, IPv6 and routing messages only'
+"""
+PAIRS = """
+found = []
+for family in range(2, 46):
+    try: call(53, family, 1, 0, ctypes.create_string_buffer(8)); found.append(family)
+    except OSError: pass
+assert found, 'Unix only'
 """
 PROBES = (
     *(Probe(name=f"unshare the {name} namespace", source=f"call(272, {flag})") for name, flag in NAMESPACES.items()),
@@ -123,6 +131,7 @@ PROBES = (
         for name, arguments in FAMILIES.items()
     ),
     Probe(name="open a socket of any other family", source=WITH_FAMILY + SWEEP),
+    Probe(name="make a pair of sockets of any other family", source=PAIRS),
     Probe(name="hold a capability in any set",
           source=STATUS + "assert any(int(status.get(f'Cap{s}', '0'), 16) for s in ('Inh', 'Prm', 'Eff', 'Bnd', 'Amb')), 'all zero'"),
     Probe(name="run without no_new_privs", source="assert libc.prctl(39, 0, 0, 0, 0) == 0, 'it is set'"),

@@ -80,19 +80,37 @@ def test_the_golden_list_is_what_the_profile_says() -> None:
 
     assert ["SCMP_ARCH_X86_64"] == profile["architectures"]
     assert "SCMP_ACT_ERRNO" == profile["defaultAction"]
-    assert {"socket", "clone", "personality"} == by_argument
+    assert {"socket", "socketpair", "clone", "personality"} == by_argument
     assert plain - FOR_GVISOR == answered
 
 
 def test_sockets_of_four_families_only(boxes: Boxes) -> None:
     """Unix, IPv4, IPv6, and routing messages; every other family and netlink protocol is refused by the filter."""
     source = """
-families = [f for f in range(64) if errno_of(41, f, 0, 0) != errno.EPERM]
+families = [f for f in range(64) if errno_of(41, f, 1, 0) != errno.EPERM]
+pairs = [f for f in range(64) if errno_of(53, f, 1, 0, 0) != errno.EPERM]
 kinds = [k for k in (1, 2, 3, 5, 10) if errno_of(41, 17, k, 768) != errno.EPERM]
 protocols = [p for p in range(32) if errno_of(41, 16, 3, p) != errno.EPERM]
-print(json.dumps([families, kinds, protocols]))
+print(json.dumps([families, pairs, kinds, protocols]))
 """
-    assert [[1, 2, 10, 16], [], [0]] == asked(boxes, source)
+    assert [[1, 2, 10, 16], [1], [], [0]] == asked(boxes, source)
+
+
+def test_internet_sockets_are_of_tcp_and_udp_only(boxes: Boxes) -> None:
+    """Neither raw ones nor SCTP, DCCP, MPTCP (262), L2TP or another protocol; whatever flags come with the kind."""
+    source = """
+def reaches_the_kernel(family, kind, protocol):
+    done = libc.syscall(*map(ctypes.c_long, (41, family, kind, protocol)))
+    if done >= 0: os.close(done)
+    return done >= 0 or ctypes.get_errno() != errno.EPERM
+
+flags = (0, os.O_CLOEXEC | os.O_NONBLOCK, 1 << 32)
+print(json.dumps([
+    [kind, protocol] for kind in range(16) for protocol in range(264)
+    if any(reaches_the_kernel(f, kind | flag, protocol) for f in (2, 10) for flag in flags)
+]))
+"""
+    assert [[1, 0], [1, 6], [2, 0], [2, 17]] == asked(boxes, source)
 
 
 def test_no_flag_of_clone_makes_a_namespace(boxes: Boxes) -> None:
