@@ -80,7 +80,7 @@ def test_the_golden_list_is_what_the_profile_says() -> None:
 
     assert ["SCMP_ARCH_X86_64"] == profile["architectures"]
     assert "SCMP_ACT_ERRNO" == profile["defaultAction"]
-    assert {"socket", "socketpair", "clone", "personality"} == by_argument
+    assert {"socket", "socketpair", "clone", "personality", "fadvise64", "preadv2", "pwritev2"} == by_argument
     assert plain - FOR_GVISOR == answered
 
 
@@ -139,6 +139,20 @@ if pid == 0:
 print(json.dumps([x32, os.waitpid(pid, 0)[1] != 256]))
 """
     assert [[], True] == asked(boxes, source)
+
+
+def test_the_page_cache_is_neither_asked_nor_emptied(boxes: Boxes) -> None:
+    """The image's files share it, so it would carry words between predictors; plain advice and reading still work."""
+    source = """
+advice = [a for low in range(8) for a in (low, low | 1 << 32) if errno_of(221, -1, 0, 0, a) != errno.EPERM]
+flags = [b for b in range(33) if errno_of(327, -1, 0, 0, 0, 0, 1 << b) != errno.EPERM]
+flags += [b for b in range(33) if errno_of(328, -1, 0, 0, 0, 0, 1 << b) != errno.EPERM]
+with open('/locked/guard.py', 'rb') as file:
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+    read = os.preadv(file.fileno(), [bytearray(9)], 0)
+print(json.dumps([advice, flags, read]))
+"""
+    assert [[0, 1, 2, 3], [], 9] == asked(boxes, source)
 
 
 def test_torch_works_under_it(boxes: Boxes) -> None:
