@@ -1,6 +1,8 @@
 """What surrounds one experiment: private copies of the locked files, volumes, and the containers themselves."""
 
 import hashlib
+import os
+import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,7 +56,7 @@ class Box:
             if place.warm is not None:
                 place.warm.copy(private / Role.TRAINER / "warm")
             (private / "control").mkdir(mode=0o755)
-            name = f"autoresearch-{place.config.tag}-{experiment_id:04d}-{candidate.attempt}"
+            name = unique(f"{place.config.tag}-{experiment_id:04d}-{candidate.attempt}")
             box = cls(
                 place=place, plan=plan, experiment_id=experiment_id, attempt=candidate.attempt, folder=folder,
                 private=private, name=name, hashes=copies.hashes(private),
@@ -213,3 +215,8 @@ class Box:
             list(pool.map(Running.close, self.running))
         for name in self._volumes():
             self.place.engine.remove_volume(name)
+
+
+def unique(name: str) -> str:
+    """With a part that nobody can foresee: all users of an engine share its names, and a tag is often the date."""
+    return f"autoresearch-{os.getuid()}-{name}-{secrets.token_hex(8)}"

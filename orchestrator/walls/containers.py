@@ -19,7 +19,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, SpecRefused
 from orchestrator.walls import owner, podman
-from orchestrator.walls.readback import differences
+from orchestrator.walls.readback import differences, of_volume
 from orchestrator.walls.running import Running, write
 from orchestrator.walls.spec import LABEL, UID, ContainerSpec, as_config
 
@@ -142,7 +142,10 @@ class Engine:
         return found if found.startswith("sha256:") else f"sha256:{found}"
 
     def volume(self, name: str, size: int, labels: dict[str, str]) -> None:
-        """Make a tmpfs volume of `size` bytes, owned by the sandbox user; it lives while a container holds it."""
+        """Make a tmpfs volume of `size` bytes, owned by the sandbox user; it lives while a container holds it.
+
+        Raises SpecRefused if one of that name was there: the engine would hand it out as if it had been made.
+        """
         options = {
             "type": "tmpfs",
             "device": "tmpfs",
@@ -152,6 +155,10 @@ class Engine:
             options = podman.volume(options, size)
         with _translated(f"make volume {name}"):
             self._api.create_volume(name, driver="local", driver_opts=options, labels=labels)
+            made = self._api.inspect_volume(name)
+        if wrong := of_volume(options, labels, made):
+            message = f"the volume {name} was there before, or is otherwise than asked: {'; '.join(wrong)}"
+            raise SpecRefused(message)
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume; one that is gone is fine."""

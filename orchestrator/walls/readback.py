@@ -28,6 +28,13 @@ def differences(asked: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
     return found + _compare("NetworkSettings.Networks", [], sorted(networks)) + _mounts(asked["HostConfig"], inspected)
 
 
+def of_volume(options: dict[str, str], labels: dict[str, str], inspected: dict[str, Any]) -> list[str]:
+    """The same for a volume. Podman repeats parts of `o` as options of their own, in capitals."""
+    there = {key: value for key, value in (inspected.get("Options") or {}).items() if key not in ("UID", "GID")}
+    found = _compare("Driver", "local", inspected.get("Driver"))
+    return found + _compare("Options", options, there) + _compare("Labels", labels, inspected.get("Labels"))
+
+
 def _compare_all(prefix: str, wanted: dict[str, Any], is_now: dict[str, Any], but: set[str]) -> list[str]:
     """Fields that were not asked for must say nothing."""
     found = []

@@ -1,6 +1,7 @@
 """What a program finds when it looks around inside; one wall per test, on the real engine."""
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -118,15 +119,24 @@ def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path
     """Not one inode of a mounted file: a page cache that was written to through one would be read through the other."""
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
     place = compose.place(config, boxes.engine)
-    reply = Reply(proposer="test", model="", prompt="", text="")
-    candidate = Candidate(
-        proposal=Proposal(hypothesis="none"), source="pass", parent_id=None, parent_source="", reply=reply
-    )
-    with Box.open(place, candidate, Plan(train_seed=1, audit_seed=bytes(32)), experiment_id=1, folder=tmp_path) as box:
+    with Box.open(place, candidate(), plan(), experiment_id=1, folder=tmp_path) as box:
         inodes = {role: read_by(box.spec(role, None)) for role in (*UNTRUSTED, Role.SCORER)}
 
     assert inodes[Role.SCORER]
     assert all(inodes[role] and not inodes[role] & inodes[Role.SCORER] for role in UNTRUSTED)
+
+
+def test_two_experiments_of_one_tag_and_number_share_no_name(boxes: Boxes, tmp_path: Path) -> None:
+    """Two users whose tag is the date: all users of an engine share its names."""
+    place = compose.place(load(ROOT, {"tag": "nov26", "runs": tmp_path}), boxes.engine)
+    names = []
+    for folder in (tmp_path / "one", tmp_path / "another"):
+        folder.mkdir()
+        with Box.open(place, candidate(), plan(), experiment_id=1, folder=folder) as box:
+            names.append({*box._volumes(), box.spec(Role.TRAINER, None).name})
+
+    assert not names[0] & names[1]
+    assert all(name.startswith(f"autoresearch-{os.getuid()}-nov26-0001-1-") for name in names[0] | names[1])
 
 
 def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> None:
@@ -137,6 +147,17 @@ def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> 
         with pytest.raises(ConfigError, match=r"memory_gb = .* this machine has \d+\.\d GB; lower either"):
             compose.place(large(tmp_path, parallel, each), boxes.engine)
     compose.place(large(tmp_path, 4, there * 0.2), boxes.engine)
+
+
+def candidate() -> Candidate:
+    """A train.py that does nothing."""
+    reply = Reply(proposer="test", model="", prompt="", text="")
+    return Candidate(proposal=Proposal(hypothesis="none"), source="pass", parent_id=None, parent_source="", reply=reply)
+
+
+def plan() -> Plan:
+    """Seeds that nobody needs to guess."""
+    return Plan(train_seed=1, audit_seed=bytes(32))
 
 
 def large(runs: Path, parallel: int, each: float) -> Config:

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.errors import SpecRefused
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.readback import differences
-from orchestrator.walls.spec import MIB, Mount
+from orchestrator.walls.spec import LABEL, MIB, Mount
 from tests.boxes import Boxes
 
 pytestmark = pytest.mark.engine
@@ -181,6 +181,34 @@ def test_a_difference_refuses_the_start(engine: Engine, image_id: str, seccomp: 
         lying.start(spec, deadline_s=5, folder=tmp_path)
     assert not (tmp_path / "trainer.log").exists()
     assert spec.name not in str(engine._api.containers(all=True))
+
+
+def options(size: int = MIB, **changed: str) -> dict[str, str]:
+    """Of a volume as the engine is asked for it."""
+    o = f"size={size},nr_inodes=65536,uid=65532,gid=65532,mode=0755,nosuid,nodev,noexec"
+    return {"type": "tmpfs", "device": "tmpfs", "o": o, **changed}
+
+
+@pytest.mark.parametrize(
+    ("there", "labels", "says"),
+    [
+        (options(type="none", device="/etc", o="bind"), {LABEL: "1"}, "Options"),
+        (options(4 * MIB), {LABEL: "1"}, "Options"),
+        (options(), {}, "Labels"),
+        (options(), {LABEL: "1", f"{LABEL}.uid": "1"}, "Labels"),
+    ],
+    ids=["a folder of the host", "larger", "nobody's", "another's"],
+)
+def test_a_volume_that_was_there_before_is_refused(
+    engine: Engine, unique: str, there: dict[str, str], labels: dict[str, str], says: str
+) -> None:
+    """Its maker may be another user, and it a folder of theirs: the engine itself gives it out without a word."""
+    engine._api.create_volume(unique, driver="local", driver_opts=there, labels=labels)
+    try:
+        with pytest.raises(SpecRefused, match=rf"the volume {unique} was there before.*{says}: asked"):
+            engine.volume(unique, MIB, {LABEL: "1"})
+    finally:
+        engine.remove_volume(unique)
 
 
 class LyingEngine(Engine):
