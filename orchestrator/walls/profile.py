@@ -1,8 +1,25 @@
-"""The seccomp profile as a runtime understands it. Pure."""
+"""The seccomp profile: what would make one weak, and how a runtime understands it. Pure."""
 
 import json
+from typing import Any
 
 LATER_CALLS = {"clone3"}  # refused as if the kernel had none, so that programs fall back to a call that can be checked
+REFUSING = {"SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD"}
+KEYS = {"defaultAction", "defaultErrnoRet", "architectures", "syscalls"}  # others add architectures, or a listener
+KEYS_OF_RULE = {"names", "action", "args", "comment", "errnoRet"}
+ARCHITECTURES = {"SCMP_ARCH_X86_64"}  # the numbers of others mean other calls
+BY_ARGUMENT = {"clone", "fadvise64", "personality", "preadv2", "pwritev2", "socket", "socketpair"}
+NEVER = frozenset((
+    "acct", "add_key", "adjtimex", "bpf", "cachestat", "chroot", "clock_adjtime", "clock_settime", "create_module",
+    "delete_module", "fanotify_init", "finit_module", "fsconfig", "fsmount", "fsopen", "fspick", "init_module",
+    "io_uring_enter", "io_uring_register", "io_uring_setup", "ioperm", "iopl", "kcmp", "kexec_file_load", "kexec_load",
+    "keyctl", "lookup_dcookie", "migrate_pages", "mincore", "mknod", "mknodat", "modify_ldt", "mount", "mount_setattr",
+    "move_mount", "move_pages", "name_to_handle_at", "open_by_handle_at", "open_tree", "perf_event_open",
+    "pidfd_getfd", "pivot_root", "process_madvise", "process_vm_readv", "process_vm_writev", "ptrace", "quotactl",
+    "quotactl_fd", "readahead", "reboot", "request_key", "seccomp", "setdomainname", "sethostname", "setns",
+    "settimeofday", "swapoff", "swapon", "sysfs", "syslog", "umount", "umount2", "unshare", "uselib", "userfaultfd",
+    "vhangup",
+))  # fmt: skip
 
 
 def for_runtime(text: str, runtime: str) -> str:
@@ -10,7 +27,7 @@ def for_runtime(text: str, runtime: str) -> str:
 
     There such a call goes to gVisor's own kernel, which has none of the host's namespaces to give away.
     """
-    if "runsc" not in runtime:
+    if not is_gvisor(runtime):
         return text
     profile = json.loads(text)
     rules = [
@@ -18,3 +35,44 @@ def for_runtime(text: str, runtime: str) -> str:
         for rule in profile["syscalls"]
     ]
     return json.dumps({**profile, "syscalls": rules})
+
+
+def is_gvisor(runtime: str) -> bool:
+    """Whether a runtime brings a kernel of its own, by its name."""
+    return "runsc" in runtime
+
+
+def must_be(text: str, runtime: str = "") -> str:
+    """What a profile has to be and is not; nothing if it is strong."""
+    try:
+        profile = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return f"the text of a profile, in JSON ({error})"
+    return _must_be(profile, runtime) if isinstance(profile, dict) else "the text of a profile, in JSON"
+
+
+def _must_be(profile: dict[str, Any], runtime: str) -> str:
+    if profile.get("defaultAction") not in REFUSING:
+        return "a profile whose defaultAction refuses"
+    rules = profile.get("syscalls", [])
+    if not (profile.keys() <= KEYS and isinstance(rules, list) and all(_is_rule(rule) for rule in rules)):
+        return f"a profile of {sorted(KEYS)}, its syscalls rules of {sorted(KEYS_OF_RULE)}"
+    if profile.get("architectures", list(ARCHITECTURES)) != list(ARCHITECTURES):
+        return f"a profile whose architectures are {sorted(ARCHITECTURES)}"
+    never = NEVER if is_gvisor(runtime) else NEVER | LATER_CALLS
+    if wrong := sorted(_allowed(rules) & never | _allowed(r for r in rules if not r.get("args")) & BY_ARGUMENT):
+        return f"a profile that refuses {', '.join(wrong)}, or looks at the arguments where it can"
+    return ""
+
+
+def _is_rule(rule: object) -> bool:
+    """Of names and an action, with no condition that an engine would look at by itself."""
+    if not isinstance(rule, dict) or not rule.keys() <= KEYS_OF_RULE or not isinstance(rule.get("action"), str):
+        return False
+    names = rule.get("names")
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _allowed(rules: Any) -> set[str]:  # noqa: ANN401  # JSON that has the shape of rules
+    """The calls that rules let past."""
+    return {name for rule in rules if rule["action"] not in REFUSING for name in rule["names"]}

@@ -11,6 +11,7 @@ shares inodes of read-only mounts (so every experiment has private copies, hashe
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from orchestrator.types import Role
@@ -206,4 +207,5 @@ def _mount(mount: Mount) -> dict[str, Any]:
         options: dict[str, Any] = {"Type": "volume", "VolumeOptions": {"NoCopy": True}}
     else:
         options = {"Type": "bind", "BindOptions": {"Propagation": "rprivate"}}
-    return {**options, "Source": mount.source, "Target": mount.target, "ReadOnly": not mount.writable}
+    source = mount.source if mount.volume else str(Path(mount.source).resolve())  # what was looked at
+    return {**options, "Source": source, "Target": mount.target, "ReadOnly": not mount.writable}

@@ -1,13 +1,17 @@
-"""What makes a container spec weak; each rule names the field, the value and what it must be. Pure."""
+"""What makes a container spec weak; each rule names the field, the value and what it must be.
 
-import json
+Pure, but that paths are looked at as the engine would: through their links.
+"""
+
 import math
+import os
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SpecRefused
 from orchestrator.types import Role
+from orchestrator.walls.profile import must_be
 
 if TYPE_CHECKING:
     from orchestrator.walls.spec import ContainerSpec, Mount
@@ -33,11 +37,15 @@ WRITABLE = {  # and the only ones that may be written to
     Role.PREPARE: {"/staging"},  # runs our code only, before any experiment; the one writable place that lasts
     Role.COURIER: set(),
 }
-OF_THE_HOST = ("/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/var/lib/containerd", "/var/lib/containers",
-               "/var/lib/docker", "/var/run")  # fmt: skip
-TOO_MUCH = {"/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr", "/var", "/var/lib"}  # noqa: S108
-REFUSING = {"SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD"}
-LIMITS = ("memory", "cpus", "pids", "tmp", "cache", "shm", "files", "file_size")
+OF_THE_HOST = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys",
+               "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/libx32", "/usr/sbin",
+               "/var/lib/containerd", "/var/lib/containers", "/var/lib/docker", "/var/log", "/var/run",
+               "/var/spool")  # fmt: skip
+TOO_MUCH = {"/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr", "/usr/local", "/var", "/var/lib"}  # noqa: S108
+SECRETS = {".aws", ".azure", ".docker", ".gnupg", ".kube", ".netrc", ".password-store", ".ssh"}  # wherever they are
+SEARCHED = {"PATH": ("/bin", "/opt", "/usr"), "PYTHONPATH": ("/locked",)}  # what is run is found here: nothing writable
+COUNTS = ("memory", "pids", "tmp", "cache", "shm", "files", "file_size")
+LEAST_CPUS = 0.01  # less, and the engine takes it for no limit, or not at all
 LONGEST_S = 7 * 86400.0
 
 
@@ -54,39 +62,43 @@ def refuse_weak(spec: "ContainerSpec") -> None:
         _refuse("program", spec.program, "an explicit argv")
     if unknown := set(spec.environment) - ENVIRONMENT:
         _refuse("environment", sorted(unknown), "variables of the allowlist only")
+    _refuse_searched(spec)
     if "autoresearch" not in spec.labels:
         _refuse("labels", sorted(spec.labels), "marked as ours, or no reaper finds it")
     if spec.gpu_uuid is not None and not re.fullmatch(r"(GPU|MIG)-[0-9A-Za-z/-]+", spec.gpu_uuid):
         _refuse("gpu_uuid", spec.gpu_uuid, "one UUID, neither an index nor all")
-    _refuse_profile(spec.seccomp)
+    if wanted := must_be(spec.seccomp, spec.runtime):
+        shown = spec.seccomp if len(spec.seccomp) <= 80 else f"{spec.seccomp[:80]}..."  # noqa: PLR2004
+        _refuse("seccomp", shown, wanted)
     _refuse_mounts(spec)
 
 
 def _refuse_limits(spec: "ContainerSpec") -> None:
-    for name in LIMITS:
-        if not _is_limit(getattr(spec.resources, name)):
-            _refuse(f"resources.{name}", getattr(spec.resources, name), "a limit above 0")
-    if not _is_limit(spec.log_bytes):
-        _refuse("log_bytes", spec.log_bytes, "a limit above 0")
+    for name in COUNTS:
+        if not _is_count(getattr(spec.resources, name)):
+            _refuse(f"resources.{name}", getattr(spec.resources, name), "a limit above 0, a whole number")
+    if not (_is_limit(spec.resources.cpus) and spec.resources.cpus >= LEAST_CPUS):
+        _refuse("resources.cpus", spec.resources.cpus, f"a limit of {LEAST_CPUS} or more")
+    if not _is_count(spec.log_bytes):
+        _refuse("log_bytes", spec.log_bytes, "a limit above 0, a whole number")
     if not (_is_limit(spec.hard_limit_s) and spec.hard_limit_s <= LONGEST_S):
         _refuse("hard_limit_s", spec.hard_limit_s, "a deadline above 0 and within a week")
 
 
 def _is_limit(value: Any) -> bool:  # noqa: ANN401  # whatever a caller put there
-    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
-def _refuse_profile(text: str) -> None:
-    """A profile that the engine would take as a path, as `unconfined`, or that allows what it does not name."""
-    try:
-        profile = json.loads(text)
-    except ValueError:
-        profile = None
-    shown = text if len(text) <= 80 else f"{text[:80]}..."  # noqa: PLR2004
-    if not isinstance(profile, dict):
-        _refuse("seccomp", shown, "the text of a profile, in JSON")
-    elif profile.get("defaultAction") not in REFUSING:
-        _refuse("seccomp", shown, "a profile whose defaultAction refuses")
+def _is_count(value: Any) -> bool:  # noqa: ANN401
+    return _is_limit(value) and isinstance(value, int)
+
+
+def _refuse_searched(spec: "ContainerSpec") -> None:
+    """Where programs and modules are looked for is written by nobody."""
+    for name, places in SEARCHED.items():
+        for path in spec.environment[name].split(":") if name in spec.environment else ():
+            if ".." in path or not any(PurePosixPath(path).is_relative_to(place) for place in places):
+                _refuse("environment", f"{name}={spec.environment[name]}", f"of folders below {', '.join(places)}")
 
 
 def _refuse_mounts(spec: "ContainerSpec") -> None:
@@ -108,12 +120,23 @@ def _refuse_mount(role: Role, mount: "Mount") -> None:
         return
     if mount.writable and role is not Role.PREPARE:
         _refuse("mounts", mount.source, "a size-capped volume, if it can be written to")
-    source = PurePosixPath(mount.source)
-    if not source.is_absolute() or ".." in source.parts:
+    if not mount.source.startswith("/") or ".." in PurePosixPath(mount.source).parts:
         _refuse("mounts", mount.source, "an absolute host path")
-    of_host = any(source.is_relative_to(place) for place in OF_THE_HOST)
-    if of_host or str(source) in TOO_MUCH or source.suffix == ".sock":
+    if _is_of_host(_plain(mount.source)) or _is_of_host(Path(mount.source).resolve()):
         _refuse("mounts", mount.source, "a path of the experiment, not of the host")
+
+
+def _plain(source: str) -> Path:
+    """Without what means nothing, a second slash at the beginning included."""
+    return Path("/" + os.path.normpath(source).lstrip("/"))
+
+
+def _is_of_host(path: Path) -> bool:
+    """Whether a folder or file is the system's, a whole home, a secret, or no folder or file at all."""
+    in_system = any(path.is_relative_to(place) for place in OF_THE_HOST)
+    home = path.parent == Path("/home")
+    special = path.suffix == ".sock" or (path.exists() and not (path.is_dir() or path.is_file()))
+    return in_system or str(path) in TOO_MUCH or home or bool(SECRETS & set(path.parts)) or special
 
 
 def _refuse(name: str, value: object, wanted: str) -> None:

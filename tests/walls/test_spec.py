@@ -1,7 +1,9 @@
 """A spec that weakens a wall is refused before anything is created, naming the field."""
 
 import json
+import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,33 @@ from orchestrator.walls.spec import MIB, ContainerSpec, Mount, Resources, as_con
 from tests.boxes import ROOT
 
 PROFILE = '{"defaultAction": "SCMP_ACT_ERRNO"}'
+
+
+WEAK_PROFILES: tuple[dict[str, Any], ...] = (
+    {"architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]},
+    {"architectures": ["SCMP_ARCH_X32"]},
+    {"architectures": []},
+    {"archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]}]},
+    {"listenerPath": "/tmp/socket"},
+    {"syscalls": {}},
+    {"syscalls": [{"action": "SCMP_ACT_ALLOW"}]},
+    {"syscalls": [{"names": ["read"]}]},
+    {"syscalls": [{"name": "mount", "action": "SCMP_ACT_ALLOW"}]},
+    {"syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}}]},
+    *(
+        {"syscalls": [{"names": [name], "action": action, "args": arguments}]}
+        for action in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY")
+        for name, arguments in (
+            ("mount", [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]), ("bpf", []), ("ptrace", []), ("clone3", []),
+            ("unshare", []), ("io_uring_setup", []), ("clone", []), ("socket", []), ("socketpair", []),
+        )
+    ),
+)  # fmt: skip
+
+
+def profile(**more: Any) -> str:
+    """A strong one, but for what it says more."""
+    return json.dumps({**json.loads(PROFILE), **more})
 
 
 def spec(**changed: Any) -> ContainerSpec:
@@ -45,12 +74,19 @@ def test_root_and_what_may_be_root_is_refused(user: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["memory", "cpus", "pids", "tmp", "cache", "shm", "files", "file_size"])
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), None])
+@pytest.mark.parametrize("value", [0, -1, 1e-10, True, float("nan"), float("inf"), None])
 def test_a_limit_that_limits_nothing_is_refused(field: str, value: Any) -> None:
     """Engines take 0, -1 or nothing as unlimited."""
     limits = replace(spec().resources, **{field: value})
     with pytest.raises(SpecRefused, match=f"resources.{field}"):
         as_config(spec(resources=limits))
+
+
+@pytest.mark.parametrize("field", ["memory", "pids", "tmp", "cache", "shm", "files", "file_size"])
+def test_what_is_counted_is_a_whole_number(field: str) -> None:
+    """The engine would cut off the rest, and half a process is no limit."""
+    with pytest.raises(SpecRefused, match=f"resources.{field}"):
+        as_config(spec(resources=replace(spec().resources, **{field: 0.5})))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +120,26 @@ def test_a_limit_that_limits_nothing_is_refused(field: str, value: Any) -> None:
         Mount(source="/root", target="/data"),
         Mount(source="/home", target="/data"),
         Mount(source="/var/lib/docker", target="/data"),
+        *(
+            Mount(source=source, target="/locked")
+            for source in (
+                "//etc",
+                "/./etc",
+                "//",
+                "/lib",
+                "/lib/x86_64-linux-gnu",
+                "/usr/bin",
+                "/bin",
+                "/sbin",
+                "/root/.ssh",
+                "/home/x",
+                "/home/x/.docker/run",
+                "/home/x/.aws/credentials",
+                "/a/.ssh/id",
+                "/var/log",
+                "/dev/null",
+            )
+        ),
     ],
     ids=lambda mount: f"{mount.source}->{mount.target}{' rw' if mount.writable else ''}",
 )
@@ -91,6 +147,33 @@ def test_a_mount_outside_the_declared_ones_is_refused(mount: Mount) -> None:
     """Writable only where the role may write, and only to a size-capped volume; nothing of the host's own."""
     with pytest.raises(SpecRefused, match="mounts"):
         as_config(spec(mounts=(mount,)))
+
+
+@pytest.mark.parametrize("where", ["/etc", "/", "/usr/bin", "/proc/self"])
+def test_a_link_is_looked_through(tmp_path: Path, where: str) -> None:
+    """To the host's files, itself or above; the engine would follow it."""
+    (tmp_path / "link").symlink_to(where)
+    for source in (tmp_path / "link", tmp_path / "link" / "lib"):
+        if source.name == "link" or where == "/":
+            with pytest.raises(SpecRefused, match=r"mounts = .*link"):
+                as_config(spec(mounts=(Mount(source=str(source), target="/locked"),)))
+
+
+def test_what_was_looked_at_is_what_is_mounted(tmp_path: Path) -> None:
+    """A folder of the experiment's on another disk may be reached by a link."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    config = as_config(spec(mounts=(Mount(source=f"/{tmp_path}/link", target="/locked"),)))
+
+    assert str(tmp_path / "data") == config["HostConfig"]["Mounts"][0]["Source"]
+
+
+def test_a_socket_is_no_folder(tmp_path: Path) -> None:
+    """Whatever it is called."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "plain"))
+        with pytest.raises(SpecRefused, match="mounts"):
+            as_config(spec(mounts=(Mount(source=str(tmp_path / "plain"), target="/locked"),)))
 
 
 def test_two_mounts_on_one_place_are_refused() -> None:
@@ -120,7 +203,16 @@ def test_validation_data_is_for_the_scorer_alone() -> None:
         ({"environment": {"LD_PRELOAD": "x"}}, "environment"),
         ({"environment": {"http_proxy": "x"}}, "environment"),
         ({"environment": {"NVIDIA_VISIBLE_DEVICES": "all"}}, "environment"),
+        ({"environment": {"PATH": "/tmp"}}, "environment"),
+        ({"environment": {"PATH": "/usr/bin:/cache/bin"}}, "environment"),
+        ({"environment": {"PATH": "/usr/bin:"}}, "environment"),
+        ({"environment": {"PATH": "/usr/../tmp"}}, "environment"),
+        ({"environment": {"PATH": ""}}, "environment"),
+        ({"environment": {"PYTHONPATH": "/locked:/out"}}, "environment"),
+        ({"log_bytes": 0.5}, "log_bytes"),
         ({"seccomp": ""}, "seccomp"),
+        ({"seccomp": "[" * 100000}, "seccomp"),
+        *(({"seccomp": profile(**more)}, "seccomp") for more in WEAK_PROFILES),
         ({"seccomp": "unconfined"}, "seccomp"),
         ({"seccomp": "/a/seccomp.json"}, "seccomp"),
         ({"seccomp": "{"}, "seccomp"),
