@@ -16,7 +16,7 @@ from orchestrator.devices.contention import watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.devices.quiet import Gate, quiet_hours
 from orchestrator.doctor import examine, unaccepted
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, SpecRefused
 from orchestrator.executors.slot import Slot
 from orchestrator.experiment import ContainerRunner
 from orchestrator.machine import look
@@ -26,15 +26,17 @@ from orchestrator.score import thresholds
 from orchestrator.score.thresholds import UNBOUNDED
 from orchestrator.session import Session
 from orchestrator.types import Level, Status, View
+from orchestrator.walls.box import refuse_weak_specs
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.place import Place
-from orchestrator.walls.profile import for_runtime
+from orchestrator.walls.profile import for_runtime, must_be
 from orchestrator.walls.reaper import reaping
 from orchestrator.watch import PlainView
 
 SECONDS_PER_HOUR = 3600
 GIB = 1 << 30
 PATIENCE = 5  # times the score budget
+SECCOMP = Path(__file__).parents[1] / "sandbox" / "seccomp.json"
 
 
 def image_name(config: Config) -> str:
@@ -43,23 +45,18 @@ def image_name(config: Config) -> str:
 
 
 def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
-    """Where experiments of this config run. Raises ConfigError or ImageMissing."""
+    """Where experiments of this config run; nothing is made yet. Raises ConfigError, SpecRefused or ImageMissing."""
     hardware = leased.hardware if leased else ""
-    path = Path(__file__).parents[1] / "sandbox" / "seccomp.json"
-    try:
-        seccomp = path.read_text(encoding="utf-8")
-    except OSError as error:
-        message = f"{path}: cannot be read: {error.strerror}; restore it"
-        raise ConfigError(message) from error
+    seccomp = profile(SECCOMP, config.runtime)
     engine.check_runtime(config.runtime)
     refuse_unlimited(config, engine)
     refuse_too_large(config, engine)
     image_id = engine.image_id(image_name(config))
-    return Place(
+    found = Place(
         engine=engine,
         config=config,
         image_id=image_id,
-        seccomp=for_runtime(seccomp, config.runtime),
+        seccomp=seccomp,
         thresholds=thresholds.load(config, hardware),
         hardware=hardware,
         gpu_uuid=leased.device.uuid if leased and leased.device else None,
@@ -67,6 +64,31 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
         cpuset=leased.cpuset if leased else "",
         warm=warm.find(warm.folder(config), leased.hardware if leased else "", image_id),
     )
+    refuse_weak(found)
+    return found
+
+
+def profile(path: Path, runtime: str) -> str:
+    """The text of the seccomp profile, for a runtime. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path}: cannot be read: {error}; restore it"
+        raise ConfigError(message) from error
+    if wanted := must_be(text):
+        message = f"{path}: it must be {wanted}; mend or restore it"
+        raise ConfigError(message)
+    return for_runtime(text, runtime)
+
+
+def refuse_weak(there: Place) -> None:
+    """Stop before the first experiment if one of its containers would be refused."""
+    try:
+        refuse_weak_specs(there)
+    except SpecRefused as error:
+        table = f"[profile.{there.config.profile_name}]"
+        message = f"{error}: mend task.toml {table}, or what the command line or AUTORESEARCH_* says instead"
+        raise ConfigError(message) from error
 
 
 def connected(config: Config) -> Engine:

@@ -16,6 +16,7 @@ from orchestrator.walls import copies, locked, owner
 from orchestrator.walls.place import Place
 from orchestrator.walls.running import Running, write
 from orchestrator.walls.spec import MIB, ContainerSpec, Mount
+from orchestrator.walls.weak import refuse_weak
 
 STARTING_S = 30.0  # containers may be slow to start; the predictors wait through the whole training
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
@@ -220,3 +221,14 @@ class Box:
 def unique(name: str) -> str:
     """With a part that nobody can foresee: all users of an engine share its names, and a tag is often the date."""
     return f"autoresearch-{os.getuid()}-{name}-{secrets.token_hex(8)}"
+
+
+def refuse_weak_specs(place: Place) -> None:
+    """Raise SpecRefused for any container that an experiment would ask for, before there is one."""
+    run, plan = place.config.run_path, Plan(train_seed=0, audit_seed=b"")
+    box = Box(
+        place=place, plan=plan, experiment_id=0, attempt=0, folder=run, private=run / "0000", hashes={},
+        name=unique(f"{place.config.tag}-0000-0"),
+    )  # fmt: skip
+    for role in (Role.TRAINER, *AUDITED, *OURS):
+        refuse_weak(box.spec(role, None))

@@ -307,7 +307,13 @@ def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
         )
         raise EngineUnavailable(message) from error
     except DockerException as error:
-        message = f"no container engine answers ({what}: {error}); `make engine` starts one, DOCKER_HOST names another"
+        said = f"{what}: {error}"
+        message = f"no container engine answers ({said}); `make engine` starts one, DOCKER_HOST names another"
+        if "Permission denied" in str(error):
+            message = (
+                f"this user may not use the container engine's socket ({said}): join the group docker, which is"
+                " root on this machine, or use rootless Podman, docs/hardening.md"
+            )
         raise EngineUnavailable(message) from error
 
 
