@@ -22,6 +22,7 @@ USER = f"{UID}:{UID}"
 LABEL = "autoresearch"
 MIB = 1 << 20
 GUARD = "/locked/guard.py"
+SIGNALS = 4096  # queued; the kernel holds each, and counts those of all containers together
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
@@ -62,8 +63,14 @@ class Resources:
 
     @property
     def of_process(self) -> dict[str, int]:
-        """Soft and hard limits of every process, by their names in ulimit."""
-        return {"core": 0, "fsize": self.file_size, "memlock": MIB // 16, "nofile": self.files}
+        """Soft and hard limits of every process, by their names in ulimit.
+
+        Not `nproc`: the kernel counts a user's processes in all containers together. `pids` counts them in each.
+        """
+        return {
+            "core": 0, "fsize": self.file_size, "memlock": MIB // 16, "msgqueue": 0, "nice": 0, "nofile": self.files,
+            "rtprio": 0, "sigpending": SIGNALS,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,15 @@
 """Every limit, proved by exceeding it."""
 
+import json
 import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator.walls.spec import MIB
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.spec import MIB, ContainerSpec
 from tests.boxes import SMALL, Boxes
 
 pytestmark = pytest.mark.engine
@@ -80,6 +85,61 @@ def test_open_files(boxes: Boxes) -> None:
     ).log_tail
 
     assert "Too many open files 253" in tail
+
+
+@pytest.mark.parametrize("by_engine", [True, False], ids=["engine and guard", "guard alone"])
+def test_limits_of_every_process(boxes: Boxes, by_engine: bool) -> None:
+    """None comes from whoever started the engine; the guard sets them where an engine ignores them, as Podman does."""
+    source = """
+        import json, resource
+        names = [name.removeprefix('RLIMIT_').lower() for name in dir(resource) if name.startswith('RLIMIT_')]
+        print(json.dumps({name: resource.getrlimit(getattr(resource, f'RLIMIT_{name.upper()}')) for name in names}))
+    """
+    there = boxes if by_engine else replace(boxes, engine=WithoutUlimits(boxes.engine._api, boxes.engine.facts()))
+    found = json.loads(there.run(source).log_tail)
+    wanted = SMALL.of_process
+
+    assert {"core", "fsize", "memlock", "msgqueue", "nice", "nofile", "rtprio", "sigpending"} == set(wanted)
+    assert {name: [value, value] for name, value in wanted.items()} == {name: found[name] for name in wanted}
+
+
+def test_message_queues(boxes: Boxes) -> None:
+    """There is a file system of them in every container, of no size: not one can be made."""
+    source = """
+        import ctypes, os
+        libc = ctypes.CDLL(None, use_errno=True)
+        print('made', libc.mq_open(b'/queue', os.O_CREAT | os.O_RDWR, 0o600, None), os.strerror(ctypes.get_errno()))
+        try: print(os.open('/dev/mqueue/queue', os.O_CREAT | os.O_RDWR))
+        except OSError as error: print('file', error.strerror)
+    """
+    tail = boxes.run(source).log_tail
+
+    assert "made -1 Too many open files" in tail  # the kernel's word for it
+    assert "file Too many open files" in tail
+
+
+def test_queued_signals(boxes: Boxes) -> None:
+    """The kernel keeps each of them; a flood ends at the limit."""
+    source = """
+        import ctypes, os, signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+        libc, count = ctypes.CDLL(None), 0
+        while count < 5000 and libc.sigqueue(os.getpid(), int(signal.SIGRTMIN), None) == 0: count += 1
+        print('queued', count)
+    """
+
+    assert "queued 4096" in boxes.run(source).log_tail
+
+
+class WithoutUlimits(Engine):
+    """An engine that takes limits of processes and forgets them."""
+
+    def _create(self, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> str:
+        return super()._create(spec, {**config, "HostConfig": {**config["HostConfig"], "Ulimits": []}}, folder)
+
+    def _read_back(self, container_id: str, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> None:
+        forgotten = {**config, "HostConfig": {**config["HostConfig"], "Ulimits": []}}
+        super()._read_back(container_id, spec, forgotten, folder)
 
 
 def test_processors(boxes: Boxes) -> None:
