@@ -156,6 +156,12 @@ def refuse_unlimited(config: Config, engine: Engine) -> None:
             " experiment may take the whole machine"
         )
         raise ConfigError(message)
+    if not engine.limits_swap and "limits" not in config.accept:
+        message = (
+            "the engine cannot limit swap, as this kernel does not count it: boot with swapaccount=1, or with"
+            " systemd.unified_cgroup_hierarchy=1; or --accept limits, and one experiment may fill the machine's swap"
+        )
+        raise ConfigError(message)
 
 
 def refuse_too_large(config: Config, engine: Engine) -> None:

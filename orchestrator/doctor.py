@@ -175,7 +175,9 @@ def limits(machine: Machine) -> Check:
     version = f"cgroup v{machine.cgroup}"
     if machine.limits_missing == ("swap",):
         detail = f"{version}: swap is not limited, so memory can spill into it"
-        return _weak(name, detail, "boot with swapaccount=1, or use cgroup v2")
+        return _weak(
+            name, detail, "boot with swapaccount=1, or use cgroup v2; until then the loop needs --accept limits"
+        )
     if machine.limits_missing:
         detail = f"{version}: the engine cannot limit {', '.join(machine.limits_missing)}"
         return _unsafe(name, detail, "cgroup v2 with delegation to this user, or an engine that runs as root")

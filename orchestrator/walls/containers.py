@@ -70,6 +70,8 @@ class Engine:
             "controllers": ",".join(sorted(own["cgroupControllers"] or () if own else _controllers(info))),
             "security": ",".join(sorted(set(security))),
         }
+        if name == "docker" and not info.get("SwapLimit", True):
+            engine._facts["swap"] = "unlimited"
         return engine
 
     def close(self) -> None:
@@ -96,6 +98,11 @@ class Engine:
         none = "rootless" in self._facts["security"] and self._facts["cgroup"] == "1"
         there = set() if none else set(self._facts["controllers"].split(","))
         return tuple(LIMITS[key] for key, controller in CONTROLLERS.items() if controller not in there)
+
+    @property
+    def limits_swap(self) -> bool:
+        """Whether it can; Docker cannot on cgroup v1 whose kernel does not count it, and drops the limit."""
+        return self._facts.get("swap") != "unlimited"
 
     def own(self, what: str) -> dict[str, Any]:
         """Podman's answer in its own words. Raises SandboxError."""
@@ -195,6 +202,8 @@ class Engine:
     def _asked(self, spec: ContainerSpec) -> dict[str, Any]:
         config = as_config(spec, self._variables(spec.image_id))
         config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
+        if not self.limits_swap:  # a person has accepted that
+            config["HostConfig"]["MemorySwap"] = -1
         return config
 
     def _variables(self, image_id: str) -> list[str]:

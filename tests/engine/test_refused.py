@@ -1,5 +1,6 @@
 """What is wrong before the first experiment is said then: where it stands, the value, the mend; nothing is made."""
 
+import json
 import os
 import shutil
 import socket
@@ -7,10 +8,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from orchestrator import compose
@@ -117,6 +119,22 @@ def test_a_socket_that_one_may_not_use_is_no_missing_engine() -> None:
     ):
         Engine.connect(f"unix://{path}")
     assert "make engine" not in str(found.value)
+
+
+def test_swap_that_cannot_be_limited_is_named_and_may_be_accepted(
+    image_id: str, seccomp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker would drop the limit without a word, and each read-back refuse what it made."""
+    info = docker.APIClient.info
+    monkeypatch.setattr(docker.APIClient, "info", lambda api: {**info(api), "SwapLimit": False})
+    with closing(Engine.connect()) as engine:
+        with pytest.raises(ConfigError, match=r"cannot limit swap.*swapaccount=1.*--accept limits"):
+            compose.place(load(ROOT, {"tag": "t", "runs": tmp_path}), engine)
+        compose.place(load(ROOT, {"tag": "t", "runs": tmp_path, "accept": ("limits",)}), engine)
+        result = Boxes(engine=engine, image_id=image_id, seccomp=seccomp, folder=tmp_path).run("print('ran')")
+
+    assert "ran" == result.log_tail.strip()
+    assert -1 == json.loads((tmp_path / "trainer.created.json").read_text())["HostConfig"]["MemorySwap"]
 
 
 class AddingEngine(Engine):
