@@ -73,6 +73,12 @@ def interrupted(_number: int, _frame: object) -> None:
     raise InterruptedError
 
 
+def set_limit(which: int, value: int) -> None:
+    """Unless the engine has; gVisor lets nobody inside set some limits, even to what they are."""
+    if resource.getrlimit(which) != (value, value):
+        resource.setrlimit(which, (value, value))
+
+
 def split(words: list[str]) -> tuple[list[str], list[str]]:
     """What stands before and after the first `--`."""
     at = words.index("--")
@@ -83,7 +89,7 @@ def main() -> None:
     """`guard.py LIMIT_S [NAME=LIMIT ...] [--keep-cache] -- PROGRAM [ARGUMENT ...]`; limits by their names in ulimit."""
     limit_s, options, program = float(sys.argv[1]), *split(sys.argv[2:])
     for name, limit in (option.split("=") for option in options if "=" in option):
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (int(limit), int(limit)))
+        set_limit(getattr(resource, f"RLIMIT_{name.upper()}"), int(limit))
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGALRM}:
         signal.signal(number, signal.SIG_IGN)

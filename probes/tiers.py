@@ -72,6 +72,9 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {  # tests of the contract that a t
         "test_walls.py::test_the_guard_can_neither_be_killed_nor_stopped_nor_read": GUARD_SEEN,
         "test_limits.py::test_processes": "gVisor itself ends at the limit, and the container with it (exit code 2)",
         "test_limits.py::test_threads": "gVisor's threads are no processes of the host until they run",
+        "test_limits.py::test_limits_of_every_process[guard alone]": "gVisor takes some from the engine only",
+        "test_limits.py::test_message_queues": OWN_KERNEL,
+        "test_limits.py::test_queued_signals": OWN_KERNEL,
     },
     "no limits": {
         "test_limits.py::test_too_much_memory": NO_LIMITS,

@@ -225,7 +225,7 @@ class Engine:
         if self.is_podman:
             own = self.own(f"containers/{container_id}/json")
             inspected = podman.in_docker_words(config, _profile(spec, folder), inspected, own, limited=self.limits)
-        if wrong := differences(config, inspected):
+        if wrong := differences(config, inspected, self._facts):
             message = f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}"
             raise SpecRefused(message)
 

@@ -28,6 +28,7 @@ SAME = {
 def sent(asked: Mapping[str, Any], profile: Path) -> dict[str, Any]:
     """The body of the create call; `profile` holds the text of the seccomp profile."""
     body = copy.deepcopy(dict(asked))
+    body["Entrypoint"], body["Cmd"] = _split(asked["Cmd"])
     host = body["HostConfig"]
     by_path = [f"seccomp={profile}" if o.startswith("seccomp={") else o for o in host["SecurityOpt"]]
     host["SecurityOpt"] = [*by_path, *([f"{MASK}{':'.join(host['MaskedPaths'])}"] if host["MaskedPaths"] else [])]
@@ -37,6 +38,11 @@ def sent(asked: Mapping[str, Any], profile: Path) -> dict[str, Any]:
     size = {key: value for key, value in host["LogConfig"]["Config"].items() if key == "max-size"}
     host["LogConfig"] = {"Type": "k8s-file", "Config": size}
     return body
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Entry point and command: an empty entry point would be the image's."""
+    return argv[:1], argv[1:]
 
 
 def volume(options: Mapping[str, str], size: int) -> dict[str, str]:
@@ -59,12 +65,15 @@ def in_docker_words(
             found[part][key] = same.get(found[part].get(key), found[part].get(key))
     for key in ("AttachStdout", "AttachStderr"):  # of the client, not of the container
         config[key] = asked[key]
+    if (config.get("Entrypoint"), config.get("Cmd")) == _split(asked["Cmd"]):
+        config["Entrypoint"], config["Cmd"] = [], asked["Cmd"]
     config["Image"] = asked["Image"]  # a name here; the id is compared by itself
     config["NetworkDisabled"] = host.get("NetworkMode") == "none"
     config["Healthcheck"] = {"Test": (config.get("Healthcheck") or {}).get("Test")}
     if not own.get("BoundingCaps") and not own.get("EffectiveCaps"):
         host["CapDrop"] = asked["HostConfig"]["CapDrop"]
     host["Runtime"] = own.get("OCIRuntime")
+    host["Init"] = own_host.get("Init", False)  # which is said only where there is one
     told = [option for option in body["HostConfig"]["SecurityOpt"] if not option.startswith(MASK)]
     host["CgroupnsMode"] = own_host.get("CgroupMode") if limited else asked["HostConfig"]["CgroupnsMode"]
     as_sent = {

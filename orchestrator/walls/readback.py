@@ -1,15 +1,23 @@
 """What the engine says it made, compared field by field with what was asked. Pure."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 ENGINE_OWN = {"ConsoleSize", "ContainerIDFile", "IOMaximumBandwidth", "IOMaximumIOps"}  # of other systems, or output
 SETS = {"ExposedPorts", "Volumes"}  # of which the keys say it, whatever the values
 IMAGE_OWN = {"Env", "Labels", "OnBuild", "Shell", "ArgsEscaped"}  # the image adds to these; the first two are looked at
 PODMAN_OWN = {"container", "HOSTNAME", "TERM"}  # variables
+OF_NETWORK = {"Networks", "SandboxID", "SandboxKey"}  # the first is looked at, the others are names
+APPARMOR = r"(docker-default|containers-default-[0-9.]+)?"  # Docker names its own after the start only
+SELINUX = {"ProcessLabel": r"[^:]+:[^:]+:container_t:.+", "MountLabel": r"[^:]+:[^:]+:container_file_t:.+"}
 
 
-def differences(asked: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
-    """Every field in which the created container is not what was asked for: `Field: asked X, is Y`."""
+def differences(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapping[str, str] = {}) -> list[str]:
+    """Every field in which the created container is not what was asked for: `Field: asked X, is Y`.
+
+    `facts` are the engine's own: whether it has SELinux, and which cgroups.
+    """
     config, host = inspected.get("Config") or {}, inspected.get("HostConfig") or {}
     argv = [inspected.get("Path"), *(inspected.get("Args") or [])]
     found = _compare("argv", asked["Cmd"], argv)
@@ -22,10 +30,40 @@ def differences(asked: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
     found += _compare_all("HostConfig", asked["HostConfig"], host, ENGINE_OWN)
     if str(inspected.get("Image")).removeprefix("sha256:") != asked["Image"].removeprefix("sha256:"):
         found.append(f"Image: asked {asked['Image']!r}, is {inspected.get('Image')!r}")
-    if inspected.get("AppArmorProfile") == "unconfined":
-        found.append("AppArmorProfile: asked the engine's, is 'unconfined'")
-    networks = set((inspected.get("NetworkSettings") or {}).get("Networks") or {}) - {"none"}
-    return found + _compare("NetworkSettings.Networks", [], sorted(networks)) + _mounts(asked["HostConfig"], inspected)
+    found += _exact(host, facts) + _confinement(inspected, facts) + _network(inspected.get("NetworkSettings") or {})
+    found += _compare("Platform", "linux", inspected.get("Platform")) + _compare(
+        "ExecIDs", [], inspected.get("ExecIDs")
+    )
+    return found + _mounts(asked["HostConfig"], inspected)
+
+
+def _exact(host: dict[str, Any], facts: Mapping[str, str]) -> list[str]:
+    """Fields for which nothing means what the engine is configured to do; swappiness there is on cgroup v1 only."""
+    wanted: dict[str, object] = {"Init": False} | ({} if facts.get("cgroup") == "2" else {"MemorySwappiness": 0})
+    return [
+        f"HostConfig.{key}: asked {value!r}, is {host.get(key)!r}"
+        for key, value in wanted.items()
+        if host.get(key) is None
+    ]
+
+
+def _confinement(inspected: dict[str, Any], facts: Mapping[str, str]) -> list[str]:
+    """By the kernel's security modules, as the engine itself does it."""
+    selinux = "name=selinux" in facts.get("security", "")
+    patterns = {"AppArmorProfile": APPARMOR} | (SELINUX if selinux else dict.fromkeys(SELINUX, ""))
+    return [
+        f"{key}: asked the engine's own, is {inspected.get(key)!r}"
+        for key, pattern in patterns.items()
+        if not re.fullmatch(pattern, str(inspected.get(key) or ""))
+    ]
+
+
+def _network(settings: dict[str, Any]) -> list[str]:
+    """No network, address or open port."""
+    found = _compare("NetworkSettings.Networks", [], sorted(set(settings.get("Networks") or {}) - {"none"}))
+    for key in sorted(settings.keys() - OF_NETWORK):
+        found += _compare(f"NetworkSettings.{key}", None, settings[key])
+    return found
 
 
 def of_volume(options: dict[str, str], labels: dict[str, str], inspected: dict[str, Any]) -> list[str]:
@@ -91,6 +129,5 @@ def _mounts(host: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
             mount.get("Type") == "bind" and str(mount.get("Propagation")),
         )
         for mount in inspected.get("Mounts") or []
-        if not (mount.get("Type") == "tmpfs" and mount.get("Destination") in host["Tmpfs"])
     )
     return [] if wanted == is_now else [f"Mounts: asked {wanted!r}, is {is_now!r}"]

@@ -23,8 +23,16 @@ CHANGES: list[tuple[str, Any]] = [  # where, in Podman's compatible inspect, and
     ("HostConfig.CpuQuota", 0),
     ("HostConfig.CpuQuota", 10_000_000),
     ("HostConfig.CpuPeriod", 1_000),
+    ("ProcessLabel", "system_u:system_r:spc_t:s0"),
+    ("Platform", "windows"),
+    ("ExecIDs", ["a" * 64]),
+    ("NetworkSettings.Ports", {"80/tcp": [{"HostPort": "80"}]}),
+    ("NetworkSettings.IPAddress", "10.0.2.100"),
+    ("Mounts", [{"Type": "tmpfs", "Source": "", "Destination": "/tmp", "Mode": "exec", "RW": True}]),
     ("Config.User", "0:0"),
     ("Config.Entrypoint", ["sh"]),
+    ("Config.Entrypoint", []),
+    ("Config.Cmd", ["-c", "true"]),
     ("Config.WorkingDir", "/out"),
     ("Config.Tty", True),
     ("Config.OpenStdin", True),
@@ -78,6 +86,8 @@ OWN_CHANGES: list[tuple[str, Any]] = [  # and in its own inspect
     ("EffectiveCaps", ["CAP_NET_RAW"]),
     ("OCIRuntime", "crun"),
     ("HostConfig.CgroupMode", "host"),
+    ("HostConfig.Init", True),
+    ("HostConfig.Init", None),
     ("HostConfig.LogConfig", {"Type": "k8s-file", "Size": "0B"}),
     ("HostConfig.LogConfig", {"Type": "journald", "Size": "8.389MB"}),
 ]
@@ -121,7 +131,7 @@ def inspects(asked: Json) -> tuple[Json, Json]:
     ]
     said = {
         "Path": asked["Cmd"][0], "Args": asked["Cmd"][1:], "Image": IMAGE.removeprefix("sha256:"), "Mounts": mounts,
-        "Config": config, "HostConfig": host, "NetworkSettings": {"Networks": {}},
+        "Config": config, "HostConfig": host, "NetworkSettings": {"Networks": {}}, "Platform": "linux",
     }  # fmt: skip
     log = {"Type": "k8s-file", "Config": None, "Size": "8.389MB"}
     own_host = {"CgroupMode": "private", "LogConfig": log}

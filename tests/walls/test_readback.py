@@ -21,7 +21,21 @@ CHANGES: list[tuple[str, Any]] = [  # where, in the engine's inspect, and what s
     ("Args", ["-c", "true"]),
     ("Image", "sha256:" + "1" * 64),
     ("AppArmorProfile", "unconfined"),
+    ("AppArmorProfile", "docker-default-of-mine"),
+    ("AppArmorProfile", "containers-default-0.5 (complain)"),
+    ("ProcessLabel", "system_u:system_r:spc_t:s0"),
+    ("ProcessLabel", "system_u:system_r:container_t:s0:c1,c2"),  # where the engine has no SELinux
+    ("MountLabel", "system_u:object_r:etc_t:s0"),
+    ("Platform", "windows"),
+    ("Platform", ""),
+    ("ExecIDs", ["a" * 64]),
     ("NetworkSettings.Networks", {"bridge": {}}),
+    ("NetworkSettings.Ports", {"80/tcp": [{"HostPort": "80"}]}),
+    ("NetworkSettings.IPAddress", "172.17.0.2"),
+    ("NetworkSettings.GlobalIPv6Address", "2001:db8::2"),
+    ("NetworkSettings.SecondaryIPAddresses", [{"Addr": "172.17.0.3"}]),
+    ("NetworkSettings.Gateway", "172.17.0.1"),
+    ("NetworkSettings.MacAddress", "02:42:ac:11:00:02"),
     ("Config.Image", "other:latest"),
     ("Config.User", "0:0"),
     ("Config.Cmd", ["sh"]),
@@ -47,6 +61,7 @@ CHANGES: list[tuple[str, Any]] = [  # where, in the engine's inspect, and what s
     ("Config.Env+", "PATH=/tmp"),
     ("Config.Env+", "PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin"),
     ("Config.Env+", "NVIDIA_VISIBLE_DEVICES=all"),
+    ("Config.Env~NVIDIA_DRIVER_CAPABILITIES", "all"),
     ("Config.Labels", {}),
     ("Config.Labels.autoresearch.owner", "someone else"),
     ("HostConfig.NetworkMode", "bridge"),
@@ -81,12 +96,14 @@ CHANGES: list[tuple[str, Any]] = [  # where, in the engine's inspect, and what s
     ("Mounts.0.Propagation", "rshared"),
     ("Mounts+", {"Type": "bind", "Source": "/etc", "Destination": "/host", "RW": True, "Propagation": "rprivate"}),
     ("Mounts+", {"Type": "bind", "Source": "/etc", "Destination": "/tmp", "RW": True, "Propagation": "rprivate"}),
+    ("Mounts+", {"Type": "tmpfs", "Source": "", "Destination": "/tmp", "Mode": "exec", "RW": True}),
     ("HostConfig.Tmpfs", {}),
     ("HostConfig.Tmpfs", {"/tmp": "rw,exec", "/cache": "rw,exec"}),
     ("HostConfig.ShmSize", 64 * MIB),
     ("HostConfig.Memory", 0),
     ("HostConfig.MemorySwap", -1),
     ("HostConfig.MemorySwappiness", 60),
+    ("HostConfig.MemorySwappiness", None),
     ("HostConfig.MemoryReservation", 1),
     ("HostConfig.KernelMemory", 1),
     ("HostConfig.OomKillDisable", True),
@@ -120,6 +137,7 @@ CHANGES: list[tuple[str, Any]] = [  # where, in the engine's inspect, and what s
     ("HostConfig.Runtime", "other"),
     ("HostConfig.Isolation", "process"),
     ("HostConfig.Init", True),
+    ("HostConfig.Init", None),
     ("HostConfig.AutoRemove", True),
     ("HostConfig.RestartPolicy", {"Name": "always", "MaximumRetryCount": 0}),
     ("HostConfig.VolumeDriver", "evil"),
@@ -157,6 +175,31 @@ def test_one_changed_field_is_caught(made: tuple[Json, Json], where: str, value:
     found = differences(asked, changed(inspected, where, value))
 
     assert found
+
+
+def test_selinux_confines_where_the_engine_has_it(made: tuple[Json, Json]) -> None:
+    """By its label for containers; none, or another, is a difference. Elsewhere none is."""
+    asked, inspected = made
+    facts = {"security": "name=seccomp,name=selinux", "cgroup": "2"}
+    user, its = "system_u", "s0:c1,c2"
+    good = inspected | {
+        "ProcessLabel": f"{user}:system_r:container_t:{its}", "MountLabel": f"{user}:object_r:container_file_t:{its}",
+        "AppArmorProfile": "docker-default",
+    }  # fmt: skip
+
+    assert [] == differences(asked, good, facts)
+    for key in ("ProcessLabel", "MountLabel"):
+        for label in ("", f"{user}:system_r:spc_t:s0"):
+            assert [f"{key}: asked the engine's own, is {label!r}"] == differences(asked, {**good, key: label}, facts)
+
+
+def test_swappiness_is_no_matter_of_cgroup_v2(made: tuple[Json, Json]) -> None:
+    """Docker then says nothing of it."""
+    asked, inspected = made
+    without = changed(inspected, "HostConfig.MemorySwappiness", None)
+
+    assert [] == differences(asked, without, {"cgroup": "2"})
+    assert ["HostConfig.MemorySwappiness: asked 0, is None"] == differences(asked, without, {"cgroup": "1"})
 
 
 def test_what_the_engine_cannot_say_is_a_difference(made: tuple[Json, Json]) -> None:
@@ -226,6 +269,11 @@ class LyingEngine(Engine):
 def changed(inspected: Json, where: str, value: Any) -> Json:
     """A copy with one field changed; `+` appends to a list, and a last part may itself hold dots."""
     result = copy.deepcopy(inspected)
+    if "~" in where:  # a variable by its name
+        name = where.partition("~")[2]
+        env = result["Config"]["Env"]
+        result["Config"]["Env"] = [f"{name}={value}" if item.startswith(f"{name}=") else item for item in env]
+        return result
     place: Any = result
     first, *rest = where.removesuffix("+").split(".")
     if where.startswith("Config.Labels."):
