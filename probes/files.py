@@ -125,9 +125,12 @@ BOUNDS = (
           "os.unlink('/tmp/sparse')"),
     Probe(name="find the validation text", source=SEARCH),
     Probe(name="find data or channels of other containers", source=OTHERS),
-    Probe(name="make a hundred thousand files", source="os.mkdir('/tmp/many')\n"
-          "try:\n  for i in range(100000): os.close(os.open(f'/tmp/many/{i}', os.O_CREAT | os.O_WRONLY))\n"
-          "finally: shutil.rmtree('/tmp/many')"),
+    *(
+        Probe(name=f"make more files than {place} may hold", source=f"os.mkdir('{place}/many')\n"
+              f"try:\n  for i in range(66000): os.symlink('x', f'{place}/many/{{i}}')\n"
+              f"finally: shutil.rmtree('{place}/many')")
+        for place in ("/tmp", "/dev/shm")
+    ),
 )  # fmt: skip
 PROBES = (*LOCKED, *SYSTEM, *BOUNDS)
 

@@ -10,6 +10,7 @@ OWN_KERNEL = "gVisor's own kernel answers, which has nothing of the host's"
 GUARD_SEEN = (
     "gVisor shows one's own processes to each other; the guard holds no secret, and to kill it ends the container"
 )
+NOT_COUNTED = "gVisor counts no files in memory: the limit of memory ends it, and the container"
 GVISOR = {
     "map a program from /tmp": "gVisor refuses to run files there, but not to map them; /cache may be executed from anyhow",
     "open a device beyond the harmless ones": OWN_KERNEL,
@@ -20,7 +21,8 @@ GVISOR = {
     "read the guard's memory map": GUARD_SEEN,
     "read the guard's environment": GUARD_SEEN,
     "take over the guard's descriptors": GUARD_SEEN,
-    "make a hundred thousand files": "gVisor counts no files in memory: the limit of memory ends it, and the container",
+    "make more files than /tmp may hold": NOT_COUNTED,
+    "make more files than /dev/shm may hold": NOT_COUNTED,
 }
 NOBODY = (
     "even root with every capability fails there: in a user namespace it is nobody outside; nothing weaker to compare"
@@ -54,7 +56,8 @@ WITHOUT_LIMITS = (
 )  # fmt: skip
 ROOTLESS = {
     **dict.fromkeys(STOPPED_BY_USER_NAMESPACE, NOBODY),
-    "make a hundred thousand files": "Podman takes no bound on the files of /tmp; its size is bounded",
+    "make more files than /tmp may hold": "Podman takes no bound on the files of /tmp; its size is bounded",
+    "make more files than /dev/shm may hold": "nor of /dev/shm",
     "fill the host's disk with its log": "the log has its cap, but Podman does not say where it lies, so nobody can look",
 }
 KNOWN: Mapping[str, Mapping[str, str]] = {

@@ -64,11 +64,12 @@ class WeakEngine(Engine):
             no_walls["SecurityOpt"] = ["seccomp=unconfined", "unmask=ALL"]
         if self.weaker.host.get("IpcMode") == "host":
             del host["ShmSize"], no_walls["ShmSize"]  # the host has its own
+        shared = {"/dev/shm"} if self.weaker.host.get("IpcMode") == "host" else set()
         roomy = f"rw,exec,suid,dev,size={64 * MIB},nr_inodes=400000,mode=1777"
         return {
             **host,
             **no_walls,
-            "Tmpfs": dict.fromkeys(host["Tmpfs"], roomy),
+            "Tmpfs": dict.fromkeys(host["Tmpfs"].keys() - shared, roomy),
             "Mounts": [*({**mount, "ReadOnly": False} for mount in host["Mounts"]), *self.weaker.mounts],
             **self.weaker.host,
         }

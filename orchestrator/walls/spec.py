@@ -22,6 +22,7 @@ USER = f"{UID}:{UID}"
 LABEL = "autoresearch"
 MIB = 1 << 20
 GUARD = "/locked/guard.py"
+SHM = "/dev/shm"  # noqa: S108
 SIGNALS = 4096  # queued; the kernel holds each, and counts those of all containers together
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -158,6 +159,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "Tmpfs": {
             "/tmp": f"rw,noexec,nosuid,nodev,size={limits.tmp},nr_inodes=65536,mode=1777",  # noqa: S108
             "/cache": f"rw,exec,nosuid,nodev,size={limits.cache},nr_inodes=65536,mode=1777",
+            SHM: f"rw,noexec,nosuid,nodev,size={limits.shm},nr_inodes=65536,mode=1777",  # in place of the engine's own
         },
         "ShmSize": limits.shm,
         "Memory": limits.memory,

@@ -13,6 +13,7 @@ from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.box import Box
+from orchestrator.walls.readback import PODMAN_OWN
 from orchestrator.walls.spec import ContainerSpec
 from tests.boxes import ENVIRONMENT, ROOT, Boxes
 
@@ -95,7 +96,7 @@ CMD ["python3"]
     assert isinstance(found, dict)
 
     assert {**ENVIRONMENT, "NVIDIA_VISIBLE_DEVICES": "void"}.items() <= found.items()
-    added = {"AUTORESEARCH_STARTED", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "HOSTNAME"}
+    added = {"AUTORESEARCH_STARTED", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", *PODMAN_OWN}
     assert found.keys() <= ENVIRONMENT.keys() | added
 
 

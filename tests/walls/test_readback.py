@@ -96,6 +96,7 @@ CHANGES: list[tuple[str, Any]] = [  # where, in the engine's inspect, and what s
     ("Mounts.0.Propagation", "rshared"),
     ("Mounts+", {"Type": "bind", "Source": "/etc", "Destination": "/host", "RW": True, "Propagation": "rprivate"}),
     ("Mounts+", {"Type": "bind", "Source": "/etc", "Destination": "/tmp", "RW": True, "Propagation": "rprivate"}),
+    ("HostConfig.Tmpfs./dev/shm", "rw,exec"),
     ("Mounts+", {"Type": "tmpfs", "Source": "", "Destination": "/tmp", "Mode": "exec", "RW": True}),
     ("HostConfig.Tmpfs", {}),
     ("HostConfig.Tmpfs", {"/tmp": "rw,exec", "/cache": "rw,exec"}),
