@@ -224,5 +224,5 @@ def _inspect(asked: dict[str, Any], container_id: str) -> dict[str, Any]:
         "Id": container_id, "Image": asked["Image"], "Path": asked["Cmd"][0], "Args": asked["Cmd"][1:],
         "Mounts": mounts,
         "Config": {key: value for key, value in asked.items() if key != "HostConfig"}, "HostConfig": host,
-        "NetworkSettings": {"Networks": {"none": {}}}, "State": {"Status": "created"},
+        "NetworkSettings": {"Networks": {"none": {}}}, "Platform": "linux", "State": {"Status": "created"},
     }  # fmt: skip

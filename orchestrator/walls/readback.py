@@ -16,7 +16,7 @@ SELINUX = {"ProcessLabel": r"[^:]+:[^:]+:container_t:.+", "MountLabel": r"[^:]+:
 def differences(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapping[str, str] = {}) -> list[str]:
     """Every field in which the created container is not what was asked for: `Field: asked X, is Y`.
 
-    `facts` are the engine's own: whether it has SELinux, and which cgroups.
+    `facts` are the engine's own: whether it has SELinux, and which cgroups; without them either is as asked.
     """
     config, host = inspected.get("Config") or {}, inspected.get("HostConfig") or {}
     argv = [inspected.get("Path"), *(inspected.get("Args") or [])]
@@ -39,7 +39,7 @@ def differences(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapping
 
 def _exact(host: dict[str, Any], facts: Mapping[str, str]) -> list[str]:
     """Fields for which nothing means what the engine is configured to do; swappiness there is on cgroup v1 only."""
-    wanted: dict[str, object] = {"Init": False} | ({} if facts.get("cgroup") == "2" else {"MemorySwappiness": 0})
+    wanted: dict[str, object] = {"Init": False} | ({"MemorySwappiness": 0} if facts.get("cgroup") == "1" else {})
     return [
         f"HostConfig.{key}: asked {value!r}, is {host.get(key)!r}"
         for key, value in wanted.items()
@@ -49,8 +49,9 @@ def _exact(host: dict[str, Any], facts: Mapping[str, str]) -> list[str]:
 
 def _confinement(inspected: dict[str, Any], facts: Mapping[str, str]) -> list[str]:
     """By the kernel's security modules, as the engine itself does it."""
-    selinux = "name=selinux" in facts.get("security", "")
-    patterns = {"AppArmorProfile": APPARMOR} | (SELINUX if selinux else dict.fromkeys(SELINUX, ""))
+    patterns = {"AppArmorProfile": APPARMOR, **{key: f"({label})?" for key, label in SELINUX.items()}}
+    if "security" in facts:
+        patterns |= SELINUX if "name=selinux" in facts["security"] else dict.fromkeys(SELINUX, "")
     return [
         f"{key}: asked the engine's own, is {inspected.get(key)!r}"
         for key, pattern in patterns.items()
