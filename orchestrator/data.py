@@ -66,7 +66,7 @@ def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], Non
 
 
 def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_line: Callable[[str], None]) -> None:
-    user = os.getuid() or UID
+    user, userns = place.engine.as_yourself()
     if not os.getuid():
         os.chown(staging, UID, UID)
     mounts = [
@@ -88,7 +88,8 @@ def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_lin
         environment=place.environment(0),
         labels=labels,
         seccomp=place.seccomp,
-        user=f"{user}:{os.getgid() or UID}",
+        user=user,
+        userns=userns,
     )  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -22,6 +22,7 @@ def own_engine(path_first: Path | None = None, settings: dict[str, Any] | None =
     """Start dockerd with a folder put before its PATH, and settings for daemon.json; yields its address."""
     with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as name:
         root = Path(name)
+        root.chmod(0o711)  # for users it may be told to map to
         address = f"unix://{root}/docker.sock"
         command = [
             "dockerd", f"--data-root={root}/data", f"--exec-root={root}/exec", f"--pidfile={root}/pid", "-H", address,

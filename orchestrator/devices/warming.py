@@ -67,6 +67,7 @@ def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.W
 
 def _copy_out(box: Box, staging: Path, on_line: Callable[[str], None]) -> None:
     """Plain files only, by a container without the training data that runs nothing but our code."""
+    user, userns = box.place.engine.as_yourself()
     if not os.getuid():
         os.chown(staging / warm.FILES, UID, UID)
     mounts = (
@@ -87,7 +88,8 @@ def _copy_out(box: Box, staging: Path, on_line: Callable[[str], None]) -> None:
         environment=box.place.environment(0),
         labels=labels,
         seccomp=box.place.seccomp,
-        user=f"{os.getuid() or UID}:{os.getgid() or UID}",
+        user=user,
+        userns=userns,
     )
     with box.place.engine.start(spec, deadline_s=COPY_S, folder=staging, on_line=on_line) as running:
         result = running.wait()

@@ -22,6 +22,7 @@ from orchestrator.walls import owner, podman
 from orchestrator.walls.readback import differences, of_volume
 from orchestrator.walls.running import Running, write
 from orchestrator.walls.spec import LABEL, UID, ContainerSpec, as_config
+from orchestrator.walls.weak import YOURSELF
 
 CALL_TIMEOUT_S = 30.0
 LONG_CALL_TIMEOUT_S = 120.0
@@ -103,6 +104,15 @@ class Engine:
     def limits_swap(self) -> bool:
         """Whether it can; Docker cannot on cgroup v1 whose kernel does not count it, and drops the limit."""
         return self._facts.get("swap") != "unlimited"
+
+    def as_yourself(self) -> tuple[str, str]:
+        """User and user namespace of a container that writes files of yours: our own code only, never a patch's.
+
+        Without root's rights the engine maps you to root, who has none either; where it remaps users, nobody is you.
+        """
+        if "rootless" in self._facts["security"]:
+            return YOURSELF, ""
+        return f"{os.getuid() or UID}:{os.getgid() or UID}", "host" if "userns" in self._facts["security"] else ""
 
     def own(self, what: str) -> dict[str, Any]:
         """Podman's answer in its own words. Raises SandboxError."""
@@ -201,6 +211,9 @@ class Engine:
 
     def _asked(self, spec: ContainerSpec) -> dict[str, Any]:
         config = as_config(spec, self._variables(spec.image_id))
+        if spec.user == YOURSELF and "rootless" not in self._facts["security"]:
+            message = f"container spec: user = {YOURSELF} is root on an engine that is not rootless"
+            raise SpecRefused(message)
         config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
         if not self.limits_swap:  # a person has accepted that
             config["HostConfig"]["MemorySwap"] = -1

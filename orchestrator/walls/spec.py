@@ -91,6 +91,7 @@ class ContainerSpec:
     runtime: str = ""  # "" is the engine's default
     gpu_uuid: str | None = None
     user: str = USER
+    userns: str = ""  # "host" only for what writes files of yours, where the engine remaps users
     log_bytes: int = field(default=8 * MIB)
     keep_cache: bool = False  # into /out, when it ends well: only for the human's own train.py (warm.py)
 
@@ -182,7 +183,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "IpcMode": "private",
         "PidMode": "",
         "UTSMode": "",
-        "UsernsMode": "",
+        "UsernsMode": spec.userns,
         "CgroupnsMode": "private",
         "Cgroup": "",
         "CgroupParent": "",

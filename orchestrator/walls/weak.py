@@ -46,13 +46,16 @@ SECRETS = {".aws", ".azure", ".docker", ".gnupg", ".kube", ".netrc", ".password-
 SEARCHED = {"PATH": ("/bin", "/opt", "/usr"), "PYTHONPATH": ("/locked",)}  # what is run is found here: nothing writable
 COUNTS = ("memory", "pids", "tmp", "cache", "shm", "files", "file_size")
 LEAST_CPUS = 0.01  # less, and the engine takes it for no limit, or not at all
+YOURSELF = "0:0"  # where the engine is rootless
 LONGEST_S = 7 * 86400.0
 
 
 def refuse_weak(spec: "ContainerSpec") -> None:
     """Raise SpecRefused, naming the field, for a spec that weakens a wall."""
-    if not re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", spec.user):
+    if not re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", spec.user) and (spec.role, spec.user) != (Role.PREPARE, YOURSELF):
         _refuse("user", spec.user, "a numeric uid:gid, neither of them root")
+    if spec.userns and (spec.role, spec.userns) != (Role.PREPARE, "host"):
+        _refuse("userns", spec.userns, "the engine's own")
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", spec.image_id):
         _refuse("image_id", spec.image_id, "the id of a local image, sha256:...")
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", spec.name):

@@ -80,10 +80,10 @@ def abandon(running: Running) -> None:
         running.close()
 
 
-def load_image(address: str, folder: Path) -> str:
-    """An image of one static program that sleeps, under the name that every container of ours starts."""
-    (folder / "sleeps.c").write_text(SLEEPS)
-    subprocess.run(["gcc", "-static", "-o", str(folder / "python3"), str(folder / "sleeps.c")], check=True)
+def load_image(address: str, folder: Path, source: str = SLEEPS) -> str:
+    """An image of one static program, under the name that every container of ours starts."""
+    (folder / "program.c").write_text(source)
+    subprocess.run(["gcc", "-static", "-o", str(folder / "python3"), str(folder / "program.c")], check=True)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(folder / "python3", "usr/bin/python3")

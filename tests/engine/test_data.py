@@ -1,0 +1,97 @@
+"""Data that an engine's own container prepared belongs to you, and an experiment's containers can read it."""
+
+import os
+import shutil
+import subprocess
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import compose
+from orchestrator.config import load
+from orchestrator.data import corpus_name, prepare
+from orchestrator.errors import SpecRefused
+from orchestrator.experiment import ContainerRunner
+from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
+from orchestrator.walls.containers import Engine
+from orchestrator.walls.spec import Mount
+from orchestrator.watch import PlainView
+from tests.engine.test_deadline import UNIFORM
+from tests.engine.test_engine_restart import load_image, sleeper
+from tests.own_engine import own_engine
+
+ROOT = Path(__file__).parents[2]
+REMAPPED = "arremapped"
+WRITES = '#include <fcntl.h>\nint main(void) { return open("/staging/here", O_CREAT | O_WRONLY, 0644) < 0; }\n'
+pytestmark = pytest.mark.engine
+
+
+def test_what_is_prepared_is_yours_and_an_experiment_reads_it(tmp_path: Path, engine: Engine, unique: str) -> None:
+    """On any engine: whoever it takes you for, you can remove the data again."""
+    for name in ("locked", "mutable"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "task.toml", tmp_path / "task.toml")
+    corpus = corpus_of_sources(tmp_path / "corpus")
+    changed = {"tag": unique, "runs": tmp_path / "runs", "corpus": corpus_name(str(corpus))}
+    config = load(tmp_path, {**changed, "profile.cpu.time_budget_s": 60.0})
+    place = compose.place(config, engine)
+    made = prepare(place, str(corpus), place.image_id, lambda _: None)
+    owners = {path.stat().st_uid for path in (made, *made.rglob("*"))}
+    reply = Reply(proposer="test", model="", prompt="", text="")
+    candidate = Candidate(
+        proposal=Proposal(hypothesis="uniform"), source=UNIFORM, parent_id=None, parent_source="", reply=reply
+    )
+    plan = Plan(train_seed=1, audit_seed=bytes(32))
+    (tmp_path / "record").mkdir()
+    trial = ContainerRunner(place=place, view=PlainView()).run(
+        candidate, plan, experiment_id=1, folder=tmp_path / "record", best=None
+    )
+
+    assert trial.score is not None, trial.message
+    assert 1 == len(owners)
+    shutil.rmtree(made)
+
+
+def corpus_of_sources(folder: Path) -> Path:
+    """This project's own sources as texts."""
+    folder.mkdir()
+    for number, path in enumerate(sorted([*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py"), *ROOT.glob("*/*.md")])):
+        if ".venv" not in path.parts:
+            (folder / f"{number}.txt").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    return folder
+
+
+def test_an_engine_that_remaps_users_writes_your_files(tmp_path: Path, seccomp: str, unique: str) -> None:
+    """As `userns-remap`: what writes files of yours is no user of the map; everything else is."""
+    subprocess.run(["useradd", "--system", REMAPPED], check=False, capture_output=True)
+    for name in ("subuid", "subgid"):
+        path = Path("/etc", name)
+        if REMAPPED not in path.read_text(encoding="utf-8"):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{REMAPPED}:300000:65536\n")
+    with own_engine(settings={"userns-remap": REMAPPED}) as address, closing(Engine.connect(address)) as engine:
+        staging = tmp_path / "staging"
+        staging.mkdir(mode=0o700)
+        user, userns = engine.as_yourself()
+        os.chown(staging, *map(int, user.split(":")))
+        spec = replace(
+            sleeper(load_image(address, tmp_path, WRITES), seccomp, unique), role=Role.PREPARE, user=user,
+            userns=userns, mounts=(Mount(source=str(staging), target="/staging", writable=True),),
+        )  # fmt: skip
+        with engine.start(spec, deadline_s=30.0, folder=tmp_path) as running:
+            result = running.wait()
+
+    assert 0 == result.exit_code
+    assert staging.stat().st_uid == (staging / "here").stat().st_uid
+
+
+def test_nobody_is_root_where_root_is_root(engine: Engine, seccomp: str, image_id: str, tmp_path: Path) -> None:
+    """Root inside is you outside only where the engine itself is."""
+    root = replace(sleeper(image_id, seccomp, "root"), role=Role.PREPARE, user="0:0")
+    if "rootless" in engine.facts()["security"]:
+        pytest.skip("root inside is you outside here")
+
+    with pytest.raises(SpecRefused, match="root on an engine that is not rootless"):
+        engine.start(root, deadline_s=30.0, folder=tmp_path)
