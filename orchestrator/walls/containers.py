@@ -105,6 +105,11 @@ class Engine:
         """Whether it can; Docker cannot on cgroup v1 whose kernel does not count it, and drops the limit."""
         return self._facts.get("swap") != "unlimited"
 
+    @property
+    def remaps(self) -> bool:
+        """Whether users inside are others outside, and nobody inside is a user of the host (`userns-remap`)."""
+        return "name=userns" in self._facts["security"]
+
     def as_yourself(self) -> tuple[str, str]:
         """User and user namespace of a container that writes files of yours: our own code only, never a patch's.
 
@@ -112,7 +117,7 @@ class Engine:
         """
         if "rootless" in self._facts["security"]:
             return YOURSELF, ""
-        return f"{os.getuid() or UID}:{os.getgid() or UID}", "host" if "userns" in self._facts["security"] else ""
+        return f"{os.getuid() or UID}:{os.getgid() or UID}", "host" if self.remaps else ""
 
     def own(self, what: str) -> dict[str, Any]:
         """Podman's answer in its own words. Raises SandboxError."""
@@ -163,10 +168,11 @@ class Engine:
 
         Raises SpecRefused if one of that name was there: the engine would hand it out as if it had been made.
         """
+        mode = "0777" if self.remaps else "0755"  # the volume's owner is then nobody inside
         options = {
             "type": "tmpfs",
             "device": "tmpfs",
-            "o": f"size={size},nr_inodes=65536,uid={UID},gid={UID},mode=0755,nosuid,nodev,noexec",
+            "o": f"size={size},nr_inodes=65536,uid={UID},gid={UID},mode={mode},nosuid,nodev,noexec",
         }
         if self.is_podman:
             options = podman.volume(options, size)

@@ -16,7 +16,7 @@ from orchestrator.errors import SpecRefused
 from orchestrator.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.containers import Engine
-from orchestrator.walls.spec import Mount
+from orchestrator.walls.spec import MIB, ContainerSpec, Mount
 from orchestrator.watch import PlainView
 from tests.engine.test_deadline import UNIFORM
 from tests.engine.test_engine_restart import load_image, sleeper
@@ -24,7 +24,9 @@ from tests.own_engine import own_engine
 
 ROOT = Path(__file__).parents[2]
 REMAPPED = "arremapped"
-WRITES = '#include <fcntl.h>\nint main(void) { return open("/staging/here", O_CREAT | O_WRONLY, 0644) < 0; }\n'
+WRITES = (
+    "#include <fcntl.h>\nint main(int n, char **words) { return open(words[n - 1], O_CREAT | O_WRONLY, 0644) < 0; }\n"
+)
 pytestmark = pytest.mark.engine
 
 
@@ -63,28 +65,39 @@ def corpus_of_sources(folder: Path) -> Path:
     return folder
 
 
-def test_an_engine_that_remaps_users_writes_your_files(tmp_path: Path, seccomp: str, unique: str) -> None:
-    """As `userns-remap`: what writes files of yours is no user of the map; everything else is."""
+def test_an_engine_that_remaps_users_writes_its_volumes_and_your_files(
+    tmp_path: Path, seccomp: str, unique: str
+) -> None:
+    """As `userns-remap`: what writes files of yours is no user of the map; a volume is for one who is."""
     subprocess.run(["useradd", "--system", REMAPPED], check=False, capture_output=True)
     for name in ("subuid", "subgid"):
         path = Path("/etc", name)
         if REMAPPED not in path.read_text(encoding="utf-8"):
             with path.open("a", encoding="utf-8") as file:
                 file.write(f"{REMAPPED}:300000:65536\n")
+    staging = tmp_path / "staging"
+    staging.mkdir(mode=0o700)
     with own_engine(settings={"userns-remap": REMAPPED}) as address, closing(Engine.connect(address)) as engine:
-        staging = tmp_path / "staging"
-        staging.mkdir(mode=0o700)
         user, userns = engine.as_yourself()
         os.chown(staging, *map(int, user.split(":")))
-        spec = replace(
-            sleeper(load_image(address, tmp_path, WRITES), seccomp, unique), role=Role.PREPARE, user=user,
-            userns=userns, mounts=(Mount(source=str(staging), target="/staging", writable=True),),
-        )  # fmt: skip
-        with engine.start(spec, deadline_s=30.0, folder=tmp_path) as running:
-            result = running.wait()
+        base = sleeper(load_image(address, tmp_path, WRITES), seccomp, unique)
+        engine.volume(unique, MIB, base.labels)
+        out = Mount(source=unique, target="/out", volume=True, writable=True)
+        yours = Mount(source=str(staging), target="/staging", writable=True)
+        specs = (
+            replace(base, mounts=(out,), program=("/out/here",)),
+            replace(base, mounts=(yours,), program=("/staging/here",), role=Role.PREPARE, user=user, userns=userns),
+        )
+        codes = [ran(engine, spec, tmp_path) for spec in specs]
 
-    assert 0 == result.exit_code
+    assert [0, 0] == codes
     assert staging.stat().st_uid == (staging / "here").stat().st_uid
+
+
+def ran(engine: Engine, spec: ContainerSpec, folder: Path) -> int | None:
+    """The exit code of a container."""
+    with engine.start(spec, deadline_s=30.0, folder=folder) as running:
+        return running.wait().exit_code
 
 
 def test_nobody_is_root_where_root_is_root(engine: Engine, seccomp: str, image_id: str, tmp_path: Path) -> None:
