@@ -11,7 +11,7 @@ from orchestrator import propose
 from orchestrator.bounds import last_word
 from orchestrator.config import Config
 from orchestrator.data import is_ready
-from orchestrator.devices import warm
+from orchestrator.devices import warm, who
 from orchestrator.devices.contention import watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.devices.quiet import Gate, quiet_hours
@@ -51,6 +51,7 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     engine.check_runtime(config.runtime)
     refuse_unlimited(config, engine)
     refuse_too_large(config, engine)
+    refuse_hidden(config)
     image_id = engine.image_id(image_name(config))
     found = Place(
         engine=engine,
@@ -171,6 +172,16 @@ def refuse_too_large(config: Config, engine: Engine) -> None:
         message = (
             f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g} for each of --parallel {config.parallel}:"
             f" this machine has {there:.1f} GB; lower either"
+        )
+        raise ConfigError(message)
+
+
+def refuse_hidden(config: Config) -> None:
+    """Where nobody may see our own containers' processes, every GPU run would count as contended."""
+    if config.profile_name == "gpu" and who.is_hidden():
+        message = (
+            "/proc hides other users' processes (hidepid), and our containers' with them: none could be told from a"
+            " stranger's on the GPU; `mount -o remount,gid=GROUP /proc` with a group of yours"
         )
         raise ConfigError(message)
 

@@ -34,6 +34,15 @@ def containers_of(pid: int, proc: Path = PROC) -> frozenset[str]:
         return frozenset()
 
 
+def is_hidden(proc: Path = PROC) -> bool:
+    """Whether what other users run is hidden (`hidepid`): then our own containers, which run as another, are too."""
+    try:
+        (proc / "1" / "cgroup").read_text()
+    except OSError:
+        return True
+    return False
+
+
 def holder(file: int, proc: Path = PROC) -> str:
     """Who holds the flock on an open file."""
     found = os.fstat(file)
