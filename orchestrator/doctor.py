@@ -19,6 +19,7 @@ from orchestrator.machine import Gpus, Machine, Socket
 
 GIB = 1 << 30
 LEAST_DISK_GIB = 10
+PLAIN_PORT = 2375
 PAGE_CACHE_MENDED = date(2026, 5, 15)  # CVE-2026-31431 and CVE-2026-43284 write to files that can only be read
 
 
@@ -37,6 +38,7 @@ class Least:
 ENGINE = Least(branches=((29, 7, 1),), same=0)
 RUNC = Least(branches=((1, 3, 6), (1, 4, 3)), same=2)
 TOOLKIT = Least(branches=((1, 19, 1),), same=0)
+RUNS_IMAGE = (580, 65, 6)  # the least driver for CUDA 13, which sandbox/requirements-gpu.txt pins
 DRIVER = Least(branches=((535, 309, 1), (580, 159, 3)), same=1)
 
 
@@ -64,7 +66,8 @@ class Check:
 def examine(machine: Machine) -> list[Check]:
     """Every check, in the order in which a person would mend things."""
     if machine.engine_error:
-        return [engine(machine), kernel(machine), *sockets(machine), disk(machine), *gpus(machine.gpus)]
+        there = [kernel(machine), *sockets(machine), processes(machine), disk(machine), *gpus(machine.gpus)]
+        return [engine(machine), *there]
     return [
         engine(machine),
         runc(machine),
@@ -72,8 +75,10 @@ def examine(machine: Machine) -> list[Check]:
         lsm(machine),
         user_namespaces(machine),
         limits(machine),
+        *runtimes(machine),
         kernel(machine),
         *sockets(machine),
+        processes(machine),
         disk(machine),
         *gpus(machine.gpus),
     ]
@@ -187,6 +192,33 @@ def limits(machine: Machine) -> Check:
     return _ok(name, f"{version}: memory, swap, processors and processes")
 
 
+def runtimes(machine: Machine) -> Iterator[Check]:
+    """What gVisor is told when it starts is how strong it is."""
+    for name, arguments in machine.runtimes.items():
+        if "runsc" not in name:
+            continue
+        given = {argument.lstrip("-").removesuffix("=true") for argument in arguments or ()}
+        if arguments is None:
+            said, mend = "nobody can see its arguments here", "see that it has --oci-seccomp and no --ignore-cgroups"
+        elif "ignore-cgroups" in given:
+            said, mend = "--ignore-cgroups: memory, processors and processes are not limited", "take it out"
+        elif "oci-seccomp" not in given:
+            said, mend = "without --oci-seccomp our profile is not used inside", "add it"
+        else:
+            yield _ok(f"runtime-{name}", "registered with our profile and with limits")
+            continue
+        yield _weak(f"runtime-{name}", said, f"{mend}: runtimeArgs in daemon.json, docs/hardening.md")
+
+
+def processes(machine: Machine) -> Check:
+    """Ours run as another user, and must be told from strangers'."""
+    if not machine.hidden:
+        return _ok("processes", "what others run is seen, so contention can be told")
+    detail = "/proc hides what others run (hidepid), our own containers too: nobody can tell whose a GPU is, and a GPU"
+    mend = "`mount -o remount,gid=GROUP /proc`, with a group of yours"
+    return _weak("processes", f"{detail} run is refused", mend)
+
+
 def kernel(machine: Machine) -> Check:
     """The one kernel that everyone shares: a number proves little, a day of building a little more."""
     name, built = "kernel", machine.kernel_built
@@ -204,9 +236,17 @@ def kernel(machine: Machine) -> Check:
 def sockets(machine: Machine) -> Iterator[Check]:
     """Whoever reaches the engine is as good as root, and can look into every experiment."""
     yield socket(machine.socket)
-    if machine.plain_port:
+    name, mend = "engine-port", 'remove the tcp:// address from "hosts" in daemon.json'
+    if machine.ports is None:
+        yield _weak(name, "unknown whether an engine listens on a port: /proc/net/tcp cannot be read", mend)
+    elif PLAIN_PORT in machine.ports:
         detail = "something on this machine listens on port 2375, where engines speak without encryption or password"
-        yield _unsafe("engine-port", detail, 'remove the tcp:// address from "hosts" in daemon.json')
+        yield _unsafe(name, detail, mend)
+    elif machine.ports:
+        detail = "something on this machine listens on port 2376, where engines speak to whoever has a certificate"
+        yield _weak(name, detail, mend)
+    else:
+        yield _ok(name, "nothing listens on the ports of an engine, 2375 and 2376")
 
 
 def socket(found: Socket) -> Check:
@@ -242,6 +282,9 @@ def gpus(found: Gpus) -> Iterator[Check]:
         return
     if found.mps:
         yield _weak("gpu", f"an MPS daemon shares the GPUs out: {found.mps}", "none is leased until it is stopped")
+    elif found.troubles:
+        mend = "a loop waits until a GPU is idle; what is broken, its administrator resets, or [gpu] exclude names it"
+        yield _weak("gpu", "; ".join(found.troubles), mend)
     else:
         yield _ok("gpu", "; ".join(found.devices))
     driver = _version(
@@ -250,6 +293,9 @@ def gpus(found: Gpus) -> Iterator[Check]:
     toolkit = _version(
         "nvidia-toolkit", found.toolkit, is_mended(found.toolkit, TOOLKIT), TOOLKIT, "only our own image is started"
     )
+    if driver.judgement is Judgement.OK and numbers(found.driver) < RUNS_IMAGE:
+        detail = f"{found.driver}: its known holes are mended, but torch in our image is built for CUDA 13"
+        driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or PROFILE=cpu")
     yield _exposed(driver, is_mended(found.driver, DRIVER))
     yield _exposed(toolkit, is_mended(found.toolkit, TOOLKIT))
 

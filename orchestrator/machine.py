@@ -6,23 +6,28 @@ import pwd
 import re
 import shutil
 import stat
+import struct
 import subprocess
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from orchestrator.devices import gpu, who
+from orchestrator.devices.lease import in_use
 from orchestrator.errors import AutoresearchError, SandboxError
 from orchestrator.walls.containers import LIMITS, Engine
 
 PROC = Path("/proc")
 SOCKET = "unix:///var/run/docker.sock"
 FIRST_PERSON_UID = 1000
-PLAIN_PORT = f":{2375:04X}"  # the engine's port without encryption, as /proc/net/tcp writes it
+DIRECTORIES = {"sss", "ldap", "winbind", "nis", "compat"}  # where people may come from whom no list names
+PORTS = (2375, 2376)  # the engine's, without encryption and with it
 LISTENS = "0A"
+ACL = "system.posix_acl_access"
+ACL_USER, ACL_GROUP = 0x02, 0x08
 ASK_S = 10.0
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -46,6 +51,7 @@ class Gpus:
     driver: str = ""
     toolkit: str = ""
     mps: str = ""
+    troubles: tuple[str, ...] = ()  # of a device: why a loop would wait for it, or should not use it
     error: str = ""
 
 
@@ -58,11 +64,12 @@ class Machine:
     podman: bool = False
     engine: str = ""
     runc: str = ""
-    runtimes: tuple[str, ...] = ()
+    runtimes: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)  # their arguments, if it tells
     security: tuple[str, ...] = ()
     cgroup: str = ""
     limits_missing: tuple[str, ...] = ()
-    plain_port: bool = False
+    ports: tuple[int, ...] | None = ()  # of an engine's, those on which something listens here
+    hidden: bool = False  # /proc does not show what others run
     kernel: str = ""
     kernel_built: date | None = None
     gpus: Gpus = field(default_factory=Gpus)
@@ -90,15 +97,16 @@ def facts(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Machine:
         podman=any("podman" in name.lower() for name in components),
         engine=str(version.get("Version") or ""),
         runc=next((text for name, text in components.items() if "runc" in name.lower()), ""),
-        runtimes=tuple(sorted(info.get("Runtimes") or {})),
+        runtimes={name: _arguments(found or {}) for name, found in sorted((info.get("Runtimes") or {}).items())},
         security=tuple(str(option) for option in info.get("SecurityOptions") or ()),
         cgroup=str(info.get("CgroupVersion") or ""),
         limits_missing=tuple(name for key, name in LIMITS.items() if not info.get(key)),
-        plain_port=_listens(PROC),
+        ports=listening(PROC),
+        hidden=who.is_hidden(PROC),
         kernel=str(info.get("KernelVersion") or os.uname().release),
         kernel_built=built_on(_read(PROC / "version")),
         gpus=look_at_gpus(),
-        free_bytes={"records": _free(str(root))} | ({"the engine": _free(storage)} if storage else {}),
+        free_bytes={"records": _free(str(root)), "the engine": _free(storage)},
         people=people(),
     )
 
@@ -112,16 +120,28 @@ def look_at_socket(address: str) -> Socket:
     try:
         status = path.stat()
         above = [folder.stat() for folder in path.resolve().parents]
+        named = set().union(*(in_acl(place) for place in (path, *path.resolve().parents)))
     except OSError as error:
         return Socket(address=address, unseen=str(error.strerror))
     if status.st_mode & stat.S_IWOTH and all(folder.st_mode & stat.S_IXOTH for folder in above):
         return Socket(address=address, everyone=True)
-    others = {_name(status.st_uid)}
+    others = {_name(status.st_uid)} | named
     if status.st_mode & stat.S_IWGRP and all(_lets_in(folder, status.st_gid) for folder in above):
         others |= members(status.st_gid)
     return Socket(
         address=address, others=tuple(sorted(others - {"root", _name(os.getuid())})), group=_group(status.st_gid)
     )
+
+
+def in_acl(path: Path) -> set[str]:
+    """Whom an access control list lets in beside owner and group, whatever its mask says today."""
+    try:
+        found = os.getxattr(path, ACL)
+    except OSError:  # it has none
+        return set()
+    entries = list(struct.iter_unpack("<HHI", found[4:]))  # after the version: tag, permissions, id
+    people = {_name(number) for tag, _, number in entries if tag == ACL_USER}
+    return people.union(*(members(number) for tag, _, number in entries if tag == ACL_GROUP))
 
 
 def members(gid: int) -> set[str]:
@@ -133,15 +153,31 @@ def members(gid: int) -> set[str]:
         return found
 
 
-def people() -> tuple[str, ...]:
-    """Who else may log in on this machine."""
-    return tuple(
+def people(root: Path = Path("/")) -> tuple[str, ...]:
+    """Who else may log in on this machine: by the list of users, and by what others have here, run or had named."""
+    entries = {entry.pw_uid: entry for entry in pwd.getpwall()}
+    for uid in _seen(root) - entries.keys():
+        with suppress(KeyError):  # of a container's user, who has no name here
+            entries[uid] = pwd.getpwuid(uid)
+    found = [
         entry.pw_name
-        for entry in pwd.getpwall()
-        if entry.pw_uid >= FIRST_PERSON_UID
-        and entry.pw_uid != os.getuid()
-        and not entry.pw_shell.endswith(("nologin", "false"))
-    )
+        for uid, entry in sorted(entries.items())
+        if uid >= FIRST_PERSON_UID and uid != os.getuid() and not entry.pw_shell.endswith(("nologin", "false"))
+    ]
+    line = re.search(r"^passwd:(.*)$", _read(root / "etc/nsswitch.conf"), re.MULTILINE)
+    directories = DIRECTORIES.intersection(line[1].split() if line else ())
+    return (*found, *(f"the users that {name} knows" for name in sorted(directories)))
+
+
+def _seen(root: Path) -> set[int]:
+    """Users with a home, a session or a process."""
+    found = set[int]()
+    for place in ("home", "run/user", "proc"):
+        with suppress(OSError):
+            for path in (root / place).iterdir():
+                with suppress(OSError):
+                    found.add(path.stat().st_uid)
+    return found
 
 
 def look_at_gpus() -> Gpus:
@@ -155,7 +191,15 @@ def look_at_gpus() -> Gpus:
         driver=found[0].driver if found else "",
         toolkit=_toolkit(),
         mps=who.mps_daemon(),
+        troubles=tuple(f"{device.uuid}: {said}" for device in found if (said := _trouble(device))),
     )
+
+
+def _trouble(device: gpu.Device) -> str:
+    try:
+        return gpu.trouble(device) or in_use(device, PROC)
+    except AutoresearchError as error:
+        return str(error)
 
 
 def built_on(text: str) -> date | None:
@@ -182,10 +226,19 @@ def _toolkit() -> str:
     return found[1] if found else ""
 
 
-def _listens(proc: Path) -> bool:
-    """Whether anything on this machine listens on the engine's port without encryption."""
-    lines = [line.split() for name in ("tcp", "tcp6") for line in _read(proc / "net" / name).splitlines()[1:]]
-    return any(words[1].endswith(PLAIN_PORT) and words[3] == LISTENS for words in lines)
+def listening(proc: Path) -> tuple[int, ...] | None:
+    """On which of the engine's ports anything on this machine listens; None if nobody may look."""
+    text = _read(proc / "net/tcp")
+    if not text:
+        return None
+    lines = [line.split() for part in (text, _read(proc / "net/tcp6")) for line in part.splitlines()[1:]]
+    found = {int(words[1].rpartition(":")[2], 16) for words in lines if words[3] == LISTENS}
+    return tuple(port for port in PORTS if port in found)
+
+
+def _arguments(runtime: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """How the engine starts a runtime; None for one that is configured where it does not tell."""
+    return tuple(map(str, runtime.get("runtimeArgs") or ())) if "path" in runtime else None
 
 
 def _lets_in(folder: os.stat_result, gid: int) -> bool:

@@ -2,7 +2,9 @@
 
 import io
 import os
+import pwd
 import socket as sockets
+import struct
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -10,16 +12,27 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator import doctor
+from orchestrator import doctor, machine
 from orchestrator.doctor import DRIVER, ENGINE, GIB, RUNC, TOOLKIT, Check, Judgement, Least, examine, report, unaccepted
 from orchestrator.errors import ConfigError
-from orchestrator.machine import Gpus, Machine, Socket, built_on, facts, look, look_at_socket
+from orchestrator.machine import (
+    ACL,
+    Gpus,
+    Machine,
+    Socket,
+    built_on,
+    facts,
+    listening,
+    look,
+    look_at_socket,
+    people,
+)
 
 GOOD = Machine(
     socket=Socket(address="unix:///run/user/1000/docker.sock"),
     engine="29.7.1",
     runc="1.4.3",
-    runtimes=("runc",),
+    runtimes={"runc": (), "runsc": ("--platform=systrap", "--oci-seccomp")},
     security=("name=apparmor", "name=seccomp,profile=builtin", "name=rootless"),
     cgroup="2",
     kernel="6.12.90",
@@ -29,9 +42,9 @@ GOOD = Machine(
 )
 
 
-def judged(machine: Machine) -> dict[str, Judgement]:
+def judged(of: Machine) -> dict[str, Judgement]:
     """What each check came to."""
-    return {check.name: check.judgement for check in examine(machine)}
+    return {check.name: check.judgement for check in examine(of)}
 
 
 def test_a_machine_without_a_fault_is_ok_in_every_line() -> None:
@@ -95,13 +108,22 @@ def test_a_version_is_compared_within_its_branch(text: str, least: Least, mended
         ("engine-socket", Judgement.UNSAFE, {"socket": Socket(address="unix:///x", everyone=True)}),
         ("engine-socket", Judgement.WEAK, {"socket": Socket(address="unix:///x", others=("alice",), group="docker")}),
         ("engine-socket", Judgement.WEAK, {"socket": Socket(address="ssh://x", unseen="it is no local socket")}),
-        ("engine-port", Judgement.UNSAFE, {"plain_port": True}),
+        ("engine-port", Judgement.UNSAFE, {"ports": (2375,)}),
+        ("engine-port", Judgement.WEAK, {"ports": (2376,)}),
+        ("engine-port", Judgement.WEAK, {"ports": None}),
+        ("processes", Judgement.WEAK, {"hidden": True}),
+        ("runtime-runsc", Judgement.WEAK, {"runtimes": {"runsc": ("--ignore-cgroups", "--oci-seccomp")}}),
+        ("runtime-runsc", Judgement.WEAK, {"runtimes": {"runsc": ("--ignore-cgroups=true", "--oci-seccomp=true")}}),
+        ("runtime-runsc", Judgement.WEAK, {"runtimes": {"runsc": ()}}),
+        ("runtime-runsc", Judgement.WEAK, {"runtimes": {"runsc": None}}),
         ("disk", Judgement.WEAK, {"free_bytes": {"records": 100 * GIB, "the engine": GIB}}),
         ("disk", Judgement.WEAK, {"free_bytes": {"records": 100 * GIB, "the engine": None}}),
         ("disk", Judgement.WEAK, {"free_bytes": {}}),
         ("gpu", Judgement.WEAK, {"gpus": Gpus(error="NVML: no driver")}),
         ("gpu", Judgement.WEAK, {"gpus": replace(GOOD.gpus, mps="root's nvidia-cuda-mps-control (pid 7)")}),
+        ("gpu", Judgement.WEAK, {"gpus": replace(GOOD.gpus, troubles=("GPU-1: it is 90 % busy",))}),
         ("nvidia-driver", Judgement.UNSAFE, {"gpus": replace(GOOD.gpus, driver="580.82.07")}),
+        ("nvidia-driver", Judgement.WEAK, {"gpus": replace(GOOD.gpus, driver="535.309.01")}),
         ("nvidia-driver", Judgement.WEAK, {"gpus": replace(GOOD.gpus, driver="")}),
         ("nvidia-toolkit", Judgement.UNSAFE, {"gpus": replace(GOOD.gpus, toolkit="1.17.8")}),
         ("nvidia-toolkit", Judgement.WEAK, {"gpus": replace(GOOD.gpus, toolkit="")}),
@@ -130,7 +152,7 @@ def test_what_is_weak_names_what_still_stands() -> None:
 
 def test_only_what_is_unsafe_stops_a_run_until_it_is_accepted_by_name() -> None:
     """Weak lines do not; accepting one name accepts no other."""
-    checks = examine(replace(GOOD, engine="1.0.0", plain_port=True, gpus=replace(GOOD.gpus, driver="470.1.1")))
+    checks = examine(replace(GOOD, engine="1.0.0", ports=(2375,), gpus=replace(GOOD.gpus, driver="470.1.1")))
 
     assert ["engine-port", "nvidia-driver"] == [check.name for check in unaccepted(checks, ())]
     assert ["engine-port"] == [check.name for check in unaccepted(checks, ["nvidia-driver"])]
@@ -204,25 +226,92 @@ def test_a_way_that_cannot_be_looked_at_is_not_called_safe(address: str, everyon
 
 def test_what_an_engine_does_not_say_is_unknown() -> None:
     """An answer without a single field raises nothing, and no check on it is ok."""
-    machine = replace(facts({}, engine_error="", root=Path("/")), socket=GOOD.socket)
-    found = judged(machine)
+    silent = replace(facts({}, engine_error="", root=Path("/")), socket=GOOD.socket)
+    found = judged(silent)
 
     assert Judgement.OK not in {
-        found[name] for name in ("engine", "runc", "seccomp", "lsm", "user-namespaces", "limits")
+        found[name] for name in ("engine", "runc", "seccomp", "lsm", "user-namespaces", "limits", "disk")
     }
+
+
+def test_whom_an_access_control_list_lets_in_is_seen(tmp_path: Path) -> None:
+    """The mode's own bits say nobody."""
+    path = bound(tmp_path / "engine.sock", 0o600)
+    me, daemon = os.getuid(), pwd.getpwnam("daemon").pw_uid
+    nobody = 0xFFFFFFFF
+    entries = [(1, 6, nobody), (2, 6, daemon), (4, 0, nobody), (16, 6, nobody), (32, 0, nobody)]  # u::rw u:daemon:rw
+    os.setxattr(path, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries))
+
+    assert "daemon" in look_at_socket(f"unix://{path}").others
+    assert me != daemon
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("files sss", ["sss"]), ("files [NOTFOUND=return] ldap winbind", ["ldap", "winbind"]), ("files systemd", [])],
+)
+def test_a_directory_service_may_know_people(tmp_path: Path, line: str, said: list[str]) -> None:
+    """It need not list them: the machine counts as shared."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nsswitch.conf").write_text(f"group: files\npasswd:  {line}\n")
+    found = [name for name in people(tmp_path) if name.startswith("the users")]
+
+    assert [f"the users that {name} knows" for name in said] == found
+
+
+@pytest.mark.parametrize("place", ["home/alice", "run/user/1234", "proc/42"])
+def test_whoever_has_something_here_is_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """A home, a session or a process, although no list names them; a container's user, without a name, is none."""
+    (tmp_path / place).mkdir(parents=True)
+    named = {os.getuid(): pwd.struct_passwd(("alice", "x", os.getuid(), 1, "", "/home/alice", "/bin/sh"))}
+    monkeypatch.setattr(machine, "FIRST_PERSON_UID", 0)
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    monkeypatch.setattr(pwd, "getpwall", list)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: named[uid])
+
+    assert ("alice",) == people(tmp_path)
+    named.clear()
+    assert () == people(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tcp", "tcp6", "ports"),
+    [
+        ("0100007F:0947 00000000:0000 0A", "", (2375,)),
+        ("", "00000000000000000000000000000000:0948 00000000000000000000000000000000:0000 0A", (2376,)),
+        ("0100007F:0947 0100007F:C350 01", "", ()),
+    ],
+)
+def test_a_port_of_an_engine_is_seen(tmp_path: Path, tcp: str, tcp6: str, ports: tuple[int, ...]) -> None:
+    """With encryption or without, in either family; a connection to one elsewhere is none."""
+    assert listening(tmp_path) is None
+    (tmp_path / "net").mkdir()
+    for name, line in (("tcp", tcp), ("tcp6", tcp6)):
+        (tmp_path / "net" / name).write_text(
+            f"  sl  local_address rem_address   st\n   0: {line}\n" if line else "sl\n"
+        )
+
+    assert ports == listening(tmp_path)
+
+
+def test_a_runtimes_arguments_are_known_or_not() -> None:
+    """From what the engine says of it."""
+    info = {"Runtimes": {"runsc": {"path": "/x", "runtimeArgs": ["--a"]}, "new": {"runtimeType": "y"}, "no": None}}
+
+    assert {"runsc": ("--a",), "new": None, "no": None} == facts(info, engine_error="", root=Path("/")).runtimes
 
 
 @pytest.mark.engine
 def test_the_real_machine_is_looked_at_in_full(tmp_path: Path) -> None:
     """The engine of this machine names itself, its runc and its limits."""
-    machine = look(tmp_path)
+    found = look(tmp_path)
 
-    assert "" == machine.engine_error
-    assert doctor.numbers(machine.engine)
-    assert machine.podman or doctor.numbers(machine.runc)
-    assert machine.cgroup in {"1", "2"}
-    assert machine.kernel == os.uname().release
-    assert (machine.free_bytes["records"] or 0) > 0
+    assert "" == found.engine_error
+    assert doctor.numbers(found.engine)
+    assert found.podman or doctor.numbers(found.runc)
+    assert found.cgroup in {"1", "2"}
+    assert found.kernel == os.uname().release
+    assert (found.free_bytes["records"] or 0) > 0
 
 
 def test_an_engine_that_does_not_answer_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

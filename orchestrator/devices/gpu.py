@@ -108,6 +108,28 @@ def activity(device: Device) -> Activity:
         )
 
 
+def trouble(device: Device) -> str:
+    """Why nothing should be run on a device, "" if nothing speaks against it. Raises LeaseUnavailable if it is lost."""
+    found: list[str] = []
+    with _nvml():
+        handle = pynvml.nvmlDeviceGetHandleByUUID(device.parent or device.uuid)
+        with _where_supported():
+            if pynvml.nvmlDeviceGetComputeMode(handle) != pynvml.NVML_COMPUTEMODE_DEFAULT:
+                found.append("its compute mode lets one process at most use it, and an experiment has two predictors")
+        with _where_supported():
+            if len(set(pynvml.nvmlDeviceGetMigMode(handle))) > 1:
+                found.append("its MIG mode changes at the next reset")
+        with _where_supported():
+            _, _, pending, failed = pynvml.nvmlDeviceGetRemappedRows(handle)
+            if pending or failed:
+                found.append("rows of its memory are broken and wait for a reset or a repair")
+        with _where_supported():
+            kinds = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+            if count := int(pynvml.nvmlDeviceGetTotalEccErrors(handle, *kinds)):
+                found.append(f"{count} memory errors could not be corrected since its last reset")
+    return "; ".join(found)
+
+
 class XidWatch:
     """Collects the Xid errors that the driver reports for a device while the block runs."""
 

@@ -131,7 +131,7 @@ def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
             reasons: list[str] = []
             for device in known:
                 held = probed.enter_context(ExitStack())
-                reason = _lock_gpu(device, held, policy.proc) or _in_use(device, policy.proc)
+                reason = _lock_gpu(device, held, policy.proc) or in_use(device, policy.proc)
                 if not reason:
                     free[device.uuid] = held
                 elif device in wanted:
@@ -152,13 +152,14 @@ def _settled(device: Device, mine: ExitStack, policy: LeasePolicy, locks: ExitSt
         for sample in range(policy.samples):
             if sample:
                 time.sleep(policy.interval_s)
-            if reason := _in_use(device, policy.proc):
+            if reason := in_use(device, policy.proc):
                 return f"{device.uuid} is taken: {reason}"
         locks.push(mine.pop_all())
     return Lease(name=device.uuid, hardware=device.hardware, device=device)
 
 
-def _in_use(device: Device, proc: Path) -> str:
+def in_use(device: Device, proc: Path) -> str:
+    """Who or what uses a device right now, "" if nothing does. Raises LeaseUnavailable."""
     if daemon := who.mps_daemon(proc):
         return f"an MPS daemon shares it out, {daemon}"
     now = gpu.activity(device)

@@ -118,3 +118,18 @@ def test_xids_are_seen_once(tmp_path: Path) -> None:
         machine.gpu("GPU-1", xid=79)
 
         assert ([], [79], []) == (before, watch.new(), watch.new())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({}, ""), ({"mode": 3}, "compute mode"), ({"rows": 1}, "wait for a reset"), ({"ecc": 2}, "2 memory errors")],
+)
+def test_what_speaks_against_a_device_is_told(tmp_path: Path, change: dict[str, int], said: str) -> None:
+    """Its mode, or memory that is broken; of a MIG instance, that of the whole GPU."""
+    machine = Machine(tmp_path)
+    machine.gpu("GPU-1", **change)
+    machine.mig("MIG-a", "GPU-1")
+
+    for device in gpu.devices(machine.sysfs):
+        assert said in gpu.trouble(device)
+        assert bool(said) is bool(gpu.trouble(device))

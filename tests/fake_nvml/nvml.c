@@ -4,6 +4,7 @@
  *   driver 580.159.03
  *   init 18                      error code of nvmlInit (18: driver/library version mismatch)
  *   gpu uuid=GPU-1 bus=00000000:01:00.0 name=NVIDIA_H100 memory=80000 used=4 util=0 power=700 mig=0 error=0 xid=0
+ *       mode=0 rows=0 ecc=0      compute mode, broken rows, uncorrected errors
  *   mig uuid=MIG-1 parent=GPU-1 index=0 name=NVIDIA_H100_MIG_1g.10gb memory=10000 used=0 error=0
  *   proc uuid=GPU-1 pid=42
  *   open                         anyone may change settings; else only root may, as with the real one
@@ -26,7 +27,7 @@
 #define MOST 64
 
 typedef unsigned long long u64;
-typedef struct { char uuid[96], parent[96], name[96], bus[32]; u64 memory, used; unsigned util, power, mig, index, error, xid; } Device;
+typedef struct { char uuid[96], parent[96], name[96], bus[32]; u64 memory, used; unsigned util, power, mig, index, error, xid, mode, rows, ecc; } Device;
 typedef struct { char uuid[96]; unsigned pid; } Process;
 typedef struct { char driver[80]; int init, open, gpus, migs, procs; Device gpu[MOST], mig[MOST]; Process proc[MOST]; } State;
 
@@ -65,6 +66,9 @@ static void device(const char *line, Device *d) {
     d->index = number(line, "index");
     d->error = number(line, "error");
     d->xid = number(line, "xid");
+    d->mode = number(line, "mode");
+    d->rows = number(line, "rows");
+    d->ecc = number(line, "ecc");
 }
 
 static State *load(void) {
@@ -150,6 +154,17 @@ int nvmlDeviceGetPciInfo_v3(void *h, struct pci *p) {
 }
 
 int nvmlDeviceGetMigMode(void *h, unsigned *now, unsigned *next) { DEVICE(h); *now = *next = d->mig; return OK; }
+int nvmlDeviceGetComputeMode(void *h, unsigned *mode) { DEVICE(h); *mode = d->mode; return OK; }
+int nvmlDeviceGetRemappedRows(void *h, unsigned *corrected, unsigned *not, unsigned *pending, unsigned *failed) {
+    DEVICE(h);
+    *corrected = *not = *failed = 0; *pending = d->rows;
+    return OK;
+}
+int nvmlDeviceGetTotalEccErrors(void *h, unsigned type, unsigned counter, u64 *count) {
+    DEVICE(h);
+    *count = type == 1 && counter == 0 ? d->ecc : 0;
+    return OK;
+}
 int nvmlDeviceGetMaxMigDeviceCount(void *h, unsigned *count) { DEVICE(h); *count = 7; return OK; }
 
 int nvmlDeviceGetMigDeviceHandleByIndex(void *h, unsigned index, void **mig) {
@@ -214,8 +229,7 @@ int nvmlDeviceGetPowerManagementLimit(void *h, unsigned *mw) { DEVICE(h); *mw = 
 int nvmlDeviceSetPowerManagementLimit(void *h, unsigned mw) { DEVICE(h); return mw == d->power ? set(h) : INVALID_ARGUMENT; }
 int nvmlDeviceGetApplicationsClock(void *h, unsigned which, unsigned *mhz) { DEVICE(h); *mhz = which ? 2619 : 1980; return OK; }
 int nvmlDeviceSetApplicationsClocks(void *h, unsigned memory, unsigned cores) { return memory == 2619 && cores == 1980 ? set(h) : INVALID_ARGUMENT; }
-int nvmlDeviceGetComputeMode(void *h, unsigned *mode) { DEVICE(h); *mode = 3; return OK; }
-int nvmlDeviceSetComputeMode(void *h, unsigned mode) { return mode == 3 ? set(h) : INVALID_ARGUMENT; }
+int nvmlDeviceSetComputeMode(void *h, unsigned mode) { DEVICE(h); return mode == d->mode ? set(h) : INVALID_ARGUMENT; }
 int nvmlDeviceGetPersistenceMode(void *h, unsigned *mode) { DEVICE(h); *mode = 1; return OK; }
 int nvmlDeviceSetPersistenceMode(void *h, unsigned mode) { return mode == 1 ? set(h) : INVALID_ARGUMENT; }
 int nvmlDeviceGetAccountingMode(void *h, unsigned *mode) { DEVICE(h); *mode = 0; return NOT_SUPPORTED; }
