@@ -6,6 +6,8 @@ Nothing is ever executed in, copied from or archived out of one. Every call is b
 
 import json
 import os
+import queue
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -38,10 +40,35 @@ CONTROLLERS = {"MemoryLimit": "memory", "CpuCfsQuota": "cpu", "PidsLimit": "pids
 log = structlog.get_logger()
 
 
+class Client(docker.APIClient):  # type: ignore[misc]  # the SDK has no types
+    """Ends every call as a whole in time: the time-out of requests is between two bytes, and bytes may trickle."""
+
+    def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:  # noqa: ANN401
+        """Send it from a thread that is left alone if it takes too long."""
+        is_long = str(request.path_url).partition("?")[0].endswith("/containers/create")
+        bound_s = LONG_CALL_TIMEOUT_S if is_long else CALL_TIMEOUT_S
+        done: queue.SimpleQueue[requests.Response | BaseException] = queue.SimpleQueue()
+
+        def go() -> None:
+            try:
+                done.put(super(Client, self).send(request, **{**how, "timeout": bound_s}))
+            except BaseException as error:  # noqa: BLE001  # raised below, where someone waits for it
+                done.put(error)
+
+        threading.Thread(target=go, daemon=True, name="engine call").start()
+        try:
+            answer = done.get(timeout=bound_s)
+        except queue.Empty as error:
+            raise requests.ReadTimeout from error
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
 class Engine:
     """A connection to Docker Engine."""
 
-    def __init__(self, api: docker.APIClient, facts: dict[str, str]) -> None:
+    def __init__(self, api: Client, facts: dict[str, str]) -> None:
         """Use `connect`."""
         self._api = api
         self._facts = facts
@@ -50,9 +77,7 @@ class Engine:
     def connect(cls, host: str | None = None) -> Self:
         """Connect to `host`, DOCKER_HOST, or the usual socket. Raises EngineUnavailable with what to type."""
         with _translated("connect"):
-            api = docker.APIClient(
-                base_url=host or os.environ.get("DOCKER_HOST"), version="auto", timeout=CALL_TIMEOUT_S
-            )
+            api = Client(base_url=host or os.environ.get("DOCKER_HOST"), version="auto", timeout=CALL_TIMEOUT_S)
             version, info = api.version(), api.info()
         least = tuple(int(part) for part in api.api_version.split("."))
         if least < LEAST_API:

@@ -4,7 +4,9 @@ import http.server
 import json
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from orchestrator.errors import EngineUnavailable
 from orchestrator.walls import containers
 from orchestrator.walls.containers import Engine
+from tests.walls.test_spec import spec
 
 ID = "a" * 64
 ANSWERS = {
@@ -25,6 +28,8 @@ CALLS: dict[str, Callable[[Engine], Any]] = {
     "volume": lambda engine: engine.volume("out", 4096, {}),
     "no volume": lambda engine: engine.remove_volume("out"),
     "inspect": lambda engine: engine.inspect(ID),
+    "create": lambda engine: engine._create(spec(), {}, Path()),
+    "own": lambda engine: engine.own("info"),
     "start": lambda engine: engine.attach_and_start(ID),
     "kill": lambda engine: engine.kill(ID),
     "remove": lambda engine: engine.remove(ID),
@@ -39,13 +44,22 @@ class Hung(http.server.BaseHTTPRequestHandler):
         """Answer what `connect` asks."""
         answer = next((a for path, a in ANSWERS.items() if self.path.endswith(path)), None)
         if answer is None or self.server.hung.is_set():  # type: ignore[attr-defined]
-            self.server.over.wait()  # type: ignore[attr-defined]
+            self.trickle() if self.server.trickles else self.server.over.wait()  # type: ignore[attr-defined]
             return
         body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def trickle(self) -> None:
+        """Begin an answer that never ends."""
+        with suppress(OSError):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            while not self.server.over.wait(0.05):  # type: ignore[attr-defined]
+                self.wfile.write(b" ")
 
     do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815  # their names
 
@@ -67,9 +81,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """An engine that will hang, and calls that wait a short while only."""
-    monkeypatch.setattr(containers, "CALL_TIMEOUT_S", 0.3)
+    for name in ("CALL_TIMEOUT_S", "LONG_CALL_TIMEOUT_S"):
+        monkeypatch.setattr(containers, name, 0.3)
     with Server(str(tmp_path / "engine.sock"), Hung) as server:
         server.hung, server.over = threading.Event(), threading.Event()  # type: ignore[attr-defined]
+        server.trickles = False  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.over.set()  # type: ignore[attr-defined]
@@ -77,14 +93,29 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.mark.timeout(30)
+@pytest.mark.parametrize("trickles", [False, True], ids=["silent", "trickling"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-def test_every_call_ends_by_itself(server: Server, call: Callable[[Engine], Any]) -> None:
-    """And says that the engine does not answer."""
+def test_every_call_ends_by_itself(server: Server, call: Callable[[Engine], Any], *, trickles: bool) -> None:
+    """And says that the engine does not answer; one byte now and then is no answer."""
     engine = Engine.connect(f"unix://{server.server_address!s}")
+    server.trickles = trickles  # type: ignore[attr-defined]
     server.hung.set()  # type: ignore[attr-defined]
 
     with pytest.raises(EngineUnavailable, match="does not answer"):
         call(engine)
+
+
+@pytest.mark.timeout(30)
+def test_a_container_may_take_longer_to_make(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the message says, where others end earlier."""
+    engine = Engine.connect(f"unix://{server.server_address!s}")
+    monkeypatch.setattr(containers, "LONG_CALL_TIMEOUT_S", 1.5)
+    server.hung.set()  # type: ignore[attr-defined]
+    began = time.monotonic()
+
+    with pytest.raises(EngineUnavailable, match=r"create .*, 1\.5 s"):
+        engine._create(spec(), {}, Path())
+    assert 1.5 <= time.monotonic() - began < 10
 
 
 @pytest.mark.timeout(30)
