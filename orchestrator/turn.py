@@ -59,6 +59,12 @@ def next_candidate(session: Session, best: Experiment | None, spent: Spent, at_w
 def _baseline(session: Session) -> Candidate:
     """The empty patch: train.py as the human left it."""
     path = session.keeper.path
+    if session.journal.records("experiment.committed"):
+        message = (
+            "nothing that this run kept is believed any more: run again, what it all was made from ended as cheat"
+            f" (`autoresearch status`); look at {path} and start anew with RUN=tag"
+        )
+        raise ConfigError(message)
     try:
         source = path.read_text(encoding="utf-8")
         patch.check(source, ask.rules(session), contract=not session.config.self_reported)
@@ -96,6 +102,8 @@ def judged(
 ) -> tuple[Trial, Verdict] | Running:
     """The verdict on all that its runs brought to light, or the run with another seed that it needs before."""
     session.journal.note("seeds.revealed", revealed(running.plan), running.id)
+    if trial.score is not None and (why := _fell(session, running.candidate)):
+        return trial, Verdict(status=Status.DISCARD, rule=why)
     if running.doubt and running.before is not None and best is not None:
         return _settled(running, running.before, trial, best)
     measures = running.candidate.measures
@@ -111,6 +119,14 @@ def judged(
         if why := plausible.doubt(trial, best, kept, time_budget_s=budget):
             return measure.doubted(session, running, trial, why)
     return trial, verdict
+
+
+def _fell(session: Session, candidate: Candidate) -> str:
+    """Why nothing made from its parent counts: meanwhile that was found to cheat, or to come from what does."""
+    if candidate.parent_id is None:
+        return ""
+    parent = session.journal.experiment(candidate.parent_id)
+    return "" if parent.status is Status.KEEP else f"its parent, experiment {parent.id}, is kept no more: {parent.rule}"
 
 
 def _settled(running: Running, first: Trial, again: Trial, best: Experiment) -> tuple[Trial, Verdict]:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from orchestrator.errors import JournalError
 from orchestrator.records import tables
 from orchestrator.records.chain import Chain, Record
-from orchestrator.records.tables import EXPERIMENT, SPENDING, Row, canonical
+from orchestrator.records.tables import EXPERIMENT, SPENDING, Row
 from orchestrator.score import noise
 from orchestrator.types import Candidate, Experiment, Proposal, Reply, Spent, Status, Usage
 
@@ -168,8 +168,7 @@ class Journal(Chain):
 
     def projected(self) -> dict[int, Row]:
         """The table of experiments as it stands."""
-        rows = self._all("SELECT id, status, val_bpb, retry_of, fingerprint, body FROM experiments")
-        return {row[0]: (*row[:5], canonical(json.loads(row[5]))) for row in rows}
+        return tables.projected(self._all(tables.PROJECTED))
 
     @staticmethod
     def as_json(experiment: Experiment) -> dict[str, Any]:
@@ -193,13 +192,18 @@ class Journal(Chain):
         again = "json_extract(body, '$.measures') IS NOT NULL AND status NOT IN (?, ?)"
         judged -= self.count(again, *QUEUED_AGAIN)
         return Spent(
-            experiments=max(0, judged - bool(self.experiments("status = ?", Status.KEEP, limit=1))),  # the baseline
+            experiments=max(0, judged - self._has_baseline()),
             slot_s=sum(seconds for _, _, seconds in rows),
             usage=self.charged(),
             consecutive_infra=self._consecutive_infra(),
         )
 
     # ---- inside
+
+    def _has_baseline(self) -> bool:
+        """Whether something was kept, though it may be kept no more."""
+        placed = "SELECT 1 FROM records WHERE kind = 'experiment.committed' LIMIT 1"
+        return bool(self.experiments("status = ?", Status.KEEP, limit=1) or self._all(placed))
 
     def _consecutive_infra(self) -> int:
         """Of this session: what a person has mended meanwhile does not count."""

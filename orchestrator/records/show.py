@@ -48,7 +48,8 @@ def as_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:
     finished = journal.records("experiment.finished", experiment.id)[0].body
     confirmed = [asdict(runs) for runs in confirmations(journal, experiment)]
     diff = read(experiment.folder / "patch.diff")
-    return {**finished, "folder": str(experiment.folder), "diff": diff, "confirmed": confirmed}
+    now = journal.as_json(experiment)
+    return {**finished, "experiment": now, "folder": str(experiment.folder), "diff": diff, "confirmed": confirmed}
 
 
 def read(path: Path) -> str:

@@ -5,13 +5,15 @@ Sums are kept, not made: what a turn asks for must cost the same after a hundred
 
 import json
 import sqlite3
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from orchestrator.errors import JournalError
-from orchestrator.types import Experiment
+from orchestrator.types import Experiment, Status
 
 MIGRATIONS = [
     """
@@ -57,6 +59,7 @@ MIGRATIONS = [
 VERSION = len(MIGRATIONS)
 SPENDING = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cost_usd")
 CHARGED = f"SELECT {', '.join(f'TOTAL({name})' for name in SPENDING)} FROM spending"  # noqa: S608 - our own names
+PROJECTED = "SELECT id, status, val_bpb, retry_of, fingerprint, body FROM experiments"
 EXPERIMENT = TypeAdapter(Experiment)
 Row = tuple[int, str, float | None, int | None, str, str]
 
@@ -87,11 +90,30 @@ def row_of(said: dict[str, Any]) -> Row:
     return done.id, done.status.value, done.val_bpb, done.retry_of, done.fingerprint, canonical(said)
 
 
+def projected(rows: Iterable[tuple[Any, ...]]) -> dict[int, Row]:
+    """The table of experiments, by id, from what `PROJECTED` found."""
+    return {row[0]: (*row[:5], canonical(json.loads(row[5]))) for row in rows}
+
+
+def replayed(records: Iterable[dict[str, Any]]) -> dict[int, Row]:
+    """The table of experiments as it follows from what the records say; what is no record any more is left out."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        migrate(db, Path(":memory:"))
+        for said in records:
+            with suppress(ValueError, KeyError, TypeError, AttributeError, sqlite3.Error):
+                follow(db, said)
+        return projected(db.execute(PROJECTED))
+
+
 def follow(db: sqlite3.Connection, said: dict[str, Any], diff: str = "") -> None:
     """Bring the tables up to date with what a record says; `diff` is searched by its words."""
     seq, kind, body = said["seq"], said["kind"], said["body"]
     if kind == "experiment.finished":
         _finished(db, body["experiment"], diff)
+        if body["experiment"].get("measures") is not None and body["experiment"]["status"] == Status.CHEAT:
+            _fell(db, body["experiment"]["measures"], f"in experiment {said['experiment_id']}")
+    elif kind == "experiment.not_confirmed" and body["failure"] == Status.CHEAT:
+        _fell(db, said["experiment_id"], "on the holdout")
     elif kind == "experiment.committed":
         query = "UPDATE experiments SET body = json_set(body, '$.commit', ?) WHERE id = ?"
         db.execute(query, (body["commit"], said["experiment_id"]))
@@ -112,6 +134,23 @@ def _finished(db: sqlite3.Connection, said: dict[str, Any], diff: str) -> None:
     )
     idea = (said["id"], said["hypothesis"], diff)
     db.execute("INSERT INTO ideas (rowid, hypothesis, diff) VALUES (?, ?, ?)", idea)
+
+
+def _fell(db: sqlite3.Connection, number: int, where: str) -> None:
+    """A kept experiment that cheated when it was run again is kept no more, nor is what was made from it."""
+    line = (
+        "WITH RECURSIVE line (id) AS (SELECT ? UNION SELECT e.id FROM experiments e JOIN line"
+        " ON json_extract(e.body, '$.parent_id') = line.id WHERE e.status = 'keep')"
+        " UPDATE experiments SET status = ?, body = json_set(body, '$.status', ?, '$.rule',"
+        " json_extract(body, '$.rule') || ?) WHERE status = 'keep' AND id IN (SELECT id FROM line) AND (id = ?) = ?"
+    )
+    made_from = f"; but made from experiment {number}, which ended as cheat when it was run again, {where}"
+    itself = f"; but it ended as cheat when it was run again, {where}"
+    db.execute(line, (number, Status.DISCARD, Status.DISCARD, made_from, number, False))
+    db.execute(line, (number, Status.CHEAT, Status.CHEAT, itself, number, True))
+    sums = "SELECT status, COUNT(*), TOTAL(json_extract(body, '$.duration_s')) FROM experiments GROUP BY 1"
+    db.execute("DELETE FROM ends")
+    db.execute(f"INSERT INTO ends {sums}")
 
 
 def _used(body: dict[str, Any]) -> list[float]:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import AutoresearchError, JournalError
-from orchestrator.records import anchors, eventlog, record, seal
+from orchestrator.records import anchors, eventlog, record, seal, tables
 from orchestrator.records.chain import GENESIS, Record
 from orchestrator.records.journal import Journal
-from orchestrator.records.tables import Row, canonical, row_of
+from orchestrator.records.tables import Row, canonical
 from orchestrator.types import Experiment
 
 MIRROR = "record.jsonl"
@@ -165,7 +165,7 @@ def _files(folder: Path, records: list[Record]) -> Iterator[str]:
 def _confirmed(folder: Path, records: list[Record]) -> Iterator[str]:
     """What a confirmation ran has a folder of its own, which nothing changes later."""
     for one in records:
-        if one.kind != "experiment.confirmed":
+        if one.kind not in ("experiment.confirmed", "experiment.not_confirmed"):
             continue
         home, said = folder / str(_body(one).get("folder", "")), _body(one).get("files", {})
         there = {path.relative_to(home).as_posix() for path in home.rglob("*") if not path.is_dir()}
@@ -214,16 +214,9 @@ def _seeds(records: list[Record]) -> Iterator[str]:
 
 def _projection(records: list[Record], rows: dict[int, Row]) -> Iterator[str]:
     """The table of experiments says what their records say."""
-    expected: dict[int, dict[str, Any]] = {}
-    for one in records:
-        body = _body(one)
-        if one.kind == "experiment.finished" and one.experiment_id is not None and "experiment" in body:
-            expected[one.experiment_id] = body["experiment"]
-        elif one.kind == "experiment.committed" and one.experiment_id in expected:
-            expected[one.experiment_id] = {**expected[one.experiment_id], "commit": body.get("commit")}
+    expected = tables.replayed(_parsed(one.line) for one in records)
     for number in sorted(expected.keys() | rows.keys()):
-        said = expected.get(number)
-        if said is None or rows.get(number) != row_of(said):
+        if rows.get(number) != expected.get(number):
             yield f"experiment {number}: the table of experiments does not say what its record says"
 
 

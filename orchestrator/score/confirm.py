@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NoReturn
 
 from orchestrator import measure
 from orchestrator.ask import source_of
@@ -20,7 +20,7 @@ from orchestrator.records import record
 from orchestrator.records.journal import Journal
 from orchestrator.types import Experiment, Level, Plan, Status, Trial
 
-KIND = "experiment.confirmed"
+KIND, FAILED = "experiment.confirmed", "experiment.not_confirmed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,18 +133,28 @@ def _run(journal: Journal, slot: Slot, experiment: Experiment, seeds: int, told:
 
     for number in range(1, seeds + 1):
         trial = measure.alone(slot, source, home / f"run-{number}", planned)
-        if trial.score is None:
-            message = f"experiment {experiment.id} has no score on the holdout: {trial.failure}: {trial.message}"
-            raise SandboxError(message)
-        told(f"experiment {experiment.id}, run {number} of {seeds}: {trial.score.val_bpb:.6f} on the holdout")
         trials.append(trial)
+        if trial.score is None:
+            break
+        told(f"experiment {experiment.id}, run {number} of {seeds}: {trial.score.val_bpb:.6f} on the holdout")
     for plan in plans:
         journal.note("seeds.revealed", measure.revealed(plan), experiment.id)
     holdout = tuple(trial.score.val_bpb for trial in trials if trial.score)
-    body = {**_record(trials), "level": Level.L3, "val_bpb": _val_bpb(experiment), "holdout": holdout}
     where = {"folder": home.relative_to(journal.folder).as_posix(), "files": record.hashes(home)}
-    journal.note(KIND, {**body, **where, "facts": slot.facts()}, experiment.id)
+    body = {**_record(trials), **where, "val_bpb": _val_bpb(experiment), "holdout": holdout, "facts": slot.facts()}
+    if trials[-1].score is None:
+        _not_confirmed(journal, experiment, trials[-1], body)
+    journal.note(KIND, {**body, "level": Level.L3}, experiment.id)
     return Runs(experiment_id=experiment.id, val_bpb=_val_bpb(experiment), holdout=holdout)
+
+
+def _not_confirmed(journal: Journal, experiment: Experiment, trial: Trial, body: dict[str, Any]) -> NoReturn:
+    """Record what came in the way, and raise SandboxError; one that cheated is no best any more."""
+    journal.note(FAILED, {**body, "failure": trial.failure, "message": trial.message}, experiment.id)
+    record.write_results(journal.folder, journal.experiments())
+    fell = "; it is kept no more, nor is what was made from it" if trial.failure is Status.CHEAT else ""
+    message = f"experiment {experiment.id} has no score on the holdout: {trial.failure}: {trial.message}{fell}"
+    raise SandboxError(message)
 
 
 def _record(trials: list[Trial]) -> dict[str, Any]:

@@ -134,12 +134,29 @@ def test_other_data_confirms_nothing(journal: Journal, tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_score_confirms_nothing(journal: Journal, tmp_path: Path) -> None:
-    """The error says why, and nothing is on record."""
+    """The error says why, and so does the record."""
     failing: Iterator[Trial] = iter([fakes.scored(1.2), fakes.broken(Status.OOM, "was killed for memory")])
     with slot(tmp_path, failing) as leased, pytest.raises(SandboxError, match="no score on the holdout: oom"):
         confirm.confirm(journal, leased, 0, SEEDS, str)
 
     assert set() == confirm.confirmed(journal)
+    assert ["oom"] == [one.body["failure"] for one in journal.records("experiment.not_confirmed", 0)]
+    assert Status.KEEP is journal.experiment(0).status
+
+
+def test_a_best_that_cheats_on_the_holdout_is_kept_no_more(journal: Journal, tmp_path: Path) -> None:
+    """Its seeds are revealed, what it left is on record, every view says so, and its line is never extended."""
+    failing: Iterator[Trial] = iter([fakes.scored(1.2)] * 4 + [fakes.broken(Status.CHEAT, "refused")])
+    with slot(tmp_path, failing) as leased, pytest.raises(SandboxError, match=r"cheat: refused; it is kept no more"):
+        confirm.confirm(journal, leased, 1, SEEDS, str)
+    best, failed = journal.best(), journal.records("experiment.not_confirmed")[0]
+    begun = journal.records("experiment.confirming", 1)
+
+    assert 0 == getattr(best, "id", None)
+    assert [Status.KEEP, Status.CHEAT, Status.DISCARD, Status.DISCARD] == [e.status for e in journal.experiments()]
+    assert (1, "cheat", [1.2]) == (failed.experiment_id, failed.body["failure"], failed.body["holdout"])
+    assert len(begun) == sum(one.seq > begun[0].seq for one in journal.records("seeds.revealed", 1))
+    assert [] == list(findings(journal.folder))
 
 
 def test_one_run_has_no_standard_error() -> None:

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import ask
+from orchestrator import ask, turn
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 from orchestrator.loop import run_session
 from orchestrator.records.journal import Journal
+from orchestrator.records.verify import findings
 from orchestrator.score import noise
 from orchestrator.score.decide import judge
+from orchestrator.session import Running
 from orchestrator.settings import Noise
 from orchestrator.types import Status, Trial
 from tests import fakes, test_loop
@@ -253,6 +255,63 @@ def test_the_best_is_measured_again_and_the_record_says_when_it_did_not_hold(tmp
     assert "did not hold up" in again.rule
     assert [(1, 0)] == said
     assert 0.02 == fakes.rate_of(config.mutable_path.read_text())
+
+
+def test_a_best_that_is_caught_cheating_later_is_no_best_any_more(tmp_path: Path) -> None:
+    """It is a cheat in every view, and what was made from it goes with it; the record stays intact."""
+    config = gated(tmp_path, 4, **{"noise.again_every": 2, "noise.baseline_runs": 1})
+    runs = {0.02: [2.0, 2.0], 0.03: [1.8], 0.8: [4.0], 0.9: [4.0], 0.04: [1.7], 0.7: [4.0]}
+    score = scripted(runs)
+    later = {0.03: fakes.broken(Status.CHEAT, "the scorer refused it")}
+
+    def run(source: str) -> Trial:
+        rate = fakes.rate_of(source)
+        try:
+            return score(source)
+        except StopIteration:
+            return later[rate]
+
+    ran(config, run, ["0.03", "0.8", "0.9", "0.7"])
+    with Journal.read(config.run_path) as journal:
+        best, fell, again = journal.best(), journal.experiment(1), journal.experiment(4)
+        said = [(r.experiment_id, r.body["goes_back_to"]) for r in journal.records("keep.did_not_hold")]
+
+    assert 0 == getattr(best, "id", None)
+    assert (1, Status.CHEAT) == (again.measures, again.status)
+    assert (Status.CHEAT, 1.8) == (fell.status, fell.val_bpb)
+    assert "ended as cheat when it was run again, in experiment 4" in fell.rule
+    assert [(1, 0)] == said
+    assert 0.02 == fakes.rate_of(config.mutable_path.read_text())
+    assert [] == list(findings(config.run_path))
+
+
+def test_what_is_made_from_a_cheat_is_never_kept(tmp_path: Path) -> None:
+    """Neither what was kept before, nor what ends later with a better score."""
+    config = gated(tmp_path, 2, **{"noise.again_every": 0, "noise.baseline_runs": 1})
+    ran(config, scripted({0.02: [2.0], 0.03: [1.8], 0.04: [1.6]}), ["0.03", "0.04"])
+    loop, _, _ = test_loop.session(config, scripted({0.05: [1.5]}), ["0.05"])
+    with loop.journal as journal:
+        best = journal.best()
+        assert best is not None
+        candidate = turn.next_candidate(loop, best, journal.spent(), ())
+        running = turn.begin(loop, candidate, loop.runner, best)
+        journal.note("experiment.not_confirmed", {"failure": "cheat"}, 1)
+        outcome = turn.judged(loop, running, fakes.scored(1.5), journal.best())
+        now = [(e.id, e.status) for e in journal.experiments()]
+
+    assert [(0, Status.KEEP), (1, Status.CHEAT), (2, Status.DISCARD)] == now
+    assert not isinstance(outcome, Running)
+    assert (Status.DISCARD, True) == (outcome[1].status, "made from experiment 1" in outcome[1].rule)
+
+
+def test_a_run_whose_baseline_cheated_is_over(tmp_path: Path) -> None:
+    """What stands in train.py may come from it, so it is no new baseline."""
+    config = gated(tmp_path, 1, **{"noise.again_every": 0, "noise.baseline_runs": 1})
+    ran(config, scripted({0.02: [2.0], 0.03: [1.8]}), ["0.03"])
+    loop, _, _ = test_loop.session(config, scripted({}), ["0.05"])
+    loop.journal.note("experiment.not_confirmed", {"failure": "cheat"}, 0)
+    with loop.journal, pytest.raises(ConfigError, match="start anew with RUN=tag"):
+        run_session(loop)
 
 
 def test_a_best_that_holds_stays_with_all_its_runs(tmp_path: Path) -> None:
