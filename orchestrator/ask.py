@@ -13,7 +13,7 @@ from orchestrator.propose import repeats
 from orchestrator.propose.memory import History, recall
 from orchestrator.score import noise
 from orchestrator.session import Running, Session
-from orchestrator.types import Candidate, Context, Experiment, Proposal, Reply, Spent, Status
+from orchestrator.types import Candidate, Conditions, Context, Experiment, Proposal, Reply, Spent, Status
 
 log = structlog.get_logger()
 SIMILAR = 8  # earlier experiments that share words with a proposal and are compared with it
@@ -92,10 +92,10 @@ def spread(session: Session) -> float | None:
     return noise.spread(e.runs for e in session.journal.repeated() if e.conditions == conditions(session))
 
 
-def conditions(session: Session) -> tuple[str, str]:
+def conditions(session: Session) -> Conditions:
     """What scores depend on besides the source: they compare only where it is the same."""
     facts = session.runner.facts()
-    return facts.get("hardware", ""), facts.get("image_id", "")
+    return facts.get("hardware", ""), facts.get("image_id", ""), facts.get("warm_sha256", "")
 
 
 def source_of(experiment: Experiment) -> str:

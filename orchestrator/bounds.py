@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from orchestrator import limits, turn
+from orchestrator import limits, measure, turn
 from orchestrator.errors import AutoresearchError, SandboxError
 from orchestrator.records import anchors, record
 from orchestrator.records.chain import GENESIS
@@ -57,6 +57,7 @@ def recover(session: Session) -> Base:
         )
         record.drop_private(running.folder)
         turn.finish(session, running, turn.failed("the orchestrator died while it ran: run again"), None)
+    measure.refuse_changed(journal, session.runner.facts())
     best = journal.best()
     if best is not None:
         source = (best.folder / "train.py").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -13,10 +13,12 @@ from orchestrator.ask import conditions, source_of, spread
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.executors.slot import Slot
 from orchestrator.records import record
+from orchestrator.records.journal import Journal
 from orchestrator.score import noise
 from orchestrator.session import Running, Session
-from orchestrator.types import Candidate, Experiment, Plan, Proposal, Reply, Trial
+from orchestrator.types import Candidate, Experiment, Plan, Proposal, Reply, Status, Trial
 
+SCORED_BY = {"data_sha256": "on other data", "locked_sha256": "by other locked files"}
 TRIES = 3  # of a run outside the loop, while others use the device
 log = structlog.get_logger()
 
@@ -75,6 +77,21 @@ def settle(session: Session, before: Experiment | None) -> Experiment | None:
     log.warning("keep.did_not_hold", experiment_id=before.id, goes_back_to=now.id)
     session.journal.note("keep.did_not_hold", {"goes_back_to": now.id, "val_bpb": now.val_bpb}, before.id)
     return now
+
+
+def refuse_changed(journal: Journal, facts: Mapping[str, str]) -> None:
+    """Raise ConfigError if what scores here is not what scored the baseline: an easier text is no better model."""
+    for baseline in journal.experiments("status = ?", Status.KEEP, limit=1):
+        said = journal.records("experiment.begun", baseline.id)[0].body
+        for name, what in SCORED_BY.items():
+            before, now = str(said.get(name, "")), facts.get(name, "")
+            if before != now:
+                message = (
+                    f"run {journal.folder.name} was scored {what} than this ({name} {before[:12]}, now {now[:12]}), and"
+                    " scores of both do not compare: name its own with --data, --profile, put back what was there, or"
+                    " start anew with RUN=tag"
+                )
+                raise ConfigError(message)
 
 
 def alone(slot: Slot, source: str, folder: Path, plans: Callable[[], Plan] | None = None) -> Trial:

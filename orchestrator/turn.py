@@ -81,6 +81,7 @@ def begin(session: Session, candidate: Candidate, runner: Runner, best: Experime
     folder = session.journal.folder / f"{session.journal.next_id():04d}"
     record.write_candidate(folder, candidate)
     plan, facts = new_plan(), runner.facts()
+    measure.refuse_changed(session.journal, facts)
     intent = {**committed(plan), "files": record.hashes(folder), **facts}
     experiment_id = session.journal.begin(candidate, intent=intent)
     return Running(
@@ -170,6 +171,7 @@ def finish(session: Session, running: Running, trial: Trial, verdict: Verdict | 
         fingerprint="" if verdict.status is Status.INVALID else patch.fingerprint(candidate.source),
         image_id=facts.get("image_id", ""),
         hardware=facts.get("hardware", ""),
+        warm_sha256=facts.get("warm_sha256", ""),
         peak_memory_bytes=trainer.peak_memory_bytes if trainer else None,
         measured=trial.measured,
         measures=candidate.measures,

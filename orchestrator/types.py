@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+Conditions = tuple[str, str, str]  # scores compare only where these are the same: hardware, image, compile cache
+
 
 class Status(StrEnum):
     """How an experiment ended. A missing number is None, never 0.0."""
@@ -209,6 +211,7 @@ class Experiment:
     fingerprint: str = ""  # of the normalised syntax tree, to recognise repeats
     image_id: str = ""
     hardware: str = ""  # scores compare only within one hardware class
+    warm_sha256: str = ""  # of the compile cache that its training began with; "" for none
     peak_memory_bytes: int | None = None
     measured: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
     measures: int | None = None  # the kept experiment that this one ran again, to see whether it holds
@@ -234,9 +237,9 @@ class Experiment:
         return self.score.level.value if self.score else ""
 
     @property
-    def conditions(self) -> tuple[str, str]:
-        """Scores compare only where these are the same: class of hardware, image."""
-        return self.hardware, self.image_id
+    def conditions(self) -> Conditions:
+        """What its score depends on besides the source."""
+        return self.hardware, self.image_id, self.warm_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,11 +74,12 @@ class ArithmeticRunner:
     score: Callable[[str], Trial]
     ran: list[str] = field(default_factory=list)
     hardware: str = "arithmetic"
+    more: dict[str, str] = field(default_factory=dict)  # facts
     stopped: bool = False
 
     def facts(self) -> dict[str, str]:
         """A place that is no place."""
-        return {"image_id": "sha256:fake", "hardware": self.hardware}
+        return {"image_id": "sha256:fake", "hardware": self.hardware, **self.more}
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Apply the function."""

@@ -15,6 +15,7 @@ from orchestrator.records import record
 from orchestrator.records.journal import QUEUED_AGAIN, Journal
 from orchestrator.report.night import Turn, gather
 from orchestrator.report.page import policy
+from orchestrator.types import Conditions
 
 HOUR_S = 3600.0
 AXES = {"experiments": "experiments", "hours": "hours of the device", "usd": "dollars"}
@@ -39,7 +40,7 @@ class Course:
 
     tag: str
     task: str
-    conditions: tuple[tuple[str, str], ...]
+    conditions: tuple[Conditions, ...]
     steps: tuple[Step, ...]
 
     def best_at(self, axis: str, value: float) -> float | None:
@@ -91,7 +92,7 @@ def warnings(one: Course, two: Course) -> Iterator[str]:
     if one.task != two.task:
         yield f"not of one task: {one.task!r} and {two.task!r}"
     if one.conditions != two.conditions:
-        yield "not on the same hardware and image, where scores alone compare"
+        yield "not on the same hardware, image and compile cache, where scores alone compare"
 
 
 def page(one: Course, two: Course) -> str:

@@ -90,10 +90,7 @@ def confirm(journal: Journal, slot: Slot, experiment_id: int, seeds: int, told: 
     if kept.score is not None and kept.score.level is Level.L0:
         message = f"experiment {experiment_id} is at L0, and so would be its score on the holdout; run it audited first"
         raise ConfigError(message)
-    begun = journal.records("experiment.begun", experiment_id)[0].body
-    if begun.get("data_sha256") != slot.facts().get("data_sha256"):
-        message = f"experiment {experiment_id} was scored on other data than this; name its own with --data, --profile"
-        raise ConfigError(message)
+    measure.refuse_changed(journal, slot.facts())
     baseline = journal.experiments("status = ?", Status.KEEP, limit=1)[0]
     if kept.id == baseline.id:
         runs = _run(journal, slot, kept, seeds, told)
@@ -104,7 +101,7 @@ def confirm(journal: Journal, slot: Slot, experiment_id: int, seeds: int, told: 
 
 def known(journal: Journal, experiment: Experiment, facts: dict[str, str], seeds: int) -> Runs | None:
     """What an earlier confirmation under the same conditions, with at least so many seeds, has found."""
-    here = {name: facts.get(name, "") for name in ("hardware", "image_id")}
+    here = {name: facts.get(name, "") for name in ("hardware", "image_id", "warm_sha256")}
     found = [runs for runs in confirmations(journal, experiment, here) if len(runs.holdout) >= seeds]
     return found[-1] if found else None
 
@@ -112,7 +109,7 @@ def known(journal: Journal, experiment: Experiment, facts: dict[str, str], seeds
 def confirmations(journal: Journal, experiment: Experiment, facts: dict[str, str] | None = None) -> Iterator[Runs]:
     """Every confirmation of an experiment on record, oldest first; with `facts`, those made under them."""
     for body in (found.body for found in journal.records(KIND, experiment.id)):
-        if (facts or {}).items() <= body["facts"].items():
+        if all(body["facts"].get(name, "") == value for name, value in (facts or {}).items()):
             yield Runs(experiment_id=experiment.id, val_bpb=_val_bpb(experiment), holdout=tuple(body["holdout"]))
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from orchestrator.settings import Noise
-from orchestrator.types import Experiment, Trial
+from orchestrator.types import Conditions, Experiment, Trial
 
 STANDARD_ERRORS = 2.0  # a gain above so many is no luck
 
@@ -71,11 +71,16 @@ def best_of(kept: Iterable[Experiment], again: Sequence[Experiment]) -> Experime
         same = [e for e in (one, *again) if e.conditions == now and one.id in (e.id, e.measures)]
         runs = tuple(value for e in same for value in e.runs)
         if runs:
-            pooled.append(one if same == [one] else replace(one, measured=runs, hardware=now[0], image_id=now[1]))
+            pooled.append(one if same == [one] else _under(replace(one, measured=runs), now))
     return min(pooled, key=lambda e: (e.val_bpb, e.id), default=None)
 
 
-def is_due(best: Experiment, conditions: tuple[str, str], judged_since: int, limits: Noise) -> bool:
+def _under(one: Experiment, now: Conditions) -> Experiment:
+    hardware, image_id, warm_sha256 = now
+    return replace(one, hardware=hardware, image_id=image_id, warm_sha256=warm_sha256)
+
+
+def is_due(best: Experiment, conditions: Conditions, judged_since: int, limits: Noise) -> bool:
     """Whether the best is to be measured again: now and then, and at once where it never ran."""
     return best.conditions != conditions or bool(limits.again_every and judged_since >= limits.again_every)
 

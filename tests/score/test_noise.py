@@ -339,6 +339,39 @@ def test_other_hardware_measures_the_best_first(tmp_path: Path) -> None:
     assert 0.1 == pytest.approx(spread)
 
 
+def test_a_new_compile_cache_measures_the_best_first(tmp_path: Path) -> None:
+    """What it saves on compiling is no gain of the next patch."""
+    config = gated(tmp_path, 1, **{"noise.again_every": 0, "noise.baseline_runs": 1})
+    ran(config, scripted({0.02: [2.0], 0.8: [4.0]}), ["0.8"])
+    loop, _, runner = test_loop.session(config, scripted({0.02: [1.0], 0.9: [1.5]}), ["0.9"])
+    runner.more["warm_sha256"] = "another"
+    with loop.journal:
+        run_session(loop)
+        best, ended = loop.journal.best(), loop.journal.experiment(3).status
+
+    assert (0, 1.0, "another") == (best and best.id, best and best.val_bpb, best and best.warm_sha256)
+    assert Status.DISCARD is ended
+
+
+@pytest.mark.parametrize("name", ["data_sha256", "locked_sha256"])
+def test_other_data_or_another_scorer_is_another_run(tmp_path: Path, name: str) -> None:
+    """Neither a new session nor a running one mixes them: an easier text is no better model."""
+    config = gated(tmp_path, 1, **{"noise.again_every": 0, "noise.baseline_runs": 1})
+    ran(config, scripted({0.02: [2.0], 0.8: [4.0]}), ["0.8"])
+    loop, _, runner = test_loop.session(config, scripted({0.9: [1.5]}), ["0.9"])
+    runner.more[name] = "another"
+    with loop.journal as journal, pytest.raises(ConfigError, match=f"{name} , now another.*RUN=tag"):
+        run_session(loop)
+    edited, _, runner = test_loop.session(config, scripted({0.9: [1.5]}), ["0.9"])
+    with edited.journal as journal:
+        best = journal.best()
+        assert best is not None
+        candidate = turn.next_candidate(edited, best, journal.spent(), ())
+        runner.more[name] = "another"
+        with pytest.raises(ConfigError, match="RUN=tag"):
+            turn.begin(edited, candidate, runner, best)
+
+
 def test_a_best_that_fails_on_other_hardware_ends_the_session(tmp_path: Path) -> None:
     """Nothing can be compared with it."""
     config = gated(tmp_path, 1)
