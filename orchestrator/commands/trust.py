@@ -40,7 +40,7 @@ def calibrate(
         print(f"{len(wanted)} honest runs, each in containers of its own; nothing is refused", flush=True)
         found = calibration.run(slot, wanted, folder, lambda one: print(calibration.line(one), flush=True))
         facts = slot.facts()
-    measured = calibration.summary(found, facts["image_id"])
+    measured = calibration.summary(found, config, facts["image_id"])
     kept = thresholds.save(config, facts["hardware"], measured)
     print("\n".join([*calibration.report(measured, config, facts["hardware"]), f"kept: {kept}"]))
 

@@ -9,6 +9,7 @@ from orchestrator import measure
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
 from orchestrator.executors.slot import Slot
+from orchestrator.records.keep import Keeper
 from orchestrator.score import thresholds
 from orchestrator.score.thresholds import Measured
 from orchestrator.types import Score
@@ -36,8 +37,8 @@ class Measurement:
 
 def models(config: Config, seeds: int, also: Iterable[Path]) -> list[Model]:
     """The task's train.py with several seeds, the controls on the profile they are made for, and what else is named."""
-    own = config.mutable_path
-    found = [Model(name=f"{own.name}, seed {number}", source=_text(own)) for number in range(1, seeds + 1)]
+    own, source = config.mutable_path, _committed(config)
+    found = [Model(name=f"{own.name}, seed {number}", source=source) for number in range(1, seeds + 1)]
     base = config.root / CONTROLS / "base.py"
     if config.profile_name == "cpu" and base.is_file():
         controls = sorted((base.parent / "honest").glob("*.py"))
@@ -55,15 +56,15 @@ def run(slot: Slot, wanted: Iterable[Model], folder: Path, told: Callable[[Measu
     return found
 
 
-def summary(measurements: Iterable[Measurement], image_id: str) -> Measured:
-    """The thresholds that these runs ask for. Raises ConfigError if none has a score."""
+def summary(measurements: Iterable[Measurement], config: Config, image_id: str) -> Measured:
+    """The thresholds that these runs ask for. Raises ConfigError if none has a score, or they bound nothing."""
     scores = [m.score for m in measurements if m.score is not None]
     if not scores:
         message = "no honest run was scored, so nothing was measured; `autoresearch loop` says what fails"
         raise ConfigError(message)
     worst = max(score.max_difference_nats or 0.0 for score in scores)
     worst_mean = max(abs(score.mean_difference_nats or 0.0) for score in scores)
-    cap, floor = thresholds.proposed(worst, worst_mean)
+    cap, floor = thresholds.proposed(worst, worst_mean, config)
     return Measured(
         cap_nats=cap, floor_nats=floor, worst_nats=worst, worst_mean_nats=worst_mean, runs=len(scores),
         positions=sum(score.audited_positions for score in scores), image_id=image_id,
@@ -98,6 +99,15 @@ def _measured(slot: Slot, model: Model, folder: Path) -> Measurement:
     if trial.score is None:
         return Measurement(model=model, score=None, why=f"{trial.failure}: {trial.message.splitlines()[0]}")
     return Measurement(model=model, score=trial.score)
+
+
+def _committed(config: Config) -> str:
+    """The human's own train.py: what a loop put there may leak, and would set the bounds of all later claims."""
+    source = Keeper(path=config.mutable_path, tag=config.tag).committed()
+    if source is None:
+        message = f"{config.mutable_path} is in no commit of yours, and only a file you stand for calibrates: commit it"
+        raise ConfigError(message)
+    return source
 
 
 def _text(path: Path) -> str:

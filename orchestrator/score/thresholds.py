@@ -13,7 +13,9 @@ from orchestrator.settings import NotNegative, Positive, PositiveInt
 
 FILE = "thresholds.json"
 MARGIN = 2.0  # times the worst that honest models differed by
-LEAST_CAP_NATS, LEAST_FLOOR_NATS = 0.005, 0.0001  # an honest model of another kind may differ by this anywhere
+MOST = 4.0  # times task.toml's: what differs by more is no rounding, but a model that sees what it should not
+LEAST_CAP_NATS = {"cpu": 0.005, "gpu": 0.05}  # an honest model of another kind may differ by this anywhere
+LEAST_FLOOR_NATS = 0.0001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,19 @@ class Measured(BaseModel):
 _FILE = TypeAdapter(dict[str, Measured])
 
 
-def proposed(worst_nats: float, worst_mean_nats: float) -> tuple[float, float]:
-    """The cap and the floor that leave honest runs a margin."""
-    return max(LEAST_CAP_NATS, MARGIN * worst_nats), max(LEAST_FLOOR_NATS, MARGIN * worst_mean_nats)
+def proposed(worst_nats: float, worst_mean_nats: float, config: Config) -> tuple[float, float]:
+    """The cap and the floor that leave honest runs a margin. Raises ConfigError where they would let lies pass."""
+    cap = max(LEAST_CAP_NATS.get(config.profile_name, 0.0), MARGIN * worst_nats)
+    floor = max(LEAST_FLOOR_NATS, MARGIN * worst_mean_nats)
+    for name, found, said in (("cap", cap, config.box.cap_nats), ("floor", floor, config.box.floor_nats)):
+        if found > MOST * said:
+            message = (
+                f"task.toml: [profile.{config.profile_name}] {name}_nats = {said:g}: these runs ask for"
+                f" {found:.2g}, more than {MOST:g} times that, and nothing was kept: a model among them sees what it"
+                f" should not; where such a difference is honest on this hardware, raise {name}_nats"
+            )
+            raise ConfigError(message)
+    return cap, floor
 
 
 def path_of(config: Config) -> Path:

@@ -1,5 +1,6 @@
 """Calibration: what honest runs differ by becomes what later scores on the same hardware may differ by."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from orchestrator.devices.lease import Lease
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.executors.slot import Slot
 from orchestrator.score import calibrate, thresholds
-from orchestrator.score.thresholds import LEAST_CAP_NATS, LEAST_FLOOR_NATS, Measured
+from orchestrator.score.thresholds import LEAST_FLOOR_NATS, Measured
 from orchestrator.types import Status, Trial
 from tests import fakes
 from tests.devices.test_lease import four_cores
@@ -26,8 +27,17 @@ MEASURED = Measured(
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """A task directory."""
-    return task(tmp_path)
+    """A task directory, its train.py committed."""
+    made = task(tmp_path)
+    commit(tmp_path)
+    return made
+
+
+def commit(folder: Path) -> None:
+    """As a human does it."""
+    who = ["-c", "user.name=alice", "-c", "user.email=alice@localhost"]
+    subprocess.run(["git", "-C", str(folder), "add", "mutable"], check=True)
+    subprocess.run(["git", "-C", str(folder), *who, "commit", "-qm", "mine"], check=True)
 
 
 def differing(worst: float, mean: float) -> Trial:
@@ -82,21 +92,45 @@ def test_a_file_that_is_none_of_ours_is_named(config: Config, text: str) -> None
 
 def test_the_worst_of_all_honest_runs_counts_with_a_margin(config: Config, tmp_path: Path) -> None:
     """Twice the largest single difference and twice the largest mean, either sign; a failed run says nothing."""
-    trials = iter([differing(0.02, 1e-4), fakes.broken(Status.CRASH), differing(0.05, -3e-4)])
+    trials = iter([differing(0.002, 1e-4), fakes.broken(Status.CRASH), differing(0.005, -3e-4)])
     told: list[str] = []
     with slot(tmp_path, trials) as leased:
         models = calibrate.models(config, 3, ())
         found = calibrate.run(leased, models, tmp_path / "runs", lambda one: told.append(calibrate.line(one)))
-        measured = calibrate.summary(found, "sha256:fake")
+        measured = calibrate.summary(found, config, "sha256:fake")
 
-    assert (0.1, 6e-4) == pytest.approx((measured.cap_nats, measured.floor_nats))
+    assert (0.01, 6e-4) == pytest.approx((measured.cap_nats, measured.floor_nats))
     assert (2, 200) == (measured.runs, measured.positions)
     assert "no score: crash" in told[1]
 
 
-def test_hardware_that_differs_by_nothing_still_leaves_a_margin() -> None:
-    """An honest model of another kind is not refused for one rounding."""
-    assert (LEAST_CAP_NATS, LEAST_FLOOR_NATS) == thresholds.proposed(0.0, 0.0)
+@pytest.mark.parametrize(("profile", "cap"), [("cpu", 0.005), ("gpu", 0.05)])
+def test_hardware_that_differs_by_nothing_still_leaves_a_margin(config: Config, profile: str, cap: float) -> None:
+    """An honest model of another kind is not refused for one rounding, of which a GPU has larger ones."""
+    there = config.model_copy(update={"profile_name": profile})
+
+    assert (cap, LEAST_FLOOR_NATS) == thresholds.proposed(0.0, 0.0, there)
+
+
+@pytest.mark.parametrize(("worst", "mean", "name"), [(3.0, 0.0, "cap_nats"), (0.0, 0.1, "floor_nats")])
+def test_a_model_that_leaks_sets_no_threshold(config: Config, worst: float, mean: float, name: str) -> None:
+    """What it differs by would let every later lie pass; the message says what to do where it is honest."""
+    model = calibrate.Model(name="leaky", source="")
+    found = [calibrate.Measurement(model=model, score=differing(worst, mean).score)]
+
+    with pytest.raises(ConfigError, match=f"task.toml.*{name}.*more than 4 times.*nothing was kept"):
+        calibrate.summary(found, config, "sha256:fake")
+
+
+def test_what_the_loop_put_in_place_calibrates_nothing(config: Config) -> None:
+    """The file of the human's own last commit is measured, and nothing where there is none."""
+    committed = config.mutable_path.read_text()
+    config.mutable_path.write_text("kept by a loop")
+
+    assert [committed] == [model.source for model in calibrate.models(config, 1, ())]
+    subprocess.run(["git", "-C", str(config.root), "update-ref", "-d", "HEAD"], check=True)
+    with pytest.raises(ConfigError, match=r"train\.py is in no commit of yours"):
+        calibrate.models(config, 1, ())
 
 
 def test_nothing_scored_is_nothing_measured(config: Config, tmp_path: Path) -> None:
@@ -105,7 +139,7 @@ def test_nothing_scored_is_nothing_measured(config: Config, tmp_path: Path) -> N
         found = calibrate.run(leased, calibrate.models(config, 1, ()), tmp_path / "runs", lambda _: None)
 
     with pytest.raises(ConfigError, match="no honest run was scored"):
-        calibrate.summary(found, "sha256:fake")
+        calibrate.summary(found, config, "sha256:fake")
 
 
 def test_a_shared_device_measures_nothing(config: Config, tmp_path: Path) -> None:
