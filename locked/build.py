@@ -135,24 +135,18 @@ def _encoded(
     documents: Iterable[Document], tokenizer: prepare.Tokenizer, seen: Seen
 ) -> Iterator[tuple[bytes, np.ndarray]]:
     """Text and uint16 tokens of every document that did not come before."""
+    is_new = False
     for batch in _batches(documents):
         hashes = np.array([int.from_bytes(document.digest[:8], "big") for document in batch], dtype=np.uint64)
-        new = _whole_texts(batch, seen.add(hashes))
-        texts = [document.text for document, is_new in zip(batch, new, strict=True) if is_new]
+        texts = []
+        for document, first in zip(batch, seen.add(hashes), strict=True):
+            is_new = is_new if document.part else bool(first)  # the parts of a long text go with its beginning
+            texts += [document.text] if is_new else []
         encoded = tokenizer.encoding.encode_ordinary_batch(
             [text.decode() for text in texts], num_threads=os.cpu_count() or 1
         )
         for text, tokens in zip(texts, encoded, strict=True):
             yield text, np.array(tokens, dtype="<u2")
-
-
-def _whole_texts(batch: list[Document], new: np.ndarray) -> list[bool]:
-    """Pieces of one long text share its digest: they are new when its first piece is."""
-    result: list[bool] = []
-    for index, document in enumerate(batch):
-        same = index > 0 and batch[index - 1].digest == document.digest and batch[index - 1].text != document.text
-        result.append(bool(new[index]) or (same and result[-1]))
-    return result
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

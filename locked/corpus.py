@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ PRIVATE_SHARE = 0.1  # of the text that may be private, at most, for each of the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One text. Only one that `may_be_private` can be used for validation."""
+    """One text, or a part of one that is too long. Only one that `may_be_private` can be used for validation."""
 
     text: bytes
-    digest: bytes
+    digest: bytes  # of the text, for all of its parts
     may_be_private: bool = True
+    part: int = 0
 
     def chance(self, salt: bytes = b"") -> float:
-        """A number in [0, 1) that depends on the text alone: equal texts are always on the same side."""
+        """A number in [0, 1) that depends on the text alone: equal texts, and parts of one, are on the same side."""
         return int.from_bytes(hashlib.sha256(salt + self.digest).digest()[:8], "big") / 2**64
 
 
@@ -105,7 +106,7 @@ def _library_files() -> Iterator[Path]:
 def _library_documents() -> Iterator[Document]:
     for digest, paths in _library().items():
         removable = all(_removable(path) for path in paths)
-        yield from _split(paths[0].read_bytes(), may_be_private=removable, digest=digest)
+        yield from _documents([paths[0].read_bytes()], may_be_private=removable, digest=digest)
 
 
 def set_apart() -> None:
@@ -137,11 +138,16 @@ def _folder_documents(folder: Path) -> Iterator[Document]:
         fail(f"--corpus {folder} holds no .txt, .jsonl or .parquet file: name a folder that does")
     for path in files:
         for text in readers[path.suffix](path):
-            yield from _split(text)
+            yield from _documents(text)
 
 
-def _text_file(path: Path) -> Iterator[bytes]:
-    """A whole file is one document, read in bounded pieces."""
+def _text_file(path: Path) -> Iterator[Iterator[bytes]]:
+    """A whole file is one text."""
+    yield _pieces(path)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """A text of any length, in bounded pieces."""
     rest = b""
     with path.open("rb") as file:
         while block := file.read(LONGEST_BYTES):
@@ -153,17 +159,17 @@ def _text_file(path: Path) -> Iterator[bytes]:
     yield _checked(rest, path)
 
 
-def _jsonl_file(path: Path) -> Iterator[bytes]:
+def _jsonl_file(path: Path) -> Iterator[list[bytes]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 text = json.loads(line)["text"].encode() if line.strip() else b""
             except (ValueError, KeyError, TypeError, AttributeError):
                 fail(f'{path} line {number} is no JSON object with a field "text": mend or remove it')
-            yield text
+            yield [text]
 
 
-def _parquet_file(path: Path) -> Iterator[bytes]:
+def _parquet_file(path: Path) -> Iterator[list[bytes]]:
     import pyarrow as pa  # type: ignore[import-not-found]
     import pyarrow.parquet as pq  # type: ignore[import-not-found]
 
@@ -171,7 +177,7 @@ def _parquet_file(path: Path) -> Iterator[bytes]:
         file: Any = pq.ParquetFile(path)
         for batch in file.iter_batches(batch_size=512, columns=["text"]):
             for value in batch.column(0):
-                yield (value.as_py() or "").encode()
+                yield [(value.as_py() or "").encode()]
     except (pa.ArrowException, OSError, KeyError, IndexError, AttributeError) as error:
         fail(f'{path} is no Parquet file with a column "text" ({type(error).__name__}): mend or remove it')
 
@@ -179,14 +185,23 @@ def _parquet_file(path: Path) -> Iterator[bytes]:
 # --- pieces ---------------------------------------------------------------------------------------------------------
 
 
-def _split(text: bytes, *, may_be_private: bool = True, digest: bytes = b"") -> Iterator[Document]:
-    """A text as one document; one that is too long as several, all on the side of their common digest if given."""
-    while len(text) > LONGEST_BYTES:
-        at = _end_of_piece(text)
-        yield from _split(text[:at], may_be_private=may_be_private, digest=digest)
-        text = text[at:]
-    if text.strip():
-        yield Document(text=text, digest=digest or hashlib.sha256(text).digest(), may_be_private=may_be_private)
+def _documents(pieces: Iterable[bytes], *, may_be_private: bool = True, digest: bytes = b"") -> Iterator[Document]:
+    """A text as one document, or as several if it is too long: all with `digest`, else that of its beginning."""
+    part = 0
+    for piece in pieces:
+        rest = piece
+        while rest:
+            at = _end_of_piece(rest) if len(rest) > LONGEST_BYTES else len(rest)
+            text, rest = rest[:at], rest[at:]
+            if text.strip():
+                digest = digest or _likeness(text)
+                yield Document(text=text, digest=digest, may_be_private=may_be_private, part=part)
+                part += 1
+
+
+def _likeness(text: bytes) -> bytes:
+    """SHA-256 of a text without its white space and capitals: copies that differ in these are no other text."""
+    return hashlib.sha256(b"".join(text.split()).lower()).digest()
 
 
 def _end_of_piece(text: bytes) -> int:

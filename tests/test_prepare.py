@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import build
 import climbmix
@@ -179,6 +180,40 @@ def test_a_long_text_is_cut_after_lines_and_between_characters(tmp_path: Path) -
     assert len(pieces) >= 4
     assert all(len(piece.encode()) <= corpus.LONGEST_BYTES for piece in pieces)
     assert pieces[0].endswith("\n")
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl"])
+def test_all_of_a_long_text_is_on_one_side(tmp_path: Path, kind: str) -> None:
+    """That of its beginning; else the model would be scored on the rest of what it was trained on."""
+    long = "".join(f"line {number} of a novel\n" for number in range(200_000))
+    content = long if kind == "txt" else json.dumps({"text": long})
+    opened = corpus.open_corpus(str(folder_of(tmp_path, {f"a.{kind}": content.encode()})))
+    parts = list(opened.documents())
+
+    assert [0, 1, 2, 3, 4][: len(parts)] == [part.part for part in parts]
+    assert len(parts) > 3
+    assert 1 == len({part.digest for part in parts})
+    assert long.encode() == b"".join(part.text for part in parts)
+
+
+def test_no_part_of_a_long_text_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many batches it takes; a second copy is left out whole."""
+    monkeypatch.setattr(build, "BATCH_BYTES", 1)
+    long = b"a line\n" * 400_000
+    opened = corpus.open_corpus(str(folder_of(tmp_path, {"a.txt": long, "b.txt": b"short", "c.txt": long})))
+    tokens = SimpleNamespace(encode_ordinary_batch=lambda texts, num_threads: [[0] for _ in texts])
+    encoded = build._encoded(opened.documents(), SimpleNamespace(encoding=tokens), build.Seen())
+
+    assert long + b"short" == b"".join(text for text, _ in encoded)
+
+
+def test_copies_that_differ_in_spaces_and_capitals_are_one_text(tmp_path: Path) -> None:
+    """A copy with other line ends is no unseen text."""
+    texts = ["def f():\n    return 1\n", "def f():\r\n\treturn 1", "DEF F(): RETURN 1", "def f(): return 2"]
+    content = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    opened = corpus.open_corpus(str(folder_of(tmp_path, {"a.jsonl": content})))
+
+    assert [1, 1, 1, 2] == [1 + (one.digest != next(opened.documents()).digest) for one in opened.documents()]
 
 
 def test_equal_texts_are_on_one_side_and_every_side_has_some(tmp_path: Path) -> None:
