@@ -72,7 +72,7 @@ def judge(  # noqa: PLR0911  # one return per rule, in order
         return Verdict(status=Status.DISCARD, rule=rule)
     if luck := _luck(trial, best, spread):
         return Verdict(status=Status.DISCARD, rule=luck)
-    if trial.score.audited_positions < needed_k:
+    if trial.score.audited_positions < min(needed_k, trial.score.tokens or needed_k):  # small data has fewer targets
         rule = f"below the best, but audited at {trial.score.audited_positions} positions only"
         return Verdict(status=Status.DISCARD, rule=rule)
     rule = f"{gain:.6f} below the best, {best.val_bpb:.6f} of experiment {best.id}{among}"

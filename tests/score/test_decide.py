@@ -1,5 +1,7 @@
 """Parsing the scorer's output, and the verdict."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +101,16 @@ def test_only_a_strict_improvement_is_kept(val_bpb: float, expected: Status) -> 
 def test_a_new_best_needs_the_large_audit() -> None:
     """A better score that was audited at few positions is not kept."""
     assert Status.DISCARD == judge(fakes.scored(1.0, k=256), kept(2.0), needed_k=2048).status
+
+
+def test_small_data_is_audited_whole() -> None:
+    """Where there are fewer targets than a large audit has positions, all of them are enough."""
+    trial = fakes.scored(1.0, k=256)
+    assert trial.score is not None
+    whole, part = (replace(trial, score=replace(trial.score, tokens=tokens)) for tokens in (256, 257))
+
+    assert Status.KEEP is judge(whole, kept(2.0), needed_k=2048).status
+    assert Status.DISCARD is judge(part, kept(2.0), needed_k=2048).status
 
 
 @pytest.mark.parametrize("status", [Status.CRASH, Status.CHEAT, Status.TIMEOUT, Status.OOM, Status.INFRA])
