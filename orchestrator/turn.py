@@ -136,7 +136,7 @@ def _settled(running: Running, first: Trial, again: Trial, best: Experiment) -> 
         return again, judge(again, best)
     verdict = plausible.settled(running.doubt, first, again, best)
     worse = again.score is None or first.score is None or again.score.val_bpb > first.score.val_bpb
-    return replace(again if worse else first, executions=first.executions), verdict
+    return replace(again if worse else first, executions=(*first.executions, *again.executions)), verdict
 
 
 def failed(why: SandboxError | str) -> Trial:
