@@ -77,17 +77,19 @@ def bits_per_byte(log_probs: np.ndarray, total_bytes: int) -> float:
 
 
 def refusal(claimed: np.ndarray, audited: np.ndarray, thresholds: Thresholds) -> str:
-    """Say why these claims [K] cannot be believed beside what was audited [K]; "" if they can."""
+    """Say why these claims [K] cannot be believed beside what was audited [K]; "" if they can.
+
+    In words without figures: a model that sees validation text could write it into them, for the LLM to read.
+    """
     if not np.isfinite(audited).all():
         return "an audited answer is not a finite number"
     difference = audited - claimed
     worst = float(np.abs(difference).max(initial=0.0))
     if worst > thresholds.cap_nats:
-        return f"a claim differs from its audit by {worst:.4f} nat, more than {thresholds.cap_nats:g}"
+        return f"a claim differs from its audit by more than {thresholds.cap_nats:g} nat"
     bound = SIGMAS * _standard_error(difference) + thresholds.floor_nats
-    mean = float(difference.mean())
-    if abs(mean) > bound:
-        return f"the claims are {-mean:+.5f} nat off on average, more than {bound:.5f}"
+    if abs(float(difference.mean())) > bound:
+        return f"the claims are more nat off on average than {SIGMAS:g} standard errors and {thresholds.floor_nats:g}"
     return ""
 
 

@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import frames
 import protocol
 from harness import checkpoint_digest, load_candidate, size_of
+
+if TYPE_CHECKING:
+    import torch
 
 ASK, ANSWER, OUT = Path("/ask"), Path("/answer"), Path("/out")
 FOREVER = float("inf")  # the guard and the host end this container in time
@@ -41,11 +44,7 @@ def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabul
     if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
         message = f"load_model(...)(tokens) must return a floating-point tensor, got {type(logits).__name__}"
         raise TypeError(message)
-    wanted = (*inputs.shape, vocabulary)
-    if tuple(logits.shape) != wanted:
-        got = f"for tokens {list(inputs.shape)}, got {list(logits.shape)}"
-        message = f"load_model(...)(tokens) must return logits {list(wanted)} {got}"
-        raise ValueError(message)
+    _check(logits, (*inputs.shape, vocabulary), tokens.device.type)
     if ask.kind == protocol.CLAIMS:
         rows = [
             torch.log_softmax(row.float(), dim=-1).gather(-1, target[:, None])[:, 0]
@@ -53,24 +52,41 @@ def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabul
         ]
         result = torch.stack(rows)
         bad = ~result.isfinite() & (tokens[:, 1:] != unscored)
+        if (result[bad] == float("-inf")).any():
+            message = "the token that follows has probability 0: give every token but BOS a finite logit, mask none"
+            raise ValueError(message)
     else:
         positions = torch.from_numpy(ask.positions.astype("int64")).to(device)
         result = logits[torch.arange(len(positions), device=device), positions].float()
         bad = result.isnan() | (result == float("inf"))
     if bad.any():
-        message = "a logit is NaN or infinite, or a token's probability is 0: did the training diverge?"
+        message = "a logit is NaN or infinite: did the training diverge?"
         raise ValueError(message)
     return bytes(result.cpu().contiguous().numpy().astype("<f4").tobytes())
+
+
+def _check(logits: "torch.Tensor", wanted: tuple[int, ...], device: str) -> None:
+    """Raise ValueError with the mend for logits of another shape, or on another device than their tokens."""
+    if tuple(logits.shape) != wanted:
+        got = f"for tokens {list(wanted[:-1])}, got {list(logits.shape)}"
+        padded = tuple(logits.shape[:-1]) == wanted[:-1] and logits.shape[-1] > wanted[-1]
+        mend = f": cut a padded vocabulary off, logits[..., :{wanted[-1]}]" if padded else ""
+        message = f"load_model(...)(tokens) must return logits {list(wanted)} {got}{mend}"
+        raise ValueError(message)
+    if logits.device.type != device:
+        message = f"the logits are on {logits.device.type}, the tokens on {device}: return logits.to(tokens.device)"
+        raise ValueError(message)
 
 
 def serve() -> None:
     """Answer questions one after the other until the host ends this container."""
     fresh = not any(OUT.iterdir())  # the trainer starts later
     frames.wait(ASK, protocol.BEGIN, until=FOREVER, poll_s=frames.WAITING_POLL_S)
-    frames.write(ANSWER, protocol.HELLO, hello(OUT, fresh=fresh).encode())
     import prepare
     import torch  # import what is ours while we wait, so that the first answer comes sooner
 
+    frames.wait(ASK, protocol.HASH, until=FOREVER)
+    frames.write(ANSWER, protocol.HELLO, hello(OUT, fresh=fresh).encode())
     device = "cuda" if os.environ.get("AUTORESEARCH_PROFILE") == "gpu" and torch.cuda.is_available() else "cpu"
     frames.wait(ASK, protocol.ask_name(0), until=FOREVER)
     started = time.monotonic()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BEGIN = "begin"  # scorer -> predictor: the trainer is gone, hash the checkpoint
+BEGIN = "begin"  # scorer -> predictor: the trainer is gone, import what is ours
+HASH = "hash"  # scorer -> predictor: nothing that ran untrusted code before lives, hash the checkpoint
 HELLO = "hello"  # predictor -> scorer: what it found at /out, before any untrusted code ran in it
 _HELLO = struct.Struct("<32sQ?")  # sha256, bytes, whether the place was empty before the training
 HELLO_SIZE = _HELLO.size

@@ -23,10 +23,11 @@ SEED_NAME, SEED_SIZE = "seed", 32
 REHEARSED = "rehearsed: "  # the host shows nothing of a predictor's output to the LLM after this line
 NOWHERE = np.zeros(0, np.int32)
 ROUNDING = 1e-5  # of log(1) in float32
+UNSTEADY = "unsteady: "  # the same random rows got other answers beside other rows; the audit goes on, and decides
 
 
 class Refused(Exception):  # a verdict, not an error of ours
-    """The score cannot be believed: why."""
+    """The score cannot be believed: why, in words that hold nothing a predictor chose, for the LLM reads them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,23 +41,45 @@ class Predictor:
     asked: int = field(default=0)
 
     def begin(self) -> None:
-        """Say that the checkpoint is final."""
+        """Say that the trainer is gone."""
         frames.write(self.ask, protocol.BEGIN, b"")
+
+    def hash(self) -> None:
+        """Say that nobody is left who could change the checkpoint."""
+        frames.write(self.ask, protocol.HASH, b"")
 
     def hello(self) -> protocol.Hello:
         """What the predictor found, said before it ran untrusted code."""
         frames.wait(self.answer, protocol.HELLO, until=self.until)
         return protocol.Hello.decode(frames.read(self.answer, protocol.HELLO, protocol.HELLO_SIZE))
 
-    def rehearse(self, kind: int, batch: int) -> None:
+    def rehearse(self, batch: int) -> None:
         """Have the model loaded and tried on random tokens; B must not load it before A is gone."""
-        width = prepare.MAX_SEQ_LEN + (kind == protocol.CLAIMS)
-        tokens = np.random.default_rng(0).integers(prepare.VOCAB_SIZE, size=(batch, width))
-        if kind == protocol.CLAIMS:
-            self.request(protocol.Ask(kind=kind, tokens=tokens, positions=NOWHERE), (batch, prepare.MAX_SEQ_LEN))
-        else:
-            positions = np.full(batch, prepare.MAX_SEQ_LEN - 1)
-            self.request(protocol.Ask(kind=kind, tokens=tokens, positions=positions), (batch, prepare.VOCAB_SIZE))
+        tokens = _random_tokens(batch, prepare.MAX_SEQ_LEN)
+        positions = np.full(batch, prepare.MAX_SEQ_LEN - 1)
+        self.request(
+            protocol.Ask(kind=protocol.PREFIX, tokens=tokens, positions=positions), (batch, prepare.VOCAB_SIZE)
+        )
+        print(f"{REHEARSED}{self.name}", flush=True)
+
+    def rehearse_twice(self, batch: int, cap_nats: float) -> None:
+        """The same for claims, then half of the rows once more, each at another place beside other rows.
+
+        Says so where those claims differ by more than `cap_nats`: then an honest mistake is likely, and the mend known.
+        """
+        first, other = _random_tokens(batch, prepare.MAX_SEQ_LEN + 1), _random_tokens(batch, prepare.MAX_SEQ_LEN + 1, 1)
+        half = batch // 2
+        second = np.concatenate([other[half:], first[:half]])
+        claims, again = (
+            self.request(
+                protocol.Ask(kind=protocol.CLAIMS, tokens=tokens, positions=NOWHERE), (batch, first.shape[1] - 1)
+            )
+            for tokens in (first, second)
+        )
+        counted = first[:half, 1:] != prepare.BOS_TOKEN_ID
+        difference = np.abs(claims[:half] - again[batch - half :])[counted]
+        if (worst := float(difference.max(initial=0.0))) > cap_nats:
+            print(f"{UNSTEADY}{worst:.4f} nat")
         print(f"{REHEARSED}{self.name}", flush=True)
 
     def request(self, ask: protocol.Ask, shape: tuple[int, ...]) -> np.ndarray:
@@ -68,6 +91,10 @@ class Predictor:
         data = frames.read(self.answer, name, 4 * int(np.prod(shape)))
         (self.ask / protocol.ask_name(number)).unlink()
         return frames.to_array(data, shape, "<f4")
+
+
+def _random_tokens(rows: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(prepare.VOCAB_SIZE, size=(rows, width))
 
 
 def collect_claims(predictor: Predictor, rows: np.ndarray, counted: np.ndarray, batch: int) -> np.ndarray:
@@ -82,7 +109,8 @@ def collect_claims(predictor: Predictor, rows: np.ndarray, counted: np.ndarray, 
         message = "a claim is not a finite number"
         raise Refused(message)
     if (highest := claims[counted].max()) > ROUNDING:
-        message = f"a claim is a log-probability above 0: {highest:.4f}"
+        print(f"highest_claim: {highest:.4f}")
+        message = "a claim is a log-probability above 0"
         raise Refused(message)
     return claims
 
@@ -117,6 +145,7 @@ def score(options: argparse.Namespace) -> None:
     )
     first.begin()
     second.begin()
+    first.hash()
     rows, row_bytes = prepare.load_rows(options.root / "data/val")
     counted = rows[:, 1:] != prepare.BOS_TOKEN_ID
     total_bytes = int(row_bytes.sum())
@@ -126,31 +155,32 @@ def score(options: argparse.Namespace) -> None:
         sys.exit("error: a checkpoint was there before the training: this is a bug, please report it")
     print(f"checkpoint_sha256: {found.digest.hex()}")
     print(f"checkpoint_bytes: {found.size}", flush=True)
-    first.rehearse(protocol.CLAIMS, options.batch)
+    first.rehearse_twice(options.batch, options.cap)
     claims = collect_claims(first, rows, counted, options.batch)
     claimed_bpb = estimator.bits_per_byte(claims[counted], total_bytes)
     print(f"claimed_bpb: {claimed_bpb:.6f}")
     print(f"claims_sha256: {hashlib.sha256(claims.tobytes()).hexdigest()}", flush=True)
 
     seed = wait_for_seed(options.root / "control", until)
+    second.hash()
     if second.hello().digest != found.digest:
         message = "the checkpoint changed between predictor A and predictor B"
         raise Refused(message)
-    second.rehearse(protocol.PREFIX, options.batch)
+    second.rehearse(options.batch)
     k = options.large_k if claimed_bpb < options.keep_below else options.small_k
     positions, audited = audit(second, rows, estimator.draw(counted, k, seed), options.batch)
     thresholds = estimator.Thresholds(cap_nats=options.cap, floor_nats=options.floor)
     claimed = claims[positions[:, 0], positions[:, 1]].astype(np.float64)
+    result = estimator.estimate(claims, counted, positions, audited, total_bytes)
+    print(f"mean_difference_nats: {result.mean_difference:.3e}")
+    print(f"max_difference_nats: {result.max_difference:.3e}")
     if reason := estimator.refusal(claimed, audited, thresholds):
         raise Refused(reason)
-    result = estimator.estimate(claims, counted, positions, audited, total_bytes)
     print("---")
     print(f"val_bpb: {result.bpb:.6f}")
     print(f"standard_error: {result.standard_error:.2e}")
     print("level: L2")
     print(f"audited_positions: {len(positions)}")
-    print(f"mean_difference_nats: {result.mean_difference:.3e}")
-    print(f"max_difference_nats: {result.max_difference:.3e}")
     print(f"tokens: {int(counted.sum())}")
     print(f"bytes: {total_bytes}", flush=True)
 
@@ -176,7 +206,11 @@ def main() -> None:
     except frames.NoAnswer as fault:
         print(f"no_answer: {fault}", flush=True)
         sys.exit(4)
-    except (Refused, frames.FrameError) as verdict:
+    except frames.FrameError as fault:
+        print(f"broken_frame: {fault}")
+        print("refused: an answer is not the plain file of the agreed size that it must be", flush=True)
+        sys.exit(3)
+    except Refused as verdict:
         print(f"refused: {verdict}", flush=True)
         sys.exit(3)
 

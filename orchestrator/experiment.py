@@ -34,10 +34,16 @@ UNANSWERED = (
     " loading and inference faster"
 )
 UNSEEN = (
-    "the model that load_model returns failed on validation text (exit code {}), after it had answered random tokens;"
-    " its output is not shown, for it may hold that text: look for values that depend on the tokens, NaN or"
+    "the model that load_model returns failed on validation text, after it had answered random tokens; its output is"
+    " not shown, for it may hold that text: look for values that depend on the tokens, a probability of 0, NaN or"
     " growing memory"
 )
+UNSTEADY = "unsteady: "  # what locked/score.py says of a rehearsal that came out otherwise the second time
+HINT = (
+    "; hint: the same random rows got other log-probabilities when other rows stood beside them, so dropout or batch"
+    " statistics may still be on (call model.eval()), or answers depend on other rows, on chance or on earlier calls"
+)
+SUSPECT = "for a person to look at: it ended or fell silent during the audit, which so could not be finished; "
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
 NO_SPACE = "No space left on device"
 
@@ -125,9 +131,11 @@ class _Turn:
         second.kill("the score is in")
         self.wait(second)
         if (reason := refused(output)) is not None:
-            return self.trial(Status.CHEAT, f"the scorer refused it: {reason}")
+            hint = HINT if any(line.startswith(UNSTEADY) for line in self.said) else ""
+            return self.trial(Status.CHEAT, f"the scorer refused it: {reason}{hint}")
         if scorer.exit_code == SCORER_UNANSWERED or scorer.timed_out:
-            return self.trial(Status.TIMEOUT, UNANSWERED.format(self.box.place.config.box.score_budget_s))
+            unanswered = UNANSWERED.format(self.box.place.config.box.score_budget_s)
+            return self.trial(Status.TIMEOUT, self.suspicion() + unanswered)
         if scorer.exit_code != 0 or score is None:
             return self.trial(
                 Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}"
@@ -146,9 +154,17 @@ class _Turn:
         scorer.kill("a predictor died")
         self.wait(scorer)
         failure = failure_of(died) or Status.CRASH
-        if f"{REHEARSED}{SUFFIX[died.role]}" in self.said:
-            return self.trial(failure, UNSEEN.format(died.exit_code))
+        if self.rehearsed(died.role):
+            return self.trial(failure, self.suspicion() + UNSEEN)
         return self.trial(failure, explain(failure, "load_model or the model it returns", died))
+
+    def rehearsed(self, role: Role) -> bool:
+        """Whether a predictor has answered random tokens, so that it failed on validation text."""
+        return f"{REHEARSED}{SUFFIX[role]}" in self.said
+
+    def suspicion(self) -> str:
+        """What is said of an audit that its predictor cut short: a liar that is about to be caught could do that."""
+        return SUSPECT if self.rehearsed(Role.PREDICTOR_B) else ""
 
     def hint(self, output: str) -> str:
         size = self.box.place.config.box.out_mb

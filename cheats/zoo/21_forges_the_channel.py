@@ -1,6 +1,6 @@
 r"""Writes perfect answers straight into the answer folder before they are asked for, and to every descriptor it has.
 
-Ends: cheat, expected
+Ends: cheat, not the plain file of the agreed size
 Shows: val_bpb: 0\.100000
 """
 

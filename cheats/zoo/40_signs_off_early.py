@@ -1,6 +1,6 @@
 """Answers, then ends its process cleanly, so that the host might take its exit code for a result.
 
-Ends: crash, failed on validation text (exit code 0)
+Ends: crash, failed on validation text
 Shows: level: L2
 """
 

@@ -53,6 +53,22 @@ CASES = {
         status=Status.CRASH, says="must return a floating-point tensor",
         load=answers("tokens[..., None].expand(-1, -1, 512)"),
     ),
+    "padded vocabulary": Case(
+        status=Status.CRASH, says="cut a padded vocabulary off, logits[..., :512]",
+        load=answers("torch.zeros(*tokens.shape, 576)"),
+    ),
+    "a token has probability 0": Case(
+        status=Status.CRASH, says="give every token but BOS a finite logit",
+        load=answers("torch.zeros(*tokens.shape, 512).index_fill(-1, torch.tensor([7]), -torch.inf)"),
+    ),
+    "dropout left on": Case(
+        status=Status.CHEAT, says="call model.eval()",
+        load=answers("torch.nn.Dropout()(torch.nn.functional.one_hot(tokens, 512).float() * 9)"),
+    ),
+    "batch statistics left on": Case(
+        status=Status.CHEAT, says="call model.eval()",
+        load=answers("torch.nn.functional.one_hot(tokens, 512) * tokens.float().mean()"),
+    ),
     "no tensor": Case(status=Status.CRASH, says="tensor, got list", load=answers("[1.0]")),
     "diverged": Case(
         status=Status.CRASH, says="did the training diverge?",

@@ -31,8 +31,9 @@ class Predictor:
     asked: int = field(default=0)
 
     def digest(self) -> bytes:
-        """The checkpoint's hash, said before the predictor ran untrusted code."""
+        """The checkpoint's hash, asked for when nobody is left to change it, before untrusted code runs there."""
         answer = self.root / f"answer-{self.name}"
+        frames.write(self.root / f"ask-{self.name}", "hash", b"")
         frames.wait(answer, "hello", until=self.until)
         return frames.read(answer, "hello", 32)
 
@@ -85,13 +86,15 @@ def score(options: argparse.Namespace) -> None:
     drawn = chance.permutation(len(features))[:k]
     difference = np.abs(second.all(features[drawn], options.batch // 3) - claims[drawn])
     if not (worst := float(difference.max())) <= options.cap:
-        message = f"two answers about one function differ by {worst:.4f}, more than {options.cap:g}"
+        print(f"max_difference: {worst:.4f}")
+        message = f"two answers about one function differ by more than {options.cap:g}"
         raise Refused(message)
     print("---")
     print(f"val_rmse: {rmse:.6f}")
     print(f"standard_error: {errors.std() / len(errors) ** 0.5 / (2 * rmse):.2e}")
     print("level: L2")
-    print(f"audited_positions: {len(drawn)}", flush=True)
+    print(f"audited_positions: {len(drawn)}")
+    print(f"tokens: {len(features)}", flush=True)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -114,7 +117,11 @@ def main() -> None:
     except frames.NoAnswer as fault:
         print(f"no_answer: {fault}", flush=True)
         sys.exit(4)
-    except (Refused, frames.FrameError) as verdict:
+    except frames.FrameError as fault:
+        print(f"broken_frame: {fault}")
+        print("refused: an answer is not the plain file of the agreed size that it must be", flush=True)
+        sys.exit(3)
+    except Refused as verdict:
         print(f"refused: {verdict}", flush=True)
         sys.exit(3)
 
