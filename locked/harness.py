@@ -28,11 +28,16 @@ def size_of(folder: Path) -> int:
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=_refuse):
         folders.sort()
         for name in sorted(names):
             if stat.S_ISREG(Path(root, name).lstat().st_mode):
                 yield Path(root, name)
+
+
+def _refuse(error: OSError) -> None:
+    """What cannot be listed could still be read by its name, and would be in no hash."""
+    sys.exit(f"error: {error.filename} cannot be listed ({error.strerror}): leave no such folder there")
 
 
 def load_candidate() -> ModuleType:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 ASK, ANSWER, OUT = Path("/ask"), Path("/answer"), Path("/out")
+CLOCKS_DIFFER_S = 0.5  # a file's time is that of the last tick
 FOREVER = float("inf")  # the guard and the host end this container in time
 
 
@@ -31,6 +32,14 @@ def hello(folder: Path, *, fresh: bool) -> protocol.Hello:
             f"error: the files at {folder} say they hold {size} bytes, more than the {room} there: no sparse files"
         )
     return protocol.Hello(digest=checkpoint_digest(folder), size=size, fresh=fresh)
+
+
+def is_fresh(folder: Path, born: float) -> bool:
+    """Whether nothing in a folder is older than this container, which began at `born` (seconds since the epoch).
+
+    The trainer starts later, but on a busy machine may have written before we come to look.
+    """
+    return all(path.lstat().st_ctime > born - CLOCKS_DIFFER_S for path in folder.iterdir())
 
 
 def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabulary: int, unscored: int) -> bytes:
@@ -80,7 +89,8 @@ def _check(logits: "torch.Tensor", wanted: tuple[int, ...], device: str) -> None
 
 def serve() -> None:
     """Answer questions one after the other until the host ends this container."""
-    fresh = not any(OUT.iterdir())  # the trainer starts later
+    age_s = time.monotonic() - float(os.environ["AUTORESEARCH_STARTED"])
+    fresh = is_fresh(OUT, time.time() - age_s)
     frames.wait(ASK, protocol.BEGIN, until=FOREVER, poll_s=frames.WAITING_POLL_S)
     import prepare
     import torch  # import what is ours while we wait, so that the first answer comes sooner
