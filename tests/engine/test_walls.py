@@ -11,10 +11,12 @@ import pytest
 from orchestrator import compose
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
-from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
+from orchestrator.experiment import ContainerRunner
+from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status
 from orchestrator.walls.box import Box
 from orchestrator.walls.readback import PODMAN_OWN
 from orchestrator.walls.spec import ContainerSpec
+from tests import fakes
 from tests.boxes import ENVIRONMENT, ROOT, Boxes
 
 GIB = 1 << 30
@@ -29,6 +31,13 @@ def asked(boxes: Boxes, source: str) -> object:
 
     assert 0 == result.exit_code, result.log_tail
     return json.loads(result.log_tail.splitlines()[-1])
+
+
+def candidate_of(source: str) -> Candidate:
+    """A train.py, ready to run."""
+    reply = Reply(proposer="test", model="", prompt="", text="")
+    proposal = Proposal(hypothesis="none")
+    return Candidate(proposal=proposal, source=source, parent_id=None, parent_source="", reply=reply)
 
 
 def test_there_is_no_network(boxes: Boxes) -> None:
@@ -120,7 +129,7 @@ def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path
     """Not one inode of a mounted file: a page cache that was written to through one would be read through the other."""
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
     place = compose.place(config, boxes.engine)
-    with Box.open(place, candidate(), plan(), experiment_id=1, folder=tmp_path) as box:
+    with Box.open(place, candidate_of("pass"), plan(), experiment_id=1, folder=tmp_path) as box:
         inodes = {role: read_by(box.spec(role, None)) for role in (*UNTRUSTED, Role.SCORER)}
 
     assert inodes[Role.SCORER]
@@ -133,11 +142,34 @@ def test_two_experiments_of_one_tag_and_number_share_no_name(boxes: Boxes, tmp_p
     names = []
     for folder in (tmp_path / "one", tmp_path / "another"):
         folder.mkdir()
-        with Box.open(place, candidate(), plan(), experiment_id=1, folder=folder) as box:
+        with Box.open(place, candidate_of("pass"), plan(), experiment_id=1, folder=folder) as box:
             names.append({*box._volumes(), box.spec(Role.TRAINER, None).name})
 
     assert not names[0] & names[1]
     assert all(name.startswith(f"autoresearch-{os.getuid()}-nov26-0001-1-") for name in names[0] | names[1])
+
+
+class BreakingOut(fakes.SilentView):
+    """What a broken kernel would allow: a read-only file changes while the trainer lives."""
+
+    folder: Path
+
+    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
+        """Change one."""
+        if role is Role.TRAINER:
+            next(self.folder.glob(".private-*/scorer/locked/score.py")).write_text("print('val_bpb: 0.1')")
+
+
+def test_a_locked_file_that_changed_is_a_cheat(boxes: Boxes, tmp_path: Path) -> None:
+    """Whatever else came of it: a person should look, and nothing runs it again by itself."""
+    config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
+    view = BreakingOut()
+    view.folder = tmp_path
+    runner = ContainerRunner(place=compose.place(config, boxes.engine), view=view)
+    trial = runner.run(candidate_of("raise SystemExit(1)"), plan(), experiment_id=1, folder=tmp_path, best=None)
+
+    assert Status.CHEAT is trial.failure
+    assert "only code that broke out can do: scorer/locked/score.py" in trial.message
 
 
 def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> None:
@@ -148,12 +180,6 @@ def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> 
         with pytest.raises(ConfigError, match=r"memory_gb = .* this machine has \d+\.\d GB; lower either"):
             compose.place(large(tmp_path, parallel, each), boxes.engine)
     compose.place(large(tmp_path, 4, there * 0.2), boxes.engine)
-
-
-def candidate() -> Candidate:
-    """A train.py that does nothing."""
-    reply = Reply(proposer="test", model="", prompt="", text="")
-    return Candidate(proposal=Proposal(hypothesis="none"), source="pass", parent_id=None, parent_source="", reply=reply)
 
 
 def plan() -> Plan:
