@@ -14,7 +14,7 @@ from pathlib import Path
 from orchestrator.errors import SandboxError
 from orchestrator.records import checkpoint
 from orchestrator.score.decide import parse_reported, parse_score, refused
-from orchestrator.types import Candidate, ExecutionResult, Plan, Role, Score, Status, Trial, View
+from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, Role, Score, Status, Trial, View
 from orchestrator.walls.box import SUFFIX, Box
 from orchestrator.walls.place import Place
 from orchestrator.walls.running import OUTSIDE, Running
@@ -43,7 +43,7 @@ HINT = (
     "; hint: the same random rows got other log-probabilities when other rows stood beside them, so dropout or batch"
     " statistics may still be on (call model.eval()), or answers depend on other rows, on chance or on earlier calls"
 )
-SUSPECT = "for a person to look at: it ended or fell silent during the audit, which so could not be finished; "
+SUSPECT = f"{FOR_A_PERSON}it ended or fell silent during the audit, which so could not be finished; "
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
 NO_SPACE = "No space left on device"
 

@@ -110,7 +110,7 @@ class NotifyingView:
             self.notifier.tell("best", **facts)
             return
         self.since_best += experiment.status not in QUEUED_AGAIN
-        if experiment.status is Status.CHEAT:
+        if experiment.for_a_person:
             self.notifier.tell("cheat", **facts)
         if self.drought and self.since_best and self.since_best % self.drought == 0:
             self.notifier.tell("drought", since_best=self.since_best, **facts)

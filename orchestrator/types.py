@@ -13,6 +13,9 @@ from typing import Protocol
 Conditions = tuple[str, str, str]  # scores compare only where these are the same: hardware, image, compile cache
 
 
+FOR_A_PERSON = "for a person to look at: "  # how the rule begins of what may have been a cheat
+
+
 class Status(StrEnum):
     """How an experiment ended. A missing number is None, never 0.0."""
 
@@ -235,6 +238,11 @@ class Experiment:
     def level(self) -> str:
         """How far its score can be trusted; "" where there is none."""
         return self.score.level.value if self.score else ""
+
+    @property
+    def for_a_person(self) -> bool:
+        """Whether a human should look at it."""
+        return self.status is Status.CHEAT or self.rule.startswith(FOR_A_PERSON)
 
     @property
     def conditions(self) -> Conditions:

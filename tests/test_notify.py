@@ -14,7 +14,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.loop import run_session
 from orchestrator.notify import notifying
 from orchestrator.settings import Notify
-from orchestrator.types import Status, Trial
+from orchestrator.types import FOR_A_PERSON, Status, Trial
 from tests import fakes
 from tests.test_loop import parabola, session, statuses, task
 
@@ -37,6 +37,20 @@ def night(config: Config, settings: Notify, score: Any, rates: list[str]) -> Non
     loop, _, _ = session(config, score, rates)
     with loop.journal, notifying(settings, loop.journal, loop.view) as (view, notifier):
         notifier.end(run_session(replace(loop, view=view)), loop.journal)
+
+
+def test_it_hears_of_an_audit_that_was_cut_short(tmp_path: Path) -> None:
+    """It may have been a cheat that was about to be caught."""
+    config = task(tmp_path, 1)
+
+    def run(source: str) -> Trial:
+        cut = fakes.broken(Status.CRASH, f"{FOR_A_PERSON}it ended during the audit")
+        return cut if fakes.rate_of(source) == 0.7 else parabola(source)
+
+    command = (sys.executable, "-c", WRITES, str(tmp_path))
+    night(config, Notify(command=command), run, ["0.7"])
+
+    assert ["crash"] == [one["experiment"]["status"] for one in told(tmp_path, "cheat")]
 
 
 def test_it_hears_of_best_drought_cheat_and_end(tmp_path: Path) -> None:
