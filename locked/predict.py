@@ -93,11 +93,11 @@ def serve() -> None:
     fresh = is_fresh(OUT, time.time() - age_s)
     frames.wait(ASK, protocol.BEGIN, until=FOREVER, poll_s=frames.WAITING_POLL_S)
     import prepare
-    import torch  # import what is ours while we wait, so that the first answer comes sooner
+    import torch  # noqa: F401  # import what is ours while we wait, so that the first answer comes sooner
 
     frames.wait(ASK, protocol.HASH, until=FOREVER)
     frames.write(ANSWER, protocol.HELLO, hello(OUT, fresh=fresh).encode())
-    device = "cuda" if os.environ.get("AUTORESEARCH_PROFILE") == "gpu" and torch.cuda.is_available() else "cpu"
+    device = prepare.device()
     frames.wait(ASK, protocol.ask_name(0), until=FOREVER)
     started = time.monotonic()
     checkpoint = Path(prepare.CHECKPOINT)

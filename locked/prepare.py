@@ -80,10 +80,19 @@ def time_left() -> float:
 
 
 def device() -> str:
-    """`cuda` on the gpu profile where there is one, `cpu` otherwise."""
+    """`cuda` on the gpu profile, `cpu` on the other; a GPU that torch cannot use ends the program."""
+    if not GPU:
+        return "cpu"
     import torch  # the scorer runs without torch
 
-    return "cuda" if GPU and torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        try:
+            torch.cuda.init()
+            reason = "torch sees no device"
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+        fail(f"AUTORESEARCH_PROFILE=gpu, but torch cannot use a GPU here ({reason}): mend the driver, or PROFILE=cpu")
+    return "cuda"
 
 
 # --- manifests ------------------------------------------------------------------------------------------------------

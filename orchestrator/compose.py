@@ -26,6 +26,7 @@ from orchestrator.score import thresholds
 from orchestrator.score.thresholds import UNBOUNDED
 from orchestrator.session import Session
 from orchestrator.types import Level, Status, View
+from orchestrator.walls import cuda
 from orchestrator.walls.box import refuse_weak_specs
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.place import Place
@@ -92,10 +93,24 @@ def refuse_weak(there: Place) -> None:
         raise ConfigError(message) from error
 
 
+def tried(config: Config, engine: Engine, leased: Lease) -> Place:
+    """The place of a lease, whose GPU works in a container. Raises ConfigError or SandboxError with the mend."""
+    made = place(config, engine, leased)
+    if leased.device is not None and leased.device.parent and made.tier().startswith("gVisor"):
+        message = (
+            f"{leased.name} is a MIG instance, which gVisor does not know: exclude those in [gpu], or RUNTIME=runc"
+        )
+        raise ConfigError(message)
+    if made.gpu_uuid is not None:
+        cuda.check(made)
+    return made
+
+
 def connected(config: Config) -> Engine:
     """The engine, for a config that may run on it: the machine is fit, the data is prepared. Raises ConfigError."""
     engine = Engine.connect()
     refuse_unsafe(config)
+    refuse_gpu(config, engine)
     if not is_ready(config.data_path):
         message = f"{config.data_path}: the data is not prepared; `make data` does it"
         raise ConfigError(message)
@@ -145,6 +160,16 @@ def refuse_unsafe(config: Config) -> None:
         said = "; ".join(f"{check.name}: {check.detail} ({check.mend})" for check in found)
         accept = " ".join(f"--accept {check.name}" for check in found)
         message = f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; mend it, or {accept}"
+        raise ConfigError(message)
+
+
+def refuse_gpu(config: Config, engine: Engine) -> None:
+    """Stop before a GPU is waited for that this engine hands out to nobody."""
+    if config.profile_name == "gpu" and engine.is_podman:
+        message = (
+            "PROFILE=gpu: Podman takes no request for one GPU through Docker's API; use Docker Engine (DOCKER_HOST), or"
+            " PROFILE=cpu"
+        )
         raise ConfigError(message)
 
 
@@ -226,7 +251,7 @@ def alone(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slo
     engine.reap()
 
     def make(leased: Lease) -> ContainerRunner:
-        there = replace(place(config, engine, leased), holdout=holdout)
+        there = replace(tried(config, engine, leased), holdout=holdout)
         if not refuses:  # nor is a model refused for what it has to compile first
             there = replace(there, config=patient(config), thresholds=UNBOUNDED)
         return ContainerRunner(place=there, view=view)
@@ -248,8 +273,9 @@ def leased_place(config: Config, view: View) -> Iterator[Place]:
     refuse_unsafe(config)
     engine, wait_s = Engine.connect(), config.gpu.wait_hours * SECONDS_PER_HOUR
     engine.reap()
+    refuse_gpu(config, engine)
     with lease(policy_of(config), wait_s=wait_s, on_wait=view.waiting) as leased:
-        yield place(config, engine, leased)
+        yield tried(config, engine, leased)
 
 
 def enough(policy: LeasePolicy, wanted: int) -> None:
@@ -270,7 +296,7 @@ def slot(config: Config, engine: Engine, view: View, policy: LeasePolicy) -> Slo
     return Slot(
         policy=policy,
         wait_s=config.gpu.wait_hours * SECONDS_PER_HOUR,
-        make=lambda leased: ContainerRunner(place=place(config, engine, leased), view=view),
+        make=lambda leased: ContainerRunner(place=tried(config, engine, leased), view=view),
         waiting=view.waiting,
         watch=lambda leased, ours: watching(leased, ours, interval_s=sampling.sample_s, others=sampling.others),
         back_off_s=sampling.back_off_s,

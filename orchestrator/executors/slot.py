@@ -49,7 +49,11 @@ class Slot:
         if self._lease is not None:
             return False
         self._lease = self._held.enter_context(lease(self.policy, wait_s=self.wait_s, on_wait=self.waiting))
-        self._runner = self.make(self._lease)
+        try:
+            self._runner = self.make(self._lease)
+        except BaseException:  # one that is of no use to us is others' to have
+            self.give_back()
+            raise
         return True
 
     def give_back(self) -> None:

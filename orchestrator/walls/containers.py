@@ -37,6 +37,8 @@ LIMITS = {
 }  # by their names in its info
 CONTROLLERS = {"MemoryLimit": "memory", "CpuCfsQuota": "cpu", "PidsLimit": "pids"}  # of the kernel, behind them
 
+NO_GPUS = ("could not select device driver", "failed to discover GPU vendor")  # engines up to 28, and from 29 on
+
 log = structlog.get_logger()
 
 
@@ -351,7 +353,7 @@ def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
         yield
     except APIError as error:
         message = f"the container engine refused to {what}: {error.explanation or error}"
-        if "could not select device driver" in message:
+        if any(said in message for said in NO_GPUS):
             message += "; install the NVIDIA Container Toolkit and restart the engine, or use PROFILE=cpu"
         raise SandboxError(message) from error
     except (requests.RequestException, ConnectionError, TimeoutError) as error:

@@ -135,6 +135,23 @@ def test_a_gpu_that_is_lost_in_mid_run_spoils_no_result(tmp_path: Path) -> None:
         run(leased, tmp_path / "0001")
 
 
+def test_a_gpu_that_is_of_no_use_is_given_back(tmp_path: Path) -> None:
+    """One that no container can use: others may have it, and the next look leases anew."""
+    _, policy = one_gpu(tmp_path)
+    leased = slot(policy, lambda: fakes.scored(1.0))
+
+    def make(_: Lease) -> fakes.ArithmeticRunner:
+        message = "torch sees no GPU"
+        raise LeaseUnavailable(message)
+
+    leased.make = make
+    for _ in range(2):
+        with pytest.raises(LeaseUnavailable, match="torch sees no GPU"):
+            leased.ready()
+
+        assert free(policy)
+
+
 def test_paused_means_that_others_may_have_the_device(tmp_path: Path) -> None:
     """It is given back for as long as nothing may start, and leased again afterwards."""
     _, policy = one_gpu(tmp_path)
