@@ -2,7 +2,9 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+ifndef PROFILE # a GPU server whose driver is broken is not one without a GPU
+PROFILE := $(shell command -v nvidia-smi >/dev/null || { echo cpu; exit; }; nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo unknown)
+endif
 DATA ?= python
 export PROFILE
 
@@ -34,10 +36,14 @@ setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt 2> >(grep -v WARNING >&2)
 	@touch $@
 
+.PHONY: profile
+profile:
+	@[ "$(PROFILE)" != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); mend the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
+
 engine: ## a container engine that answers
 	@sandbox/engine.sh
 
-image: engine ## the image of every experiment
+image: profile engine ## the image of every experiment
 	@sandbox/image.sh
 
 data: setup image ## the prepared data: DATA=python, a folder, or climbmix
@@ -49,7 +55,7 @@ doctor: setup ## is this machine fit and safe for it
 loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
 	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
 
-cost: setup ## what a night of the LLM would cost; sends nothing
+cost: profile setup ## what a night of the LLM would cost; sends nothing
 	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
 
 warm: data ## compile your committed train.py once, for every experiment to begin with
@@ -127,7 +133,8 @@ bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long
 	@tests/chromium.sh && $(BIN)/python -m benchmarks.report_open
 
 test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fails where there is no GPU
-	@$(if $(wildcard $(BIN)/python),$$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo python3),python3) -m benchmarks.gpu
+	@! docker image inspect autoresearch-sandbox:gpu >/dev/null 2>&1 || $(MAKE) -s setup
+	@$$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo python3) -m benchmarks.gpu $(TEST_GPU)
 
 overhead: .venv/ready-dev image data ## what the walls cost a training, in per cent
 	@$(BIN)/python -m benchmarks.overhead

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,14 +14,21 @@ from tests.boxes import ROOT
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 
-def test_the_direct_way_trains_and_scores(image_id: str, tmp_path: Path) -> None:
-    """In the image, as that is where torch is; its predictors wait before the training, as the loop's do."""
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What is carried to a machine without an engine: the project's files and prepared data."""
     for name in ("benchmarks", "locked", "mutable", "orchestrator"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "task.toml", tmp_path)
-    shutil.copytree(ROOT / "data" / "cpu-python", tmp_path / "data" / "cpu-python")
-    where = [f"--volume={tmp_path}:/repo", "--workdir=/repo", f"--user={os.getuid()}:{os.getgid()}"]
-    check = ["python3", "-B", "-m", "benchmarks.gpu", "--profile", "cpu", "--seconds", "15"]
+    shutil.copy(ROOT / "tests" / "scripts" / "upstream_style.py", tmp_path)
+    shutil.copytree(ROOT / "data" / "cpu-python", tmp_path / "carried")
+    return tmp_path
+
+
+def checked(clone: Path, image_id: str, *words: str) -> tuple[dict[str, Any], str]:
+    """Figures and last line; in the image, as that is where torch is."""
+    where = [f"--volume={clone}:/repo", "--workdir=/repo", f"--user={os.getuid()}:{os.getgid()}"]
+    check = ["python3", "-B", "-m", "benchmarks.gpu", "--profile", "cpu", "--data", "carried", *words]
 
     done = subprocess.run(
         ["docker", "run", "--rm", "--network=none", *where, image_id, *check],
@@ -29,6 +37,22 @@ def test_the_direct_way_trains_and_scores(image_id: str, tmp_path: Path) -> None
 
     assert 0 == done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
     figures, line = done.stdout.splitlines()[-2:]
-    assert "L2" == json.loads(figures)["level"]
-    assert 1.5 < json.loads(figures)["val_bpb"] < 6.0
+    return json.loads(figures), line
+
+
+def test_the_direct_way_trains_and_scores(clone: Path, image_id: str) -> None:
+    """On data that was brought along; its predictors wait before the training, as the loop's do."""
+    figures, line = checked(clone, image_id, "--seconds", "25", "--small-audit")
+
+    assert "L2" == figures["level"]
+    assert 1.5 < figures["val_bpb"] < 6.0
     assert line.startswith("test-gpu: no GPU, the cpu profile")
+    assert "MFU unknown" in line
+
+
+def test_a_script_in_upstreams_manner_runs_beside_it(clone: Path, image_id: str) -> None:
+    """On the same data, for the same time, with the number that it prints itself."""
+    figures, _ = checked(clone, image_id, "--seconds", "8", "--train", "upstream_style.py", "--self-reported")
+
+    assert "L0" == figures["level"]
+    assert 1.0 < figures["val_bpb"] < 9.0
