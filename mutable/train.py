@@ -258,18 +258,34 @@ def learning_rate(progress: float) -> float:
 
 # --- training -------------------------------------------------------------------------------------------------------
 
-PEAK_BF16_FLOPS = {  # of the device, dense; the first name that is part of the device's own counts
+PEAK_BF16_FLOPS = {  # of a whole device, dense; the longest name that the device's own holds counts
+    "GB200": 2500e12,
+    "B200": 2250e12,
+    "GH200": 989e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
+    "H100 NVL": 835e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
-    "B200": 2250e12,
     "A100": 312e12,
+    "A40": 150e12,
+    "A10G": 70e12,
     "A10": 125e12,
+    "L40S": 362e12,
     "L40": 181e12,
     "L4": 121e12,
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
+PARTIAL = ("MIG", "Laptop", "D")  # in the name of a device that is less than the one it is named after
+
+
+def peak_flops(name: str) -> float | None:
+    """Peak of a device by its name, None where it is not known."""
+    words = f" {name.replace('-', ' ')} "
+    known = [part for part in PEAK_BF16_FLOPS if f" {part} " in words]
+    whole = not any(f" {word} " in words for word in PARTIAL)
+    return PEAK_BF16_FLOPS[max(known, key=len)] if known and whole else None
 
 
 class Progress:
@@ -311,13 +327,12 @@ class Progress:
 
     def summary(self, bytes_per_token: float) -> None:
         """Upstream's block; `train_bpb` is this script's own estimate on training text and is no score."""
-        cuda = torch.cuda.is_available() and prepare.device() == "cuda"
-        name = torch.cuda.get_device_name() if cuda else ""
-        peak = next((flops for part, flops in PEAK_BF16_FLOPS.items() if part in name), float("inf"))
+        cuda = prepare.device() == "cuda"
+        peak = peak_flops(torch.cuda.get_device_name()) if cuda else None
         tables = sum(m.weight.numel() for m in self.model.modules() if isinstance(m, nn.Embedding))
         parameters = sum(p.numel() for p in self.model.parameters())
         attention = sum(b.attention.context() for b in self.model.blocks) * 12 * MODEL_DIM
-        mfu = self.speed() * (6 * (parameters - tables) + attention) / peak
+        flops = self.speed() * (6 * (parameters - tables) + attention)
         print("---")
         print(f"train_bpb:        {self.loss / math.log(2) / bytes_per_token:.6f}")
         print(f"startup_seconds:  {self.started:.1f}")
@@ -325,8 +340,10 @@ class Progress:
         print(f"training_seconds: {self.last - self.started:.1f}")
         print(f"total_seconds:    {prepare.elapsed():.1f}")
         print(f"tokens_per_second: {self.speed():.0f}")
-        print(f"peak_vram_mb:     {torch.cuda.max_memory_allocated() / 2**20 if cuda else 0:.1f}")
-        print(f"mfu_percent:      {100 * mfu:.2f}")
+        if cuda:
+            print(f"peak_vram_mb:     {torch.cuda.max_memory_allocated() / 2**20:.1f}")
+        if peak is not None:  # a number that is not known is left out
+            print(f"mfu_percent:      {100 * flops / peak:.2f}")
         print(f"total_tokens_M:   {self.step * self.tokens_per_step / 1e6:.2f}")
         print(f"num_steps:        {self.step}")
         print(f"num_params_M:     {parameters / 1e6:.2f}")
