@@ -49,9 +49,12 @@ elif ! here "$base" >/dev/null; then
     timeout 600 "${ENGINE[@]}" pull -q "$base" >/dev/null || { say "BASE=$base is not here and cannot be pulled" >&2; exit 1; }
 fi
 inside() { "${ENGINE[@]}" run --rm --network none --entrypoint python3 "$base" -c "$1"; }
-if ! inside 'import shutil, sys; sys.exit(not shutil.which("g++"))'; then
+compiles() { inside 'import os, shutil, sys, sysconfig
+sys.exit(not (shutil.which("g++") and os.path.isfile(os.path.join(sysconfig.get_paths()["include"], "Python.h"))))'; }
+if ! compiles; then
     build compiler autoresearch-base:with-compiler default --build-arg BASE="$base" # the one step that needs a network
     base=autoresearch-base:with-compiler
+    compiles || { say "BASE=${BASE:-$base} has no Python.h for its python3, which torch.compile needs: name another" >&2; exit 1; }
 fi
 
 version=$(inside 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])') || {
