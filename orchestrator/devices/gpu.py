@@ -77,9 +77,14 @@ class Activity:
 
 def devices(sysfs: Path = SYSFS) -> tuple[Device, ...]:
     """Every GPU and MIG instance that answers, in NVML's order; a GPU cut into MIG instances is not one itself."""
+    return look(sysfs)[0]
+
+
+def look(sysfs: Path = SYSFS) -> tuple[tuple[Device, ...], str]:
+    """The devices that answer, and why one does not, "" if they all do."""
     found: list[Device] = []
     lost: pynvml.NVMLError | None = None
-    with _nvml():
+    with opened():
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
@@ -88,12 +93,12 @@ def devices(sysfs: Path = SYSFS) -> tuple[Device, ...]:
                 lost = error
         if lost is not None and not found:
             raise lost
-    return tuple(found)
+    return tuple(found), str(_translated(lost)) if lost else ""
 
 
 def activity(device: Device) -> Activity:
     """Read processes, memory and utilisation of a device. Raises LeaseUnavailable if it is lost."""
-    with _nvml():
+    with opened():
         handle = pynvml.nvmlDeviceGetHandleByUUID(device.uuid)
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
         with _where_supported():
@@ -242,7 +247,11 @@ def _nvml_error() -> Iterator[None]:
 
 
 @contextmanager
-def _nvml() -> Iterator[None]:
+def opened() -> Iterator[None]:
+    """NVML for the length of the block; in blocks within it, it is open already.
+
+    A GPU without persistence mode is set up anew whenever nobody has it open, and seems busy for a moment then.
+    """
     with _nvml_error():
         pynvml.nvmlInit()
         try:

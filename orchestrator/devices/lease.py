@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,7 +63,7 @@ def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] 
     most(policy)
     deadline = time.monotonic() + wait_s
     told = ""
-    with ExitStack() as locks:
+    with gpu.opened() if policy.profile == "gpu" else nullcontext(), ExitStack() as locks:
         while True:
             taken = _take_gpu(policy, locks) if policy.profile == "gpu" else _take_cores(policy, locks)
             if isinstance(taken, Lease):
@@ -82,16 +82,22 @@ def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] 
 
 
 def most(policy: LeasePolicy) -> int:
-    """How many leases this policy allows on this machine at best. Raises ConfigError if none, or for unknown UUIDs."""
+    """How many leases this policy allows on this machine at best.
+
+    Raises ConfigError if none, or for unknown UUIDs; LeaseUnavailable where a GPU that does not answer may be why.
+    """
     if policy.profile == "cpu":
         size, cores = math.ceil(policy.cpus), _cores(policy)
         if size > len(cores):
             message = f"task.toml: [profile.cpu] cpus = {policy.cpus:g}: this machine has {len(cores)}; lower it"
             raise ConfigError(message)
         return len(cores) // size
-    known = gpu.devices(policy.sysfs)
-    wanted = _wanted(policy, known)
+    known, lost = gpu.look(policy.sysfs)
+    wanted = _wanted(policy, known, lost)
     count = min(len(wanted), len(known) - policy.leave_free) if len(known) > 1 else len(wanted)
+    if count < 1 and lost:
+        message = f"[gpu] allow, exclude and leave_free leave none of the {len(known)} GPUs that answer: {lost}"
+        raise LeaseUnavailable(message)
     if count < 1:
         message = (
             f"task.toml: [gpu] allow, exclude and leave_free = {policy.leave_free} leave none of {len(known)} GPUs;"
@@ -101,12 +107,15 @@ def most(policy: LeasePolicy) -> int:
     return count
 
 
-def _wanted(policy: LeasePolicy, known: tuple[Device, ...]) -> list[Device]:
-    """Those the lists allow; a list may name a MIG instance or the GPU that it is a part of."""
+def _wanted(policy: LeasePolicy, known: tuple[Device, ...], lost: str) -> list[Device]:
+    """Those the lists allow; a list may name a MIG instance or the GPU that it is a part of.
+
+    A UUID that is not known is a mistake, unless a GPU is lost: then it may be that one's.
+    """
     names = {device.uuid for device in known} | {device.parent for device in known}
     for key, uuids in (("allow", policy.allow), ("exclude", policy.exclude)):
         for uuid in uuids:
-            if uuid not in names:
+            if uuid not in names and not lost:
                 there = ", ".join(device.uuid for device in known) or "no GPU at all"
                 message = f"task.toml: [gpu] {key} names {uuid!r}, but this machine has {there}; mend the list"
                 raise ConfigError(message)
@@ -121,8 +130,8 @@ def _wanted(policy: LeasePolicy, known: tuple[Device, ...]) -> list[Device]:
 
 def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
     """A lease, its locks put into `locks`; or why there is none."""
-    known = gpu.devices(policy.sysfs)
-    wanted = _wanted(policy, known)
+    known, lost = gpu.look(policy.sysfs)
+    wanted = _wanted(policy, known, lost)
     with _choosing(policy.sysfs / "bus/pci/devices", policy.proc) as others:
         if others:
             return others
@@ -140,7 +149,7 @@ def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
             if candidates and len(known) > 1 and len(free) <= policy.leave_free:
                 return f"{len(free)} of {len(known)} GPUs idle, and [gpu] leave_free = {policy.leave_free} stay so"
             if not candidates:
-                return "; ".join(reasons)
+                return "; ".join([*reasons, *([lost] if lost else [])])
             chosen = random.choice(candidates)  # noqa: S311  # so that one flickering GPU does not hold us up
             mine = free[chosen.uuid].pop_all()
     return _settled(chosen, mine, policy, locks)

@@ -165,6 +165,36 @@ def test_an_unknown_uuid_is_named_with_those_there_are(tmp_path: Path, key: str)
         most(policy(machine, **{key: ("GPU-9",)}))
 
 
+@pytest.mark.parametrize("lists", [{"allow": ("GPU-1", "GPU-2")}, {"exclude": ("GPU-2",)}])
+def test_a_gpu_that_is_lost_makes_no_list_wrong(tmp_path: Path, lists: dict[str, object]) -> None:
+    """Those that are left are leased: its UUID, which it does not tell any more, may be the unknown one."""
+    machine = with_gpus(tmp_path, "GPU-1", "GPU-2")
+    machine.gpu("GPU-2", error=15)
+    with lease(policy(machine, **lists), wait_s=0) as got:
+        assert "GPU-1" == got.name
+
+
+def test_the_only_allowed_gpu_that_is_lost_is_said_so(tmp_path: Path) -> None:
+    """No list is to be mended: at the start, and when it is to be leased anew in mid-run."""
+    machine = with_gpus(tmp_path, "GPU-1", "GPU-2")
+    asked = policy(machine, allow=("GPU-2",))
+    with lease(asked, wait_s=0):
+        machine.gpu("GPU-2", error=15)
+
+    assert "fell off the bus" in refused(asked)
+    with pytest.raises(LeaseUnavailable, match=r"none of the 1 GPUs that answer: .* fell off the bus"):
+        most(asked)
+
+
+def test_a_gpu_that_is_set_up_anew_whenever_it_is_opened_can_be_leased(tmp_path: Path) -> None:
+    """Without persistence mode it seems busy at the first look: NVML stays open, so the next ones are right."""
+    machine = with_gpus(tmp_path, "GPU-1")
+    machine.cold = True
+    machine.write()
+    with lease(policy(machine), wait_s=10) as got:
+        assert "GPU-1" == got.name
+
+
 def test_a_policy_that_allows_nothing_is_refused_at_once(tmp_path: Path) -> None:
     """Everything excluded, or more left free than there are."""
     machine = with_gpus(tmp_path, "GPU-1", "GPU-2")

@@ -34,6 +34,7 @@ class Machine:
     root: Path
     driver: str = "580.159.03"
     init: int = 0
+    cold: bool = False
     gpus: dict[str, dict[str, object]] = field(default_factory=dict)
     migs: dict[str, dict[str, object]] = field(default_factory=dict)
     procs: list[tuple[str, int]] = field(default_factory=list)
@@ -101,7 +102,7 @@ class Machine:
 
     def write(self) -> None:
         """Put the state in place at once."""
-        lines = [f"driver {self.driver}", f"init {self.init}"]
+        lines = [f"driver {self.driver}", f"init {self.init}", *(["cold"] if self.cold else [])]
         for kind, devices in (("gpu", self.gpus), ("mig", self.migs)):
             for uuid, values in devices.items():
                 lines.append(f"{kind} uuid={uuid} " + " ".join(f"{k}={v}" for k, v in values.items()))

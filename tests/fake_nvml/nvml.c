@@ -7,6 +7,7 @@
  *       mode=0 rows=0 ecc=0      compute mode, broken rows, uncorrected errors
  *   mig uuid=MIG-1 parent=GPU-1 index=0 name=NVIDIA_H100_MIG_1g.10gb memory=10000 used=0 error=0
  *   proc uuid=GPU-1 pid=42
+ *   cold                         no persistence mode: 100 % busy when it is first looked at after nvmlInit
  *   open                         anyone may change settings; else only root may, as with the real one
  * Memory is in MiB, power in watts, an underscore in a name is a space, `error` is what calls on that device return.
  */
@@ -29,7 +30,7 @@
 typedef unsigned long long u64;
 typedef struct { char uuid[96], parent[96], name[96], bus[32]; u64 memory, used; unsigned util, power, mig, index, error, xid, mode, rows, ecc; } Device;
 typedef struct { char uuid[96]; unsigned pid; } Process;
-typedef struct { char driver[80]; int init, open, gpus, migs, procs; Device gpu[MOST], mig[MOST]; Process proc[MOST]; } State;
+typedef struct { char driver[80]; int init, open, cold, gpus, migs, procs; Device gpu[MOST], mig[MOST]; Process proc[MOST]; } State;
 
 static __thread State state;
 
@@ -82,6 +83,7 @@ static State *load(void) {
         if (!strncmp(line, "driver ", 7)) sscanf(line + 7, "%79s", s->driver);
         if (!strncmp(line, "init ", 5)) s->init = atoi(line + 5);
         if (!strncmp(line, "open", 4)) s->open = 1;
+        if (!strncmp(line, "cold", 4)) s->cold = 1;
         if (!strncmp(line, "gpu ", 4) && s->gpus < MOST) device(line, &s->gpu[s->gpus++]);
         if (!strncmp(line, "mig ", 4) && s->migs < MOST) device(line, &s->mig[s->migs++]);
         if (!strncmp(line, "proc ", 5) && s->procs < MOST) {
@@ -104,8 +106,14 @@ static Device *of(void *handle) {
 
 #define DEVICE(h) Device *d = of(h); if (!d) return INVALID_ARGUMENT; if (d->error) return d->error
 
-int nvmlInitWithFlags(unsigned flags) { (void)flags; return load()->init; }
-int nvmlShutdown(void) { return OK; }
+static int users, fresh;
+int nvmlInitWithFlags(unsigned flags) {
+    (void)flags;
+    int code = load()->init;
+    if (!code && !users++) fresh = 1;
+    return code;
+}
+int nvmlShutdown(void) { if (users) users--; return OK; }
 
 const char *nvmlErrorString(int code) { return code == 15 ? "GPU is lost" : code == 18 ? "Driver/library version mismatch" : "error"; }
 
@@ -180,7 +188,8 @@ int nvmlDeviceGetMigDeviceHandleByIndex(void *h, unsigned index, void **mig) {
 int nvmlDeviceGetUtilizationRates(void *h, unsigned rates[2]) {
     DEVICE(h);
     if (d->parent[0]) return NOT_SUPPORTED;
-    rates[0] = d->util; rates[1] = 0;
+    rates[0] = state.cold && fresh ? 100 : d->util; rates[1] = 0;
+    fresh = 0;
     return OK;
 }
 
