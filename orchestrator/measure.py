@@ -15,6 +15,7 @@ from orchestrator.executors.slot import Slot
 from orchestrator.records import record
 from orchestrator.records.journal import Journal
 from orchestrator.score import noise
+from orchestrator.score.decide import judge
 from orchestrator.session import Running, Session
 from orchestrator.types import Candidate, Experiment, Plan, Proposal, Reply, Status, Trial
 
@@ -24,9 +25,11 @@ log = structlog.get_logger()
 
 
 def once_more(session: Session, running: Running, trial: Trial, best: Experiment | None) -> Running | None:
-    """The next run of an experiment, if luck may explain what its runs brought so far."""
+    """The next run of an experiment, if luck may explain what its runs brought so far, or too small an audit."""
     known, measures, runs = spread(session), running.candidate.measures, len(trial.runs)
     most = noise.wants(trial, best, known, session.config.noise, measures=measures)
+    if audit := runs >= most and _too_small(session, running, trial, best):
+        most = runs + 1
     if runs >= most or (running.before is not None and runs == len(running.before.runs)):
         return None
     plan = new_plan()
@@ -35,7 +38,16 @@ def once_more(session: Session, running: Running, trial: Trial, best: Experiment
     session.journal.note("experiment.run_again", {**so_far, **committed(plan)}, running.id)
     where = running.folder / f"run-{runs + 1}"
     record.make_folder(where)
-    return replace(running, plan=plan, where=where, before=trial)
+    below = None if audit or best is None else best.val_bpb  # of now: it may have changed since this began
+    return replace(running, plan=plan, where=where, before=trial, below=below)
+
+
+def _too_small(session: Session, running: Running, trial: Trial, best: Experiment | None) -> bool:
+    """Whether it is a new best but for its audit: that was small, as the best was a better one when it began."""
+    if running.before is not None or trial.score is None or running.candidate.measures is not None:
+        return False
+    would_be = judge(trial, best, spread=spread(session)).status is Status.KEEP
+    return would_be and trial.score.audited_positions < session.config.needed_k
 
 
 def doubted(session: Session, running: Running, trial: Trial, why: str) -> Running:

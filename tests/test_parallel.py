@@ -20,7 +20,7 @@ from orchestrator.errors import ConfigError, LeaseUnavailable
 from orchestrator.loop import run_session
 from orchestrator.score.noise import is_inside, spread
 from orchestrator.session import Session
-from orchestrator.types import Candidate, Experiment, Runner, Spent, Status, Trial
+from orchestrator.types import Candidate, Experiment, Plan, Runner, Spent, Status, Trial
 from tests import fakes, test_loop
 from tests.fake_nvml import Machine
 
@@ -133,6 +133,50 @@ def test_a_stale_child_that_only_beats_its_parent_is_discarded(tmp_path: Path) -
         run_session(loop)
 
     assert [(0, "keep"), (1, "discard"), (2, "keep")] == test_loop.statuses(config)
+
+
+class Auditor(fakes.ArithmeticRunner):
+    """Audits as the scorer does: in full only what would be a new best when it began."""
+
+    def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
+        """Score it."""
+        trial = fakes.ArithmeticRunner.run(self, candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
+        assert trial.score is not None
+        full = best is None or trial.score.val_bpb < best
+        return replace(trial, score=replace(trial.score, audited_positions=4096 if full else 256))
+
+
+def test_what_beats_a_best_that_did_not_hold_is_audited_before_it_is_judged(tmp_path: Path) -> None:
+    """The best was measured again, and worse, while it ran: it runs once more, audited in full, and is kept."""
+    config = config_for(tmp_path, 4, 2, **{"noise.again_every": 1})
+    begun, settled = threading.Event(), threading.Event()
+    bests = iter([1.80, 1.96])
+
+    def run(source: str) -> Trial:
+        rate = fakes.rate_of(source)
+        if rate == 0.05:  # the first best, and then what it is worth
+            val_bpb = next(bests, 1.88)
+            return fakes.scored(val_bpb if val_bpb == 1.80 or begun.wait(20) else 9.0)
+        if rate == 0.04:
+            begun.set()
+            settled.wait(20)
+        return fakes.scored({0.02: 2.0, 0.04: 1.85}.get(rate, 1.95))
+
+    def ends(_: int) -> None:
+        best = loop.journal.best()
+        if best is not None and len(best.runs) > 1:
+            settled.set()
+
+    loop, _ = crowd(config, run, ["0.05", "0.9", "0.04", "0.8"], view=Watcher(ends=ends))
+    loop = replace(loop, runner=Auditor(run), beside=(Auditor(run),))
+    with loop.journal:
+        run_session(loop)
+        told = [(fakes.rate_of((e.folder / "train.py").read_text()), e) for e in loop.journal.experiments()]
+
+    kept = next(e for rate, e in told if rate == 0.04)
+    assert (Status.KEEP, 2) == (kept.status, len(kept.runs)), kept.rule
+    assert kept.score is not None
+    assert 4096 == kept.score.audited_positions
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -47,14 +47,16 @@ def wants(
 def joined(trial: Trial, again: Trial, *, first: bool) -> Trial:
     """A trial with one more run; if that one failed or was not alone on its device, so did the trial.
 
-    The `first` score of all is kept though a further run of it was not alone: it stands for itself.
+    The score of the run that was audited at more positions stands for both. The `first` score of all is kept though a
+    further run of it was not alone: it stands for itself.
     """
     executions = (*trial.executions, *again.executions)
     if again.contended_by and first:
         return replace(trial, executions=executions)
     if again.score is None or again.contended_by:
         return replace(again, executions=executions)
-    return replace(trial, executions=executions, measured=(*trial.runs, *again.runs))
+    audited = max(trial, again, key=lambda one: one.score.audited_positions if one.score else 0)
+    return replace(audited, executions=executions, measured=(*trial.runs, *again.runs))
 
 
 def best_of(kept: Iterable[Experiment], again: Sequence[Experiment]) -> Experiment | None:

@@ -105,6 +105,8 @@ def test_a_further_run_that_fails_fails_the_trial() -> None:
     assert (1.0,) == noise.joined(trial(1.0), shared, first=True).runs
     assert (1.0, 2.0) == noise.joined(trial(1.0), trial(2.0), first=False).runs
     assert 2 == len(noise.joined(trial(1.0), trial(2.0), first=False).executions)
+    fuller = noise.joined(fakes.scored(1.0, k=256), fakes.scored(1.1, k=4096), first=False)
+    assert (fakes.scored(1.1, k=4096).score, (1.0, 1.1)) == (fuller.score, fuller.runs)
 
 
 @given(VALUES, st.lists(VALUES, min_size=1, max_size=3), st.one_of(st.none(), st.floats(0.0, 1.0)))
