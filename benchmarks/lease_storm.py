@@ -4,8 +4,8 @@
 
 Every loop is a process that leases through the real code (real flock, real NVML binding, fake library) and reports,
 with the monotonic clock, when it had a GPU and when it was about to give it back; what a killed one held, it held
-until just before the kill. Two such spans of one GPU that overlap are a double. A GPU that cannot be leased at the
-end, with everyone dead, has leaked.
+until just before the kill. While it holds a GPU, NVML lists it as a process there. Two such spans of one GPU that
+overlap are a double. A GPU that cannot be leased at the end, with everyone dead, has leaked.
 """
 
 import os
@@ -36,6 +36,7 @@ class Storm:
 
     policy: LeasePolicy
     chance: random.Random
+    machine: Machine | None = None  # shows who holds what
     hears: int = -1
     says: int = -1
     unheard: deque[str] = field(default_factory=deque)
@@ -89,6 +90,7 @@ class Storm:
         if what == "took":
             self.rounds += 1
             self.holds[pid] = (name, at)
+            self.show()
             self.longest_wait_s = max(self.longest_wait_s, float(words[4]))
             if (dice := self.chance.random()) < 2 * KILLED_SHARE:
                 time.sleep(self.chance.uniform(0, HELD_S / 2))
@@ -96,6 +98,13 @@ class Storm:
         elif pid in self.holds:
             taken, since = self.holds.pop(pid)
             self.spans.append((taken, since, at))
+            self.show()
+
+    def show(self) -> None:
+        """Let NVML list the holders, and nobody else."""
+        if self.machine is not None:
+            self.machine.procs = [(name, pid) for pid, (name, _) in self.holds.items()]
+            self.machine.write()
 
     def replace(self, pid: int) -> None:
         """Kill a loop and start another one of the same user."""
@@ -117,6 +126,7 @@ class Storm:
         if pid in self.holds:
             name, since = self.holds.pop(pid)
             self.spans.append((name, since, now))
+        self.show()
 
     def late(self, words: list[str]) -> None:
         """Lines that came while we killed: nobody is killed for them."""
@@ -171,7 +181,7 @@ def storm(gpus: int, rounds: int, seed: int) -> tuple[int, int, int, float, int]
         for number in range(gpus):
             machine.gpu(f"GPU-{number}")
         policy = LeasePolicy(profile="gpu", samples=2, interval_s=0.002, poll_s=0.02, leave_free=0, sysfs=machine.sysfs)
-        what = Storm(policy=policy, chance=random.Random(seed))  # noqa: S311  # a game, no secret
+        what = Storm(policy=policy, chance=random.Random(seed), machine=machine)  # noqa: S311  # a game, no secret
         what.run(rounds)
         return min(what.rounds, rounds), what.doubles(), what.leaked(gpus), what.longest_wait_s, what.kills
 

@@ -1,20 +1,25 @@
 """A slot: leased when needed, watched while it runs, given back when it may not be used."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orchestrator.compose import ready
+from orchestrator.config import Config
 from orchestrator.devices.contention import GpuLook, Ours, Sampler
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.devices.quiet import Gate, pause, resume
 from orchestrator.errors import LeaseUnavailable
 from orchestrator.executors.slot import Slot, container_ids
-from orchestrator.types import Candidate, Plan, Proposal, Reply, Trial
-from tests import fakes
+from orchestrator.loop import run_session
+from orchestrator.records.journal import Journal
+from orchestrator.types import Candidate, Plan, Proposal, Reply, Status, Trial
+from tests import fakes, test_loop
 from tests.fake_nvml import Machine
 
 PLAN = Plan(train_seed=1, audit_seed=b"")
@@ -150,6 +155,63 @@ def test_a_gpu_that_is_of_no_use_is_given_back(tmp_path: Path) -> None:
             leased.ready()
 
         assert free(policy)
+
+
+def night(tmp_path: Path, policy: LeasePolicy, during: Callable[[int], Trial]) -> tuple[Config, list[str]]:
+    """A whole session of one idea on such a slot, whose n-th run does what a test wants; and what it waited for."""
+    config, told, runs = test_loop.task(tmp_path, experiments=1), list[str](), itertools.count(1)
+    loop, _, _ = test_loop.session(config, lambda _: fakes.scored(9.9), ["0.04"])
+    with slot(policy, lambda: during(next(runs)), told) as leased:
+        loop = replace(loop, runner=leased, ready=lambda _: leased.ready())
+        with loop.journal:
+            run_session(loop)
+    return config, told
+
+
+def test_a_contended_experiment_is_not_judged_and_runs_again_after_a_pause(tmp_path: Path) -> None:
+    """Its score, good as it is, is neither kept nor discarded: the loop waits, and the same source runs once more."""
+    machine, policy = one_gpu(tmp_path)
+    machine.process(43, "python their_training.py")
+
+    def during(number: int) -> Trial:
+        machine.runs("GPU-1", *([43] if number == 2 else []))
+        time.sleep(0.1)
+        machine.runs("GPU-1")
+        return replace(fakes.scored({1: 1.0, 2: 0.5, 3: 0.9}[number]), executions=())
+
+    config, told = night(tmp_path, policy, during)
+    with Journal.read(config.run_path) as journal:
+        found = [(e.id, e.status, e.retry_of, e.attempt) for e in journal.experiments()]
+        rule, best = journal.experiment(1).rule, journal.best()
+
+    assert [(0, Status.KEEP, None, 1), (1, Status.CONTENDED, None, 1), (2, Status.KEEP, 1, 2)] == found
+    assert "not judged: " in rule
+    assert "their_training.py (pid 43) used the device too" in rule
+    assert best is not None
+    assert 0.9 == best.val_bpb
+    assert 1 == len([line for line in told if "the device was not ours alone, trying again in" in line])
+
+
+def test_a_gpu_lost_in_mid_run_is_infra_and_another_one_is_leased(tmp_path: Path) -> None:
+    """Never blamed on the patch, whose run comes again where a device is."""
+    machine, policy = one_gpu(tmp_path)
+    machine.gpu("GPU-2", util=99)
+    policy = replace(policy, leave_free=0)
+
+    def during(number: int) -> Trial:
+        if number == 2:
+            machine.gpu("GPU-1", error=15)
+            machine.gpu("GPU-2", util=0)
+            time.sleep(0.1)
+        return replace(fakes.scored({1: 1.0, 2: 0.5, 3: 0.9}[number]), executions=())
+
+    config, _ = night(tmp_path, policy, during)
+    with Journal.read(config.run_path) as journal:
+        found = [(e.id, e.status, e.retry_of) for e in journal.experiments()]
+        message = journal.experiment(1).message
+
+    assert [(0, Status.KEEP, None), (1, Status.INFRA, None), (2, Status.KEEP, 1)] == found
+    assert "fell off the bus" in message
 
 
 def test_paused_means_that_others_may_have_the_device(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.score.decide import judge, parse_reported, parse_score, refused
-from orchestrator.types import Level, Score, Status
+from orchestrator.types import Level, Score, Status, Trial, Verdict
 from tests import fakes
 from tests.journals import kept
 
@@ -119,3 +119,11 @@ def test_a_trial_without_a_score_keeps_its_failure(status: Status) -> None:
     verdict = judge(fakes.broken(status, "why"), kept(2.0))
 
     assert (status, "why") == (verdict.status, verdict.rule)
+
+
+@pytest.mark.parametrize("trial", [fakes.scored(0.1), fakes.broken(Status.CRASH)])
+def test_what_others_disturbed_is_not_judged(trial: Trial) -> None:
+    """Whatever came of it, a record or a crash; the rule names who it was."""
+    verdict = judge(replace(trial, contended_by="alice's python (pid 42)"), None)
+
+    assert Verdict(status=Status.CONTENDED, rule="not judged: alice's python (pid 42) used the device too") == verdict
