@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator import propose
 from orchestrator.bounds import last_word
 from orchestrator.config import Config
-from orchestrator.data import is_ready
+from orchestrator.data import check_train, is_ready
 from orchestrator.devices import warm, who
 from orchestrator.devices.contention import watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
@@ -114,6 +114,7 @@ def connected(config: Config) -> Engine:
     if not is_ready(config.data_path):
         message = f"{config.data_path}: the data is not prepared; `make data` does it"
         raise ConfigError(message)
+    check_train(config.data_path)
     return engine
 
 

@@ -1,6 +1,7 @@
 """Prepare the task's data once, in a container without network, from a corpus on the host or in the image."""
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -33,6 +34,22 @@ def corpus_name(data: str) -> str:
 def is_ready(target: Path) -> bool:
     """Whether every part was prepared."""
     return all((target / part / "manifest.json").is_file() for part in PARTS)
+
+
+def check_train(target: Path) -> None:
+    """Hash the training set before a session: a trainer has no time for large files of it. Raises ConfigError."""
+    folder = target / "train"
+    manifest = folder / "manifest.json"
+    try:
+        files = {name: str(facts["sha256"]) for name, facts in json.loads(manifest.read_bytes())["files"].items()}
+        for name, expected in files.items():
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    message = f"{folder / name} is not what its manifest says; remove {target}, then `make data`"
+                    raise ConfigError(message)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        message = f"{manifest}: it or what it names cannot be read ({error}); remove {target}, then `make data`"
+        raise ConfigError(message) from error
 
 
 def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], None]) -> Path:
