@@ -4,6 +4,7 @@ predictors wait (they hold the volumes) -> trainer trains and dies -> scorer col
 -> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer prints
 """
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,9 @@ HINT = (
 )
 SUSPECT = f"{FOR_A_PERSON}it ended or fell silent during the audit, which so could not be finished; "
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
+GPU_FULL = re.compile(r"^torch\.(?:cuda\.)?OutOfMemoryError: ", re.MULTILINE)  # at the end of a traceback
+GPU_FULL_MEND = "ran out of GPU memory: make the model or its batches smaller"
+TRACEBACK_END = 3  # lines
 NO_SPACE = "No space left on device"
 
 
@@ -208,17 +212,27 @@ def unless_changed(trial: Trial, changed: list[str]) -> Trial:
 
 
 def failure_of(result: ExecutionResult) -> Status | None:
-    """How an untrusted container failed, None if it ended as it should."""
+    """How an untrusted container failed, None if it ended as it should.
+
+    That a GPU was full only its own words say; as they only make one failure another, nothing is to be won by them.
+    """
     if result.timed_out:
         return Status.TIMEOUT
     if result.oom_killed:
         return Status.OOM
     if result.killed_by == OUTSIDE:
         return Status.INFRA
-    return None if result.exit_code == 0 else Status.CRASH
+    if result.exit_code == 0:
+        return None
+    return Status.OOM if _gpu_full(result) else Status.CRASH
 
 
 def explain(failure: Status, what: str, result: ExecutionResult) -> str:
     """One text for the LLM and the human: what failed and the end of its output."""
     mend = MENDS.get(failure, f"ended with exit code {result.exit_code}")
+    mend = GPU_FULL_MEND if failure is Status.OOM and not result.oom_killed else mend
     return f"{what} {mend}\n{result.log_tail[-2000:]}".strip()
+
+
+def _gpu_full(result: ExecutionResult) -> bool:
+    return bool(GPU_FULL.search("\n".join(result.log_tail.rstrip().splitlines()[-TRACEBACK_END:])))

@@ -23,7 +23,7 @@ class Status(StrEnum):
     DISCARD = "discard"  # scored, not better
     CRASH = "crash"  # the program failed
     TIMEOUT = "timeout"  # still running at its deadline
-    OOM = "oom"  # killed for memory
+    OOM = "oom"  # killed for memory, or, in its own words, out of GPU memory
     INVALID = "invalid"  # the patch was refused before anything ran
     CHEAT = "cheat"  # the scorer refused it: a human should look
     CONTENDED = "contended"  # someone else used the device: not judged, queued again
