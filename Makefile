@@ -137,7 +137,7 @@ test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fai
 	@$$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo python3) -m benchmarks.gpu $(TEST_GPU)
 
 overhead: .venv/ready-dev image data ## what the walls cost a training, in per cent
-	@$(BIN)/python -m benchmarks.overhead
+	@$(BIN)/python -m benchmarks.overhead --profile $(PROFILE)
 
 flood: .venv/ready-dev image ## an experiment prints 10 GB, a line of 1 GB and single bytes, and leaves a million files
 	@$(BIN)/python -m benchmarks.flood

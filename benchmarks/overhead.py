@@ -1,14 +1,16 @@
 """What the walls cost: the same train.py within them and in a plain `docker run` of the same image, side by side.
 
-    python -m benchmarks.overhead [ROUNDS [SECONDS]]
+    python -m benchmarks.overhead [ROUNDS [SECONDS]] [--profile gpu]
 
-Needs the engine, the image, the data (`make image data`) and two processors. Both run at the same time, each on a half
-of the processors, and swap halves each round, so that what else the machine does hits both alike. They get the same
+Needs the engine, the image, the data (`make image data`) and two processors, or an idle GPU. On processors both run at
+the same time, each on a half of them, and swap halves each round, so that what else the machine does hits both alike;
+on a GPU they take turns, and who begins changes each round. They get the same
 files, seed and seconds of training; the plain one has the engine's defaults instead of ours: its seccomp profile and
 capabilities, root, a writable file system, no limits but the processors, no guard as PID 1. Tokens a second are those
 that train.py counts once it is warm. The last line has the median over the rounds.
 """
 
+import argparse
 import re
 import statistics
 import subprocess
@@ -22,6 +24,7 @@ from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.devices.cores import numbers, ranges
 from orchestrator.devices.lease import LeasePolicy, lease
+from orchestrator.errors import AutoresearchError
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.box import Box
 from orchestrator.walls.containers import Engine
@@ -51,7 +54,10 @@ def walled(place: Place, number: int) -> float:
 
 def plain(place: Place) -> float:
     """Tokens a second in `docker run` with the engine's defaults."""
-    command = ["docker", "run", "--rm", "--user=0", "--network=none", f"--cpuset-cpus={place.cpuset}"]
+    device = f"--cpuset-cpus={place.cpuset}" if place.gpu_uuid is None else f"--gpus=device={place.gpu_uuid}"
+    command = ["docker", "run", "--rm", "--user=0", "--network=none", device]
+    if place.gpu_uuid is not None:
+        command += [f"--cpus={place.config.box.cpus:g}", f"--shm-size={place.config.box.shm_mb}m"]
     mounts = {ROOT / "locked": "/locked", ROOT / "mutable": "/mutable"}
     mounts |= {place.config.data_path / part: f"/data/{part}" for part in ("tokenizer", "train")}
     for source, target in mounts.items():
@@ -70,34 +76,47 @@ def speed(output: str) -> float:
     found = re.findall(r"^tokens_per_second: +(\d+)$", output, re.MULTILINE)
     if len(found) != 1:
         sys.exit(f"overhead: no tokens_per_second: {output[-500:]}")
-    return float(found[0])
+    return float(found[0]) or sys.exit("overhead: not one step was done: give it more seconds, or a calmer machine")
 
 
 def compared(halves: list[Place], rounds: int) -> list[float]:
-    """Per cent that the walls cost, round by round."""
+    """Per cent that the walls cost, round by round; one place is used in turns."""
     costs = []
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(len(halves)) as pool:
         for number in range(rounds):
-            one, other = halves if number % 2 else halves[::-1]
-            within, beside = pool.submit(walled, one, number), pool.submit(plain, other)
+            one, other = (halves[0], halves[-1]) if number % 2 else (halves[-1], halves[0])
+            if number % 2:
+                within, beside = pool.submit(walled, one, number), pool.submit(plain, other)
+            else:
+                beside, within = pool.submit(plain, other), pool.submit(walled, one, number)
             costs.append(100 * (1 - within.result() / beside.result()))
             print(f"round {number + 1}: {within.result():,.0f} tok/s within the walls, {beside.result():,.0f} without")
     return costs
 
 
-def main(rounds: int = 4, seconds: float = 25.0) -> None:
-    """Lease, halve, compare, then say the median."""
+def main() -> None:
+    """Lease, halve a set of processors, compare, then say the median."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("rounds", nargs="?", type=int, default=4)
+    parser.add_argument("seconds", nargs="?", type=float, help="of each training; default: 25 on cpu, 120 on gpu")
+    parser.add_argument("--profile", choices=["cpu", "gpu"], default="cpu")
+    options = parser.parse_args()
+    gpu = options.profile == "gpu"
     (ROOT / "build").mkdir(exist_ok=True)
-    policy = LeasePolicy(profile="cpu", cpus=2)
-    with lease(policy, wait_s=600, on_wait=print) as leased:
+    with lease(LeasePolicy(profile=options.profile, cpus=2, leave_free=0), wait_s=600, on_wait=print) as leased:
         cpus = numbers(leased.cpuset)
-        flags = {"profile.cpu.cpus": len(cpus) // 2, "profile.cpu.time_budget_s": seconds}
-        place = compose.place(
-            load(ROOT, {"tag": "overhead", "runs": ROOT / "build", **flags}), Engine.connect(), leased
-        )
-        costs = compared([replace(place, cpuset=ranges(half)) for half in (cpus[::2], cpus[1::2])], rounds)
+        flags = {"time_budget_s": options.seconds or (120.0 if gpu else 25.0)}
+        flags |= {} if gpu else {"cpus": len(cpus) // 2}
+        dotted = {f"profile.{options.profile}.{key}": value for key, value in flags.items()}
+        config = load(ROOT, {"tag": "overhead", "runs": ROOT / "build", "profile_name": options.profile, **dotted})
+        place = compose.tried(config, Engine.connect(), leased)
+        halves = [place] if gpu else [replace(place, cpuset=ranges(half)) for half in (cpus[::2], cpus[1::2])]
+        costs = compared(halves, options.rounds)
     print(f"overhead: {statistics.median(costs):.1f} %")
 
 
 if __name__ == "__main__":
-    main(*(kind(word) for kind, word in zip((int, float), sys.argv[1:], strict=False)))
+    try:
+        main()
+    except AutoresearchError as error:
+        sys.exit(f"overhead: {error}")

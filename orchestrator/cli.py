@@ -30,6 +30,7 @@ from orchestrator.commands.options import (
 )
 from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
 from orchestrator.devices import quiet
+from orchestrator.devices import warm as warm_cache
 from orchestrator.devices.warming import fill
 from orchestrator.doctor import Judgement, examine
 from orchestrator.doctor import report as doctor_report
@@ -138,6 +139,8 @@ def loop(
             stack.enter_context(view)
         page = Report(config.run_path)
         session = stack.enter_context(compose.session(config, Reporting(view, page) if live else view))
+        if note := warm_cache.missing(session.runner.facts()):
+            console.print(f"note: {note}", highlight=False)
         if isinstance(view, LiveView):
             view.seen(session.journal.experiments(), session.journal.best(), session.journal.spent())
         shown, notifier = stack.enter_context(notifying(config.notify, session.journal, view))

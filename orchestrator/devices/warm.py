@@ -9,6 +9,7 @@ without. Predictors and the scorer never see it. It counts only where it was mad
 import hashlib
 import json
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,13 @@ def find(place: Path, hardware: str, image_id: str) -> Warm | None:
         message = f"{path}: names a file outside of it; remove {place}"
         raise SandboxError(message)
     return Warm(folder=place, files=files, sha256=copies.digest(files)) if made == (hardware, image_id) else None
+
+
+def missing(facts: Mapping[str, str]) -> str:
+    """What to say where experiments of the gpu profile begin without one, "" where there is nothing to say."""
+    if facts.get("profile") != "gpu" or facts.get("warm_sha256"):
+        return ""
+    return "no compile cache for this hardware and image: every training compiles anew; `make warm` fills one, once"
 
 
 def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> Warm:

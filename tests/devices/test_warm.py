@@ -41,6 +41,14 @@ def test_a_cache_counts_only_where_it_was_made(cache: Path) -> None:
     assert warm.find(cache / "nowhere", "H100", IMAGE) is None
 
 
+def test_a_session_on_a_gpu_without_one_says_what_fills_it() -> None:
+    """It is worth more than most ideas; the cpu profile compiles nothing."""
+    without = {"profile": "gpu", "warm_sha256": ""}
+
+    assert "`make warm` fills one" in warm.missing(without)
+    assert "" == warm.missing({**without, "warm_sha256": "ab"}) == warm.missing({**without, "profile": "cpu"})
+
+
 def test_every_container_gets_a_copy_of_its_own(cache: Path, tmp_path: Path) -> None:
     """Other inodes, the same bytes."""
     found = warm.find(cache, "H100", IMAGE)
