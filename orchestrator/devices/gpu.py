@@ -116,7 +116,7 @@ def activity(device: Device) -> Activity:
 def trouble(device: Device) -> str:
     """Why nothing should be run on a device, "" if nothing speaks against it. Raises LeaseUnavailable if it is lost."""
     found: list[str] = []
-    with _nvml():
+    with opened():
         handle = pynvml.nvmlDeviceGetHandleByUUID(device.parent or device.uuid)
         with _where_supported():
             if pynvml.nvmlDeviceGetComputeMode(handle) != pynvml.NVML_COMPUTEMODE_DEFAULT:
