@@ -159,6 +159,13 @@ def test_a_link_is_looked_through(tmp_path: Path, where: str) -> None:
                 as_config(spec(mounts=(Mount(source=str(source), target="/locked"),)))
 
 
+def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    """There is nothing to look at."""
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(SpecRefused, match="mounts"):
+        as_config(spec(mounts=(Mount(source=str(tmp_path / "link"), target="/locked"),)))
+
+
 def test_what_was_looked_at_is_what_is_mounted(tmp_path: Path) -> None:
     """A folder of the experiment's on another disk may be reached by a link."""
     (tmp_path / "data").mkdir()
