@@ -183,7 +183,7 @@ def _seen(root: Path) -> set[int]:
 def look_at_gpus() -> Gpus:
     """Devices by NVML, the toolkit by its own command."""
     try:
-        found = gpu.devices()
+        found, lost = gpu.devices(), gpu.lost()
     except AutoresearchError as error:
         return Gpus(error=str(error), toolkit=_toolkit())
     return Gpus(
@@ -191,7 +191,7 @@ def look_at_gpus() -> Gpus:
         driver=found[0].driver if found else "",
         toolkit=_toolkit(),
         mps=who.mps_daemon(),
-        troubles=tuple(f"{device.uuid}: {said}" for device in found if (said := _trouble(device))),
+        troubles=(*lost, *(f"{device.uuid}: {said}" for device in found if (said := _trouble(device)))),
     )
 
 

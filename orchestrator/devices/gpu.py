@@ -96,6 +96,18 @@ def look(sysfs: Path = SYSFS) -> tuple[tuple[Device, ...], str]:
     return tuple(found), str(_translated(lost)) if lost else ""
 
 
+def lost(sysfs: Path = SYSFS) -> tuple[str, ...]:
+    """Why each GPU that does not answer does not; nothing on it is leased."""
+    found: list[str] = []
+    with _nvml():
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                list(_leasable(pynvml.nvmlDeviceGetHandleByIndex(index), "", sysfs))
+            except pynvml.NVMLError as error:
+                found.append(f"GPU {index}: {_translated(error)}")
+    return tuple(found)
+
+
 def activity(device: Device) -> Activity:
     """Read processes, memory and utilisation of a device. Raises LeaseUnavailable if it is lost."""
     with opened():

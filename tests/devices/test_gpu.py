@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from orchestrator.devices import gpu
 from orchestrator.errors import LeaseUnavailable
+from orchestrator.machine import look_at_gpus
 from tests.fake_nvml import Machine
 
 
@@ -133,3 +135,16 @@ def test_what_speaks_against_a_device_is_told(tmp_path: Path, change: dict[str, 
     for device in gpu.devices(machine.sysfs):
         assert said in gpu.trouble(device)
         assert bool(said) is bool(gpu.trouble(device))
+
+
+def test_a_gpu_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    """The others can be leased all the same; doctor says what is wrong with this one."""
+    machine = Machine(tmp_path)
+    machine.gpu("GPU-1")
+    machine.gpu("GPU-2", error=pynvml.NVML_ERROR_RESET_REQUIRED)
+
+    assert ["GPU-1"] == [device.uuid for device in gpu.devices(machine.sysfs)]
+    (said,) = gpu.lost(machine.sysfs)
+    assert said.startswith("GPU 1: ")
+    assert "needs a reset" in said
+    assert (said,) == look_at_gpus().troubles
