@@ -127,9 +127,10 @@ test-tiers: .venv/ready-dev image data ## the same contract and attacks on gViso
 kill-storm: .venv/ready-dev image data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
 	@$(BIN)/python -m benchmarks.kill_storm $(call flag,PARALLEL,parallel)
 
-bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long the slot stands idle, how fast a report opens
+bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long the slot stands idle, how fast a report opens, what the scorer takes
 	@$(BIN)/python -m benchmarks.prompt_growth
 	@$(BIN)/python -m benchmarks.idle_share
+	@$(BIN)/python -m benchmarks.scorer_cost
 	@tests/chromium.sh && $(BIN)/python -m benchmarks.report_open
 
 test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fails where there is no GPU

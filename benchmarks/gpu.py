@@ -81,10 +81,11 @@ def contained(check: Direct) -> dict[str, Any]:
         if (code := subprocess.run(command, check=False, cwd=ROOT, env=environment).returncode) != 0:
             fail(f"`autoresearch {command[3]}` ended with exit code {code}, see above: no figures")
     result = json.loads((check.folder / "test-gpu" / "0000" / "result.json").read_text())
-    seconds = sum(execution["duration_s"] for execution in result["executions"] if execution["role"] == "scorer")
     score = result["experiment"]["score"]
     if score is None:
         fail(f"the baseline has no score: {result['experiment']['status']}: {result['experiment']['rule']}")
+    ended = {execution["role"]: execution["ended_s"] for execution in result["executions"]}
+    seconds = ended["scorer"] - ended["trainer"]
     return {**result["told"], "val_bpb": score["val_bpb"], "level": score["level"], "scoring_seconds": seconds}
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -223,6 +224,7 @@ def answered(root: Path, waiting: Predictors, box: dict[str, Any], environment: 
     """Run the scorer; A is killed before the seed is handed over. A predictor that dies ends it at once."""
     keys = {"batch": "batch_rows", "small-k": "small_k", "large-k": "large_k", "cap": "cap_nats", "floor": "floor_nats"}
     options = [f"--{key}={box[name]}" for key, name in keys.items()] + [f"--seconds={4 * box['score_budget_s']}"]
+    (root / "control" / "trained").write_bytes(struct.pack("<d", 4 * box["load_s"]))
     command = [sys.executable, str(ROOT / "locked" / "score.py"), f"--root={root}", *options]
     output = ""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as scorer:

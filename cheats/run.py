@@ -20,13 +20,13 @@ ROOT = HERE.parent
 MAIN = '\n\nif __name__ == "__main__":\n    train()\n'
 TOLERANCE = 0.001  # bpb
 ALL = 10**9  # audited positions of a full audit: as many as there are
-BUDGET = {"time_budget_s": 120.0, "score_budget_s": 120.0}  # none needs it, but a busy machine is slow
-FULL = {"large_k": ALL, "score_budget_s": 300.0}
-OVERRIDES = {  # what an entry needs to be quick about it
+BUDGET = {"time_budget_s": 120.0, "score_budget_s": 120.0}  # of the cheats: none needs it, but a busy machine is slow
+FULL = {**BUDGET, "large_k": ALL, "score_budget_s": 300.0}
+OVERRIDES = {  # what an entry needs to be quick about it, or at all
+    "02_compiled": {"time_budget_s": 100.0},  # compiling takes 23 s of a processor, nearly all of the profile's 25 s
     "23_stops_the_clock": {"time_budget_s": 5.0},
     "27_stalls": {"score_budget_s": 8.0},
-    "00_baseline": {"time_budget_s": 15.0},
-    "02_compiled": {"score_budget_s": 200.0},
+    "50_trains_on_in_load_model": {"time_budget_s": 60.0},
 }
 FAST = ("01", "10", "14", "21", "30", "36")
 FAST_HONEST = ("01_small", "04_recurrent")
@@ -163,9 +163,9 @@ def chosen(names: list[str], *, fast: bool) -> list[Entry]:
 
 
 def run(source: str, folder: Path, **overrides: float) -> Outcome:
-    """One experiment on the cpu profile. Raises SandboxError."""
+    """One experiment on the cpu profile, with the budgets of task.toml unless told. Raises SandboxError."""
     folder.mkdir(parents=True, exist_ok=True)
-    flags = {f"profile.cpu.{key}": value for key, value in (BUDGET | overrides).items()}
+    flags = {f"profile.cpu.{key}": value for key, value in overrides.items()}
     tag = f"zoo-{secrets.token_hex(3)}"
     config = load(ROOT, {"tag": tag, "runs": folder, "profile_name": "cpu", **flags})
     ear = Ear()
@@ -240,7 +240,8 @@ def run_all(wanted: list[Entry], folder: Path, *, jobs: int, heard: Callable[[st
     with ThreadPoolExecutor(jobs) as pool:
         base = pool.submit(once, "truth", around(""), **FULL)
         truths = {e.name: pool.submit(once, f"{e.name}-truth", e.source, **FULL) for e in wanted if e.own_truth}
-        outcomes = [pool.submit(once, e.name, e.source, **OVERRIDES.get(e.name, {})) for e in wanted]
+        budgets = [({} if e.honest else BUDGET) | OVERRIDES.get(e.name, {}) for e in wanted]
+        outcomes = [pool.submit(once, e.name, e.source, **b) for e, b in zip(wanted, budgets, strict=True)]
         return [
             Judged(
                 entry=entry,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+UNSEEN = 0.05  # how likely a lie may be overlooked that is told as one that could hide
 SIGMAS = 4.0  # a mean difference beyond this many standard errors is no accident
 
 
@@ -25,10 +26,11 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """`bpb` and its `standard_error` in bits per byte; differences in nats (audited - claimed)."""
+    """`bpb` and its errors in bits per byte; differences in nats (audited - claimed)."""
 
     bpb: float
     standard_error: float
+    unseen: float  # the largest lie that this audit would have overlooked with the chance UNSEEN
     mean_difference: float
     max_difference: float
 
@@ -103,9 +105,18 @@ def estimate(
     return Estimate(
         bpb=claimed - float(difference.mean()) * per_byte,
         standard_error=_standard_error(difference) * per_byte,
+        unseen=_unseen_tokens(len(positions) / counted.sum())
+        * max(0.0, -float(audited.min()))
+        / math.log(2)
+        / total_bytes,
         mean_difference=float(difference.mean()),
         max_difference=float(np.abs(difference).max(initial=0.0)),
     )
+
+
+def _unseen_tokens(share: float) -> float:
+    """How many tokens an audit of this share of all misses with the chance UNSEEN; 3 / share where that is small."""
+    return math.floor(math.log(UNSEEN) / math.log1p(-share)) if share < 1 else 0.0
 
 
 def _standard_error(difference: np.ndarray) -> float:

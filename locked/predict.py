@@ -95,6 +95,7 @@ def serve() -> None:
     import prepare
     import torch  # noqa: F401  # import what is ours while we wait, so that the first answer comes sooner
 
+    frames.write(ANSWER, protocol.READY, b"")
     frames.wait(ASK, protocol.HASH, until=FOREVER)
     frames.write(ANSWER, protocol.HELLO, hello(OUT, fresh=fresh).encode())
     device = prepare.device()

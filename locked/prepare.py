@@ -52,7 +52,7 @@ GPU = PROFILE == "gpu"
 
 MAX_SEQ_LEN = 2048 if GPU else 128  # context, tokens
 VOCAB_SIZE = 8192 if GPU else 512  # with the BOS token
-EVAL_TOKENS = 20_971_520 if GPU else 32_768  # targets in val, and again in holdout
+EVAL_TOKENS = 2_097_152 if GPU else 32_768  # targets in val, and again in holdout
 BOS_TOKEN_ID = VOCAB_SIZE - 1  # stands before every document; as a target it covers no byte and is not scored
 PIECE_TOKENS = 0 if GPU else MAX_SEQ_LEN  # longer documents are cut into pieces of this many tokens; 0: never
 

@@ -10,6 +10,7 @@ HASH = "hash"  # scorer -> predictor: nothing that ran untrusted code before liv
 HELLO = "hello"  # predictor -> scorer: what it found at /out, before any untrusted code ran in it
 _HELLO = struct.Struct("<32sQ?")  # sha256, bytes, whether the place was empty before the training
 HELLO_SIZE = _HELLO.size
+READY = "ready"  # predictor -> scorer: torch is imported; what comes next is load_model's own time
 
 CLAIMS, PREFIX = 1, 2
 _HEADER = struct.Struct("<4sIII")  # magic, kind, rows, width

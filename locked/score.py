@@ -2,16 +2,20 @@
 
 Runs only our code, never torch, never anything an experiment wrote. It collects claims from predictor A, says their
 hash, waits until the host has destroyed A and handed over the audit seed, audits secret positions with predictor B,
-and prints exactly one `val_bpb:` line or one `refused:` line. Each predictor first answers a rehearsal on random
-tokens, so that what an honest mistake prints there can be shown to anyone: no validation text was out yet.
+and prints exactly one `val_bpb:` line or one `refused:` line. It starts while the trainer still lives, and asks nothing
+before the host says that the trainer is gone, and how long load_model may take. Each predictor first answers a
+rehearsal on random tokens, so that what an honest mistake prints there can be shown to anyone: no validation text was
+out yet.
 """
 
 import argparse
 import hashlib
+import struct
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import estimator
 import frames
@@ -19,7 +23,11 @@ import numpy as np
 import prepare
 import protocol
 
+TRAINED_NAME, _TRAINED = "trained", struct.Struct("<d")  # host -> scorer: seconds that load_model may take
 SEED_NAME, SEED_SIZE = "seed", 32
+FOREVER = float("inf")  # the guard and the host end this container in time
+STALL, STALL_S = 2.0, 0.25  # an answer that takes so many times the usual, and this on top, is late
+EARLY = 4  # answers that may be late; a model that changes after these contradicts its own claims
 REHEARSED = "rehearsed: "  # the host shows nothing of a predictor's output to the LLM after this line
 NOWHERE = np.zeros(0, np.int32)
 ROUNDING = 1e-5  # of log(1) in float32
@@ -30,15 +38,20 @@ class Refused(Exception):  # a verdict, not an error of ours
     """The score cannot be believed: why, in words that hold nothing a predictor chose, for the LLM reads them."""
 
 
+class TooSlow(frames.NoAnswer):
+    """A predictor took time that only training is given: how much."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Predictor:
-    """One predictor's pair of volumes, and how many questions it was asked."""
+    """One predictor's pair of volumes, and how long its answers took."""
 
     name: str
     ask: Path
     answer: Path
     until: float  # monotonic
-    asked: int = field(default=0)
+    load_s: float  # for load_model and its first answer, and for answers that are late
+    took: list[float] = field(default_factory=list)  # seconds of each answer
 
     def begin(self) -> None:
         """Say that the trainer is gone."""
@@ -57,9 +70,8 @@ class Predictor:
         """Have the model loaded and tried on random tokens; B must not load it before A is gone."""
         tokens = _random_tokens(batch, prepare.MAX_SEQ_LEN)
         positions = np.full(batch, prepare.MAX_SEQ_LEN - 1)
-        self.request(
-            protocol.Ask(kind=protocol.PREFIX, tokens=tokens, positions=positions), (batch, prepare.VOCAB_SIZE)
-        )
+        ask = protocol.Ask(kind=protocol.PREFIX, tokens=tokens, positions=positions)
+        self._load(ask, (batch, prepare.VOCAB_SIZE))
         print(f"{REHEARSED}{self.name}", flush=True)
 
     def rehearse_twice(self, batch: int, cap_nats: float) -> None:
@@ -68,29 +80,51 @@ class Predictor:
         Says so where those claims differ by more than `cap_nats`: then an honest mistake is likely, and the mend known.
         """
         first, other = _random_tokens(batch, prepare.MAX_SEQ_LEN + 1), _random_tokens(batch, prepare.MAX_SEQ_LEN + 1, 1)
-        half = batch // 2
+        half, shape = batch // 2, (batch, prepare.MAX_SEQ_LEN)
         second = np.concatenate([other[half:], first[:half]])
-        claims, again = (
-            self.request(
-                protocol.Ask(kind=protocol.CLAIMS, tokens=tokens, positions=NOWHERE), (batch, first.shape[1] - 1)
-            )
-            for tokens in (first, second)
-        )
+        claims = self._load(protocol.Ask(kind=protocol.CLAIMS, tokens=first, positions=NOWHERE), shape)
+        again = self.request(protocol.Ask(kind=protocol.CLAIMS, tokens=second, positions=NOWHERE), shape)
         counted = first[:half, 1:] != prepare.BOS_TOKEN_ID
         difference = np.abs(claims[:half] - again[batch - half :])[counted]
         if (worst := float(difference.max(initial=0.0))) > cap_nats:
             print(f"{UNSTEADY}{worst:.4f} nat")
         print(f"{REHEARSED}{self.name}", flush=True)
 
+    def _load(self, ask: protocol.Ask, shape: tuple[int, ...]) -> np.ndarray:
+        """The first answer, for which the model is loaded, in a time of its own; raises TooSlow past it."""
+        frames.wait(self.answer, protocol.READY, until=self.until)
+        left, self.until = self.until - time.monotonic(), time.monotonic() + self.load_s
+        try:
+            answer = self.request(ask, shape)
+        except frames.NoAnswer as fault:
+            message = f"load_model and the model's first answer took longer than the {self.load_s:.1f} s left for them"
+            raise TooSlow(message) from fault
+        self.until = time.monotonic() + left
+        print(f"load_seconds_{self.name}: {self.took[0]:.2f}", flush=True)
+        return answer
+
     def request(self, ask: protocol.Ask, shape: tuple[int, ...]) -> np.ndarray:
         """Ask for a float32 array of `shape`; raises FrameError for anything else."""
-        number, self.asked = self.asked, self.asked + 1
+        number, begun = len(self.took), time.monotonic()
         frames.write(self.ask, protocol.ask_name(number), ask.encode())
         name = protocol.answer_name(number)
         frames.wait(self.answer, name, until=self.until)
+        self.took.append(time.monotonic() - begun)
         data = frames.read(self.answer, name, 4 * int(np.prod(shape)))
         (self.ask / protocol.ask_name(number)).unlink()
         return frames.to_array(data, shape, "<f4")
+
+    def check_pace(self) -> None:
+        """Raise TooSlow if the first answers were late by more than loading had left: a model may have trained on."""
+        loading, *took = self.took
+        usual = median(took)
+        late = sum(seconds - usual for seconds in took[:EARLY] if seconds > STALL * usual + STALL_S)
+        if loading + late > self.load_s:
+            message = (
+                f"load_model took {loading:.1f} s and the next answers {late:.1f} s more than the usual {usual:.2f} s"
+            )
+            message += f" each, together more than the {self.load_s:.1f} s left for them"
+            raise TooSlow(message)
 
 
 def _random_tokens(rows: int, width: int, seed: int = 0) -> np.ndarray:
@@ -104,6 +138,7 @@ def collect_claims(predictor: Predictor, rows: np.ndarray, counted: np.ndarray, 
         part = rows[start : start + batch]
         ask = protocol.Ask(kind=protocol.CLAIMS, tokens=part, positions=NOWHERE)
         parts.append(predictor.request(ask, (len(part), part.shape[1] - 1)))
+    predictor.check_pace()
     claims = np.concatenate(parts)
     if not np.isfinite(claims[counted]).all():
         message = "a claim is not a finite number"
@@ -127,7 +162,14 @@ def audit(predictor: Predictor, rows: np.ndarray, positions: np.ndarray, batch: 
             targets = rows[part[:, 0], part[:, 1] + 1]
             asked.append(part)
             values.append(estimator.log_softmax_at(logits, targets))
+    predictor.check_pace()
     return np.concatenate(asked), np.concatenate(values)
+
+
+def wait_for_training(control: Path) -> float:
+    """Until the trainer is gone: the seconds that load_model may take."""
+    frames.wait(control, TRAINED_NAME, until=FOREVER, poll_s=frames.WAITING_POLL_S)
+    return float(_TRAINED.unpack(frames.read(control, TRAINED_NAME, _TRAINED.size))[0])
 
 
 def wait_for_seed(control: Path, until: float) -> bytes:
@@ -138,17 +180,24 @@ def wait_for_seed(control: Path, until: float) -> bytes:
 
 def score(options: argparse.Namespace) -> None:
     """Run the whole protocol and print its outcome."""
+    rows, row_bytes = prepare.load_rows(options.root / "data/val")
+    counted = rows[:, 1:] != prepare.BOS_TOKEN_ID
+    total_bytes = int(row_bytes.sum())
+    load_s = wait_for_training(options.root / "control")
     until = time.monotonic() + options.seconds
     first, second = (
-        Predictor(name=name, ask=options.root / f"ask-{name}", answer=options.root / f"answer-{name}", until=until)
+        Predictor(
+            name=name,
+            ask=options.root / f"ask-{name}",
+            answer=options.root / f"answer-{name}",
+            until=until,
+            load_s=load_s,
+        )
         for name in ("a", "b")
     )
     first.begin()
     second.begin()
     first.hash()
-    rows, row_bytes = prepare.load_rows(options.root / "data/val")
-    counted = rows[:, 1:] != prepare.BOS_TOKEN_ID
-    total_bytes = int(row_bytes.sum())
 
     found = first.hello()
     if not found.fresh:
@@ -161,7 +210,8 @@ def score(options: argparse.Namespace) -> None:
     print(f"claimed_bpb: {claimed_bpb:.6f}")
     print(f"claims_sha256: {hashlib.sha256(claims.tobytes()).hexdigest()}", flush=True)
 
-    seed = wait_for_seed(options.root / "control", until)
+    second.until = first.until
+    seed = wait_for_seed(options.root / "control", second.until)
     second.hash()
     if second.hello().digest != found.digest:
         message = "the checkpoint changed between predictor A and predictor B"
@@ -179,6 +229,7 @@ def score(options: argparse.Namespace) -> None:
     print("---")
     print(f"val_bpb: {result.bpb:.6f}")
     print(f"standard_error: {result.standard_error:.2e}")
+    print(f"unseen_bpb: {result.unseen:.2e}")
     print("level: L2")
     print(f"audited_positions: {len(positions)}")
     print(f"tokens: {int(counted.sum())}")
@@ -200,9 +251,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Print a score, `refused: reason` (exit 3) or `no_answer: reason` (exit 4)."""
+    """Print a score, `refused: reason` (exit 3), `no_answer: reason` or `too_slow: reason` (exit 4)."""
     try:
         score(parse(sys.argv[1:]))
+    except TooSlow as fault:
+        print(f"too_slow: {fault}", flush=True)
+        sys.exit(4)
     except frames.NoAnswer as fault:
         print(f"no_answer: {fault}", flush=True)
         sys.exit(4)

@@ -32,7 +32,7 @@ if prepare.PROFILE == "cpu":
     WARMUP_RATIO = 0.02  # share of the time budget in which the learning rate rises
     WARMDOWN_RATIO = 0.6  # share of it in which it falls to FINAL_LR_FRACTION
     FINAL_LR_FRACTION = 0.0
-    RESERVE_SECONDS = 1.5  # kept to write the checkpoint
+    RESERVE_SECONDS = 2.0  # kept to write the checkpoint
 else:
     DEPTH = 8
     MODEL_DIM = 512

@@ -36,7 +36,7 @@ from orchestrator.watch import PlainView
 
 SECONDS_PER_HOUR = 3600
 GIB = 1 << 30
-PATIENCE = 5  # times the score budget
+PATIENCE = 5  # times the time to load and to score
 SECCOMP = Path(__file__).parents[1] / "sandbox" / "seccomp.json"
 
 
@@ -263,8 +263,9 @@ def alone(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slo
 
 
 def patient(config: Config) -> Config:
-    """With more time to score."""
-    box = config.box.model_copy(update={"score_budget_s": config.box.score_budget_s * PATIENCE})
+    """With more time to load and to score."""
+    more = {key: getattr(config.box, key) * PATIENCE for key in ("load_s", "score_budget_s")}
+    box = config.box.model_copy(update=more)
     return config.model_copy(update={"profile": {**config.profile, config.profile_name: box}})
 
 

@@ -1,6 +1,6 @@
 """The choreography of one experiment: trainer, predictors A and B, scorer, each a fresh container.
 
-predictors wait (they hold the volumes) -> trainer trains and dies -> scorer collects A's claims
+predictors and scorer wait (they hold the volumes) -> trainer trains and dies -> scorer collects A's claims
 -> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer prints
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.errors import SandboxError
 from orchestrator.records import checkpoint
-from orchestrator.score.decide import parse_reported, parse_score, refused
+from orchestrator.score.decide import parse_reported, parse_score, refused, too_slow
 from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, Role, Score, Status, Trial, View
 from orchestrator.walls.box import SUFFIX, Box
 from orchestrator.walls.place import Place
@@ -33,6 +33,10 @@ MENDS = {
 UNANSWERED = (
     "load_model or the model it returns did not answer within {:g} s, which is for a few hundred forward passes: make"
     " loading and inference faster"
+)
+SLOW = (
+    "{}: the training took {:.1f} of its {:g} s, and what it leaves is for load_model, with {:g} s on top: train less,"
+    " or make loading faster. What a model takes longer for its first answers than for others counts as loading"
 )
 UNSEEN = (
     "the model that load_model returns failed on validation text, after it had answered random tokens; its output is"
@@ -94,8 +98,8 @@ class _Turn:
     def run(self) -> Trial:
         if self.box.place.config.self_reported:
             return self.reported(self.wait(self.start(Role.TRAINER)))
-        with ThreadPoolExecutor(2) as pool:
-            waiting = list(pool.map(self.start, (Role.PREDICTOR_A, Role.PREDICTOR_B)))
+        with ThreadPoolExecutor(3) as pool:
+            waiting = list(pool.map(self.start, (Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER)))
         trained = self.wait(self.start(Role.TRAINER))
         if (failure := failure_of(trained)) is not None:
             return self.trial(failure, explain(failure, "train.py", trained) + self.hint(trained.log_tail))
@@ -110,8 +114,9 @@ class _Turn:
             return self.trial(Status.CRASH, f"train.py {UNREPORTED.format(metric)}\n{trained.log_tail[-2000:]}")
         return self.trial(None, "", score)
 
-    def score(self, first: Running, second: Running) -> Trial:
-        scorer = self.start(Role.SCORER)
+    def score(self, first: Running, second: Running, scorer: Running) -> Trial:
+        self.box.trained(self.load_s())
+        self.view.phase(self.box.experiment_id, Role.SCORER, self.box.place.config.box.score_budget_s)
         while not self.committed.wait(POLL_S) and scorer.alive():
             if not first.alive():
                 return self.predictor_died(scorer, first)
@@ -125,6 +130,11 @@ class _Turn:
             time.sleep(POLL_S)
         return self.judge(self.wait(scorer), second)
 
+    def load_s(self) -> float:
+        """What load_model may take: training and loading share what there is, so neither gains by being late."""
+        box = self.box.place.config.box
+        return max(0.0, box.load_s + box.time_budget_s - self.ended[0].duration_s)
+
     def judge(self, scorer: ExecutionResult, second: Running) -> Trial:
         output = "\n".join(self.said)
         score = parse_score(output, self.box.place.config.task.metric)
@@ -135,6 +145,10 @@ class _Turn:
         if (reason := refused(output)) is not None:
             hint = HINT if any(line.startswith(UNSTEADY) for line in self.said) else ""
             return self.trial(Status.CHEAT, f"the scorer refused it: {reason}{hint}")
+        if (reason := too_slow(output)) is not None:
+            box = self.box.place.config.box
+            message = SLOW.format(reason, self.ended[0].duration_s, box.time_budget_s, box.load_s)
+            return self.trial(Status.TIMEOUT, message)
         if scorer.exit_code == SCORER_UNANSWERED or scorer.timed_out:
             unanswered = UNANSWERED.format(self.box.place.config.box.score_budget_s)
             return self.trial(Status.TIMEOUT, self.suspicion() + unanswered)
@@ -177,7 +191,8 @@ class _Turn:
         if self.stopped.is_set():  # it may have come too late to be killed with the others
             message = "the session ends"
             raise SandboxError(message)
-        self.view.phase(self.box.experiment_id, role, self.box.deadline_s(role))
+        if role is not Role.SCORER:  # it only waits at first
+            self.view.phase(self.box.experiment_id, role, self.box.deadline_s(role))
         return running
 
     def wait(self, running: Running) -> ExecutionResult:

@@ -28,7 +28,7 @@ def once_more(session: Session, running: Running, trial: Trial, best: Experiment
     """The next run of an experiment, if luck may explain what its runs brought so far, or too small an audit."""
     known, measures, runs = spread(session), running.candidate.measures, len(trial.runs)
     most = noise.wants(trial, best, known, session.config.noise, measures=measures)
-    if audit := runs >= most and _too_small(session, running, trial, best):
+    if runs >= most and _too_small(session, running, trial, best):
         most = runs + 1
     if runs >= most or (running.before is not None and runs == len(running.before.runs)):
         return None
@@ -38,8 +38,7 @@ def once_more(session: Session, running: Running, trial: Trial, best: Experiment
     session.journal.note("experiment.run_again", {**so_far, **committed(plan)}, running.id)
     where = running.folder / f"run-{runs + 1}"
     record.make_folder(where)
-    below = None if audit or best is None else best.val_bpb  # of now: it may have changed since this began
-    return replace(running, plan=plan, where=where, before=trial, below=below)
+    return replace(running, plan=plan, where=where, below=None, before=trial)
 
 
 def _too_small(session: Session, running: Running, trial: Trial, best: Experiment | None) -> bool:

@@ -41,6 +41,7 @@ class Profile(Section):
 
     time_budget_s: Positive
     grace_s: Positive
+    load_s: Positive
     score_budget_s: Positive
     memory_gb: Positive
     cpus: Positive

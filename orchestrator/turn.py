@@ -82,11 +82,12 @@ def begin(session: Session, candidate: Candidate, runner: Runner, best: Experime
     record.write_candidate(folder, candidate)
     plan, facts = new_plan(), runner.facts()
     measure.refuse_changed(session.journal, facts)
+    below = None if best is None or candidate.measures is not None else best.val_bpb
     intent = {**committed(plan), "files": record.hashes(folder), **facts}
     experiment_id = session.journal.begin(candidate, intent=intent)
     return Running(
         id=experiment_id, candidate=candidate, runner=runner, facts=facts, folder=folder, started=started,
-        started_at=started_at, plan=plan, where=folder, below=best.val_bpb if best else None,
+        started_at=started_at, plan=plan, where=folder, below=below,
     )  # fmt: skip
 
 

@@ -153,6 +153,7 @@ class Score:
     level: Level
     standard_error: float = 0.0
     audited_positions: int = 0  # K
+    unseen_bpb: float | None = None  # the largest lie about few tokens that the audit would have overlooked, at 5 %
     tokens: int = 0
     claims_sha256: str = ""
     audit_seed: str = ""

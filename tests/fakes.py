@@ -73,6 +73,7 @@ class ArithmeticRunner:
 
     score: Callable[[str], Trial]
     ran: list[str] = field(default_factory=list)
+    below: list[float | None] = field(default_factory=list)  # None: audited in full in any case
     hardware: str = "arithmetic"
     more: dict[str, str] = field(default_factory=dict)  # facts
     stopped: bool = False
@@ -84,6 +85,7 @@ class ArithmeticRunner:
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Apply the function."""
         self.ran.append(candidate.source)
+        self.below.append(best)
         return self.score(candidate.source)
 
     def stop(self) -> None:

@@ -28,7 +28,7 @@ def refused(folder: Path, text: str, **flags: object) -> str:
         ("experiments = 100", "experiments = -1", "/task.toml: limits.experiments = -1: "),
         ("max_usd = 10.0", "max_usd = nan", "/task.toml: limits.max_usd = nan: "),
         ("hours = 0.0", "hour = 0.0", "/task.toml: unknown key 'limits.hour'"),
-        ("grace_s = 3.0", "", "/task.toml: key 'profile.cpu.grace_s' is missing"),
+        ("grace_s = 2.0", "", "/task.toml: key 'profile.cpu.grace_s' is missing"),
         ("[noise]", "[loudness]", "/task.toml: unknown key 'loudness'"),
         ("pattern = '", "pattern = '(", "is no regular expression"),
         ("[limits]", "[limits", "/task.toml: cannot be read: "),

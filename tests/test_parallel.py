@@ -135,6 +135,9 @@ def test_a_stale_child_that_only_beats_its_parent_is_discarded(tmp_path: Path) -
     assert [(0, "keep"), (1, "discard"), (2, "keep")] == test_loop.statuses(config)
 
 
+FULL = 8192  # large_k of the cpu profile
+
+
 class Auditor(fakes.ArithmeticRunner):
     """Audits as the scorer does: in full only what would be a new best when it began."""
 
@@ -143,7 +146,7 @@ class Auditor(fakes.ArithmeticRunner):
         trial = fakes.ArithmeticRunner.run(self, candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
         assert trial.score is not None
         full = best is None or trial.score.val_bpb < best
-        return replace(trial, score=replace(trial.score, audited_positions=4096 if full else 256))
+        return replace(trial, score=replace(trial.score, audited_positions=FULL if full else 256))
 
 
 def test_what_beats_a_best_that_did_not_hold_is_audited_before_it_is_judged(tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_what_beats_a_best_that_did_not_hold_is_audited_before_it_is_judged(tmp_
     kept = next(e for rate, e in told if rate == 0.04)
     assert (Status.KEEP, 2) == (kept.status, len(kept.runs)), kept.rule
     assert kept.score is not None
-    assert 4096 == kept.score.audited_positions
+    assert FULL == kept.score.audited_positions
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -99,7 +99,7 @@ def look(sysfs: Path = SYSFS) -> tuple[tuple[Device, ...], str]:
 def lost(sysfs: Path = SYSFS) -> tuple[str, ...]:
     """Why each GPU that does not answer does not; nothing on it is leased."""
     found: list[str] = []
-    with _nvml():
+    with opened():
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
                 list(_leasable(pynvml.nvmlDeviceGetHandleByIndex(index), "", sysfs))

@@ -103,14 +103,22 @@ class Follower:
 
     def _phase(self, number: int, path: Path) -> None:
         """A container's record says how long it may live, the record's age for how long it has."""
-        if path in self._told:
+        role = Role(path.name.partition(".")[0])
+        if path in self._told or (role is Role.SCORER and not self._has_begun(path.with_name(f"{role}.log"))):
             return
         with suppress(OSError, ValueError, KeyError, IndexError):  # half written
             guard = json.loads(path.read_text(encoding="utf-8"))["Args"]
             left = float(guard[guard.index(GUARD) + 1]) - GUARD_MARGIN_S - (time.time() - path.stat().st_mtime)
             self._told.add(path)
             if left > 0:
-                self.view.phase(number, Role(path.name.partition(".")[0]), left)
+                self.view.phase(number, role, left)
+
+    @staticmethod
+    def _has_begun(log: Path) -> bool:
+        """Whether a scorer that waited for the training to end has printed something."""
+        with suppress(OSError):
+            return log.stat().st_size > 0
+        return False
 
     def _new_lines(self, path: Path) -> list[str]:
         with suppress(OSError), path.open("rb") as file:

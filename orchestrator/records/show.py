@@ -87,6 +87,8 @@ def _facts(experiment: Experiment, metric: str, confirmed: list[Runs], finished:
     score = experiment.score
     number = "none" if score is None else f"{experiment.val_bpb:.6f} ± {score.standard_error:.1e}"
     runs = f", mean of {', '.join(f'{value:.6f}' for value in experiment.runs)}" if len(experiment.runs) > 1 else ""
+    if score is not None and score.unseen_bpb:
+        number += f", and lies about few tokens may hide {score.unseen_bpb:.1e}"
     level = "" if score is None else f", {score.level}, {score.audited_positions} positions audited"
     table = Table.grid(padding=(0, 2))
     for name, value in (
@@ -111,8 +113,9 @@ def _facts(experiment: Experiment, metric: str, confirmed: list[Runs], finished:
 
 def scoring(finished: dict[str, Any]) -> str:
     """How long its last score took, as the host saw it."""
-    took = [e["duration_s"] for e in finished.get("executions", []) if e["role"] == Role.SCORER]
-    return f", {took[-1]:.1f} s scoring" if took else ""
+    ended = {e["role"]: e["ended_s"] for e in finished.get("executions", [])}  # of the last run
+    took = ended.get(Role.SCORER, 0.0) - ended.get(Role.TRAINER, 0.0)
+    return f", {took:.1f} s scoring" if Role.SCORER in ended and took > 0 else ""
 
 
 def _containers(experiment: Experiment, finished: dict[str, Any]) -> Table:

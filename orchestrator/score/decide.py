@@ -25,6 +25,7 @@ def parse_score(output: str, metric: str = "val_bpb") -> Score | None:
         level=Level(level[0]),
         standard_error=_number(found.get("standard_error", [])) or 0.0,
         audited_positions=int(_number(found.get("audited_positions", [])) or 0),
+        unseen_bpb=_number(found.get("unseen_bpb", [])),
         tokens=int(_number(found.get("tokens", [])) or 0),
         claims_sha256="".join(found.get("claims_sha256", [])),
         mean_difference_nats=_number(found.get("mean_difference_nats", [])),
@@ -42,6 +43,12 @@ def parse_reported(output: str, metric: str = "val_bpb") -> Score | None:
 def refused(output: str) -> str | None:
     """Why the scorer refused to believe what it was told, or None if it did not refuse."""
     reasons = re.findall(r"^refused: (.+)$", output, re.MULTILINE)
+    return reasons[0] if reasons else None
+
+
+def too_slow(output: str) -> str | None:
+    """Why the scorer says that a model was loaded too slowly or answered ever later, or None if it says nothing."""
+    reasons = re.findall(r"^too_slow: (.+)$", output, re.MULTILINE)
     return reasons[0] if reasons else None
 
 
@@ -72,6 +79,9 @@ def judge(  # noqa: PLR0911  # one return per rule, in order
         return Verdict(status=Status.DISCARD, rule=rule)
     if luck := _luck(trial, best, spread):
         return Verdict(status=Status.DISCARD, rule=luck)
+    if noise.is_blurred(gain, trial, best):
+        rule = f"{gain:.6f} below the best, which the audit cannot tell: its standard error is"
+        return Verdict(status=Status.DISCARD, rule=f"{rule} {trial.score.standard_error:.1e}")
     if trial.score.audited_positions < min(needed_k, trial.score.tokens or needed_k):  # small data has fewer targets
         rule = f"below the best, but audited at {trial.score.audited_positions} positions only"
         return Verdict(status=Status.DISCARD, rule=rule)

@@ -6,6 +6,7 @@ that spread explains is run again with other seeds; it is kept only if those run
 While the spread is not known, any gain may be luck. `baseline_runs = 1` turns all of this off.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -31,6 +32,12 @@ def is_inside(gain: float, known: float | None, runs: int, runs_of_best: int) ->
     return known is not None and gain <= STANDARD_ERRORS * known * (1 / runs + 1 / runs_of_best) ** 0.5
 
 
+def is_blurred(gain: float, trial: Trial, best: Experiment) -> bool:
+    """Whether a gain is no more than what the audits of both scores leave open."""
+    errors = [score.standard_error for score in (trial.score, best.score) if score]
+    return gain <= STANDARD_ERRORS * math.hypot(*errors)
+
+
 def wants(
     trial: Trial, best: Experiment | None, known: float | None, limits: Noise, *, measures: int | None = None
 ) -> int:
@@ -41,7 +48,8 @@ def wants(
         return limits.baseline_runs
     gain, runs = best.val_bpb - fmean(trial.runs), len(trial.runs)
     is_luck = known is None or is_inside(gain, known, runs, len(best.runs))
-    return 1 + limits.reruns if measures is None and gain > 0 and is_luck else runs
+    promises = measures is None and gain > 0 and not is_blurred(gain, trial, best)
+    return 1 + limits.reruns if promises and is_luck else runs
 
 
 def joined(trial: Trial, again: Trial, *, first: bool) -> Trial:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
+from orchestrator.score.noise import is_blurred
 from orchestrator.types import Experiment, Role, Status, Trial, Verdict
 
 JUMP = 4.0  # times the usual gain of this run
@@ -48,7 +49,7 @@ def settled(why: str, trial: Trial, again: Trial, best: Experiment) -> Verdict:
         rule = f"doubtful: {why}; trained again it had no score: {again.message}"
         return Verdict(status=again.failure or Status.INFRA, rule=rule)
     second = again.score.val_bpb
-    if best.val_bpb is None or not second < best.val_bpb:
+    if best.val_bpb is None or is_blurred(best.val_bpb - second, again, best):
         rule = f"doubtful: {why}; trained again with another seed it reached {second:.6f}, not {first:.6f}"
         return Verdict(status=Status.DISCARD, rule=rule)
     rule = f"below the best of experiment {best.id}, and again with another seed ({second:.6f}), though {why}"

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from orchestrator.walls.running import Running, write
 from orchestrator.walls.spec import MIB, ContainerSpec, Mount
 from orchestrator.walls.weak import refuse_weak
 
-STARTING_S = 30.0  # containers may be slow to start; the predictors wait through the whole training
+STARTING_S = 30.0  # containers may be slow to start; all others wait through the whole training
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
 AUDITED = (Role.PREDICTOR_A, Role.PREDICTOR_B)
 OURS = (Role.SCORER, Role.COURIER)  # they run no line of train.py
@@ -93,8 +94,10 @@ class Box:
         training = box.time_budget_s + box.grace_s
         if self.place.config.self_reported:  # it starts its clock after the first steps, and evaluates itself
             training += box.score_budget_s
-        waiting = training + STARTING_S if role in AUDITED else 0.0
-        return training if role is Role.TRAINER else waiting + box.score_budget_s
+        if role is Role.TRAINER:
+            return training
+        loading = 2 * (box.load_s + box.time_budget_s)  # A's and B's, where the training leaves all of its budget
+        return training + STARTING_S + loading + box.score_budget_s
 
     def spec(self, role: Role, best: float | None) -> ContainerSpec:
         """The container of a role, as plain data."""
@@ -127,6 +130,10 @@ class Box:
             "copies": private,
             "data": copies.manifests(self.place.config.data_path),
         }
+
+    def trained(self, load_s: float) -> None:
+        """Let the scorer begin: the trainer is gone, and load_model may take so long."""
+        copies.put(self.private / "control" / "trained", struct.pack("<d", load_s))
 
     def hand_over(self, audit_seed: bytes) -> None:
         """Let the scorer draw its positions: predictor A is gone."""

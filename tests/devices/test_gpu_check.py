@@ -106,11 +106,12 @@ def test_a_run_in_containers_is_what_its_record_says(tmp_path: Path, monkeypatch
     monkeypatch.setattr(gpu, "ROOT", tmp_path)
     record = tmp_path / "test-gpu/0000"
     record.mkdir(parents=True)
-    scorer = '"executions":[{"role":"scorer","duration_s":9.0}],"told":{"tokens_per_second":5.0}'
+    ended = '"executions":[{"role":"trainer","ended_s":240.0},{"role":"scorer","ended_s":249.0}]'
+    told = '"told":{"tokens_per_second":5.0}'
     check = direct(tmp_path, profile="gpu", seconds=240.0, small_audit=True)
 
     def loop(score: str, code: int = 0) -> None:
-        result = f'{{"experiment":{{"score":{score},"status":"oom","rule":"killed for memory"}},{scorer}}}'
+        result = f'{{"experiment":{{"score":{score},"status":"oom","rule":"killed for memory"}},{ended},{told}}}'
         (record / "result.json").write_text(result)
         says(python.parent, "python", '"$AUTORESEARCH_PROFILE__GPU__LARGE_K"', code)
 
@@ -138,7 +139,7 @@ def test_what_the_caller_brought_along_is_found(tmp_path: Path, monkeypatch: pyt
 
 def test_a_small_audit_is_that_of_any_experiment(tmp_path: Path) -> None:
     """So that it all fits into ten minutes."""
-    assert (4096, 65536) == (
+    assert (512, 32768) == (
         direct(tmp_path, profile="gpu", small_audit=True).box()["large_k"],
         direct(tmp_path, profile="gpu").box()["large_k"],
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cheats.run import Outcome, run
+from cheats.run import BUDGET, Outcome, run
 from orchestrator.types import Status
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -75,8 +75,13 @@ CASES = {
         load=answers('torch.full((*tokens.shape, 512), float("nan"))'),
     ),
     "never answers": Case(
-        status=Status.TIMEOUT, says="did not answer within 8 s", load=answers("time.sleep(3600)"),
-        more=(("score_budget_s", 8.0),),
+        status=Status.TIMEOUT, says="for load_model, with 3 s on top", load=answers("time.sleep(3600)"),
+        more=(("time_budget_s", 20.0),),
+    ),
+    "trained late, loads slowly": Case(
+        status=Status.TIMEOUT, says="of its 20 s, and what it leaves is for load_model, with 10 s on top: train less",
+        load=LOAD.replace("return", "time.sleep(8)\n    return"), save=f"{SAVE}\ntime.sleep(prepare.time_left() + 3)",
+        more=(("time_budget_s", 20.0), ("grace_s", 9.0), ("load_s", 10.0)),
     ),
     "no checkpoint": Case(status=Status.CRASH, says="train.py must write /out/checkpoint.pt", save="pass"),
     "empty checkpoint": Case(status=Status.CRASH, says="no checkpoint", save="prepare.CHECKPOINT.touch()"),
@@ -108,7 +113,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
 
     def one(name: str) -> Outcome:
         case = CASES[name]
-        return run(case.source, folder / name.replace(" ", "-"), **{"small_k": 32, "large_k": 32, **dict(case.more)})
+        return run(
+            case.source, folder / name.replace(" ", "-"), **{**BUDGET, "small_k": 32, "large_k": 32, **dict(case.more)}
+        )
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(CASES, pool.map(one, CASES), strict=True))

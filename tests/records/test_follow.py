@@ -90,6 +90,26 @@ def test_it_tells_what_the_loop_writes(tmp_path: Path) -> None:
     assert [*first, ("line", "trainer", "half a line"), ("finished", 0, 0), *second] == view.told
 
 
+def test_a_scorer_is_shown_when_it_begins(tmp_path: Path) -> None:
+    """It starts before the trainer and only waits, without a word, while that trains."""
+    view = Witness()
+    with Journal.open(tmp_path) as journal:
+        folder = begin(journal)
+        (folder / "scorer.created.json").write_bytes((folder / "trainer.created.json").read_bytes())
+        (folder / "scorer.log").touch()
+        steps = iter([
+            lambda: append(folder / "trainer.log", "ne\n"),
+            lambda: append(folder / "scorer.log", "[    0.001 out] checkpoint_bytes: 1\n"),
+            lambda: journal.finish(kept(2.0)),
+            lambda: journal.note("session.ended", {"reason": "done", "limit": True}),
+        ])  # fmt: skip
+        follow(tmp_path, view, lambda _: bool(next(steps)() and False))
+    told = [what for what in view.told if what[0] in ("phase", "line")]
+
+    assert [("phase", "scorer", 300.0), ("line", "scorer", "checkpoint_bytes: 1")] == told[-2:]
+    assert ("line", "trainer", "half a line") == told[-3]
+
+
 def test_an_error_that_ends_the_session_is_its_last_word(tmp_path: Path) -> None:
     """On record, and told to whoever watches."""
     steps = iter([False])

@@ -98,6 +98,24 @@ def test_only_a_strict_improvement_is_kept(val_bpb: float, expected: Status) -> 
     assert expected == judge(fakes.scored(val_bpb), kept(2.0)).status
 
 
+@pytest.mark.parametrize(("error", "expected"), [(0.004, Status.KEEP), (0.006, Status.DISCARD)])
+@pytest.mark.parametrize("whose", ["its own", "the best's"])
+def test_a_gain_must_be_more_than_what_the_audits_leave_open(whose: str, error: float, expected: Status) -> None:
+    """Twice the standard error of both scores: claims that are off at random within the cap gain nothing."""
+    trial, best = fakes.scored(1.99), kept(2.0)
+    blurred = trial if whose == "its own" else best
+    assert blurred.score is not None
+    score = replace(blurred.score, standard_error=error)
+
+    assert (
+        expected
+        == judge(
+            replace(trial, score=score) if whose == "its own" else trial,
+            best if whose == "its own" else replace(best, score=score),
+        ).status
+    )
+
+
 def test_a_new_best_needs_the_large_audit() -> None:
     """A better score that was audited at few positions is not kept."""
     assert Status.DISCARD == judge(fakes.scored(1.0, k=256), kept(2.0), needed_k=2048).status

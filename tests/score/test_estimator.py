@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 ROWS, WIDTH, BYTES = 256, 128, 100_000
-SMALL_K, LARGE_K = 256, 4096  # the cpu profile's
+SMALL_K, LARGE_K = 256, 8192  # the cpu profile's
 EXACT = estimator.Thresholds(cap_nats=0.01, floor_nats=0.0002)
 TARGET_BPB = 0.001  # what the liars want to gain
 BITS_PER_NAT = 1 / np.log(2)
@@ -165,3 +165,25 @@ def test_a_number_that_is_none_is_refused() -> None:
     """NaN or inf in an audited answer is a refusal, not a score."""
     assert estimator.refusal(np.zeros(3), np.array([0.0, np.nan, 0.0]), EXACT)
     assert estimator.refusal(np.zeros(3), np.array([0.0, -np.inf, 0.0]), EXACT)
+
+
+@pytest.mark.parametrize("k", [SMALL_K, LARGE_K])
+def test_the_error_of_a_score_is_not_blind_to_what_was_not_asked(k: int) -> None:
+    """It tells of a lie about so many of the hardest tokens that one audit in twenty sees none of them."""
+    generator = np.random.default_rng(3)
+    true = truth(generator)
+    positions = estimator.draw(np.ones_like(true, dtype=bool), k, seed_of(0))
+    values = audited(true, positions, generator, 0.0)
+    found = estimator.estimate(true, np.ones_like(true, dtype=bool), positions, values, BYTES)
+    tokens = round(found.unseen * BYTES / BITS_PER_NAT / -values.min())
+
+    assert found.standard_error < 1e-12
+    assert (1 - k / true.size) ** (tokens + 1) < 0.05 <= (1 - k / true.size) ** tokens
+
+
+def test_nothing_can_hide_from_an_audit_of_everything() -> None:
+    """Every position was asked."""
+    true = truth(np.random.default_rng(3))
+    positions = np.argwhere(np.ones_like(true, dtype=bool))
+
+    assert 0.0 == estimator.estimate(true, true < 0, positions, true.ravel(), BYTES).unseen

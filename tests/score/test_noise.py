@@ -90,6 +90,14 @@ def test_the_best_on_new_hardware_runs_until_the_spread_there_is_known() -> None
     assert 1 == noise.wants(trial(1.9), kept(2.0), 0.5, LIMITS, measures=0)
 
 
+def test_a_gain_that_the_audit_cannot_tell_does_not_run_again() -> None:
+    """More runs would not show it either."""
+    one = trial(1.99)
+    assert one.score is not None
+
+    assert 1 == noise.wants(replace(one, score=replace(one.score, standard_error=0.006)), kept(2.0), 0.01, LIMITS)
+
+
 def test_a_trial_without_a_score_or_company_does_not_run_again() -> None:
     """It is over."""
     assert 0 == noise.wants(fakes.broken(Status.CRASH), None, None, LIMITS)
@@ -241,13 +249,15 @@ def test_gains_inside_the_noise_run_again_and_must_hold(tmp_path: Path) -> None:
 
     assert [("keep", 2.0), ("discard", 2.0), ("keep", 1.9), ("keep", 1.65), ("discard", 1.7)] == found
     assert 3 + 2 + 3 + 1 + 1 == len(runner.ran)
+    again = [None, None]
+    assert [None, *again, 2.0, None, 2.0, *again, 1.9, 1.65] == [below and round(below, 6) for below in runner.below]
 
 
 def test_the_best_is_measured_again_and_the_record_says_when_it_did_not_hold(tmp_path: Path) -> None:
     """A best that was luck is no parent any more: the one before it is back, in place too."""
     config = gated(tmp_path, 4, **{"noise.again_every": 2})
     scores = {0.02: [2.0, 2.01, 1.99, 2.02], 0.03: [1.8, 3.0], 0.8: [4.0], 0.9: [4.0], 0.7: [4.0]}
-    ran(config, scripted(scores), ["0.03", "0.8", "0.9", "0.7"])
+    runner = ran(config, scripted(scores), ["0.03", "0.8", "0.9", "0.7"])
     with Journal.read(config.run_path) as journal:
         best, again = journal.best(), journal.experiment(4)
         said = [(r.experiment_id, r.body["goes_back_to"]) for r in journal.records("keep.did_not_hold")]
@@ -257,6 +267,7 @@ def test_the_best_is_measured_again_and_the_record_says_when_it_did_not_hold(tmp
     assert "did not hold up" in again.rule
     assert [(1, 0)] == said
     assert 0.02 == fakes.rate_of(config.mutable_path.read_text())
+    assert [None] == [below for source, below in zip(runner.ran, runner.below, strict=True) if "0.03" in source][1:]
 
 
 def test_a_best_that_is_caught_cheating_later_is_no_best_any_more(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import prepare
 import protocol
 import pytest
 
-from orchestrator.score.decide import parse_score, refused
+from orchestrator.score.decide import parse_score, refused, too_slow
 from orchestrator.types import Level
 
 SCORER = Path(__file__).parents[2] / "locked" / "score.py"
@@ -52,6 +53,7 @@ class Honest:
         self.wait(protocol.HASH)
         hello = protocol.Hello(digest=self.digest, size=10, fresh=self.fresh)
         frames.write(self.answer, protocol.HELLO, hello.encode())
+        frames.write(self.answer, protocol.READY, b"")
         while not self.stop.is_set():
             number = len(self.asks)
             if self.wait(protocol.ask_name(number)):
@@ -81,6 +83,7 @@ class Stage:
     """A container's folders, two predictors on threads, and the scorer as a process."""
 
     root: Path
+    load_s: float = 10.0
     threads: list[tuple[Honest, threading.Thread]] = field(default_factory=list)
 
     def predictor(self, which: str, kind: Callable[..., Honest] = Honest, **values: object) -> Honest:
@@ -92,7 +95,8 @@ class Stage:
         return fake
 
     def scorer(self, *more: str) -> "subprocess.Popen[str]":
-        """Start the scorer."""
+        """Start the scorer, once the trainer is gone."""
+        frames.write(self.root / "control", "trained", struct.pack("<d", self.load_s))
         argv = [sys.executable, str(SCORER), f"--root={self.root}", f"--batch={BATCH}", f"--small-k={SMALL_K}"]
         argv += [f"--large-k={LARGE_K}", "--cap=0.01", "--floor=0.0002", "--seconds=20", *more]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -419,11 +423,68 @@ def test_silence_is_no_answer(stage: Stage, which: str) -> None:
     """Exit 4 when the time is over, not a hang and not a score."""
     for name in "ab":
         stage.predictor(name, Silent if name == which else Honest)
-    code, output = stage.run("--seconds=1.5")
+    stage.load_s = 1.0
+    code, output = stage.run()
 
     assert 4 == code
-    assert "no_answer: frame 00000000.answer did not come in time" in output
+    assert "too_slow: load_model and the model's first answer took longer than the" in output
     assert parse_score(output) is None
+
+
+@dataclass
+class Late(Honest):
+    """Takes its time for one answer: the rehearsal's is number 0."""
+
+    number: int = 0
+    seconds: float = 1.0
+
+    def reply(self, name: str, ask: protocol.Ask) -> None:
+        """As if it trained on meanwhile."""
+        if len(self.asks) == self.number + 1:
+            time.sleep(self.seconds)
+        super().reply(name, ask)
+
+
+@pytest.mark.parametrize("which", ["a", "b"])
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (0, "first answer took longer than the 0.6 s left"),
+        (1, "together more than the 0.6 s left"),
+        (2, "together more"),
+    ],
+)
+def test_training_on_while_loading_or_answering_is_too_slow(stage: Stage, which: str, number: int, reason: str) -> None:
+    """What loading may take is what the training left: later answers that are late count as loading too."""
+    stage.load_s = 0.6
+    for name in "ab":
+        stage.predictor(name, Late, number=number, seconds=1.0 if name == which else 0.0)
+    code, output = stage.run()
+
+    assert 4 == code
+    assert reason in (too_slow(output) or "")
+    assert parse_score(output) is None
+
+
+def test_a_busy_machine_is_no_training(stage: Stage) -> None:
+    """What is late after the first answers cannot have changed the model unseen."""
+    stage.load_s = 2.0
+    stage.predictor("a")
+    stage.predictor("b", Late, number=9, seconds=3.0)
+    code, _ = stage.run()
+
+    assert 0 == code
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_time_that_the_training_left_may_be_spent_on_loading(stage: Stage, number: int) -> None:
+    """Compiling once, at the first answer of either kind, is no cheat."""
+    stage.load_s = 5.0
+    for name in "ab":
+        stage.predictor(name, Late, number=number)
+    code, _ = stage.run()
+
+    assert 0 == code
 
 
 def test_a_checkpoint_swapped_between_a_and_b_is_refused(stage: Stage) -> None:

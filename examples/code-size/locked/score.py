@@ -58,11 +58,12 @@ class Predictor:
 
 def score(options: argparse.Namespace) -> None:
     """Run the whole protocol and print its outcome."""
+    features, sizes = prepare.load(options.root / "data/val")
+    frames.wait(options.root / "control", "trained", until=float("inf"), poll_s=frames.WAITING_POLL_S)
     until = time.monotonic() + options.seconds
     first, second = (Predictor(name, options.root, until) for name in ("a", "b"))
     for name in ("a", "b"):
         frames.write(options.root / f"ask-{name}", "begin", b"")
-    features, sizes = prepare.load(options.root / "data/val")
 
     digest = first.digest()
     print(f"checkpoint_sha256: {digest.hex()}", flush=True)
@@ -91,7 +92,7 @@ def score(options: argparse.Namespace) -> None:
         raise Refused(message)
     print("---")
     print(f"val_rmse: {rmse:.6f}")
-    print(f"standard_error: {errors.std() / len(errors) ** 0.5 / (2 * rmse):.2e}")
+    print(f"standard_error: {difference.std() / len(difference) ** 0.5:.2e}")
     print("level: L2")
     print(f"audited_positions: {len(drawn)}")
     print(f"tokens: {len(features)}", flush=True)
