@@ -115,6 +115,7 @@ def connected(config: Config) -> Engine:
         message = f"{config.data_path}: the data is not prepared; `make data` does it"
         raise ConfigError(message)
     check_train(config.data_path)
+    place(config, engine)  # what is wrong with it is said before a device is waited for
     return engine
 
 
