@@ -112,14 +112,15 @@ compare: setup ## two runs side by side, printed and plotted: A=tag B=tag
 test: .venv/ready-dev image data ## every test, against the real engine
 	@tests/chromium.sh
 	@tests/podman.sh
+	@tests/runsc.sh
 	@$(BIN)/python -m pytest -q
 
-probes: .venv/ready-dev image ## attack the walls, each attack with a control: RUNTIME=runsc
-	@$(BIN)/python -m probes kill-storm $(call flag,RUNTIME,runtime)
+probes: .venv/ready-dev image data ## attack the walls, each attack with a control: RUNTIME=runsc
+	@$(BIN)/python -m probes $(call flag,RUNTIME,runtime)
 
 .PHONY: test-tiers kill-storm flood
 test-tiers: .venv/ready-dev image data ## the same contract and attacks on gVisor and on rootless Podman, in engines of their own
-	@command -v runsc >/dev/null || apt-get install -y -qq --no-install-recommends runsc >/dev/null
+	@tests/runsc.sh
 	@tests/podman.sh
 	@$(BIN)/python -m probes.gvisor
 	@$(BIN)/python -m probes.rootless

@@ -22,7 +22,7 @@ from rich.text import Text
 from orchestrator.errors import AutoresearchError
 from orchestrator.text import sanitise
 from orchestrator.walls.containers import Engine
-from probes import files, gpu, kernel, network, proc, resources, traces
+from probes import faults, files, gpu, kernel, network, proc, resources, traces
 from probes.arena import Arena
 from probes.base import Finding, Verdict
 from probes.tiers import explained, tier_of
@@ -45,6 +45,7 @@ GROUPS = {
     **{m.NAME: Group(tuple(p.name for p in m.PROBES), m.run) for m in (files, kernel, proc, network, resources, gpu)},
     traces.LEFT: Group(tuple(trace.name for trace in traces.TRACES), traces.run_left),
     traces.PRINTED: Group(tuple(item.name for item in traces.PRINTS), traces.run_printed),
+    faults.NAME: Group(tuple(faults.FAULTS), faults.run),
 }
 
 
@@ -70,6 +71,8 @@ def main() -> int:
     for finding in found:
         if finding.verdict is Verdict.DIFFERS:
             print(f"differs on {tier}: {finding.probe}: {finding.why}")
+    counted = [finding for finding in found if finding.verdict in (Verdict.BLOCKED, Verdict.ALLOWED)]
+    print(f"judged by the host: {sum(finding.by_host for finding in counted)} of {len(counted)}")
     blocked, allowed, void = (count[verdict] for verdict in (Verdict.BLOCKED, Verdict.ALLOWED, Verdict.VOID))
     print(f"probes: {blocked} blocked, {allowed} allowed, {void} void")
     return 1 if allowed or void or not blocked else 0

@@ -5,7 +5,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +19,17 @@ from orchestrator.walls.containers import Engine
 from orchestrator.walls.place import Place
 from orchestrator.walls.running import Running
 from probes.base import Finding, How, Outcome, Probe, Seen, judge, stem
+from probes.look import Held, held
 from probes.weak import WeakEngine, Weaker
 
 ROOT = Path(__file__).parents[1]
 CANARY = "canary-" + hashlib.sha256(b"a sentence of the validation text").hexdigest()[:20]
 SMALL = {
     "memory_gb": 0.25, "cpus": 1.0, "pids": 64, "out_mb": 16, "tmp_mb": 16, "cache_mb": 16, "shm_mb": 16, "frames_mb": 1,
-    "time_budget_s": 60.0, "grace_s": 1.0,
+    "time_budget_s": 180.0, "grace_s": 1.0,
 }  # fmt: skip
 ROOM_FOR_GVISOR = 256  # processes: its own threads count too
+LOOKED = "looked.py"  # a locked file by which the host tells a probe that it has looked
 INSIDE = (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
 Watch = Callable[[Running, Seen], None]
 
@@ -41,7 +43,7 @@ class Arena:
     runtime: str = ""
     fast: bool = False
     leased: Lease | None = None  # a GPU, for attacks on it
-    limit_s: float = 8.0  # an attempt that takes longer hangs
+    limit_s: float = 20.0  # an attempt that takes longer hangs
     counter: list[int] = field(default_factory=lambda: [0])
 
     def shared(  # noqa: PLR0913  # how the two containers differ from the usual
@@ -60,7 +62,8 @@ class Arena:
         """
 
         def run(weaker: Weaker | None) -> Seen:
-            seen = self.one(driver(probes, weaker, self.limit_s), probes, profile=profile, weaker=weaker, watch=watch)
+            source = driver(probes, weaker, self.limit_s, looks=self.looks(weaker))
+            seen = self.one(source, probes, profile=profile, weaker=weaker, watch=watch)
             if note is not None:
                 note(seen)
             return seen
@@ -68,6 +71,10 @@ class Arena:
         with ThreadPoolExecutor(1 if note else 2) as pool:
             weak, strict = pool.map(run, (weaker, None))
         return [judge(group, probe, strict, weak) for probe in probes]
+
+    def looks(self, weaker: Weaker | None) -> bool:
+        """Whether the host can see the processes: those in gVisor are its own affair."""
+        return weaker is not None or "runsc" not in self.runtime
 
     def one(
         self,
@@ -80,7 +87,8 @@ class Arena:
     ) -> Seen:
         """One container that runs `source`, and what was seen of it."""
         with self.opened(source, probes, profile=profile, weaker=weaker) as (box, seen):
-            running = box.start(Role.TRAINER, best=None, on_line=lambda line: hear(seen, line))
+            ear = Ear(seen, box.private / Role.TRAINER / "locked" / LOOKED)
+            ear.running.set_result(running := box.start(Role.TRAINER, best=None, on_line=ear.hear))
             if watch is not None:
                 watch(running, seen)
             seen.result = running.wait()
@@ -142,10 +150,11 @@ def plan() -> Plan:
     return Plan(train_seed=1, audit_seed=bytes(32))
 
 
-def driver(probes: Sequence[Probe], weaker: Weaker | None, limit_s: float) -> str:
+def driver(probes: Sequence[Probe], weaker: Weaker | None, limit_s: float, *, looks: bool = False) -> str:
     """The train.py that makes the attempts; in the weak container each after its control."""
-    pairs = [(p.name, f"{p.control}\n{p.source}" if weaker else p.source) for p in probes]
-    return f"{INSIDE}\nLIMIT_S = {limit_s}\nrun(json.loads({json.dumps(pairs)!r}), {weaker is not None})\n"
+    attempts = [(p.name, p.control if weaker else "", p.source) for p in probes]
+    settings = f"LIMIT_S, LOOKS = {limit_s}, {looks}"
+    return f"{INSIDE}\n{settings}\nrun(json.loads({json.dumps(attempts)!r}), {weaker is not None})\n"
 
 
 def candidate_of(source: str) -> Candidate:
@@ -161,6 +170,7 @@ def make_task(task: Path, stems: Sequence[str], profile: str) -> None:
     (task / "record").mkdir(parents=True)
     shutil.copytree(ROOT / "locked", task / "locked", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "task.toml", task)
+    (task / "locked" / LOOKED).touch()
     for name in stems:
         (task / "locked" / f"{name}.py").write_text("# nobody may change this\n", encoding="utf-8")
     for part in ("tokenizer", "train", "val", "holdout"):
@@ -188,10 +198,29 @@ def states(box: Box) -> dict[str, str]:
     return found
 
 
-def hear(seen: Seen, line: str) -> None:
-    """One line of output; the driver's own ones say how a probe ended."""
-    seen.lines.append(line)
-    if line.startswith("probe\t") and line.count("\t") > 1:
-        _, name, said = line.split("\t", 2)
-        how, _, detail = said.partition(" ")
-        seen.outcomes[name] = Outcome(how=How(how), detail=detail)
+@dataclass(slots=True)
+class Ear:
+    """Hears what a container prints, and looks at it when its driver asks for that."""
+
+    seen: Seen
+    answers: Path  # whom the host has looked at
+    running: "Future[Running]" = field(default_factory=Future)
+    pid: int = 0
+
+    def hear(self, line: str) -> None:
+        """One line of output; the driver's own ones say how a probe ended, or that it waits for a look."""
+        self.seen.lines.append(line)
+        if line.startswith("probe\t") and line.count("\t") > 1:
+            _, name, said = line.split("\t", 2)
+            how, _, detail = said.partition(" ")
+            self.seen.outcomes[name] = Outcome(how=How(how), detail=detail)
+        if line.startswith("look\t") and line.count(" ") > 1:
+            when, _, name = line.removeprefix("look\t").split(" ", 2)
+            self.seen.looks[name, when] = self.look()
+            self.answers.write_text(line.removeprefix("look\t"), encoding="utf-8")
+
+    def look(self) -> Held:
+        """At all of its processes."""
+        running = self.running.result(timeout=30.0)
+        self.pid = self.pid or running._engine.inspect(running.id)["State"]["Pid"]  # noqa: SLF001
+        return held(self.pid)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.types import ExecutionResult
+from probes.look import Held, gained
 
 
 class Verdict(StrEnum):
@@ -49,6 +50,7 @@ class Seen:
     before: Mapping[str, str] = field(default_factory=dict)  # state of every mounted file
     after: Mapping[str, str] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)  # by the canary listeners
+    looks: dict[tuple[str, str], Held] = field(default_factory=dict)  # at its processes, "before" and "after"
     lines: list[str] = field(default_factory=list)  # as a person would see them
     facts: dict[str, Any] = field(default_factory=dict)  # whatever else a group looks at
 
@@ -56,6 +58,16 @@ class Seen:
         """Whether a mounted file of that stem changed, appeared or went."""
         names = {name for name in {*self.before, *self.after} if stem in name}
         return any(self.before.get(name) != self.after.get(name) for name in names)
+
+    def looked(self, name: str) -> bool:
+        """Whether the host looked at the processes of a probe."""
+        return (name, "before") in self.looks
+
+    def gained(self, name: str) -> list[str]:
+        """What the processes of a probe have after it that they had not before, as the host sees them."""
+        if not self.looked(name):
+            return []
+        return gained(self.looks[name, "before"], self.looks.get((name, "after"), {}))
 
 
 Oracle = Callable[[Seen, str], bool]
@@ -68,7 +80,8 @@ class Probe:
     name: str
     source: str
     control: str = ""  # lines before it in the weak container, which put there what the attack looks for
-    oracle: Oracle | None = None  # who says whether it succeeded; None: the attempt itself
+    oracle: Oracle | None = None  # who says whether it succeeded; None: what it gained, or else the attempt itself
+    sees: Callable[[str], bool] | None = None  # what the host sees of a process for which there is nothing left to gain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +93,18 @@ class Finding:
     verdict: Verdict
     why: str
     control: str = ""
+    by_host: bool = False  # the host itself sees whether such an attack succeeds
 
 
 def judge(group: str, probe: Probe, strict: Seen, weak: Seen) -> Finding:
     """An attack that proves nothing is void, unless it succeeded."""
 
     def finding(verdict: Verdict, why: str) -> Finding:
-        return Finding(group=group, probe=probe.name, verdict=verdict, why=why, control=shown(control))
+        if gained := strict.gained(probe.name):
+            why = f"{why}; the host sees {gained}"
+        seen_of = strict.looked(probe.name) and (probe.sees is not None or bool(weak.gained(probe.name)))
+        by_host = probe.oracle is not None or seen_of
+        return Finding(group=group, probe=probe.name, verdict=verdict, why=why, control=shown(control), by_host=by_host)
 
     missing = Outcome(how=How.BROKE, detail="it never ran")
     control = weak.outcomes.get(probe.name, missing)
@@ -104,8 +122,12 @@ def judge(group: str, probe: Probe, strict: Seen, weak: Seen) -> Finding:
 
 
 def succeeded(probe: Probe, seen: Seen, outcome: Outcome) -> bool:
-    """The host's oracle decides, where a probe has one."""
-    return outcome.how is How.DID if probe.oracle is None else probe.oracle(seen, probe.name)
+    """The host's oracle decides, where a probe has one; otherwise what was gained or said, whichever is worse."""
+    if probe.oracle is not None:
+        return probe.oracle(seen, probe.name)
+    if probe.sees is not None and seen.looked(probe.name):
+        return any(probe.sees(fact) for facts in seen.looks[probe.name, "before"].values() for fact in facts)
+    return outcome.how is How.DID or bool(seen.gained(probe.name))
 
 
 def shown(outcome: Outcome) -> str:

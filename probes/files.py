@@ -45,6 +45,10 @@ LOCKED = (
     Probe(name="bind something over it", source="put('/tmp/forged', b'forged')\nmount('/tmp/forged', target, '', MS_BIND)\n"
           "assert open(target).read().startswith('forged')"),
     changes("reopen it to write by its descriptor", "fd = os.open(target, os.O_RDONLY)\nput(f'/proc/self/fd/{fd}')"),
+    changes("write its mapping by /proc/self/mem", "file = open(target, 'r+b') if WEAK else open(target, 'rb')\n"
+            "held = libc.mmap\nheld.restype = ctypes.c_void_p\n"
+            "at = held(None, ctypes.c_size_t(4096), 3 if WEAK else 1, 1, file.fileno(), ctypes.c_long(0))\n"
+            "memory = os.open('/proc/self/mem', os.O_RDWR)\nos.pwrite(memory, b'forged', at)"),
     changes("reopen it by /proc/1/root", "put('/proc/1/root' + target)"),
     changes("reopen it by map_files", "file = open(target, 'r+b') if WEAK else open(target, 'rb')\n"
             "held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\n"
@@ -62,10 +66,13 @@ LOCKED = (
     Probe(name="change the tokenizer", source="put('/data/tokenizer/tokenizer.txt')", oracle=file_changed("tokenizer.txt")),
     Probe(name="leave a file beside the data", source="put('/data/train/left')", oracle=file_changed("train/left")),
 )  # fmt: skip
-SYSTEM = tuple(
-    Probe(name=f"write {path}", source=f"put({path!r})")
-    for path in ("/canary", "/usr/bin/canary", "/etc/hosts", "/etc/resolv.conf", "/etc/ld.so.preload", "/etc/passwd",
-                 "/opt/venv/lib/sitecustomize.py", "/home/canary", "/run/canary", "/var/tmp/canary", "/data/canary")
+SYSTEM = (
+    *(
+        Probe(name=f"write {path}", source=f"put({path!r})")
+        for path in ("/canary", "/usr/bin/canary", "/etc/hosts", "/etc/resolv.conf", "/etc/ld.so.preload", "/etc/passwd",
+                     "/opt/venv/lib/sitecustomize.py", "/home/canary", "/run/canary", "/var/tmp/canary", "/data/canary")
+    ),
+    Probe(name="write to site-packages", source="import sysconfig\nput(sysconfig.get_paths()['purelib'] + '/canary.pth')"),
 )  # fmt: skip
 FIND_WRITABLE = """
 declared = {'/tmp', '/cache', '/dev/shm', '/out', '/dev/mqueue'}
@@ -76,9 +83,15 @@ for path in places:
     except OSError: pass
 assert found, 'no other mount can be written to'
 """
-RUN = "shutil.copy('/bin/true', '{0}/program'); os.chmod('{0}/program', 0o755); assert subprocess.run(['{0}/program']).returncode == 0, 'it does not run'"
+RUN = """
+shutil.copy('/bin/sleep', '{0}/program')
+os.chmod('{0}/program', 0o755)
+HELD.append(program := subprocess.Popen(['{0}/program', '3']))
+try: assert program.wait(0.2) == 0, 'it does not run'
+except subprocess.TimeoutExpired: pass
+"""
 MAP = "shutil.copy('/bin/true', '/tmp/mapped'); fd = os.open('/tmp/mapped', os.O_RDONLY)\n" \
-      "mmap.mmap(fd, 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)"  # fmt: skip
+      "HELD.append(mmap.mmap(fd, 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC))"  # fmt: skip
 EXECUTABLE = "mount('none', '{0}', '', MS_REMOUNT | MS_BIND)"
 SEARCH = f"""
 import glob
@@ -105,31 +118,35 @@ BOUNDS = (
     Probe(name="map a program from /tmp", source=MAP),
     Probe(
         name="find a shared mount",
+        sees=lambda fact: fact.startswith("mount ") and " shared:" in fact,
         source="assert any(' shared:' in line for line in open('/proc/self/mountinfo')), 'every mount is private'",
         control="libc.mount(b'none', b'/', None, MS_SHARED, None)",
     ),
     *(
-        Probe(name=f"make a {kind} device node", source=f"os.mknod('/cache/{kind}', {mode}, os.makedev({numbers}))")
+        Probe(name=f"make a {kind} device node", source=f"os.mknod('/cache/{kind}', {mode}, os.makedev({numbers}))\n"
+              f"with contextlib.suppress(OSError): opens('/cache/{kind}', os.O_RDONLY)")
         for kind, mode, numbers in (("character", "stat.S_IFCHR | 0o666", "1, 11"), ("block", "stat.S_IFBLK | 0o666", "7, 0"))
     ),
     Probe(name="open a device beyond the harmless ones", source="known = {'console', 'core', 'fd', 'full', 'mqueue', 'null',"
           " 'ptmx', 'pts', 'random', 'shm', 'stderr', 'stdin', 'stdout', 'tty', 'urandom', 'zero'}\n"
           "found = set(os.listdir('/dev')) - known\nassert found, 'there is none'"),
     Probe(name="make a setuid copy of a program", source="shutil.copy('/bin/true', '/cache/root')\n"
-          "os.chown('/cache/root', 0, 0)\nos.chmod('/cache/root', 0o4755)"),
+          "os.chown('/cache/root', 0, 0)\nos.chmod('/cache/root', 0o4755)\nopens('/cache/root', os.O_RDONLY)"),
     *(
         Probe(name=f"fill {place} past its size", source=f"fill({place!r}, 17)")
         for place in ("/tmp", "/cache", "/dev/shm", "/out")
     ),
-    Probe(name="make a file of a terabyte", source="with open('/tmp/sparse', 'wb') as f: f.truncate(1 << 40)\n"
-          "os.unlink('/tmp/sparse')"),
+    Probe(name="make a file of a terabyte", source="HELD.append(f := open('/tmp/sparse', 'wb'))\n"
+          "os.unlink('/tmp/sparse')\nf.truncate(1 << 40)"),
+    Probe(name="fill /dev/mqueue", source="for i in range(300): opens(f'/dev/mqueue/{i}', os.O_CREAT | os.O_RDWR)",
+          control="try: limit(resource.RLIMIT_MSGQUEUE, resource.RLIM_INFINITY)\n"
+          "except OSError: raise Absent('the right to raise a limit of message queues')"),
     Probe(name="find the validation text", source=SEARCH),
     Probe(name="find data or channels of other containers", source=OTHERS),
     *(
-        Probe(name=f"make more files than {place} may hold", source=f"os.mkdir('{place}/many')\n"
-              f"try:\n  for i in range(66000): os.symlink('x', f'{place}/many/{{i}}')\n"
-              f"finally: shutil.rmtree('{place}/many')")
-        for place in ("/tmp", "/dev/shm")
+        Probe(name=f"make more files than may be in {place}", source=f"many({place!r})",
+              control="mount('none', '/out', 'tmpfs', 0)" if place == "/out" else "")
+        for place in ("/out", "/dev/shm", "/tmp", "/cache")  # where files are not counted, memory ends it: so these come last
     ),
 )  # fmt: skip
 PROBES = (*LOCKED, *SYSTEM, *BOUNDS)

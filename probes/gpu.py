@@ -1,7 +1,7 @@
 """Attacks on a leased GPU and its neighbours, where there is a GPU.
 
 No control changes a setting of a device that others use: each one sets what NVML says it is already, which takes the
-same rights. So a reset, locked clocks and a change of MIG mode are not attempted at all.
+same rights. The knob of a reset is opened and not turned; locked clocks and a change of MIG mode are not attempted.
 """
 
 import time
@@ -57,11 +57,19 @@ MADE = (
     "  try: opens(f'/tmp/gpu{minor}', os.O_RDWR); seen += 1\n  except OSError as error:\n"
     "    if error.errno not in (errno.ENXIO, errno.ENODEV): raise\n"
 )
+RESET = """
+import glob
+knobs = glob.glob('/sys/bus/pci/drivers/nvidia/*/reset')
+if WEAK and not knobs: raise Absent('a knob to reset it')
+for knob in knobs: opens(knob)  # and writes nothing
+assert knobs, 'there is no such knob'
+"""
 OTHERS = (
     Probe(name="see a GPU that was not leased", source=ASK + SECOND.format("count")),
     Probe(name="find the node of another GPU", source="import glob\nseen = len(glob.glob('/dev/nvidia[0-9]*'))\n" + SECOND.format("seen")),
     Probe(name="make the node of another GPU", source=MADE + SECOND.format("seen")),
     Probe(name="ask for all GPUs by its environment", source=ASKED_OF_CUDA + SECOND.format("seen")),
+    Probe(name="reset it", source=RESET, control="mount('none', '/sys', 'sysfs', MS_REMOUNT)"),
     *(Probe(name=f"open {node}", source=f"opens({node!r}, os.O_RDWR)", control=f"exists({node!r})") for node in NODES),
 )  # fmt: skip
 SETTINGS = (

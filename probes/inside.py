@@ -1,5 +1,6 @@
 """Runs inside a container as its train.py: each probe in a child process, how it ended in one line on stdout."""
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -18,12 +19,17 @@ import sys
 import threading
 import time
 
+LOOK_S = 8.0  # for the host's look
 LIMIT_S = 0.0  # set by whoever appends to this file
 REFUSALS = (errno.EPERM, errno.EACCES)
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 1, 32, 4096, 16384, 1 << 18, 1 << 20
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 WEAK = False
+LOOKS = True  # the host is there to look; it answers in this file
+LOOKED = "/locked/looked.py"
+HELD = []  # files that were obtained stay open until the host has looked
+AFTERWARDS = []  # what clears up behind an attempt
 
 
 class Absent(Exception):  # it is no error
@@ -52,30 +58,46 @@ def mount(source, target, kind, flags, options=None):
 
 
 def put(path, data=b"x", how="ab"):
-    """Write to a file."""
-    with open(path, how) as file:
+    """Write to a file, and hold it if that went well."""
+    file = open(path, how, buffering=0)  # noqa: SIM115
+    try:
         file.write(data)
+    except OSError:
+        file.close()
+        raise
+    HELD.append(file)
 
 
 def opens(path, flags=os.O_WRONLY):
-    """Open a file, without doing anything with it."""
-    os.close(os.open(path, flags))
+    """Open a file and hold it, without doing anything with it."""
+    HELD.append(os.open(path, flags))
+    return HELD[-1]
 
 
 def reads(path):
     """At least a byte of a file."""
-    with open(path, "rb", buffering=0) as file:
-        assert file.read(64), "it is empty"
+    assert os.read(opens(path, os.O_RDONLY | os.O_NONBLOCK), 64), "it is empty"
+
+
+def lists(path):
+    """At least a name in a folder."""
+    assert os.listdir(opens(path, os.O_RDONLY | os.O_DIRECTORY)), "nothing is there"
 
 
 def fill(folder, mib):
-    """Write more than a file system may hold."""
-    with open(f"{folder}/filler", "wb", buffering=0) as file:
-        try:
-            for _ in range(mib):
-                assert file.write(bytes(1 << 20)) == 1 << 20, "a short write"
-        finally:
-            os.unlink(f"{folder}/filler")
+    """Write more than a file system may hold; it is gone when nobody holds it."""
+    HELD.append(file := open(f"{folder}/filler", "wb", buffering=0))  # noqa: SIM115
+    os.unlink(f"{folder}/filler")
+    for _ in range(mib):
+        assert file.write(bytes(1 << 20)) == 1 << 20, "a short write"
+
+
+def many(folder, count=66_000):
+    """Make more files than a file system may hold."""
+    os.mkdir(f"{folder}/many")
+    AFTERWARDS.append(lambda: shutil.rmtree(f"{folder}/many"))
+    for number in range(count):
+        os.close(os.open(f"{folder}/many/{number}", os.O_CREAT | os.O_WRONLY))
 
 
 def within(seconds, action):
@@ -91,10 +113,10 @@ def within(seconds, action):
 
 def reaches(address, family=socket.AF_INET, kind=socket.SOCK_STREAM, say=b"hello"):
     """Connect and say something."""
-    with socket.socket(family, kind) as s:
-        s.settimeout(2.0)
-        within(1.0, lambda: s.connect(address))
-        s.send(say)
+    HELD.append(s := socket.socket(family, kind))
+    s.settimeout(2.0)
+    within(1.0, lambda: s.connect(address))
+    s.send(say)
 
 
 def exists(path):
@@ -104,7 +126,8 @@ def exists(path):
 
 
 def serve(path):
-    """Somebody who listens on a socket of the file system."""
+    """Somebody who listens on a socket of the file system, in a network where the host can tell them from others."""
+    libc.unshare(0x40000000)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
@@ -152,14 +175,29 @@ def limit(which, value):
         raise PermissionError(str(error)) from error
 
 
-def child(name, source, report):
+def look(name, when, answers):
+    """Have the host look at this process, and wait until it has."""
+    if not LOOKS:
+        return
+    token = f"{when} {os.getpid()} {name}"
+    print(f"\nlook\t{token}", flush=True)
+    until = time.monotonic() + LOOK_S
+    while os.pread(answers, 400, 0).decode() != token and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+def child(name, control, source, report):
     """Run one probe; never returns."""
+    answers = os.open(LOOKED, os.O_RDONLY) if LOOKS else -1
     try:
         target = "/locked/canary_" + "".join(c if c.isalnum() else "_" for c in name) + ".py"
         if WEAK:  # what it does to mounts ends with it
             libc.unshare(0x00020000)
             libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
-        exec(compile(source, name, "exec"), {**globals(), "target": target, "name": name})
+        place = {**globals(), "target": target, "name": name}
+        exec(compile(control if WEAK else "", name, "exec"), place)
+        look(name, "before", answers)
+        exec(compile(source, name, "exec"), place)
         said = "did"
     except Absent as error:
         said = f"absent {error}"
@@ -168,16 +206,20 @@ def child(name, source, report):
     except BaseException as error:
         said = f"broke {type(error).__name__}: {error}"
     os.write(report, said.encode("utf-8", "replace")[:300])
+    with contextlib.suppress(OSError):
+        look(name, "after", answers)
+        for clear in AFTERWARDS:
+            clear()
     os._exit(0)
 
 
-def attempt(name, source):
+def attempt(name, control, source):
     """How a probe ended."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        child(name, source, writer)
+        child(name, control, source, writer)
     os.close(writer)
     deadline, status = time.monotonic() + LIMIT_S, None
     while status is None and time.monotonic() < deadline:
@@ -198,6 +240,6 @@ def run(probes, weak):
     """Every probe in turn."""
     global WEAK
     WEAK = weak
-    for name, source in probes:
-        said = attempt(name, source).replace("\n", " ")
+    for name, control, source in probes:
+        said = attempt(name, control, source).replace("\n", " ")
         print(f"\nprobe\t{name}\t{said}", flush=True)

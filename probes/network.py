@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.errors import SandboxError
+from orchestrator.types import Role
 from probes.arena import Arena
 from probes.base import Finding, Probe, Seen
 from probes.weak import Weaker
@@ -24,6 +26,15 @@ UNREACHABLE = {
 SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock",
            "/run/crio/crio.sock", "/run/dbus/system_bus_socket", "/run/systemd/private", "/tmp/nvidia-mps/control",
            "/run/nvidia-persistenced/socket", "/run/snapd.socket")  # fmt: skip
+NEWLINK = """
+HELD.append(s := socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0))
+def attribute(kind, data): return struct.pack('HH', 4 + len(data), kind) + data + bytes(-len(data) % 4)
+body = struct.pack('BxHiII', 0, 0, 0, 0, 0) + attribute(18, attribute(1, b'veth'))
+s.send(struct.pack('IHHII', 16 + len(body), 16, 0x605, 1, 0) + body)  # RTM_NEWLINK: create it, and answer
+code = struct.unpack_from('i', s.recv(4096), 16)[0]
+if code == -errno.EOPNOTSUPP and WEAK: raise Absent('links of a pair')
+if code: raise OSError(-code, os.strerror(-code))
+"""
 DNS = "socket.gethostbyname('canary.example')"
 DNS_CONTROL = """
 server = network('127.0.0.1', 53, socket.SOCK_DGRAM)
@@ -114,7 +125,8 @@ else: raise tried
 """
 IPC = (
     Probe(name="attach shared memory of the host", source=f"found = libc.shmget({IPC_KEY}, 0, 0)\n"
-          "if found < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))"),
+          "if found < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))\n"
+          "libc.shmat.restype = ctypes.c_void_p\nlibc.shmat(found, None, 0)"),
     Probe(name="open semaphores of the host", source=f"if libc.semget({IPC_KEY}, 0, 0) < 0: raise OSError(ctypes.get_errno(), 'none')"),
     Probe(name="open a message queue of the host", source=f"if libc.msgget({IPC_KEY}, 0) < 0: raise OSError(ctypes.get_errno(), 'none')"),
     Probe(name="open POSIX shared memory of the host", source=f"put('/dev/shm/{SHARED}', name.encode())",
@@ -131,32 +143,38 @@ PLAIN = (
     Probe(name="send to a public address over UDP", control="network('1.1.1.1', 53, socket.SOCK_DGRAM)",
           source="reaches(('1.1.1.1', 53), kind=socket.SOCK_DGRAM)"),
     Probe(name="look up a name", source=f"within(1.0, lambda: {DNS})", control=DNS_CONTROL),
-    Probe(name="open a raw socket", source="socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)"),
-    Probe(name="open a packet socket", source="socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300)"),
-    Probe(name="find an interface beside lo", source="assert set(os.listdir('/sys/class/net')) - {'lo'}, 'lo only'"),
+    Probe(name="open a raw socket", source="HELD.append(socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))"),
+    Probe(name="open a packet socket", source="HELD.append(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300))"),
+    Probe(name="find an interface beside lo", source="assert set(os.listdir('/sys/class/net')) - {'lo'}, 'lo only'",
+          sees=lambda fact: fact.startswith("interface ") and fact != "interface lo"),
     Probe(name="take lo down", source="with socket.socket() as s: fcntl.ioctl(s, 0x8914, struct.pack('16sH22x', b'lo', 0))",
-          control="libc.unshare(0x40000000)"),
+          control="network('127.0.0.1', 1)"),
     Probe(name="give lo an address", source="with socket.socket() as s:\n  fcntl.ioctl(s, 0x8916,"
-          " struct.pack('16sH2x4s16x', b'lo:9', 2, socket.inet_aton('10.9.9.9')))", control="libc.unshare(0x40000000)"),
+          " struct.pack('16sH2x4s16x', b'lo:9', 2, socket.inet_aton('10.9.9.9')))", control="network('127.0.0.1', 1)"),
     Probe(name="add a route", control="network('10.9.9.9', 1)", source="with socket.socket() as s:\n"
           "  to = lambda a: struct.pack('HH4s8x', 2, 0, socket.inet_aton(a))\n"
           "  fcntl.ioctl(s, 0x890B, struct.pack('8x16s16s16sH38x', to('10.8.0.0'), to('10.9.9.9'), to('255.255.0.0'), 3) + bytes(32))"),
+    Probe(name="make a link by a routing message", control="libc.unshare(0x40000000)", source=NEWLINK),
     Probe(name="mark packets", source="with socket.socket() as s: s.setsockopt(socket.SOL_SOCKET, 36, 7)"),
     Probe(name="pose as another address", source="with socket.socket() as s: s.setsockopt(socket.SOL_IP, 19, 1)"),
     Probe(name="make a tunnel", source="opens('/dev/net/tun', os.O_RDWR)", control="exists('/sys/class/misc/tun')\n"
           "os.makedirs('/dev/net', exist_ok=True)\nos.mknod('/dev/net/tun', stat.S_IFCHR | 0o600, os.makedev(10, 200))"),
     *(
-        Probe(name=f"talk to {path}", source=f"with socket.socket(socket.AF_UNIX) as s: s.connect({path!r})",
+        Probe(name=f"talk to {path}", source=f"HELD.append(s := socket.socket(socket.AF_UNIX))\ns.connect({path!r})",
               control=f"serve({path!r})")
         for path in SOCKETS
     ),
 )  # fmt: skip
-PROBES = (*PLAIN, *to_host({}), *IPC)
+NEIGHBOUR = f"\0neighbour-{os.getpid()}"
+LISTEN = f"server = socket.socket(socket.AF_UNIX)\nserver.bind({NEIGHBOUR!r})\nserver.listen()\n"
+BESIDE = Probe(name="reach another experiment's abstract socket", source=f"reaches({NEIGHBOUR!r}, socket.AF_UNIX)",
+               control=f"libc.unshare(0x40000000)\n{LISTEN}")  # fmt: skip
+PROBES = (*PLAIN, BESIDE, *to_host({}), *IPC)
 
 
 def run(arena: Arena) -> list[Finding]:
     """The weak container is in the host's network and IPC namespaces; what it reaches elsewhere, it has made itself."""
-    with Listeners.open() as listeners, shared_things() as file:
+    with Listeners.open() as listeners, shared_things() as file, neighbour(arena):
         local = f"ADDRESSES = {addresses()!r}\n"
         probes = tuple(
             Probe(name=p.name, source=local + p.source if "ADDRESSES" in p.source else p.source, oracle=p.oracle)
@@ -170,7 +188,19 @@ def run(arena: Arena) -> list[Finding]:
             seen.facts["shared"] = file.read_text(encoding="utf-8")
             file.write_text("", encoding="utf-8")
 
-        return arena.shared(NAME, (*PLAIN, *probes, *IPC), weaker=weaker, note=note)
+        return arena.shared(NAME, (*PLAIN, BESIDE, *probes, *IPC), weaker=weaker, note=note)
+
+
+@contextmanager
+def neighbour(arena: Arena) -> Iterator[None]:
+    """Another experiment's trainer, which listens."""
+    with arena.opened(f"import socket, time\n{LISTEN}print('listens', flush=True)\ntime.sleep(600)\n") as (box, _):
+        listens = threading.Event()
+        box.start(Role.TRAINER, best=None, on_line=lambda line: listens.set() if line == "listens" else None)
+        if not listens.wait(60.0):
+            message = "the neighbour of an attack never listened"
+            raise SandboxError(message)
+        yield
 
 
 def addresses() -> list[str]:

@@ -19,7 +19,7 @@ READ = ("kcore", "keys", "timer_list", "sched_debug", "latency_stats", "kpagefla
         "vmallocinfo", "kmsg", "interrupts", "acpi/wakeup", "pagetypeinfo")  # fmt: skip
 WRITTEN = ("/proc/sysrq-trigger", HELD, "/proc/sys/kernel/modprobe", "/proc/sys/kernel/panic", "/proc/sys/kernel/hostname",
            "/proc/sys/kernel/randomize_va_space", "/proc/sys/vm/overcommit_memory", "/proc/sys/vm/drop_caches",
-           "/proc/sys/fs/file-max", "/proc/sys/fs/suid_dumpable", "/proc/sys/net/ipv4/ip_forward", "/proc/mtrr",
+           "/proc/sys/kernel/ns_last_pid", "/proc/sys/fs/file-max", "/proc/sys/fs/suid_dumpable", "/proc/sys/net/ipv4/ip_forward", "/proc/mtrr",
            "/proc/irq/default_smp_affinity", "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/power/state",
            "/sys/kernel/uevent_helper", "/sys/kernel/profiling", "/sys/module/kernel/parameters/panic")  # fmt: skip
 SYS_WRITABLE = "mount('none', '/sys', 'sysfs', MS_REMOUNT)"
@@ -30,13 +30,15 @@ def writable(top):
             try: opens(os.path.join(folder, name)); return True
             except OSError: pass
 """
-LIST = "assert os.listdir({!r}), 'nothing is there'"
+LIST = "lists({!r})"
 PROCESSES = """
 found = []
 for pid in filter(str.isdigit, os.listdir('/proc')):
-    try: found.append(open(f'/proc/{{pid}}/{0}', 'rb').read())
+    try: found.append(open(f'/proc/{{pid}}/{0}', 'rb'))
     except OSError: pass
-assert any({1!r}.encode() + {2!r}.encode() in text for text in found), f'{{len(found)}} processes of its own'
+HELD += [file for file in found if {1!r}.encode() + {2!r}.encode() in file.read()]
+found = len(found)
+assert HELD, f'{{found}} processes of its own'
 """
 OTHER = f"""
 def said(pid):
@@ -100,7 +102,7 @@ PROBES = (
     Probe(name="mount another sysfs", source="mount('none', '/mnt', 'sysfs', 0)"),
     Probe(name="see the host's processes", source=PROCESSES.format("cmdline", MARK[:8], MARK[8:])),
     Probe(name="read a host process's environment", source=PROCESSES.format("environ", SECRET[:8], SECRET[8:])),
-    Probe(name="reach the host's files through a process", source=OTHER + "assert os.listdir(f'/proc/{pid}/root/proc')"),
+    Probe(name="reach the host's files through a process", source=OTHER + "lists(f'/proc/{pid}/root/proc')"),
     Probe(name="enter the namespaces of another process", source=OTHER + "call(308, os.open(f'/proc/{pid}/ns/uts', os.O_RDONLY), 0)"),
     Probe(name="read the namespaces of another process", source=OTHER + "os.open(f'/proc/{pid}/ns/mnt', os.O_RDONLY)"),
     Probe(name="find a release agent to set", source=HIERARCHY + "opens('/tmp/hierarchy/release_agent')",
@@ -112,11 +114,14 @@ PROBES = (
     ),
     Probe(name="allow itself every device", source="opens('/sys/fs/cgroup/devices/devices.allow')",
           control="exists('/sys/fs/cgroup/devices/devices.allow')\n" + RAISE_CONTROL),
-    Probe(name="make a cgroup of its own", source="os.mkdir('/sys/fs/cgroup/memory/own' if os.path.isdir('/sys/fs/cgroup/memory')"
-          " else '/sys/fs/cgroup/own')", control=RAISE_CONTROL),
+    Probe(name="make a cgroup of its own", source="path = '/sys/fs/cgroup/memory/own' if os.path.isdir('/sys/fs/cgroup/memory')"
+          " else '/sys/fs/cgroup/own'\nos.mkdir(path)\nAFTERWARDS.append(lambda: os.rmdir(path))\nopens(path, os.O_RDONLY)", control=RAISE_CONTROL),
     Probe(name="freeze itself out of reach", source="path = '/sys/fs/cgroup/freezer/freezer.state' if os.path.exists('/sys/fs/cgroup/freezer')"
           " else '/sys/fs/cgroup/cgroup.freeze'\nopens(path)", control=RAISE_CONTROL),
-    Probe(name="spare itself from the memory killer", source="put('/proc/self/oom_score_adj', b'0', 'wb')", control=FLOOR),
+    Probe(name="be another user in its own namespace", source="put('/proc/self/uid_map', b'0 0 1', 'wb')",
+          control="call(272, 0x10000000)"),
+    Probe(name="spare itself by the older knob", source="put('/proc/self/oom_adj', b'-1', 'wb')", control=FLOOR),
+    Probe(name="spare itself from the memory killer", source="put('/proc/self/oom_score_adj', b'-1', 'wb')", control=FLOOR),
 )  # fmt: skip
 
 

@@ -116,13 +116,16 @@ print('the main one ends', flush=True)
 FORKS = "for _ in range({0}):\n  try:\n    if os.fork() == 0: time.sleep(2); os._exit(0)\n  except OSError: break\ntime.sleep(1)"
 THREADS = "for _ in range({0}):\n  try: threading.Thread(target=time.sleep, args=(2,), daemon=True).start()\n  except RuntimeError: break\n" \
           "time.sleep(1); os._exit(0)"  # fmt: skip
-FLOOD = "data = b'x' * 4095 + b'\\n'\nfor _ in range({0}): sys.stdout.buffer.write(data * 256)"
-LINE = "for _ in range({0}): sys.stdout.buffer.write(b'x' * (1 << 20))"
+FLOOD = "data = b'x' * 4095 + b'\\n'\nfor _ in range(200 if WEAK else {0}): sys.stdout.buffer.write(data * 256)"
+LINE = "for _ in range(200 if WEAK else {0}): sys.stdout.buffer.write(b'x' * (1 << 20))"
+ENDS = "for _ in range(200 if WEAK else {0}): sys.stdout.buffer.write((b'x' if WEAK else b'\\n') * (1 << 20))"
+IN_TURN = "for number in range({0}): os.write(1 + number % 2, b'x')\n" + LINE.format(0)
+FILES = "for i in range(400_000): os.close(os.open(f'/dev/shm/{i}', os.O_CREAT | os.O_WRONLY))"
 
 
 def cases(*, fast: bool) -> tuple[Case, ...]:
     """All of them; a flood is smaller where there is little time, and keeping 200 MB of it proves the control."""
-    flood, line = (200, 200) if fast else (3000, 1024)
+    flood, line, ends, bytes_ = (200, 200, 2, 20_000) if fast else (10_240, 1024, 100, 2_000_000)
     careless = {"keeps": []}
     return (
         Case(probe=Probe(name="take more memory than allowed", source="held = bytearray(400 << 20)", oracle=peak)),
@@ -131,6 +134,7 @@ def cases(*, fast: bool) -> tuple[Case, ...]:
                          source="fd = os.memfd_create('m')\nfor _ in range(400): os.write(fd, bytes(1 << 20))")),
         Case(probe=Probe(name="take it in another process", oracle=peak,
                          source="if os.fork() == 0:\n  held = bytearray(400 << 20)\nelse: os.wait()")),
+        Case(probe=Probe(name="take it in files without end", source=FILES, oracle=peak), profile={"shm_mb": 64}),
         Case(probe=Probe(name="fork without end", source=FORKS.format(350), oracle=above("tasks", 270)), watch=tasks),
         Case(probe=Probe(name="start threads without end", source=THREADS.format(350), oracle=above("tasks", 270)), watch=tasks),
         Case(probe=Probe(name="open files without end", source="held = [os.open('/dev/null', os.O_RDONLY) for _ in range(5000)]\n"
@@ -139,9 +143,13 @@ def cases(*, fast: bool) -> tuple[Case, ...]:
                          source="os.fork(); os.fork()\nend = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass"),
              profile={"cpus": 0.2}, watch=throttling),
         Case(probe=Probe(name="flood its output", source=FLOOD.format(flood), oracle=above("grown", 150)), watch=memory,
-             weaker=Weaker(**careless), alone=True),
+             weaker=Weaker(**careless), alone=True, profile={"time_budget_s": 600.0}),
         Case(probe=Probe(name="print one endless line", source=LINE.format(line), oracle=above("grown", 150)), watch=memory,
              weaker=Weaker(**careless), alone=True),
+        Case(probe=Probe(name="print byte by byte to both outputs in turn", source=IN_TURN.format(bytes_), oracle=above("grown", 150)),
+             watch=memory, weaker=Weaker(**careless), alone=True),
+        Case(probe=Probe(name="print line ends without end", source=ENDS.format(ends), oracle=above("grown", 150)), watch=memory,
+             weaker=Weaker(**careless), alone=True, profile={"time_budget_s": 60.0}),
         Case(probe=Probe(name="fill the host's disk with its log", source=LINE.format(100), oracle=above("disk", 50)), watch=disk,
              weaker=Weaker(host={"LogConfig": {"Type": "json-file", "Config": {}}})),
         Case(probe=Probe(name="outlive the main process", source=ORPHAN, oracle=above("survivors", 0)),

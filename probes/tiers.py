@@ -21,8 +21,9 @@ GVISOR = {
     "read the guard's memory map": GUARD_SEEN,
     "read the guard's environment": GUARD_SEEN,
     "take over the guard's descriptors": GUARD_SEEN,
-    "make more files than /tmp may hold": NOT_COUNTED,
-    "make more files than /dev/shm may hold": NOT_COUNTED,
+    **dict.fromkeys(
+        (f"make more files than may be in {place}" for place in ("/tmp", "/cache", "/dev/shm")), NOT_COUNTED
+    ),
 }
 NOBODY = (
     "even root with every capability fails there: in a user namespace it is nobody outside; nothing weaker to compare"
@@ -31,7 +32,7 @@ NO_LIMITS = (
     "without cgroup v2, delegated, a rootless engine limits nothing, which the loop refuses until `--accept limits`"
 )
 STOPPED_BY_USER_NAMESPACE = (
-    "reopen it by map_files", "make a character device node", "make a block device node", "userfaultfd",
+    "reopen it by map_files", "make a character device node", "make a block device node", "bpf", "userfaultfd",
     "perf_event_open", "fanotify_init", "settimeofday", "swapon", "swapoff", "syslog", "acct", "ioprio_set",
     "lower its niceness", "read the kernel's log", "read /proc/timer_list", "read /proc/kpageflags",
     "read /proc/kpagecount", "read /proc/slabinfo", "read /proc/vmallocinfo", "read /proc/kmsg",
@@ -51,13 +52,15 @@ STOPPED_BY_USER_NAMESPACE = (
 )  # fmt: skip
 WITHOUT_LIMITS = (
     "raise its own limit of processes", "take more memory than allowed", "take it bit by bit",
-    "take it in an unnamed file", "take it in another process", "fork without end", "start threads without end",
+    "take it in an unnamed file", "take it in another process", "take it in files without end", "fork without end", "start threads without end",
     "use more processors than allowed",
 )  # fmt: skip
 ROOTLESS = {
     **dict.fromkeys(STOPPED_BY_USER_NAMESPACE, NOBODY),
-    "make more files than /tmp may hold": "Podman takes no bound on the files of /tmp; its size is bounded",
-    "make more files than /dev/shm may hold": "nor of /dev/shm",
+    **dict.fromkeys(
+        (f"make more files than may be in {place}" for place in ("/tmp", "/cache", "/dev/shm")),
+        "Podman takes no bound on the number of files there; their size is bounded",
+    ),
     "fill the host's disk with its log": "the log has its cap, but Podman does not say where it lies, so nobody can look",
 }
 KNOWN: Mapping[str, Mapping[str, str]] = {

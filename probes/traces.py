@@ -74,6 +74,22 @@ def swells(path: Path) -> bool:
         return sum(item.file_size for item in archive.infolist()) > HOLDS
 
 
+def leads_upwards(path: Path) -> bool:
+    """Unpacks it where its names say."""
+    with zipfile.ZipFile(path) as archive:
+        return any(".." in Path(name).parts for name in archive.namelist())
+
+
+def has_another_name(path: Path) -> bool:
+    """Changes it under one name, and so under the other."""
+    return path.stat().st_nlink > 1
+
+
+def is_device(path: Path) -> bool:
+    """Opens it, and talks to a driver."""
+    return path.is_char_device()
+
+
 def believes_header(path: Path) -> bool:
     """Allocates what a header asks for."""
     with path.open("rb") as file:
@@ -129,7 +145,11 @@ TRACES = (
     Trace(name="a name of 255 bytes", source=IN_FOLDER.format("b'n' * 255"), harms=named("^n{255}$")),
     Trace(name="a name that is not UTF-8", source=IN_FOLDER.format("b'\\xff\\xfe'"), harms=named("[\udc80-\udcff]")),
     Trace(name="a name that turns the text round", source=IN_FOLDER.format("'\u202etxt.exe'.encode()"), harms=named("\u202e")),
-    Trace(name="twenty thousand files", source="os.mkdir(path)\nfor i in range(20000): os.close(os.open(f'{path}/{i}', os.O_CREAT | os.O_WRONLY))", harms=are_many),
+    Trace(name="a hard link", source="open(path + '-first', 'w').close(); os.link(path + '-first', path)", harms=has_another_name),
+    Trace(name="a device node", source="os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 9))", harms=is_device),
+    Trace(name="a name that begins with two dots", source=IN_FOLDER.format("b'..-..'"), harms=named(r"^\.\.")),
+    Trace(name="an archive that leads upwards", source="import zipfile\nwith zipfile.ZipFile(path, 'w') as z: z.writestr('../../canary', b'x')", harms=leads_upwards),
+    Trace(name="a sparse file of a terabyte", source="with open(path, 'wb') as f: f.truncate(1 << 40)", harms=is_huge),
     Trace(name="a sparse file of 32 GB", source="with open(path, 'wb') as f: f.truncate(1 << 35)", harms=is_huge),
     Trace(name="an archive bomb", source="import zipfile\nwith zipfile.ZipFile(path, 'w', 8) as z: z.writestr('a', bytes(1 << 24))", harms=swells),
     Trace(name="a pickle that runs code", harms=runs_code, source="import pickle\nclass Bomb:\n  def __reduce__(self): return (eval, (\"'executed'\",))\n"
@@ -139,6 +159,8 @@ TRACES = (
     Trace(name="JSON nested without end", source="open(path, 'w').write('[' * 200000)", harms=is_too_deep),
     Trace(name="JSON with a key twice", source=f"open(path, 'w').write('{{\"val_bpb\": 9, \"val_bpb\": {FAKE}}}')", harms=believes),
     Trace(name="a result file of its own", source=f"open(path, 'w').write('{{\"val_bpb\": {FAKE}}}')", harms=believes),
+    Trace(name="very many files", harms=are_many,  # the last, as it leaves room for no other
+          source="os.mkdir(path)\nfor i in range(MANY): os.close(os.open(f'{path}/{i}', os.O_CREAT | os.O_WRONLY))"),
 )  # fmt: skip
 
 
@@ -290,7 +312,7 @@ def run_left(arena: Arena) -> list[Finding]:
     (host := arena.scratch / "host-file").write_text(SECRET, encoding="utf-8")
     (folder := arena.scratch / "left").mkdir()
     folder.chmod(0o777)
-    source = f"{INSIDE}\nHOST = {str(host)!r}\n" + "".join(
+    source = f"{INSIDE}\nHOST, MANY = {str(host)!r}, {20_000 if arena.fast else 1_000_000}\n" + "".join(
         f"def leave(path):\n{indented(trace.source)}\ntry: leave('/out/{slug(trace.name)}'); print('left', {slug(trace.name)!r})\nexcept OSError as error: print('refused', {slug(trace.name)!r}, error)\n"
         for trace in TRACES
     )
@@ -330,8 +352,8 @@ def indented(source: str) -> str:
 
 
 def as_probe(name: str) -> Probe:
-    """For the verdict."""
-    return Probe(name=name, source="")
+    """For the verdict, which the host comes to by what it did and showed itself."""
+    return Probe(name=name, source="", oracle=lambda seen, name: seen.outcomes[name].how is How.DID)
 
 
 def run_printed(arena: Arena) -> list[Finding]:

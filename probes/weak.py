@@ -59,6 +59,7 @@ class WeakEngine(Engine):
             "ReadonlyRootfs": False, "MaskedPaths": [], "ReadonlyPaths": [], "DeviceCgroupRules": ["a *:* rwm"],
             "Ulimits": [], "Runtime": self.facts()["default_runtime"], "OomScoreAdj": 0, "NanoCpus": 0,
             "Memory": 1024 * MIB, "MemorySwap": 1024 * MIB, "PidsLimit": 600, "ShmSize": 64 * MIB,
+            "UsernsMode": "host",  # where the engine maps users, only without that may one share the host's namespaces
         }  # fmt: skip
         if self.is_podman:
             no_walls["SecurityOpt"] = ["seccomp=unconfined", "unmask=ALL"]

@@ -8,7 +8,10 @@ REFUSING = {"SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_AC
 KEYS = {"defaultAction", "defaultErrnoRet", "architectures", "syscalls"}  # others add architectures, or a listener
 KEYS_OF_RULE = {"names", "action", "args", "comment", "errnoRet"}
 ARCHITECTURES = {"SCMP_ARCH_X86_64"}  # the numbers of others mean other calls
-BY_ARGUMENT = {"clone", "fadvise64", "personality", "preadv2", "pwritev2", "socket", "socketpair"}
+BY_ARGUMENT = {
+    "clone", "fadvise64", "personality", "preadv2", "prlimit64", "pwritev2", "sched_setattr", "sched_setparam",
+    "sched_setscheduler", "setpriority", "socket", "socketpair",
+}  # fmt: skip
 NEVER = frozenset((
     "acct", "add_key", "adjtimex", "bpf", "cachestat", "chroot", "clock_adjtime", "clock_settime", "create_module",
     "delete_module", "fanotify_init", "finit_module", "fsconfig", "fsmount", "fsopen", "fspick", "init_module",

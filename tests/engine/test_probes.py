@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from orchestrator.walls.containers import Engine
+from probes import faults
 from probes.__main__ import GROUPS, arena
 from probes.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
+from probes.look import gained
 from probes.tiers import explained
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
-ALL = [(name, probe) for name, group in GROUPS.items() for probe in group.names]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+ALL = [
+    (name, probe) for name, group in GROUPS.items() for probe in group.names if name != faults.NAME
+]  # those are tests themselves
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +89,40 @@ def test_the_host_s_oracle_has_the_last_word() -> None:
 
     assert Verdict.ALLOWED == judge("g", probe, heard, heard).verdict
     assert Verdict.BLOCKED == judge("g", probe, seen(How.DID), heard).verdict
+
+
+def test_what_the_host_sees_outweighs_what_an_attempt_says() -> None:
+    """One that says it was refused, and whose process holds what it had not before, was let through."""
+    probe = Probe(name="p", source="")
+    weak, strict = seen(How.DID), seen(How.REFUSED)
+    for one in (weak, strict):
+        one.looks["p", "before"] = {7: frozenset({"namespace uts uts:[1]"})}
+        one.looks["p", "after"] = one.looks["p", "before"]
+
+    assert Verdict.BLOCKED == judge("g", probe, strict, weak).verdict
+    assert not judge("g", probe, strict, weak).by_host
+    weak.looks["p", "after"] = strict.looks["p", "after"] = {7: frozenset({"namespace uts uts:[2]"})}
+    assert Verdict.ALLOWED == judge("g", probe, strict, weak).verdict
+    assert judge("g", probe, strict, weak).by_host
+
+
+def test_an_attack_that_lies_is_found_out(engine: Engine, tmp_path: Path) -> None:
+    """It took a lower priority, which it may, and says that it was refused; the host looks for itself."""
+    liar = Probe(name="p", source="os.nice(5)\nraise PermissionError('refused')")
+    finding = arena(engine, tmp_path).shared("g", [liar])[0]
+
+    assert Verdict.ALLOWED == finding.verdict
+    assert finding.by_host
+    assert "the host sees ['nice 5" in finding.why
+
+
+def test_what_a_new_process_has_is_gained_only_if_no_other_had_it() -> None:
+    """A fork gains nothing by itself; a right that only another process had is gained by the one that has it now."""
+    before = {1: frozenset({"Uid 0"}), 2: frozenset({"Uid 5"})}
+
+    assert [] == gained(before, {**before, 3: frozenset({"Uid 5"})})
+    assert ["Uid 0"] == gained(before, {1: before[1], 2: frozenset({"Uid 0"})})
+    assert [] == gained(before, {})
 
 
 def seen(how: How | None) -> Seen:

@@ -53,9 +53,9 @@ def loop(task: Path, unique: str, *flags: str, baseline_runs: int = 1) -> "subpr
     )
 
 
-def ends(process: "subprocess.Popen[str]", expected: int = 0) -> str:
+def ends(process: "subprocess.Popen[str]", expected: int = 0, timeout_s: float = 200) -> str:
     """Everything it printed, once it has ended as it should."""
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=timeout_s)
 
     assert expected == process.returncode, output
     return output

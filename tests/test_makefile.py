@@ -1,0 +1,82 @@
+"""Every command line of the Makefile is one that its program takes."""
+
+import argparse
+import importlib.util
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_group
+
+from orchestrator.cli import app
+
+ROOT = Path(__file__).parents[1]
+TARGETS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+GIVEN = (  # every variable that becomes a flag
+    "EXP=3", "A=1", "B=2", "TASK=examples/code-size", "RUN=n", "RUNS=runs", "EXPERIMENTS=3", "HOURS=8", "MAX_USD=10",
+    "MAX_TOKENS=9", "PROPOSER=sweep", "MODEL=m", "BASE_URL=u", "KEY_FILE=k", "RUNTIME=runsc", "REPLAY=r", "SEED=1",
+    "QUIET_HOURS=22-6", "PARALLEL=2", "PREFETCH=1", "TRUST=self-reported", "LIVE=1", "ROLE=trainer",
+    "FORMAT=csv", "OUT=o", "DRY_RUN=1", "DATA=python", "PROFILE=cpu",
+)  # fmt: skip
+OURS = re.compile(r"(?:bin/(autoresearch)|-m ((?:probes|benchmarks|cheats)[.\w]*))([^&|;\n]*)")
+
+
+# another test has imported the program already
+pytestmark = pytest.mark.filterwarnings("ignore:.* found in sys.modules:RuntimeWarning")
+
+
+class ParsedError(Exception):
+    """The words were taken, and nothing was run."""
+
+
+@pytest.mark.parametrize("given", [(), GIVEN], ids=["bare", "with every variable"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_target_s_words_are_taken(target: str, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the parser of the very program; one that parses nothing is given none."""
+    done = subprocess.run(["make", "-n", target, *given], cwd=ROOT, text=True, capture_output=True, check=True)
+
+    for cli, module, words in OURS.findall(done.stdout):
+        if not given and re.search(r"\$\((EXP|A)\)", recipe(target)):
+            continue  # these need a number
+        taken(cli, module, shlex.split(words), monkeypatch)
+
+
+def test_a_word_that_no_program_takes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a target's name is taken for one of its groups."""
+    for cli, module in (("", "probes"), ("", "benchmarks.kill_storm"), ("", "benchmarks.idle_share")):
+        with pytest.raises((SystemExit, AssertionError)):
+            taken(cli, module, ["kill-storm"], monkeypatch)
+
+
+def recipe(target: str) -> str:
+    """The lines of a target."""
+    found = re.search(rf"^{target}:.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def taken(cli: str, module: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the words parsed. Raises SystemExit, a click error or AssertionError if they are not taken."""
+    if cli:
+        name, *rest = words
+        get_group(app).commands[name].make_context(name, rest)
+        return
+    found = importlib.util.find_spec(f"{module}.__main__" if "." not in module else module)
+    assert found is not None and found.origin is not None, module
+    if "argparse" not in Path(found.origin).read_text():
+        assert [] == words, f"{module} takes no words"
+        return
+    parse = argparse.ArgumentParser.parse_args
+
+    def parsed(self: argparse.ArgumentParser, *rest: object) -> None:
+        parse(self)
+        raise ParsedError
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    with pytest.raises(ParsedError):
+        runpy.run_module(module, run_name="__main__")
+    monkeypatch.undo()
