@@ -194,10 +194,10 @@ def predictors(asked: Direct, out: Path, environment: dict[str, str]) -> Iterato
     for name in ("control", "data", "ask-a", "ask-b", "answer-a", "answer-b"):
         (root / name).mkdir(parents=True)
     command, rest = [sys.executable, "-c", PREDICT, str(root)], [str(out), str(asked.train)]
+    environment = {**environment, **visible(), "AUTORESEARCH_STARTED": repr(time.monotonic())}
     with (root / "predictors.log").open("w") as log:
         waiting = {
-            name: subprocess.Popen([*command, name, *rest], env={**environment, **visible()}, stdout=log, stderr=log)
-            for name in "ab"
+            name: subprocess.Popen([*command, name, *rest], env=environment, stdout=log, stderr=log) for name in "ab"
         }
         started = tuple(waiting.values())
         try:

@@ -224,6 +224,7 @@ def test_every_start_reaps_before_it_waits_for_a_device(
     def waits(*_: object, **__: object) -> NoReturn:
         raise LeaseUnavailable
 
+    monkeypatch.setattr(compose, "connected", lambda _: boxes.engine)  # which looks at the config first
     for name in ("slots", "slot", "lease", "place"):
         monkeypatch.setattr(compose, name, waits)
     name, of = tmp_path.name, owner.labels(tag="test", experiment_id=0, attempt=1, role="volume", dies_in_s=60)
