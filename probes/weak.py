@@ -63,6 +63,7 @@ class WeakEngine(Engine):
         }  # fmt: skip
         if self.is_podman:
             no_walls["SecurityOpt"] = ["seccomp=unconfined", "unmask=ALL"]
+            no_walls["OomScoreAdj"] = 200  # a user's session has 100 from systemd, and without root none goes below
         if self.weaker.host.get("IpcMode") == "host":
             del host["ShmSize"], no_walls["ShmSize"]  # the host has its own
         shared = {"/dev/shm"} if self.weaker.host.get("IpcMode") == "host" else set()
