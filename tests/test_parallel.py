@@ -135,7 +135,7 @@ def test_a_stale_child_that_only_beats_its_parent_is_discarded(tmp_path: Path) -
     assert [(0, "keep"), (1, "discard"), (2, "keep")] == test_loop.statuses(config)
 
 
-FULL = 8192  # large_k of the cpu profile
+FULL = 4096  # large_k of the cpu profile
 
 
 class Auditor(fakes.ArithmeticRunner):

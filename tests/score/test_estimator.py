@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 ROWS, WIDTH, BYTES = 256, 128, 100_000
-SMALL_K, LARGE_K = 256, 8192  # the cpu profile's
+SMALL_K, LARGE_K = 256, 4096  # the cpu profile's
 EXACT = estimator.Thresholds(cap_nats=0.01, floor_nats=0.0002)
 TARGET_BPB = 0.001  # what the liars want to gain
 BITS_PER_NAT = 1 / np.log(2)
