@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.types import Role
 from orchestrator.walls import locked, owner
-from orchestrator.walls.box import GUARD_MARGIN_S
+from orchestrator.walls.box import GUARD_MARGIN_S, unique
 from orchestrator.walls.place import Place
 from orchestrator.walls.spec import UID, ContainerSpec, Mount
 
@@ -96,7 +95,7 @@ def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_lin
     labels = owner.labels(tag="data", experiment_id=0, attempt=1, role=Role.PREPARE, dies_in_s=PREPARE_S)
     spec = ContainerSpec(
         role=Role.PREPARE,
-        name=f"autoresearch-prepare-{place.config.profile_name}-{secrets.token_hex(4)}",
+        name=unique(f"prepare-{place.config.profile_name}"),
         image_id=image_id,
         program=("python3", "-s", "-B", "/locked/prepare.py", "--out", "/staging", "--corpus", source),
         hard_limit_s=PREPARE_S + GUARD_MARGIN_S,

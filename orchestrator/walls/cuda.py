@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.errors import LeaseUnavailable
 from orchestrator.types import Role
 from orchestrator.walls import copies, locked, owner
+from orchestrator.walls.box import unique
 from orchestrator.walls.place import Place
 from orchestrator.walls.spec import ContainerSpec, Mount
 
@@ -33,7 +34,7 @@ def check(place: Place) -> None:
         locked.copy(place.config.root, private / "locked")
         spec = ContainerSpec(
             role=Role.PREPARE,
-            name=f"autoresearch-{place.config.tag}-{Path(name).name.removeprefix('.')}",
+            name=unique(f"{place.config.tag}-cuda"),
             image_id=place.image_id,
             program=("python3", "-s", "-B", "-c", CHECK),
             hard_limit_s=CHECK_S,

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.walls.spec import SHM
+
 PAGE = 4096
 MASK = "mask="
-SHM = "/dev/shm"  # noqa: S108  # of the size that is asked for, but Podman makes it itself
 EMPTY = f"ro,noexec,nosuid,nodev,size={PAGE},mode=0555"  # in place of what Podman would mount there
 OWN_TMPFS = ("/run", "/var/tmp")  # noqa: S108
 UNLIMITED = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit", "CpusetCpus")  # what a rootless engine drops on cgroup v1
@@ -106,7 +107,7 @@ def _tmpfs(wanted: Mapping[str, str]) -> dict[str, str]:
     return {
         place: ",".join(option for option in options.split(",") if not option.startswith("nr_inodes="))
         for place, options in wanted.items()
-        if place != SHM
+        if place != SHM  # of the size that is asked for, but Podman makes it itself
     }
 
 
