@@ -58,7 +58,7 @@ loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude 
 cost: profile setup ## what a night of the LLM would cost; sends nothing
 	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
 
-warm: data ## compile your committed train.py once, for every experiment to begin with
+warm: data ## compile your committed train.py anew, for every experiment to begin with
 	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE)
 
 pause: setup ## start no further experiment, give the device back

@@ -1,7 +1,7 @@
 """The composition root: a Config becomes engine, place, proposer and session."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from orchestrator.devices import warm, who
 from orchestrator.devices.contention import watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.devices.quiet import Gate, quiet_hours
+from orchestrator.devices.warming import warmed
 from orchestrator.doctor import examine, unaccepted
 from orchestrator.errors import ConfigError, SpecRefused
 from orchestrator.executors.slot import Slot
@@ -130,9 +131,9 @@ def session(config: Config, view: View) -> Iterator[Session]:
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
         engine = connected(config)
         stack.enter_context(reaping(engine.reap))  # before a device is waited for, which an orphan may hold
-        leased = stack.enter_context(slots(config, engine, view))
         keeper = Keeper(path=config.mutable_path, tag=config.tag)
         keeper.check()
+        leased = stack.enter_context(slots(config, engine, view, keeper))
         yield Session(
             config=config,
             journal=journal,
@@ -223,17 +224,21 @@ def refuse_mixed(config: Config, journal: Journal) -> None:
 
 
 @contextmanager
-def slots(config: Config, engine: Engine, view: View) -> Iterator[tuple[Slot, ...]]:
+def slots(config: Config, engine: Engine, view: View, keeper: Keeper) -> Iterator[tuple[Slot, ...]]:
     """As many leased devices of one kind as experiments run side by side. Raises ConfigError or LeaseUnavailable."""
     policy = policy_of(config)
     enough(policy, config.parallel)
+
+    def make(leased: Lease) -> ContainerRunner:
+        return ContainerRunner(place=warmed(tried(config, engine, leased), keeper, view), view=view)
+
     with ExitStack() as stack:
-        first = stack.enter_context(slot(config, engine, view, policy))
+        first = stack.enter_context(slot(config, view, policy, make))
         if config.parallel > 1:  # scores compare only within one class of hardware
             first.policy = policy = replace(policy, hardware=first.facts()["hardware"])
             enough(policy, config.parallel)
         more = range(config.parallel - 1)
-        yield first, *(stack.enter_context(slot(config, engine, view, policy)) for _ in more)
+        yield first, *(stack.enter_context(slot(config, view, policy, make)) for _ in more)
 
 
 def policy_of(config: Config) -> LeasePolicy:
@@ -258,16 +263,12 @@ def alone(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slo
             there = replace(there, config=patient(config), thresholds=UNBOUNDED)
         return ContainerRunner(place=there, view=view)
 
-    made = slot(config, engine, view, policy_of(config))
-    made.make = make
-    return made
+    return slot(config, view, policy_of(config), make)
 
 
 def patient(config: Config) -> Config:
     """With more time to load and to score."""
-    more = {key: getattr(config.box, key) * PATIENCE for key in ("load_s", "score_budget_s")}
-    box = config.box.model_copy(update=more)
-    return config.model_copy(update={"profile": {**config.profile, config.profile_name: box}})
+    return config.with_box(**{key: getattr(config.box, key) * PATIENCE for key in ("load_s", "score_budget_s")})
 
 
 @contextmanager
@@ -293,13 +294,13 @@ def enough(policy: LeasePolicy, wanted: int) -> None:
         raise ConfigError(message)
 
 
-def slot(config: Config, engine: Engine, view: View, policy: LeasePolicy) -> Slot:
-    """A device to lease, with the runner for whichever it will be."""
+def slot(config: Config, view: View, policy: LeasePolicy, make: Callable[[Lease], ContainerRunner]) -> Slot:
+    """A device to lease, with the runner that `make` makes for whichever it will be."""
     sampling = config.contention
     return Slot(
         policy=policy,
         wait_s=config.gpu.wait_hours * SECONDS_PER_HOUR,
-        make=lambda leased: ContainerRunner(place=tried(config, engine, leased), view=view),
+        make=make,
         waiting=view.waiting,
         watch=lambda leased, ours: watching(leased, ours, interval_s=sampling.sample_s, others=sampling.others),
         back_off_s=sampling.back_off_s,

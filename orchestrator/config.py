@@ -94,6 +94,11 @@ class Config(BaseSettings):
         """The chosen profile."""
         return self.profile[self.profile_name]
 
+    def with_box(self, **limits: float) -> "Config":
+        """The same with other limits in the chosen profile."""
+        box = self.box.model_copy(update=limits)
+        return self.model_copy(update={"profile": {**self.profile, self.profile_name: box}})
+
     @property
     def self_reported(self) -> bool:
         """Whether a script's own number is its score: L0."""

@@ -75,7 +75,7 @@ def missing(facts: Mapping[str, str]) -> str:
     """What to say where experiments of the gpu profile begin without one, "" where there is nothing to say."""
     if facts.get("profile") != "gpu" or facts.get("warm_sha256"):
         return ""
-    return "no compile cache for this hardware and image: every training compiles anew; `make warm` fills one, once"
+    return "no compile cache for this GPU and image: every training compiles anew; `make warm` says why none was made"
 
 
 def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> Warm:

@@ -1,4 +1,4 @@
-"""Fill the compile cache: one training of the human's own train.py, and what it compiled copied out by our own code."""
+"""Fill the compile cache: a minute of the human's own train.py, and what it compiled copied out by our own code."""
 
 import hashlib
 import os
@@ -10,16 +10,28 @@ from pathlib import Path
 
 from orchestrator import patch
 from orchestrator.devices import warm
-from orchestrator.errors import ConfigError, SandboxError
+from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.measure import new_plan
 from orchestrator.records.keep import Keeper
-from orchestrator.types import Candidate, Proposal, Reply, Role
+from orchestrator.types import Candidate, Proposal, Reply, Role, View
 from orchestrator.walls import owner
 from orchestrator.walls.box import GUARD_MARGIN_S, Box
 from orchestrator.walls.place import Place
 from orchestrator.walls.spec import UID, ContainerSpec, Mount
 
 COPY_S = 120.0
+TRAINING_S = 60.0  # a first step compiles everything, however long that takes
+
+
+def warmed(place: Place, keeper: Keeper, view: View) -> Place:
+    """The same with a compile cache if it has a GPU: filled first where there is none; without, if that fails."""
+    if place.gpu_uuid is None or place.warm is not None:
+        return place
+    view.waiting("your committed train.py compiles, once for this GPU and image")
+    try:
+        return replace(place, warm=fill(place, keeper, lambda _: None))
+    except (ConfigError, PatchRejected, SandboxError):
+        return place
 
 
 def own_source(keeper: Keeper) -> str:
@@ -37,8 +49,10 @@ def own_source(keeper: Keeper) -> str:
 
 
 def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.Warm:
-    """Train once and keep what was compiled. Raises ConfigError or SandboxError."""
+    """Train for a minute and keep what was compiled. Raises ConfigError, PatchRejected or SandboxError."""
     source, target = own_source(keeper), warm.folder(place.config)
+    limits = place.config.box
+    brief = place.config.with_box(time_budget_s=TRAINING_S, grace_s=limits.time_budget_s + limits.grace_s)
     reply = Reply(proposer="warm", model="", prompt="", text="")
     candidate = Candidate(
         proposal=Proposal(hypothesis="warm"), source=source, parent_id=None, parent_source=source, reply=reply
@@ -48,7 +62,7 @@ def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.W
         staging = Path(name)
         staging.chmod(0o755)
         (staging / warm.FILES).mkdir()
-        cold = replace(place, warm=None)
+        cold = replace(place, config=brief, warm=None)
         with Box.open(cold, candidate, new_plan(), experiment_id=0, folder=staging) as box:
             box.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
             trained = box.start(Role.TRAINER, best=None, on_line=on_line, keep_cache=True).wait()

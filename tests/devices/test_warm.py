@@ -4,18 +4,23 @@ import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from orchestrator.devices import warm
+from orchestrator.config import load
+from orchestrator.devices import warm, warming
 from orchestrator.devices.warming import own_source
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError, SpecRefused
 from orchestrator.records.keep import Keeper
+from orchestrator.score.thresholds import UNBOUNDED
 from orchestrator.types import Role
+from orchestrator.walls.place import Place
 from orchestrator.walls.spec import Mount, as_config
 from tests import fakes
 from tests.walls import test_spec
 
+ROOT = Path(__file__).parents[2]
 IMAGE = "sha256:fake"
 
 
@@ -45,8 +50,33 @@ def test_a_session_on_a_gpu_without_one_says_what_fills_it() -> None:
     """It is worth more than most ideas; the cpu profile compiles nothing."""
     without = {"profile": "gpu", "warm_sha256": ""}
 
-    assert "`make warm` fills one" in warm.missing(without)
+    assert "`make warm` says why" in warm.missing(without)
     assert "" == warm.missing({**without, "warm_sha256": "ab"}) == warm.missing({**without, "profile": "cpu"})
+
+
+@pytest.mark.parametrize("fault", [None, ConfigError("not committed"), SandboxError("no"), PatchRejected("no")])
+def test_a_session_on_a_gpu_fills_one_where_there_is_none(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+) -> None:
+    """Once; on the cpu profile never; and where it cannot be filled experiments begin without."""
+    found, asked = warm.find(cache, "H100", IMAGE), []
+
+    def fill(place: Place, *_: object) -> warm.Warm | None:
+        asked.append(place.gpu_uuid)
+        if fault is not None:
+            raise fault
+        return found
+
+    monkeypatch.setattr(warming, "fill", fill)
+    config = load(ROOT, {"tag": "warm", "runs": cache / "runs", "profile_name": "gpu"})
+    on_cpu = Place(engine=cast("Any", None), config=config, image_id=IMAGE, seccomp="", thresholds=UNBOUNDED)
+    keeper, view = Keeper(path=config.mutable_path, tag="warm"), fakes.SilentView()
+    warmed = warming.warmed(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
+
+    assert (found if fault is None else None) is warmed.warm
+    assert warmed is warming.warmed(warmed, keeper, view)
+    assert on_cpu is warming.warmed(on_cpu, keeper, view)
+    assert ["GPU-1"] * (1 if fault is None else 2) == asked
 
 
 def test_every_container_gets_a_copy_of_its_own(cache: Path, tmp_path: Path) -> None:

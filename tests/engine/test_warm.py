@@ -29,6 +29,7 @@ def load_model(path, device):
 
 
 if __name__ == "__main__":
+    print("budget:", os.environ["AUTORESEARCH_TIME_BUDGET"])
     print("found:", KEPT.read_text() if KEPT.exists() else "nothing")
     KEPT.parent.mkdir(parents=True, exist_ok=True)
     KEPT.write_text("compiled by the human's file")
@@ -51,8 +52,10 @@ def test_what_the_humans_file_compiled_is_there_for_every_trainer(tmp_path: Path
         subprocess.run([*git, *words], check=True)
     config = load(tmp_path, {"tag": unique, "runs": tmp_path / "runs"})
     place = compose.place(config, engine)
-    made = fill(place, Keeper(path=path, tag=unique), lambda _: None)
+    said: list[str] = []
+    made = fill(place, Keeper(path=path, tag=unique), said.append)
 
+    assert ["budget: 60", "found: nothing"] == said
     assert ["inductor/deep/er/graph.so"] == list(made.files)
     assert place.warm is None
     place = compose.place(config, engine)
