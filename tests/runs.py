@@ -1,6 +1,6 @@
 """A small run on record, made by the real loop with a scripted proposer and a runner that only writes its files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ def recorded(root: Path, rates: list[str] | None = None) -> Path:
         patch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "2")  # a further run has a folder of its own
         config = task(root, len(rates or RATES))
     loop, _, _ = session(config, parabola, rates or RATES)
-    object.__setattr__(loop, "runner", WritingRunner(parabola))
+    loop = replace(loop, runners=(WritingRunner(parabola),))
     with logging_to(config.run_path, screen=False), loop.journal:
         run_session(loop)
     return config.run_path

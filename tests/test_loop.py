@@ -37,7 +37,7 @@ def session(
             config=config,
             journal=Journal.open(config.run_path),
             proposer=proposer,
-            runner=runner,
+            runners=(runner,),
             keeper=Keeper(path=config.mutable_path, tag=config.tag),
             view=fakes.SilentView(),
         ),

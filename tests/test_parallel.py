@@ -57,7 +57,7 @@ def crowd(
     """A session with as many runners as its configuration says."""
     loop, _, runner = test_loop.session(config, score, rates)
     more = [fakes.ArithmeticRunner(score) for _ in range(config.parallel - 1)]
-    return replace(loop, beside=tuple(more), **changes), [runner, *more]  # type: ignore[arg-type]
+    return replace(loop, runners=(runner, *more), **changes), [runner, *more]  # type: ignore[arg-type]
 
 
 def plain(baseline: list[float], ideas: list[list[float]]) -> list[tuple[str, int]]:
@@ -171,7 +171,7 @@ def test_what_beats_a_best_that_did_not_hold_is_audited_before_it_is_judged(tmp_
             settled.set()
 
     loop, _ = crowd(config, run, ["0.05", "0.9", "0.04", "0.8"], view=Watcher(ends=ends))
-    loop = replace(loop, runner=Auditor(run), beside=(Auditor(run),))
+    loop = replace(loop, runners=(Auditor(run), Auditor(run)))
     with loop.journal:
         run_session(loop)
         told = [(fakes.rate_of((e.folder / "train.py").read_text()), e) for e in loop.journal.experiments()]
@@ -305,7 +305,7 @@ def test_what_ends_while_a_device_is_waited_for_is_recorded_at_once(tmp_path: Pa
     waits: list[Runner] = []
 
     def ready(runner: Runner) -> bool:
-        if runner is loop.beside[0] and not waits:
+        if runner is loop.runners[1] and not waits:
             waits.append(runner)
             recorded.wait(20)
         return False
@@ -337,7 +337,7 @@ def test_a_device_that_is_gone_is_done_without(tmp_path: Path) -> None:
     config = config_for(tmp_path, 3, 2)
 
     def ready(runner: Runner) -> bool:
-        if runner is loop.beside[0]:
+        if runner is loop.runners[1]:
             message = "it fell off the bus"
             raise LeaseUnavailable(message)
         return False

@@ -13,7 +13,7 @@ from typing import Self
 from orchestrator.devices.contention import Ours, Sampler, watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.errors import LeaseUnavailable
-from orchestrator.types import Candidate, Plan, Role, Runner, Trial
+from orchestrator.types import Candidate, Plan, Role, Runner, Status, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
@@ -75,7 +75,8 @@ class Slot:
             trial = runner.run(candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
         if seen.lost:
             self.give_back()
-            raise LeaseUnavailable(seen.lost)
+            if trial.failure is not Status.CHEAT:
+                raise LeaseUnavailable(seen.lost)
         self._must_wait = bool(seen.contended_by)
         self._contended = self._contended + 1 if seen.contended_by else 0
         return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by))

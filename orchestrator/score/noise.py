@@ -12,7 +12,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from orchestrator.settings import Noise
-from orchestrator.types import Conditions, Experiment, Trial
+from orchestrator.types import Conditions, Experiment, Status, Trial
 
 STANDARD_ERRORS = 2.0  # a gain above so many is no luck
 
@@ -59,6 +59,8 @@ def joined(trial: Trial, again: Trial, *, first: bool) -> Trial:
     further run of it was not alone: it stands for itself.
     """
     executions = (*trial.executions, *again.executions)
+    if again.failure is Status.CHEAT:
+        return replace(again, executions=executions)
     if again.contended_by and first:
         return replace(trial, executions=executions)
     if again.score is None or again.contended_by:

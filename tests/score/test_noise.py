@@ -306,7 +306,7 @@ def test_what_is_made_from_a_cheat_is_never_kept(tmp_path: Path) -> None:
     with loop.journal as journal:
         best = journal.best()
         assert best is not None
-        candidate = turn.next_candidate(loop, best, journal.spent(), ())
+        candidate = turn.next_candidate(loop, best, ())
         running = turn.begin(loop, candidate, loop.runner, best)
         journal.note("experiment.not_confirmed", {"failure": "cheat"}, 1)
         outcome = turn.judged(loop, running, fakes.scored(1.5), journal.best())
@@ -379,7 +379,7 @@ def test_other_data_or_another_scorer_is_another_run(tmp_path: Path, name: str) 
     with edited.journal as journal:
         best = journal.best()
         assert best is not None
-        candidate = turn.next_candidate(edited, best, journal.spent(), ())
+        candidate = turn.next_candidate(edited, best, ())
         runner.more[name] = "another"
         with pytest.raises(ConfigError, match="RUN=tag"):
             turn.begin(edited, candidate, runner, best)
