@@ -39,7 +39,7 @@ else:
     HEAD_DIM = 128
     MLP_RATIO = 4
     WINDOW_PATTERN = "SSSL"
-    DEVICE_BATCH_SIZE = 64
+    DEVICE_BATCH_SIZE = 64  # on a GPU where one takes ROW_GB; halved while there is less
     TOTAL_BATCH_SIZE = 524288
     MATRIX_LR = 0.04
     EMBEDDING_LR = 0.6
@@ -58,6 +58,7 @@ MOMENTUM_RATIO = 0.3
 SECOND_MOMENT = 0.95  # Muon: how slowly it forgets how large the steps of a row are
 GATE_CHANNELS = 32  # of the stream, from which each head reads how much of the value embedding it takes
 ROTARY_BASE = 10000.0
+ROW_GB = 0.5
 SHORT_WINDOW = prepare.MAX_SEQ_LEN // 4
 
 # --- model ----------------------------------------------------------------------------------------------------------
@@ -385,6 +386,14 @@ class Progress:
         print(f"depth:            {DEPTH}", flush=True)
 
 
+def rows_that_fit(gpu_bytes: int) -> int:
+    """DEVICE_BATCH_SIZE, halved until nine tenths of a GPU's memory hold it; the step stays as large."""
+    rows = DEVICE_BATCH_SIZE
+    while rows > 1 and rows * ROW_GB > 0.9 * gpu_bytes / 1e9:
+        rows //= 2
+    return rows
+
+
 def train() -> None:
     """Train until the time is nearly over, write the checkpoint, print the summary."""
     torch.manual_seed(prepare.SEED)
@@ -399,10 +408,11 @@ def train() -> None:
         model.window = block_window(device)
     loss_of = torch.compile(objective, dynamic=False) if cuda else objective
     optimizers = make_optimizers(model)
-    batches = prepare.dataloader(DEVICE_BATCH_SIZE)
+    rows = rows_that_fit(torch.cuda.mem_get_info()[1]) if cuda else DEVICE_BATCH_SIZE
+    batches = prepare.dataloader(rows)
     inputs, targets = next(batches)
-    accumulate = max(1, TOTAL_BATCH_SIZE // (DEVICE_BATCH_SIZE * prepare.MAX_SEQ_LEN))
-    progress = Progress(model, accumulate * DEVICE_BATCH_SIZE * prepare.MAX_SEQ_LEN)
+    accumulate = max(1, TOTAL_BATCH_SIZE // (rows * prepare.MAX_SEQ_LEN))
+    progress = Progress(model, accumulate * rows * prepare.MAX_SEQ_LEN)
     end = prepare.TIME_BUDGET - RESERVE_SECONDS
     while prepare.elapsed() + progress.slowest < end:
         loss = torch.zeros((), device=device)

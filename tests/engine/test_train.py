@@ -85,3 +85,16 @@ print(json.dumps([found, (rows.std() / rows.mean()).item(), (even.norm() / steps
     assert all(0.5 < least and most < 1.5 for least, most in found)
     assert unevenness < 0.05
     assert norm == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_smaller_gpu_takes_fewer_rows_at_once(boxes: Boxes) -> None:
+    """As many as fit, so that the first experiment runs on a card of 16 or 24 GB too."""
+    said = imported(
+        boxes,
+        """
+DEVICE_BATCH_SIZE = 64
+print(json.dumps([rows_that_fit(int(size * 1e9)) for size in (1, 16, 24, 40, 80, 141)]))
+""",
+    )
+
+    assert [1, 16, 32, 64, 64, 64] == json.loads(said.splitlines()[-1])
