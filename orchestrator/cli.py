@@ -1,4 +1,4 @@
-"""The commands, and the one place where everything is put together."""
+"""The command line; compose.py puts the parts together."""
 
 import json
 import os
@@ -51,7 +51,10 @@ from orchestrator.walls.containers import Engine
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="An overnight research loop for shared GPU servers: propose, run, score, keep.",
 )
 app.add_typer(records.app)
 app.add_typer(trust.app)

@@ -195,7 +195,7 @@ def gc(
     runs: Runs = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
 ) -> None:
-    """Remove logs and checkpoints by [retention] of task.toml; removals are recorded, every record and diff stays."""
+    """Remove logs and checkpoints by the retention table of task.toml; every removal is recorded, every diff stays."""
     policy = settings(task, "any", None, {}).retention
     for folder in [run_folder(task, run, runs)] if run else run_folders(task, runs):
         if is_live(folder):
