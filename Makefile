@@ -15,6 +15,7 @@ LIMITS = $(call flag,EXPERIMENTS,experiments) $(call flag,HOURS,hours) $(call fl
 HOW = $(call flag,PROPOSER,proposer) $(call flag,MODEL,model) $(call flag,BASE_URL,base-url) $(call flag,KEY_FILE,key-file) \
 	$(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed) \
 	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch) $(call flag,TRUST,trust)
+UNSAFE = $(foreach name,$(ACCEPT),--accept $(name))
 
 .DEFAULT_GOAL := help
 .PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop cost compare bench pause resume lease-storm cheats status show report confirm calibrate verify test check clean probes test-gpu overhead warm
@@ -46,20 +47,20 @@ engine: ## a container engine that answers
 image: profile engine ## the image of every experiment
 	@sandbox/image.sh
 
-data: setup image ## the prepared data: DATA=python, a folder, or climbmix
-	@$(BIN)/autoresearch data $(call flag,TASK,task) --data $(DATA) --profile $(PROFILE)
+data: setup image ## the prepared data: DATA=python, or a folder
+	@$(BIN)/autoresearch data $(call flag,TASK,task) --data $(DATA) --profile $(PROFILE) $(UNSAFE)
 
-doctor: setup ## is this machine fit and safe for it
+doctor: setup ## is this machine fit and safe for it; ACCEPT=name lets a loop run nevertheless
 	@$(BIN)/autoresearch doctor
 
 loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
-	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
+	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
 
 cost: profile setup ## what a night of the LLM would cost; sends nothing
 	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
 
 warm: data ## compile your committed train.py anew, for every experiment to begin with
-	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE)
+	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE) $(UNSAFE)
 
 pause: setup ## start no further experiment, give the device back
 	@$(BIN)/autoresearch pause $(PLACE)
@@ -98,10 +99,10 @@ gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: 
 	@$(BIN)/autoresearch gc $(PLACE) $(if $(DRY_RUN),--dry-run)
 
 confirm: data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
-	@$(BIN)/autoresearch confirm $(EXP) --data $(DATA) --profile $(PROFILE) $(PLACE)
+	@$(BIN)/autoresearch confirm $(EXP) --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE)
 
 calibrate: data ## measure what honest models' answers differ by on this hardware
-	@$(BIN)/autoresearch calibrate --data $(DATA) --profile $(PROFILE) $(call flag,RUNS,runs)
+	@$(BIN)/autoresearch calibrate --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(call flag,RUNS,runs)
 
 verify: setup ## is the record intact
 	@$(BIN)/autoresearch verify $(PLACE)

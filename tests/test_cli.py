@@ -15,3 +15,9 @@ def test_the_help_of_a_command_is_all_of_what_it_says_of_itself(name: str) -> No
     result = CliRunner().invoke(app, [name, "--help"])
 
     assert "".join((COMMANDS[name].help or "missing").split()) in "".join(result.output.split())
+
+
+@pytest.mark.parametrize("name", ["data", "warm", "loop", "calibrate", "confirm"])
+def test_what_starts_containers_takes_the_advice_that_it_gives(name: str) -> None:
+    """An unsafe machine is refused with "or --accept NAME"."""
+    assert "--accept" in [word for option in COMMANDS[name].params for word in option.opts]
