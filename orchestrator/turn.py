@@ -1,4 +1,4 @@
-"""The steps of one turn of the loop, each a few lines: what loop.py names, is here."""
+"""The steps of one turn of the loop: the next candidate, its run, its verdict, its place on record."""
 
 import hashlib
 import time

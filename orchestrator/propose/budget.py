@@ -107,5 +107,5 @@ class Purse:
             return self.ledger.reserve(worst)
 
     def settle(self, call: int, actual: Usage) -> None:
-        """Say what it did cost."""
+        """Book what a call cost in the place of what was set aside for it."""
         self.ledger.settle(call, actual)

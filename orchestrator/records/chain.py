@@ -134,7 +134,7 @@ class Chain:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
+        """Seal what was written, and let the next session in."""
         self.close()
 
     def records(self, kind: str | None = None, experiment_id: int | None = None) -> list[Record]:

@@ -54,7 +54,7 @@ class Shared:
         return self._numbers[fact]
 
     def block(self) -> str:
-        """For the page."""
+        """All of them as JSON, for the page's script."""
         return as_block([[fact.name, fact.value, fact.good] for fact in self.facts])
 
 

@@ -110,7 +110,7 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
+        """Kill and remove it."""
         self.close()
 
     def _result(self) -> ExecutionResult:
