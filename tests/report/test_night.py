@@ -24,7 +24,7 @@ from orchestrator.types import Experiment, Spent, Status, Trial, Usage
 from tests import fakes
 from tests.journals import kept
 from tests.nights import made
-from tests.test_loop import session, task
+from tests.sessions import session, task
 
 
 def evening(*experiments: Experiment) -> Night:

@@ -17,7 +17,7 @@ from orchestrator.score.thresholds import LEAST_FLOOR_NATS, Measured
 from orchestrator.types import Status, Trial
 from tests import fakes
 from tests.devices.test_lease import four_cores
-from tests.test_loop import task
+from tests.sessions import task
 
 MEASURED = Measured(
     cap_nats=0.3, floor_nats=0.001, worst_nats=0.15, worst_mean_nats=0.0005, runs=3, positions=6144,
