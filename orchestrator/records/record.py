@@ -47,7 +47,7 @@ def diff_of(candidate: Candidate) -> str:
     return "".join(difflib.unified_diff(before, after, "a/train.py", "b/train.py"))
 
 
-def write_candidate(folder: Path, candidate: Candidate, rejected: Iterable[str] = ()) -> None:
+def write_candidate(folder: Path, candidate: Candidate) -> None:
     """What is tried and where it came from, before it runs."""
     write(folder / "train.py", candidate.source)
     write(folder / "parent.py", candidate.parent_source)
@@ -68,8 +68,6 @@ def write_candidate(folder: Path, candidate: Candidate, rejected: Iterable[str] 
             }
         ),
     )
-    for number, reply in enumerate(rejected, start=1):
-        write(folder / f"rejected-{number}.txt", reply)
 
 
 def drop_private(folder: Path) -> None:

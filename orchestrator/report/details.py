@@ -15,7 +15,7 @@ from orchestrator.types import Experiment, Role
 
 TOTAL_BYTES = 16_000_000  # of all details: a page opens in a second or two
 LEAST, MOST = 6_000, 60_000  # bytes of one experiment's texts
-SHARES = {"diff": 0.35, Role.TRAINER: 0.25, "other": 0.05, "prompt": 0.1, "reply": 0.1, "rejected": 0.03}
+SHARES = {"diff": 0.35, Role.TRAINER: 0.25, "other": 0.05, "prompt": 0.1, "reply": 0.1}
 HEAD = 0.4  # of a log; errors are at the end
 MIB = 1 << 20
 MINUS = "\N{MINUS SIGN}"
@@ -30,7 +30,7 @@ BEGUN = (  # what was on record before it ran
 def bounds(experiments: int) -> dict[str, Bound]:
     """How much of each text is shown: less of each where there are many."""
     each = max(LEAST, min(MOST, TOTAL_BYTES // max(1, experiments)))
-    heads = {"diff": 1.0, "prompt": 0.5, "reply": 1.0, "rejected": 1.0}
+    heads = {"diff": 1.0, "prompt": 0.5, "reply": 1.0}
     return {
         name: Bound(
             head=int(each * share * heads.get(name, HEAD)), tail=int(each * share * (1 - heads.get(name, HEAD)))
@@ -97,11 +97,9 @@ def _texts(experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bo
     try:
         with Folder.open(experiment.folder) as folder:
             runs = [("", containers(folder, executions, bound)), *_further(folder, executions, bound)]
-            rejected = [name for name in folder.names() if name.startswith("rejected-")][:3]
             texts = [
                 ("prompt", folder.text("prompt.txt", bound["prompt"])),
                 ("reply", folder.text("reply.txt", bound["reply"])),
-                *((f"refused reply ({name})", folder.text(name, bound["rejected"])) for name in rejected),
             ]
             diff = folder.text("patch.diff", bound["diff"])
     except OSError as error:
