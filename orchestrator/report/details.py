@@ -58,7 +58,7 @@ class Shared:
         return as_block([[fact.name, fact.value, fact.good] for fact in self.facts])
 
 
-def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared, metric: str = "") -> str:
+def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared, metric: str) -> str:
     """JSON, with no `<` in it that could end the block it is put into."""
     experiment = turn.experiment
     finished = _said(journal, "experiment.finished", experiment)
@@ -70,7 +70,7 @@ def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared
         "rule": clean(experiment.rule, 4000),
         "message": clean(experiment.message, 4000) if experiment.message != experiment.rule else "",
         "parent": experiment.parent_id,
-        "figures": [[name, clean(text, 300)] for name, text in _figures(turn, metric or "val_bpb")],
+        "figures": [[name, clean(text, 300)] for name, text in _figures(turn, metric)],
         "facts": [[name, clean(text, 300)] for name, text in _facts(turn, begun, finished)],
         **_texts(experiment, finished, bound, shared),
     }

@@ -169,7 +169,7 @@ def test_a_container_that_was_not_as_asked_is_told(
     file.write_text(json.dumps(created))
     shared = Shared()
     with Journal.read(folder) as journal:
-        told = json.loads(detail(journal, gather(journal).turns[0], bounds(2), shared))
+        told = json.loads(detail(journal, gather(journal).turns[0], bounds(2), shared, "val_bpb"))
     scorer = told["runs"][0]["containers"][3]
 
     assert "scorer" == told["verdict"].rpartition(": ")[2].rstrip(".")
