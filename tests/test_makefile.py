@@ -20,7 +20,8 @@ GIVEN = (  # every variable that becomes a flag
     "EXP=3", "A=1", "B=2", "TASK=examples/code-size", "RUN=n", "RUNS=runs", "EXPERIMENTS=3", "HOURS=8", "MAX_USD=10",
     "MAX_TOKENS=9", "PROPOSER=sweep", "MODEL=m", "BASE_URL=u", "KEY_FILE=k", "RUNTIME=runsc", "REPLAY=r", "SEED=1",
     "QUIET_HOURS=22-6", "PARALLEL=2", "PREFETCH=1", "TRUST=self-reported", "LIVE=1", "ROLE=trainer",
-    "FORMAT=csv", "OUT=o", "DRY_RUN=1", "DATA=python", "PROFILE=cpu", "ACCEPT=limits ports",
+    "FORMAT=csv", "OUT=o", "DRY_RUN=1", "DATA=python", "PROFILE=cpu", "ACCEPT=limits ports", "CHEATS=compiled",
+    "TEST_GPU=--small-audit",
 )  # fmt: skip
 OURS = re.compile(r"(?:bin/(autoresearch)|-m ((?:probes|benchmarks|cheats)[.\w]*))([^&|;\n]*)")
 
