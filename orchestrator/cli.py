@@ -41,7 +41,6 @@ from orchestrator.interrupt import interruptible
 from orchestrator.loop import run_session
 from orchestrator.machine import look
 from orchestrator.notify import notifying
-from orchestrator.propose.budget import tokens
 from orchestrator.propose.estimate import estimate
 from orchestrator.records.eventlog import logging_to
 from orchestrator.records.journal import Journal
@@ -179,7 +178,7 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
         console.print(experiments_table(experiments, metric, confirmed(journal)))
         if best is not None:
             console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")
-        if used := tokens(spent.usage):
+        if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
         if picture := staircase(experiments):
             console.print(picture, style="green")

@@ -23,7 +23,6 @@ from orchestrator.types import (
     Experiment,
     Proposal,
     Reply,
-    Role,
     Runner,
     Spent,
     Status,
@@ -149,7 +148,7 @@ def finish(session: Session, running: Running, trial: Trial, verdict: Verdict | 
     """Write the result, commit the end, and bring results.tsv up to date."""
     verdict = verdict or Verdict(status=Status.INFRA, rule=trial.message)
     candidate, facts = running.candidate, running.facts
-    trainer = next((e for e in trial.executions if e.role is Role.TRAINER), None)
+    trainer = trial.trainer
     experiment = Experiment(
         id=running.id,
         parent_id=candidate.parent_id,
@@ -207,7 +206,7 @@ def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) ->
         "checkpoint_sha256": trial.checkpoint_sha256,
         "checkpoint_bytes": trial.checkpoint_bytes,
         "gpu_used": trial.gpu_used,
-        "told": next((told(e.log_tail) for e in trial.executions if e.role is Role.TRAINER), {}),
+        "told": told(trial.trainer.log_tail) if trial.trainer else {},
     }
     record.write(
         experiment.folder / "result.json",

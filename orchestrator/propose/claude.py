@@ -225,7 +225,7 @@ class ClaudeProposer:
 
     def _compare_counts(self, prompt: Prompt, usage: Usage) -> None:
         """Ours are by the task's own encoding; the API's are those that are paid for, and hold from then on."""
-        ours, apis = self.prompts.count(prompt.text), budget.prompt_tokens(usage)
+        ours, apis = self.prompts.count(prompt.text), usage.prompt_tokens
         self.prompts.learn(ours, apis)
         log.info("prompt.counted", ours=ours, apis=apis)
 

@@ -69,10 +69,7 @@ def summary(night: Night) -> Summary:
         more_reasons=max(0, len(reasons) - REASONS),
         slot_s=sum(t.experiment.duration_s for t in night.turns),
         cost_usd=usage.cost_usd,
-        tokens=usage.input_tokens
-        + usage.output_tokens
-        + usage.cache_creation_input_tokens
-        + usage.cache_read_input_tokens,
+        tokens=usage.total_tokens,
         untied_usd=max(0.0, usage.cost_usd - tied),
         levels=tuple((level.value, _at(night, level)) for level in Level),
         where=_where(night),
