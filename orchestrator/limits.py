@@ -2,8 +2,7 @@
 
 from orchestrator.settings import Limits
 from orchestrator.types import Spent
-
-SECONDS_PER_HOUR = 3600
+from orchestrator.units import SECONDS_PER_HOUR
 
 
 def reached(limits: Limits, spent: Spent, elapsed_s: float) -> str | None:

@@ -16,8 +16,8 @@ from orchestrator.records.journal import QUEUED_AGAIN, Journal
 from orchestrator.report.night import Turn, gather
 from orchestrator.report.page import policy
 from orchestrator.types import Conditions
+from orchestrator.units import SECONDS_PER_HOUR
 
-HOUR_S = 3600.0
 AXES = {"experiments": "experiments", "hours": "hours of the device", "usd": "dollars"}
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the shorter run, then the end of each
 _OWN_SHEETS = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')  # of maps: not brought where they are
@@ -121,7 +121,7 @@ def _steps(turns: tuple[Turn, ...]) -> Iterator[Step]:
     for turn in turns:
         e = turn.experiment
         experiments += e.parent_id is not None and e.measures is None and e.status not in QUEUED_AGAIN
-        hours += e.duration_s / HOUR_S
+        hours += e.duration_s / SECONDS_PER_HOUR
         usd += e.usage.cost_usd
         yield Step(experiments=experiments, hours=hours, usd=usd, best=turn.after)
 

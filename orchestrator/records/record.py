@@ -13,8 +13,8 @@ from pathlib import Path
 from orchestrator.errors import RecordFailed
 from orchestrator.records.tables import canonical
 from orchestrator.types import Candidate, Experiment, Status
+from orchestrator.units import GIB
 
-BYTES_PER_GB = 1024**3
 RESULTS = "results.tsv"
 
 
@@ -103,7 +103,7 @@ def results(experiments: Iterable[Experiment]) -> str:
             [
                 experiment.commit[:7],
                 "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
-                "" if memory is None else f"{memory / BYTES_PER_GB:.1f}",
+                "" if memory is None else f"{memory / GIB:.1f}",
                 status.value,
                 " ".join(f"{experiment.hypothesis}{experiment.mark}".split()),
             ]

@@ -7,8 +7,8 @@ from typing import Any
 
 from orchestrator.report.excerpt import Bound, Excerpt, Folder, clean
 from orchestrator.types import Role
+from orchestrator.units import MIB
 from orchestrator.walls.readback import differences
-from orchestrator.walls.spec import MIB
 
 ORDER = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.COURIER)
 BILLION = 1_000_000_000

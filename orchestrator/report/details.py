@@ -12,12 +12,12 @@ from orchestrator.report.night import Turn
 from orchestrator.score.told import in_words
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Role
+from orchestrator.units import MIB
 
 TOTAL_BYTES = 16_000_000  # of all details: a page opens in a second or two
 LEAST, MOST = 6_000, 60_000  # bytes of one experiment's texts
 SHARES = {"diff": 0.35, Role.TRAINER: 0.25, "other": 0.05, "prompt": 0.1, "reply": 0.1}
 HEAD = 0.4  # of a log; errors are at the end
-MIB = 1 << 20
 MINUS = "\N{MINUS SIGN}"
 FILES = 64
 BEGUN = (  # what was on record before it ran

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from orchestrator.types import Candidate, Plan, Role
+from orchestrator.units import MIB
 from orchestrator.walls import copies, locked, owner
 from orchestrator.walls.place import Place
 from orchestrator.walls.running import Running, write
-from orchestrator.walls.spec import MIB, ContainerSpec, Mount
+from orchestrator.walls.spec import ContainerSpec, Mount
 from orchestrator.walls.weak import refuse_weak
 
 STARTING_S = 30.0  # containers may be slow to start; all others wait through the whole training
