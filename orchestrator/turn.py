@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator import ask, measure, patch
+from orchestrator import ask, files, measure, patch
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.measure import committed, new_plan, revealed
 from orchestrator.records import anchors, checkpoint, record
@@ -208,7 +208,7 @@ def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) ->
         "gpu_used": trial.gpu_used,
         "told": told(trial.trainer.log_tail) if trial.trainer else {},
     }
-    record.write(
+    files.write(
         experiment.folder / "result.json",
         canonical({"experiment": session.journal.as_json(experiment), **facts}),
     )

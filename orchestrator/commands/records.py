@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.syntax import Syntax
 
+from orchestrator import files
 from orchestrator.commands.options import (
     HERE,
     AsJson,
@@ -26,7 +27,7 @@ from orchestrator.commands.options import (
     settings_of,
 )
 from orchestrator.errors import JournalError
-from orchestrator.records import checkpoint, record, retention
+from orchestrator.records import checkpoint, retention
 from orchestrator.records import compare as comparing
 from orchestrator.records import export as exporting
 from orchestrator.records import lineage as lines_of
@@ -139,7 +140,7 @@ def attest(
     if out is None:
         sys.stdout.write(text)
     else:
-        record.write(out, text)
+        files.write(out, text)
 
 
 @app.command()

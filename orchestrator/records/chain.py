@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from orchestrator.errors import AutoresearchError, JournalError, RecordFailed
+from orchestrator.files import unwritable
 from orchestrator.records import seal, tables
 from orchestrator.records.tables import canonical
 
@@ -194,8 +195,7 @@ class Chain:
         except sqlite3.Error as error:
             raise _translated(self.folder, error) from error
         except OSError as error:
-            message = f"{self.folder}: cannot be written: {error.strerror}; free some space or use --runs DIR"
-            raise RecordFailed(message) from error
+            raise unwritable(self.folder, error) from error
         return record
 
     def _insert(self, said: dict[str, Any], line: str, diff: str = "") -> Record:

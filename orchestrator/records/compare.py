@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.records import record
+from orchestrator import files
 from orchestrator.records.journal import QUEUED_AGAIN, Journal
 from orchestrator.report.night import Turn, gather
 from orchestrator.report.page import policy
@@ -112,7 +112,7 @@ def page(one: Course, two: Course) -> str:
 
 def write(path: Path, one: Course, two: Course) -> None:
     """Write the page for its owner alone. Raises RecordFailed."""
-    record.write(path, page(one, two))
+    files.write(path, page(one, two))
 
 
 def _steps(turns: tuple[Turn, ...]) -> Iterator[Step]:

@@ -4,13 +4,11 @@ import csv
 import difflib
 import hashlib
 import io
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.errors import RecordFailed
+from orchestrator.files import unwritable, write
 from orchestrator.records.tables import canonical
 from orchestrator.types import Candidate, Experiment, Status
 from orchestrator.units import GIB
@@ -18,27 +16,12 @@ from orchestrator.units import GIB
 RESULTS = "results.tsv"
 
 
-def write(path: Path, text: str) -> None:
-    """Put a file in place at once, 0600; raises RecordFailed naming it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
-    except OSError as error:
-        message = f"{path}: cannot be written: {error.strerror}; free some space or use --runs DIR"
-        raise RecordFailed(message) from error
-
-
 def make_folder(path: Path) -> None:
     """A folder for its owner alone; raises RecordFailed."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        message = f"{path}: cannot be made: {error.strerror}; free some space or use --runs DIR"
-        raise RecordFailed(message) from error
+        raise unwritable(path, error) from error
 
 
 def diff_of(candidate: Candidate) -> str:
