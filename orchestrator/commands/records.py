@@ -28,7 +28,6 @@ from orchestrator.commands.options import (
 )
 from orchestrator.errors import JournalError
 from orchestrator.records import checkpoint, retention
-from orchestrator.records import compare as comparing
 from orchestrator.records import export as exporting
 from orchestrator.records import lineage as lines_of
 from orchestrator.records import show as showing
@@ -38,6 +37,7 @@ from orchestrator.records.follow import ToldView, follow, keys
 from orchestrator.records.journal import Journal
 from orchestrator.records.tables import canonical
 from orchestrator.records.verify import findings, is_live, recorded_in
+from orchestrator.report import compare as comparing
 from orchestrator.text import sanitise
 from orchestrator.types import Role
 from orchestrator.watch import LiveView

@@ -24,6 +24,7 @@ _OWN_SHEETS = re.compile(
 _KINDS = re.compile(
     r"\.register\(\[(\w+\(\))(?:,\w+\(\))+\]\)"
 )  # bars, and 46 others that would take a second to start
+PLAIN = "body{font-family:system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
 SHOWN = 600  # characters of a hypothesis or a rule in the table
 
 
@@ -39,7 +40,7 @@ def render(night: Night, details: dict[int, str], shared: str, *, live: bool = F
             summary=summary(night),
             lineage=lineage(night),
             rows=[_row(turn) for turn in sorted(night.turns, key=lambda turn: turn.experiment.id)],
-            policy=policy(style=style, scripts=(plotly, script)),
+            policy=_policy(style=style, scripts=(plotly, script)),
             style=Markup(style),  # noqa: S704  # ours
             script=Markup(script),  # noqa: S704  # ours
             held=_OWN_SHEETS.findall(plotly),
@@ -51,7 +52,24 @@ def render(night: Night, details: dict[int, str], shared: str, *, live: bool = F
     )
 
 
-def policy(*, style: str, scripts: tuple[str, ...]) -> str:
+def figure_page(title: str, figure: dict[str, Any]) -> str:
+    """A page of one figure, under the same policy."""
+    script, plotly = f"Plotly.newPlot('plot', {as_block(figure)}, {{responsive: true}})", _plotly()
+    return (
+        _environment()
+        .get_template("figure.html")
+        .render(
+            title=title,
+            policy=_policy(style=PLAIN, scripts=(plotly, script)),
+            style=Markup(PLAIN),  # noqa: S704  # ours
+            held=_OWN_SHEETS.findall(plotly),
+            plotly=Markup(plotly),  # noqa: S704  # the installed package's
+            script=Markup(script),  # noqa: S704  # escaped by as_block
+        )
+    )
+
+
+def _policy(*, style: str, scripts: tuple[str, ...]) -> str:
     """What may run and style: what has these hashes. Nothing is fetched, sent, framed or opened."""
     return "; ".join(
         (
