@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.records.journal import Journal
 from orchestrator.report.containers import Container, Fact, containers
-from orchestrator.report.excerpt import Bound, Excerpt, Folder, clean
+from orchestrator.report.excerpt import Bound, Excerpt, Folder
 from orchestrator.report.night import Turn
 from orchestrator.score.told import in_words
 from orchestrator.text import sanitise
@@ -65,13 +65,13 @@ def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared
     begun = _said(journal, "experiment.begun", experiment)
     value = {
         "id": experiment.id,
-        "hypothesis": clean(experiment.hypothesis, 4000),
-        "expected": clean(experiment.expected_effect, 2000),
-        "rule": clean(experiment.rule, 4000),
-        "message": clean(experiment.message, 4000) if experiment.message != experiment.rule else "",
+        "hypothesis": sanitise(experiment.hypothesis, 4000),
+        "expected": sanitise(experiment.expected_effect, 2000),
+        "rule": sanitise(experiment.rule, 4000),
+        "message": sanitise(experiment.message, 4000) if experiment.message != experiment.rule else "",
         "parent": experiment.parent_id,
-        "figures": [[name, clean(text, 300)] for name, text in _figures(turn, metric)],
-        "facts": [[name, clean(text, 300)] for name, text in _facts(turn, begun, finished)],
+        "figures": [[name, sanitise(text, 300)] for name, text in _figures(turn, metric)],
+        "facts": [[name, sanitise(text, 300)] for name, text in _facts(turn, begun, finished)],
         **_texts(experiment, finished, bound, shared),
     }
     return as_block(value)

@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from orchestrator.report import figures
 from orchestrator.report.details import as_block
-from orchestrator.report.excerpt import clean
 from orchestrator.report.lineage import lineage
 from orchestrator.report.night import Night, Turn
 from orchestrator.report.summary import summary
+from orchestrator.text import sanitise
 
 _OWN_SHEETS = re.compile(
     r'document\.getElementById\("([0-9a-f]{64})"\)'
@@ -97,8 +97,8 @@ def _row(turn: Turn) -> dict[str, Any]:
         "level": e.score.level.value if e.score else "",
         "duration_s": e.duration_s,
         "cost_usd": e.usage.cost_usd,
-        "hypothesis": clean(e.hypothesis, SHOWN),
-        "rule": clean(e.rule, SHOWN),
+        "hypothesis": sanitise(e.hypothesis, SHOWN),
+        "rule": sanitise(e.rule, SHOWN),
     }
 
 
@@ -116,7 +116,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-FILTERS: dict[str, Callable[..., str]] = {"signed": _signed, "clock": _clock, "clean": clean}
+FILTERS: dict[str, Callable[..., str]] = {"signed": _signed, "clock": _clock, "sanitise": sanitise}
 
 
 @cache
