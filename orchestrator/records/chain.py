@@ -41,6 +41,16 @@ class Record:
         return body
 
     @property
+    def of_experiment(self) -> int:
+        """The experiment that it is about. Raises JournalError if it names none."""
+        if self.experiment_id is None:
+            message = (
+                f"record {self.seq} ({self.kind}) names no experiment; `autoresearch verify` says what else is wrong"
+            )
+            raise JournalError(message)
+        return self.experiment_id
+
+    @property
     def at(self) -> str:
         """When it was written: ISO 8601, UTC."""
         return str(json.loads(self.line)["at"])
