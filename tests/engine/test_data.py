@@ -19,9 +19,9 @@ from orchestrator.units import MIB
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.spec import ContainerSpec, Mount
 from orchestrator.watch import PlainView
+from probes.own_engine import own_engine
 from tests.engine.test_deadline import UNIFORM
 from tests.engine.test_engine_restart import load_image, sleeper
-from tests.own_engine import own_engine
 
 ROOT = Path(__file__).parents[2]
 REMAPPED = "arremapped"

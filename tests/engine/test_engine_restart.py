@@ -19,7 +19,7 @@ from orchestrator.units import MIB
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.running import Running
 from orchestrator.walls.spec import ContainerSpec, Resources
-from tests.own_engine import own_engine
+from probes.own_engine import own_engine
 
 # the SDK leaves the sockets of its attached streams to the garbage collector
 ignored = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
