@@ -1,4 +1,4 @@
-"""The steps of one turn of the loop, each a few lines: what loop.py names, is here."""
+"""The steps of one turn of the loop: the next candidate, its run, its verdict, its place on record."""
 
 import hashlib
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator import ask, measure, patch
+from orchestrator import ask, files, measure, patch
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.measure import committed, new_plan, revealed
 from orchestrator.records import anchors, checkpoint, record
@@ -23,7 +23,6 @@ from orchestrator.types import (
     Experiment,
     Proposal,
     Reply,
-    Role,
     Runner,
     Status,
     Trial,
@@ -168,7 +167,7 @@ def finish(session: Session, running: Running, trial: Trial, verdict: Verdict | 
     """Write the result, commit the end, and bring results.tsv up to date."""
     verdict = verdict or Verdict(status=Status.INFRA, rule=trial.message)
     candidate, facts = running.candidate, running.facts
-    trainer = next((e for e in trial.executions if e.role is Role.TRAINER), None)
+    trainer = trial.trainer
     experiment = Experiment(
         id=running.id,
         parent_id=candidate.parent_id,
@@ -233,9 +232,9 @@ def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) ->
         "checkpoint_sha256": trial.checkpoint_sha256,
         "checkpoint_bytes": trial.checkpoint_bytes,
         "gpu_used": trial.gpu_used,
-        "told": next((told(e.log_tail) for e in trial.executions if e.role is Role.TRAINER), {}),
+        "told": told(trial.trainer.log_tail) if trial.trainer else {},
     }
-    record.write(
+    files.write(
         experiment.folder / "result.json",
         canonical({"experiment": session.journal.as_json(experiment), **facts}),
     )

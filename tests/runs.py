@@ -9,7 +9,7 @@ from orchestrator.loop import run_session
 from orchestrator.records.eventlog import logging_to
 from orchestrator.types import Candidate, Plan, Trial
 from tests import fakes
-from tests.test_loop import parabola, session, task
+from tests.sessions import parabola, session, task
 
 RATES = ["0.03", "0.9", "0.04"]
 

@@ -13,7 +13,7 @@ from orchestrator.records.journal import Journal
 from orchestrator.score import noise
 from orchestrator.score.decide import judge
 from orchestrator.types import Context, Experiment, Reply, Runner, Status, Trial
-from tests import fakes, test_loop
+from tests import fakes, sessions
 from tests.test_parallel import config_for, crowd
 
 ALICE = "alice's python train.py (pid 7)"
@@ -34,7 +34,7 @@ def test_a_contended_measurement_of_the_best_is_none(tmp_path: Path, monkeypatch
     """A stranger halves the speed while the best runs again: it stays the best, and nothing worse is kept."""
     monkeypatch.setenv("AUTORESEARCH_NOISE__AGAIN_EVERY", "1")
     monkeypatch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "2")
-    config, count = test_loop.task(tmp_path), Counter[float]()
+    config, count = sessions.task(tmp_path), Counter[float]()
 
     def score(source: str) -> Trial:
         rate = fakes.rate_of(source)
@@ -43,7 +43,7 @@ def test_a_contended_measurement_of_the_best_is_none(tmp_path: Path, monkeypatch
             return contended(1.3) if count[rate] == 2 else fakes.scored(0.9)
         return fakes.scored(1.0 + 0.001 * count[rate] if rate == 0.02 else 0.95)
 
-    loop, _, _ = test_loop.session(config, score, ["0.04", "0.9", "7"])
+    loop, _, _ = sessions.session(config, score, ["0.04", "0.9", "7"])
     with loop.journal as journal:
         run_session(loop)
         best, fell = journal.best(), journal.records("keep.did_not_hold")
@@ -69,8 +69,8 @@ def moves(runner: fakes.ArithmeticRunner, worse: float) -> None:
 
 def test_what_is_owed_again_waits_until_the_best_is_known_on_a_new_device(tmp_path: Path) -> None:
     """A patch that makes it worse is not kept because its second attempt ran on a faster GPU."""
-    config = test_loop.task(tmp_path, experiments=1)
-    loop, _, runner = test_loop.session(config, lambda _: fakes.scored(9.9), ["0.04"])
+    config = sessions.task(tmp_path, experiments=1)
+    loop, _, runner = sessions.session(config, lambda _: fakes.scored(9.9), ["0.04"])
     moves(runner, worse=0.05)
     with loop.journal:
         run_session(loop)
@@ -83,8 +83,8 @@ def test_what_is_owed_again_waits_until_the_best_is_known_on_a_new_device(tmp_pa
 
 def test_the_best_may_be_contended_on_a_new_device_for_as_long_as_it_takes(tmp_path: Path) -> None:
     """Others use it at each of four attempts: the session goes on to measure it, and ends with a verdict."""
-    config, seen = test_loop.task(tmp_path, experiments=2), Counter[str]()
-    loop, _, runner = test_loop.session(config, lambda _: fakes.scored(9.9), ["0.04", "0.05"])
+    config, seen = sessions.task(tmp_path, experiments=2), Counter[str]()
+    loop, _, runner = sessions.session(config, lambda _: fakes.scored(9.9), ["0.04", "0.05"])
 
     def score(source: str) -> Trial:
         if fakes.rate_of(source) != 0.02:
@@ -104,7 +104,7 @@ def test_the_best_may_be_contended_on_a_new_device_for_as_long_as_it_takes(tmp_p
 def test_a_device_with_another_compile_cache_judges_nothing(tmp_path: Path) -> None:
     """Of two side by side one began with what the best did not have: its gain may be the cache's."""
     config = config_for(tmp_path, 3, 2)
-    loop, runners = crowd(config, test_loop.parabola, ["0.03", "0.04", "0.06"])
+    loop, runners = crowd(config, sessions.parabola, ["0.03", "0.04", "0.06"])
     runners[1].more["warm_sha256"] = "ab"
     with loop.journal:
         run_session(loop)
@@ -128,7 +128,7 @@ def test_an_experiment_whose_proposal_took_long_starts_only_if_it_still_may(
 ) -> None:
     """Paused while the LLM answers: its reply is kept, and the runner is asked once more before anything runs."""
     monkeypatch.setattr(local, "FRESH_S", 0.2)
-    config, happened = test_loop.task(tmp_path, experiments=1), list[str]()
+    config, happened = sessions.task(tmp_path, experiments=1), list[str]()
 
     class Slow(fakes.ScriptedProposer):
         def ask(self, context: Context) -> Reply:
@@ -144,7 +144,7 @@ def test_an_experiment_whose_proposal_took_long_starts_only_if_it_still_may(
         happened.append(f"ran {fakes.rate_of(source)}")
         return fakes.scored(1.0)
 
-    loop, _, _ = test_loop.session(config, score, [])
+    loop, _, _ = sessions.session(config, score, [])
     with loop.journal:
         run_session(replace(loop, proposer=Slow(["0.04"]), ready=ready))
 
@@ -153,9 +153,9 @@ def test_an_experiment_whose_proposal_took_long_starts_only_if_it_still_may(
 
 def test_nothing_starts_once_the_hours_are_over(tmp_path: Path) -> None:
     """They may end while a device is waited for."""
-    config = test_loop.task(tmp_path, experiments=9)
+    config = sessions.task(tmp_path, experiments=9)
     config = config.model_copy(update={"limits": config.limits.model_copy(update={"hours": 1.0 / 3600})})
-    loop, _, runner = test_loop.session(config, test_loop.parabola, ["0.04", "0.06"])
+    loop, _, runner = sessions.session(config, sessions.parabola, ["0.04", "0.06"])
 
     def ready(_: Runner) -> bool:
         if runner.ran:

@@ -13,7 +13,7 @@ from typing import Self
 from orchestrator.devices.contention import Ours, Sampler, watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.errors import LeaseUnavailable
-from orchestrator.types import Candidate, Plan, Role, Runner, Status, Trial
+from orchestrator.types import Candidate, Plan, Runner, Status, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
@@ -105,8 +105,7 @@ class Slot:
 
 
 def _used(trial: Trial, by: Collection[str] | None) -> bool | None:
-    trainer = next((e.container_id for e in trial.executions if e.role is Role.TRAINER), None)
-    return None if by is None or trainer is None else trainer in by
+    return None if by is None or trial.trainer is None else trial.trainer.container_id in by
 
 
 def container_ids(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ STANDARD_ERRORS = 2.0  # a gain above so many is no luck
 
 
 def spread(groups: Iterable[Sequence[float]]) -> float | None:
-    """Standard deviation of a single run, pooled over groups of runs of one source each; None if none has two."""
+    """Standard deviation of one run, in bpb, pooled over groups of runs of one source each; None if none has two."""
     squares, degrees = 0.0, 0
     for group in groups:
         mean = fmean(group)

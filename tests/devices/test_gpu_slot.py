@@ -19,7 +19,7 @@ from orchestrator.executors.slot import Slot, container_ids
 from orchestrator.loop import run_session
 from orchestrator.records.journal import Journal
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Status, Trial
-from tests import fakes, test_loop
+from tests import fakes, sessions
 from tests.fake_nvml import Machine
 
 PLAN = Plan(train_seed=1, audit_seed=b"")
@@ -176,8 +176,8 @@ def test_a_gpu_that_is_of_no_use_is_given_back(tmp_path: Path) -> None:
 
 def night(tmp_path: Path, policy: LeasePolicy, during: Callable[[int], Trial]) -> tuple[Config, list[str]]:
     """A whole session of one idea on such a slot, whose n-th run does what a test wants; and what it waited for."""
-    config, told, runs = test_loop.task(tmp_path, experiments=1), list[str](), itertools.count(1)
-    loop, _, _ = test_loop.session(config, lambda _: fakes.scored(9.9), ["0.04"])
+    config, told, runs = sessions.task(tmp_path, experiments=1), list[str](), itertools.count(1)
+    loop, _, _ = sessions.session(config, lambda _: fakes.scored(9.9), ["0.04"])
     with slot(policy, lambda: during(next(runs)), told) as leased:
         loop = replace(loop, runners=(leased,), ready=lambda _: leased.ready())
         with loop.journal:
