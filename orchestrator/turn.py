@@ -256,7 +256,8 @@ def keep_best(session: Session, experiment: Experiment, candidate: Candidate, *,
 def keep(session: Session, experiment: Experiment, candidate: Candidate) -> None:
     """Commit a kept patch and put it in place, if the file is still ours."""
     placed = [done.experiment_id for done in session.journal.records("experiment.committed")][-1:]
-    commit = session.keeper.commit(experiment, candidate.source, session.journal.head())
+    first, _, head = session.journal.span()
+    commit = session.keeper.commit(experiment, candidate.source, first, head)
     session.journal.committed(experiment, commit)
     last = (ask.source_of(session.journal.experiment(number)) for number in placed if number is not None)
     ours = (candidate.parent_source, candidate.source, *last)  # the parent may be an older one

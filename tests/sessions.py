@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 def task(tmp_path: Path, experiments: int = 3) -> Config:
     """A task directory with a tiny train.py, under git."""
-    (tmp_path / "mutable").mkdir(exist_ok=True)
+    (tmp_path / "mutable").mkdir(parents=True, exist_ok=True)
     (tmp_path / "mutable" / "train.py").write_text(fakes.TRAIN_PY)
     (tmp_path / "task.toml").write_text((ROOT / "task.toml").read_text())
     subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)

@@ -15,6 +15,7 @@ from orchestrator.config import Config
 from orchestrator.errors import RecordFailed
 from orchestrator.records.chain import Record
 from orchestrator.records.journal import Journal
+from orchestrator.records.keep import JOURNAL, RUN, branches
 
 log = structlog.get_logger()
 
@@ -44,21 +45,35 @@ def name_head(config: Config, journal: Journal) -> None:
 def findings(tag: str, records: list[Record], repository: Path | None, anchor: Path | None) -> Iterator[str]:
     """Anchors that name a record which is not there any more: a truncated or rewritten run does not hold it."""
     if repository is not None:
-        yield from _commits(repository, tag, {one.hash for one in records})
+        yield from _commits(repository, tag, records)
     if anchor is not None:
         yield from _lines(anchor, tag, records)
 
 
-def _commits(repository: Path, tag: str, hashes: set[str]) -> Iterator[str]:
+def _commits(repository: Path, tag: str, records: list[Record]) -> Iterator[str]:
+    """Kept commits of this run, known by its first record; where it kept something and none is, all that are there."""
+    first = records[0].hash if records else ""
+    usual, own = branches(tag, first)
+    said = _said(repository, own) or _said(repository, usual)
+    mine = [words for words in said if words[2] == first]
+    if not mine:  # older commits name no run
+        kept = [one for one in records if one.kind == "experiment.finished" and '"status":"keep"' in one.line]
+        waits = not kept or kept == records[-1:]  # the first one is committed after it is on record
+        mine = [] if waits else [words for words in said if not words[2]] or said
+    hashes = {one.hash for one in records}
+    for commit, head, _ in mine:
+        if head and head not in hashes:
+            yield f"commit {commit}: names a record that is gone: {head[:12]}"
+
+
+def _said(repository: Path, ref: str) -> list[list[str]]:
+    """Of each commit of a branch: its name, the record it names, and the first record of its run."""
+    named = ",".join(f"%(trailers:key={name},valueonly,separator=)" for name in (JOURNAL, RUN))
     done = subprocess.run(  # noqa: S603  # an argv list of ours
-        ["git", "-C", str(repository), "log", "--format=%h %(trailers:key=Autoresearch-Journal,valueonly,separator=)",  # noqa: S607
-         f"refs/heads/autoresearch/{tag}", "--"],
+        ["git", "-C", str(repository), "log", f"--format=%h,{named}", ref, "--"],  # noqa: S607
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    for line in done.stdout.splitlines():
-        commit, _, said = line.partition(" ")
-        if said and said not in hashes:
-            yield f"commit {commit}: names a record that is gone: {said[:12]}"
+    return [line.split(",") for line in done.stdout.splitlines()]
 
 
 def _lines(anchor: Path, tag: str, records: list[Record]) -> Iterator[str]:

@@ -1,10 +1,14 @@
-"""Kept patches as git commits on `autoresearch/<tag>`, and train.py put in place for the human.
+"""Kept patches as git commits on a branch of the run, and train.py put in place for the human.
+
+That is `autoresearch/<tag>`, or, where this holds what another record kept (another task, another RUNS=, a folder since
+removed), `autoresearch/<tag>-` and the first eight digits of the hash of the run's own first record.
 
 Made with plumbing: the user's index, HEAD, branch and other files are never touched. train.py is replaced atomically,
 and only if it still is what the loop last put there.
 """
 
 import os
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -14,7 +18,7 @@ from orchestrator import files
 from orchestrator.errors import ConfigError, RecordFailed
 from orchestrator.types import Experiment
 
-TRAILER = "Autoresearch-Experiment"
+EXPERIMENT, RUN, JOURNAL = (f"Autoresearch-{name}" for name in ("Experiment", "Run", "Journal"))  # trailers
 GIT_TIMEOUT_S = 60
 
 
@@ -25,15 +29,11 @@ class Keeper:
     path: Path
     tag: str
 
-    @property
-    def ref(self) -> str:
-        """The run's branch."""
-        return f"refs/heads/autoresearch/{self.tag}"
-
     def check(self) -> None:
         """Refuse a run whose branch the user has checked out: it would move under their feet."""
-        if self._git("symbolic-ref", "-q", "HEAD", check=False) == self.ref:
-            message = f"{self.ref.removeprefix('refs/heads/')} is checked out; switch to another branch or use RUN=tag"
+        here = self._git("symbolic-ref", "-q", "HEAD", check=False) or ""
+        if re.fullmatch(rf"{re.escape(branches(self.tag, '')[0])}(-[0-9a-f]{{8}})?", here):
+            message = f"{here.removeprefix('refs/heads/')} is checked out; switch to another branch or use RUN=tag"
             raise ConfigError(message)
 
     def committed(self) -> str | None:
@@ -44,22 +44,24 @@ class Keeper:
         )  # fmt: skip
         return done.stdout if done.returncode == 0 else None
 
-    def commit(self, experiment: Experiment, source: str, head: str) -> str:
-        """Commit `source` with the hash of the journal's head; returns the commit, "" outside a git repository.
+    def commit(self, experiment: Experiment, source: str, first: str, head: str) -> str:
+        """Commit `source` with the hashes of the journal's first record and of its head, on a branch of its own.
 
-        Doing it again after a crash finds the commit that is already there.
+        Returns the commit, "" outside a git repository. Doing it again after a crash finds the one already there.
         """
         prefix = self._git("rev-parse", "--show-prefix", check=False)
         if prefix is None:
             return ""
-        tip = self._git("rev-parse", "-q", "--verify", self.ref, check=False)
-        if tip and self._trailer(tip) == str(experiment.id):
-            return tip
+        usual, other = branches(self.tag, first)
+        ref = usual if self._last(usual)[2:] in ([], [first]) else other
+        if self._last(ref)[1:] == [str(experiment.id), first]:
+            return self._last(ref)[0]
+        tip = self._git("rev-parse", "-q", "--verify", ref, check=False)
         parent = tip or self._git("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False)
         tree = self._tree(parent, f"{prefix}{self.path.name}", source)
         parents = ("-p", parent) if parent else ()
-        commit = self._git("commit-tree", tree, *parents, stdin=_message(experiment, head)) or ""
-        self._git("update-ref", self.ref, commit, tip or "0" * 40)
+        commit = self._git("commit-tree", tree, *parents, stdin=_message(experiment, first, head)) or ""
+        self._git("update-ref", ref, commit, tip or "0" * 40)
         return commit
 
     def put(self, source: str, *, ours: tuple[str, ...]) -> bool:
@@ -82,8 +84,11 @@ class Keeper:
             self._git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", extra=index)
             return self._git("write-tree", extra=index) or ""
 
-    def _trailer(self, commit: str) -> str | None:
-        return self._git("log", "-1", f"--format=%(trailers:key={TRAILER},valueonly,separator=)", commit)
+    def _last(self, ref: str) -> list[str]:
+        """The newest kept commit of a branch, its experiment and the first record of its run; [] if there is none."""
+        said = "%H " + " ".join(f"%(trailers:key={name},valueonly,separator=)" for name in (EXPERIMENT, RUN))
+        found = self._git("log", "-1", f"--grep=^{EXPERIMENT}: ", f"--format={said}", ref, "--", check=False) or ""
+        return found.split(" ") if found else []
 
     def _git(
         self, *arguments: str, stdin: str | None = None, extra: dict[str, str] | None = None, check: bool = True
@@ -105,9 +110,15 @@ class Keeper:
 _WHO = {"NAME": "autoresearch", "EMAIL": "autoresearch@localhost"}
 
 
-def _message(experiment: Experiment, head: str) -> str:
+def branches(tag: str, first: str) -> tuple[str, str]:
+    """Where the kept patches of a run are: on the first one, unless that holds another record's, on the second then."""
+    usual = f"refs/heads/autoresearch/{tag}"
+    return usual, f"{usual}-{first[:8]}"
+
+
+def _message(experiment: Experiment, first: str, head: str) -> str:
     subject = " ".join(experiment.hypothesis.split())[:72] or f"experiment {experiment.id}"
     return (
         f"{subject}\n\nval_bpb {experiment.val_bpb:.6f}{experiment.mark}: {experiment.rule}\n\n"
-        f"{TRAILER}: {experiment.id}\nAutoresearch-Journal: {head}\n"
+        f"{EXPERIMENT}: {experiment.id}\n{RUN}: {first}\n{JOURNAL}: {head}\n"
     )

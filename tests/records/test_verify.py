@@ -21,7 +21,7 @@ from orchestrator.records.verify import findings
 from orchestrator.settings import Recording
 from tests.records.test_journal import candidate
 from tests.runs import recorded
-from tests.sessions import parabola, session, task
+from tests.sessions import git, parabola, session, task
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = {"journal.db": 96, "record.jsonl": 48, "session.log": 48}  # besides first, middle and last byte
@@ -196,6 +196,42 @@ def test_a_record_written_anew_from_its_start_is_not_the_one_anchored(run: Path,
 
     assert [] == list(findings(other))
     assert ["began with another record"] == [f[-25:] for f in findings(other, None, tmp_path / "anchor")]
+
+
+def test_records_of_one_day_in_one_repository_have_commits_of_their_own(tmp_path: Path) -> None:
+    """Another task, then the first one anew: each is intact from its first record on, and a cut one is still found."""
+    one, two = task(tmp_path, 1), task(tmp_path / "two", 1)
+    shutil.rmtree(tmp_path / "two" / ".git")
+    commits = []
+    for config, rate in ((one, "0.03"), (two, "0.03"), (one, "0.04")):
+        shutil.rmtree(config.run_path, ignore_errors=True)
+        loop, _, _ = session(config, parabola, [rate])
+        with loop.journal:
+            loop.journal.note("session.started", {"nothing": "is kept yet"})
+            assert [] == list(findings(config.run_path, config.root))
+            run_session(loop)
+            commits += [e.commit for e in loop.journal.experiments()]
+        assert [] == list(findings(config.run_path, config.root))
+    assert [] == list(findings(two.run_path, two.root))
+    assert 6 == len(set(commits))
+    assert 3 == len(git(one, "branch", "--list", "autoresearch/t*").splitlines())
+    assert "two/mutable/train.py" not in git(one, "ls-tree", "-r", "--name-only", "autoresearch/t")
+
+    for config in (one, two):
+        rewritten(config.run_path, lambda lines: lines[:6])
+        assert any("names a record that is gone" in found for found in findings(config.run_path, config.root))
+
+
+def test_an_earlier_run_that_was_merged_is_not_held_against_the_next(tmp_path: Path) -> None:
+    """Its kept commits are in the history of the next one's branch."""
+    config = task(tmp_path, 1)
+    for tag, rate in (("t", "0.03"), ("u", "0.04")):
+        next_one = config.model_copy(update={"tag": tag})
+        loop, _, _ = session(next_one, parabola, [rate])
+        with loop.journal:
+            run_session(loop)
+        git(config, "reset", "-q", "--soft", f"autoresearch/{tag}")
+        assert [] == list(findings(next_one.run_path, tmp_path))
 
 
 def test_what_has_no_end_is_reported(run: Path) -> None:
