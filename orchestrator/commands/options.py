@@ -11,6 +11,7 @@ from orchestrator.config import TASK_FILE, Config, load
 from orchestrator.data import corpus_name
 from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
+from orchestrator.records.verify import is_live
 
 Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
 Run = Annotated[
@@ -73,9 +74,13 @@ def run_folder(task: Path, run: str, runs: Path | None) -> Path:
 
 
 def run_folders(task: Path, runs: Path | None) -> list[Path]:
-    """Every run on record, the one written last at the end. Raises JournalError if there is none."""
+    """Every run on record that began an experiment, the one written last at the end. Raises JournalError if none did.
+
+    One that is about to is there too; what a start that failed leaves is no run to look at.
+    """
     folder = (runs or task / "runs").resolve()
-    found = sorted(folder.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
+    there = sorted(folder.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
+    found = [path for path in there if any(path.parent.glob("[0-9][0-9][0-9][0-9]*/")) or is_live(path.parent)]
     if not found:
         message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
         raise JournalError(message)

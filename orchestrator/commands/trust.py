@@ -60,6 +60,8 @@ def confirm(
     """Retrain a kept experiment with other seeds, score it on the holdout, and say how optimistic its score was."""
     folder = run_folder(task, run, runs)
     config = settings(task, folder.name, folder.parent, machine(profile, data, accept))
+    with Journal.read(folder) as journal:
+        journal.experiment(exp)  # before a run of a misspelt name is made
     with ExitStack() as stack:
         stack.enter_context(interruptible())
         stack.enter_context(logging_to(config.run_path, screen=False))

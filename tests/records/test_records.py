@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.commands.options import run_folders
 from orchestrator.errors import JournalError
 from orchestrator.records.attest import statement
 from orchestrator.records.journal import Journal
@@ -107,6 +108,25 @@ def test_an_experiment_that_does_not_exist_is_named(run: Path) -> None:
         done = autoresearch(run, *arguments)
         assert 1 == done.returncode
         assert "no finished experiment 77; `autoresearch status` lists them" in done.stderr.replace("\n", "")
+
+
+def test_a_start_that_failed_is_no_run_to_look_at(tmp_path: Path) -> None:
+    """The newest run is the newest that began an experiment; one that is just about to can be watched."""
+    run = recorded(tmp_path)
+    with Journal.open(run.parent / "failed") as journal:
+        journal.note("session.started", {"facts": {}})
+        assert [run, journal.folder] == run_folders(tmp_path, None)
+
+    assert [run] == run_folders(tmp_path, None)
+    assert "t" == json.loads(autoresearch(run, "status", "--json").stdout)["tag"]
+
+
+def test_a_misspelt_run_is_not_made_by_a_command_that_goes_on_with_it(run: Path) -> None:
+    """Nor is one whose experiment is not there."""
+    for arguments in (("1", "--run", "mistake"), ("77",)):
+        assert 1 == autoresearch(run, "confirm", *arguments).returncode
+
+    assert [run] == sorted(run.parent.iterdir())
 
 
 @pytest.mark.parametrize("name", ["journal.db", "record.jsonl"])
