@@ -24,6 +24,7 @@ from orchestrator.commands.options import (
     Run,
     Runs,
     Task,
+    given,
     looked_at,
     machine,
     run_folder,
@@ -45,6 +46,7 @@ from orchestrator.propose.estimate import estimate
 from orchestrator.records.eventlog import logging_to
 from orchestrator.records.journal import Journal
 from orchestrator.records.keep import Keeper
+from orchestrator.records.verify import is_live
 from orchestrator.report import Report
 from orchestrator.report.live import Reporting
 from orchestrator.score.confirm import confirmed
@@ -222,15 +224,19 @@ def pause(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
     """Start no further experiment and give the device back; the one that runs goes on to its end."""
     folder = run_folder(task, run, runs)
     quiet.pause(folder)
-    print(f"paused: {folder.name}; `make resume` lets it go on")
+    print(f"paused: {folder.name}; `make resume {given(task, folder.name, runs)}` lets it go on")
 
 
 @app.command()
 def resume(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
     """Let a paused run go on."""
     folder = run_folder(task, run, runs)
-    quiet.resume(folder)
-    print(f"goes on: {folder.name}")
+    if not quiet.resume(folder):
+        print(f"was not paused: {folder.name}")
+    elif is_live(folder):
+        print(f"goes on: {folder.name}")
+    else:
+        print(f"paused no more: {folder.name}; `make loop {given(task, folder.name, runs)}` goes on with it")
 
 
 def main() -> None:

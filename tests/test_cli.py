@@ -1,10 +1,13 @@
 """The command line as its reader meets it."""
 
+from pathlib import Path
+
 import pytest
 from typer.main import get_group
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.records.journal import Journal
 
 COMMANDS = get_group(app).commands
 
@@ -21,3 +24,22 @@ def test_the_help_of_a_command_is_all_of_what_it_says_of_itself(name: str) -> No
 def test_what_starts_containers_takes_the_advice_that_it_gives(name: str) -> None:
     """An unsafe machine is refused with "or --accept NAME"."""
     assert "--accept" in [word for option in COMMANDS[name].params for word in option.opts]
+
+
+def said(*arguments: str) -> str:
+    """What a command prints."""
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert 0 == result.exit_code, result.output
+    return result.output
+
+
+def test_what_pauses_a_run_says_what_resumes_that_run(tmp_path: Path) -> None:
+    """By its name, and where it is; one that was not paused is not said to go on, nor one that no loop runs."""
+    at = ("--run", "b3", "--runs", str(tmp_path))
+    with Journal.open(tmp_path / "b3"):
+        assert f"paused: b3; `make resume RUN=b3 RUNS={tmp_path}` lets it go on\n" == said("pause", *at)
+        assert "goes on: b3\n" == said("resume", *at)
+        assert "was not paused: b3\n" == said("resume", *at)
+    said("pause", *at)
+
+    assert f"paused no more: b3; `make loop RUN=b3 RUNS={tmp_path}` goes on with it\n" == said("resume", *at)

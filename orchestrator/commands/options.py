@@ -33,8 +33,8 @@ CHECKED = 64 << 20  # bytes of a database that are looked through before it is s
 def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> Config:
     """The frozen Config of a command; flags that are None were not given."""
     root = task.resolve()
-    given = {key: value for key, value in flags.items() if value is not None}
-    return load(root, {"tag": run, "runs": (runs or root / "runs").resolve(), **given})
+    said = {key: value for key, value in flags.items() if value is not None}
+    return load(root, {"tag": run, "runs": (runs or root / "runs").resolve(), **said})
 
 
 def machine(profile: str, data: str, accept: list[str] | None) -> dict[str, Any]:
@@ -64,6 +64,12 @@ def looked_at(folder: Path) -> Journal:
     said = Text.assemble(("damaged: ", "red"), f"{problem}; shown is what record.jsonl tells, `make verify` says more")
     Console(stderr=True, highlight=False).print(said, soft_wrap=True)
     return Journal.salvage(folder)
+
+
+def given(task: Path, run: str, runs: Path | None) -> str:
+    """What a `make` command needs to be about this run."""
+    places = {"RUN": run, "TASK": None if task == HERE else task, "RUNS": runs}
+    return " ".join(f"{name}={value}" for name, value in places.items() if value is not None)
 
 
 def run_folder(task: Path, run: str, runs: Path | None) -> Path:

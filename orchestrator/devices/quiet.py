@@ -55,8 +55,8 @@ class Gate:
 
     def closed(self, now: datetime | None = None) -> str:
         """Why nothing may start now, "" if it may."""
-        if (self.run / PAUSE).exists():
-            return f"paused; `make resume`, or remove {self.run / PAUSE}"
+        if is_paused(self.run):
+            return f"paused; `make resume RUN={self.run.name}`, or remove {self.run / PAUSE}"
         if self.hours and self.hours.covers(now or datetime.now().astimezone()):
             return f"quiet hours until {self.hours.end // 60:02d}:{self.hours.end % 60:02d}"
         return ""
@@ -82,7 +82,14 @@ def pause(run: Path) -> None:
         raise RecordFailed(message) from error
 
 
-def resume(run: Path) -> None:
-    """Experiments may start again."""
+def resume(run: Path) -> bool:
+    """Experiments may start again; says whether they might not."""
+    was = is_paused(run)
     with suppress(FileNotFoundError):
         (run / PAUSE).unlink()
+    return was
+
+
+def is_paused(run: Path) -> bool:
+    """Whether somebody made the pause file."""
+    return (run / PAUSE).exists()
