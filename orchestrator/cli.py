@@ -46,6 +46,7 @@ from orchestrator.propose.estimate import estimate
 from orchestrator.records.eventlog import logging_to
 from orchestrator.records.journal import Journal
 from orchestrator.records.keep import Keeper
+from orchestrator.records.state import state
 from orchestrator.records.verify import is_live
 from orchestrator.report import Report
 from orchestrator.report.live import Reporting
@@ -173,10 +174,12 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
         experiments, best, spent, metric = journal.experiments(), journal.best(), journal.spent(), journal.metric()
         if as_json:
             rows = [Journal.as_json(experiment) | {"val_bpb": experiment.val_bpb} for experiment in experiments]
-            facts = {"tag": journal.folder.name, "best": best.id if best else None, "experiments": rows}
-            print(json.dumps({**facts, "spent": asdict(spent), "unfinished": len(journal.unfinished())}, indent=1))
+            told = {"tag": journal.folder.name, "state": state(journal), "best": best.id if best else None}
+            facts = {"experiments": rows, "spent": asdict(spent), "unfinished": len(journal.unfinished())}
+            print(json.dumps(told | facts, indent=1))
             return
         console = Console(highlight=False)
+        console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), state(journal)), soft_wrap=True)
         console.print(experiments_table(experiments, metric, confirmed(journal)))
         if best is not None:
             console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")

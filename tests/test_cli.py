@@ -1,5 +1,6 @@
 """The command line as its reader meets it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,11 @@ from typer.main import get_group
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
+from orchestrator.records.state import state
+from tests.journals import kept
+from tests.records.test_journal import candidate
 
 COMMANDS = get_group(app).commands
 
@@ -43,3 +48,31 @@ def test_what_pauses_a_run_says_what_resumes_that_run(tmp_path: Path) -> None:
     said("pause", *at)
 
     assert f"paused no more: b3; `make loop RUN=b3 RUNS={tmp_path}` goes on with it\n" == said("resume", *at)
+
+
+def test_status_begins_with_what_goes_on(tmp_path: Path) -> None:
+    """The tag; then the experiment that runs, a pause, a wait, or why it ended; show says of one that it runs."""
+    at = ("--runs", str(tmp_path), "--run", "b3")
+    with Journal.open(tmp_path / "b3") as journal:
+        told = [state(journal)]
+        journal.note("session.started", {"facts": {}})
+        told += [state(journal)]
+        journal.begin(candidate(), intent={"files": {}})
+        told += [said("status", *at).splitlines()[0], json.loads(said("status", *at, "--json"))["state"]]
+        with pytest.raises(JournalError, match="experiment 0 runs; `make watch RUN=b3` shows it"):
+            said("show", "0", *at)
+        said("pause", *at)
+        told += [state(journal)]
+        journal.finish(kept(2.0))
+        told += [state(journal)]
+        said("resume", *at)
+    with Journal.read(tmp_path / "b3") as journal:
+        told += [state(journal)]
+    with Journal.open(tmp_path / "b3") as journal:
+        journal.note("session.ended", {"reason": "$3.00 spent", "limit": True})
+    told += [said("status", *at).splitlines()[0]]
+
+    running = "running experiment 0: warm up longer"
+    assert ["waiting, between two experiments"] * 2 + [f"b3: {running}", running, f"{running}, paused"] == told[:5]
+    gone = "gone without a last word; `make loop RUN=b3` goes on with it"
+    assert ["paused", gone, "b3: ended: $3.00 spent"] == told[5:]

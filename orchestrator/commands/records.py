@@ -35,6 +35,7 @@ from orchestrator.records.attest import statement
 from orchestrator.records.export import TEXT, Format
 from orchestrator.records.follow import ToldView, follow, keys
 from orchestrator.records.journal import Journal
+from orchestrator.records.state import ended
 from orchestrator.records.tables import canonical
 from orchestrator.records.verify import findings, is_live, recorded_in
 from orchestrator.report import compare as comparing
@@ -51,7 +52,7 @@ def show(
 ) -> None:
     """Show what an experiment changed, ran, printed and scored; --raw: its whole log."""
     with looked_at(run_folder(task, run, runs)) as journal:
-        experiment = journal.experiment(exp)
+        experiment = ended(journal, exp)
         if as_json:
             print(json.dumps(showing.as_json(journal, experiment), indent=1))
         else:

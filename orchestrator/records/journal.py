@@ -142,6 +142,11 @@ class Journal(Chain):
         """Experiments that began and never ended: what a crash left behind."""
         return self._records("kind = 'experiment.begun' AND experiment_id NOT IN (SELECT id FROM experiments)")
 
+    def last_word(self) -> Record | None:
+        """How its newest session ended, or that it began; None if there was none."""
+        newest = "SELECT MAX(seq) FROM records WHERE kind IN ('session.started', 'session.ended', 'session.failed')"
+        return next(iter(self._records(f"seq = ({newest})")), None)
+
     def queued(self) -> list[Experiment]:
         """Experiments of which we owe another attempt."""
         states = ", ".join(f"'{status}'" for status in QUEUED_AGAIN)
