@@ -30,6 +30,7 @@ from orchestrator.commands.options import (
     run_folder,
     run_folders,
     settings,
+    unfinished,
 )
 from orchestrator.data import IN_IMAGE, is_ready, prepare
 from orchestrator.devices import quiet
@@ -135,6 +136,11 @@ def loop(
         print("\n".join(estimate(config).lines()))
         return
     console = Console(stderr=True)
+    before, how = ("", "") if run else unfinished(config)
+    if before:
+        config = config.model_copy(update={"tag": before})
+        said = f"goes on with {before}, whose last session {how}; RUN=name begins another"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
     with ExitStack() as stack:
         stack.enter_context(interruptible())
         stack.enter_context(logging_to(config.run_path, screen=not console.is_terminal))

@@ -1,6 +1,7 @@
 """The command line as its reader meets it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,14 @@ from typer.main import get_group
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.commands.options import unfinished
+from orchestrator.config import load
 from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
 from orchestrator.records.state import state
 from tests.journals import kept
 from tests.records.test_journal import candidate
+from tests.runs import recorded
 
 COMMANDS = get_group(app).commands
 
@@ -76,3 +80,25 @@ def test_status_begins_with_what_goes_on(tmp_path: Path) -> None:
     assert ["waiting, between two experiments"] * 2 + [f"b3: {running}", running, f"{running}, paused"] == told[:5]
     gone = "gone without a last word; `make loop RUN=b3` goes on with it"
     assert ["paused", gone, "b3: ended: $3.00 spent"] == told[5:]
+
+
+def test_the_same_command_goes_on_the_day_after(tmp_path: Path) -> None:
+    """With the newest run of this task, if that was cut short; it is said, and that a name begins another."""
+    config = load(tmp_path, {"tag": "any", "runs": recorded(tmp_path).parent})
+    found = [unfinished(config)]
+    with Journal.open(config.runs / "t") as journal:
+        journal.note("session.started", {"task": config.task.name})
+        found += [unfinished(config)]
+    found += [unfinished(config)]
+    with Journal.open(config.runs / "t") as journal:
+        journal.note("session.ended", {"reason": "interrupted", "limit": False})
+    other = Path(shutil.copytree(config.runs / "t", config.runs / "other"))
+    with Journal.open(other) as journal:
+        journal.note("session.started", {"task": "another one"})
+    found += [unfinished(config)]
+
+    assert [("", ""), ("", ""), ("t", "was cut off"), ("t", "ended: interrupted")] == found
+    command = ("loop", "--task", str(tmp_path), "--proposer", "replay")
+    goes_on = "goes on with t, whose last session ended: interrupted; RUN=name begins another\n"
+    assert goes_on == CliRunner().invoke(app, command).output
+    assert "" == CliRunner().invoke(app, (*command, "--run", "new")).output

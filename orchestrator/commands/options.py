@@ -1,5 +1,6 @@
 """What the commands share: their options, the settings of a task directory, and which run is meant."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from orchestrator.config import TASK_FILE, Config, load
 from orchestrator.data import corpus_name
 from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
+from orchestrator.records.state import cut_short
 from orchestrator.records.verify import is_live
 
 Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
@@ -91,3 +93,14 @@ def run_folders(task: Path, runs: Path | None) -> list[Path]:
         message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
         raise JournalError(message)
     return [path.parent for path in found]
+
+
+def unfinished(config: Config) -> tuple[str, str]:
+    """The newest run of this task and how it was cut short, for the same command to go on with; else ("", "")."""
+    with suppress(JournalError):
+        for folder in reversed(run_folders(config.root, config.runs)):
+            with Journal.read(folder) as journal:
+                if {config.task.name} >= {started.body.get("task") for started in journal.records("session.started")}:
+                    how = cut_short(journal)
+                    return (folder.name, how) if how else ("", "")
+    return "", ""

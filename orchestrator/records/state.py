@@ -37,3 +37,11 @@ def ended(journal: Journal, experiment_id: int) -> Experiment:
         message = f"experiment {experiment_id} {now}"
         raise JournalError(message)
     return journal.experiment(experiment_id)
+
+
+def cut_short(journal: Journal) -> str:
+    """How its last session came to an end that was no limit; "" if it met one, still runs, or there was none."""
+    last = journal.last_word()
+    if last is None or last.body.get("limit") or is_live(journal.folder):
+        return ""
+    return "was cut off" if last.kind == "session.started" else sanitise(f"ended: {last.body['reason']}", limit=200)
