@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ from orchestrator.records.verify import is_live
 from orchestrator.report import Report
 from orchestrator.report.live import Reporting
 from orchestrator.score.confirm import confirmed
+from orchestrator.types import Level, Status
 from orchestrator.walls.containers import Engine
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
@@ -155,13 +157,23 @@ def loop(
         if isinstance(view, LiveView):
             view.seen(session.journal.experiments(), session.journal.best(), session.journal.spent())
         shown, notifier = stack.enter_context(notifying(config.notify, session.journal, view))
-        reason = run_session(replace(session, view=shown))
-        notifier.end(reason, session.journal)
-    print(f"ended: {reason}")
+        notifier.end(run_session(replace(session, view=shown)), session.journal)
+    status(task, config.tag, runs)
     print(f"record: {config.run_path}")
     if live:
         print(f"report: {page.build()}")
-    status(task, config.tag, runs)
+    print(f"next: {' · '.join(steps(config.run_path, given(task, config.tag, runs)))}")
+
+
+def steps(folder: Path, where: str) -> Iterator[str]:
+    """What to type after a night, in the order that one would."""
+    with Journal.read(folder) as journal:
+        best, kept = journal.best(), journal.count("status = ?", Status.KEEP)
+    yield f"make report {where}"
+    if best is not None:
+        yield f"make show EXP={best.id} {where}"
+        if kept > 1 and best.level != Level.L0:
+            yield f"make confirm EXP={best.id} {where}"
 
 
 @app.command()

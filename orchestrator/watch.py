@@ -86,7 +86,10 @@ class Shown:
 
 @dataclass(slots=True)
 class LiveView:
-    """A screen that is redrawn four times a second; a context manager. Callbacks come from any thread."""
+    """A screen that is redrawn four times a second, and gone at the end; a context manager.
+
+    Callbacks come from any thread.
+    """
 
     tag: str
     console: Console = field(default_factory=Console)
@@ -101,7 +104,9 @@ class LiveView:
     _live: Live | None = None
 
     def __enter__(self) -> Self:
-        self._live = Live(console=self.console, get_renderable=self.picture, refresh_per_second=REFRESHES_PER_S)
+        self._live = Live(
+            console=self.console, get_renderable=self.picture, refresh_per_second=REFRESHES_PER_S, transient=True
+        )
         self._live.__enter__()
         return self
 
@@ -187,17 +192,17 @@ class LiveView:
 
 
 def staircase(experiments: list[Experiment]) -> str:
-    """Best so far after each scored experiment, as a line of blocks that goes down."""
+    """Best so far after each scored experiment, as a line of blocks that goes down; "" where none is lower."""
     steps: list[float] = []
     for experiment in experiments:
         if experiment.val_bpb is not None and (experiment.status is Status.KEEP or steps):
             kept = experiment.val_bpb if experiment.status is Status.KEEP else steps[-1]
             steps.append(min([kept, *steps[-1:]]))
-    if len(steps) < 2:  # noqa: PLR2004  # one point is no picture
-        return ""
     steps = steps[-WIDTH:]
-    low, high = min(steps), max(steps)
-    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    low, high = min(steps, default=0.0), max(steps, default=0.0)
+    if low == high:
+        return ""
+    scale = (len(BARS) - 1) / (high - low)
     return f"{high:.4f} " + "".join(BARS[round((step - low) * scale)] for step in steps) + f" {low:.4f}"
 
 

@@ -2,18 +2,22 @@
 
 import json
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from orchestrator.cli import app
+from orchestrator.cli import app, steps
 from orchestrator.commands.options import unfinished
 from orchestrator.config import load
 from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
 from orchestrator.records.state import state
+from orchestrator.types import Status
+from orchestrator.watch import LiveView, staircase
 from tests.journals import kept
 from tests.records.test_journal import candidate
 from tests.runs import recorded
@@ -102,3 +106,31 @@ def test_the_same_command_goes_on_the_day_after(tmp_path: Path) -> None:
     goes_on = "goes on with t, whose last session ended: interrupted; RUN=name begins another\n"
     assert goes_on == CliRunner().invoke(app, command).output
     assert "" == CliRunner().invoke(app, (*command, "--run", "new")).output
+
+
+def test_the_end_of_a_loop_says_what_to_do_next(tmp_path: Path) -> None:
+    """The report, the best, and whether that was luck if it is more than the baseline; all of this run."""
+    run, where = recorded(tmp_path), "RUN=t TASK=here"
+    assert [f"make report {where}", f"make show EXP=3 {where}", f"make confirm EXP=3 {where}"] == [*steps(run, where)]
+    with Journal.open(tmp_path / "new") as journal:
+        assert ["make report RUN=new"] == [*steps(journal.folder, "RUN=new")]
+        journal.finish(kept(2.0))
+        assert ["make report RUN=new", "make show EXP=0 RUN=new"] == [*steps(journal.folder, "RUN=new")]
+
+
+def test_a_staircase_goes_down_or_is_not_drawn() -> None:
+    """Nothing fell in a run whose baseline is the best."""
+    worse = kept(2.5, id=1, status=Status.DISCARD)
+
+    assert "" == staircase([]) == staircase([kept(2.0)]) == staircase([kept(2.0), worse])
+    assert "2.0000 ██▁ 1.5000" == staircase([kept(2.0), worse, kept(1.5, id=2)])
+
+
+def test_the_live_view_is_gone_at_the_end() -> None:
+    """What the command prints then is on the screen once, and no frame that says what goes on no more."""
+    screen = StringIO()
+    with LiveView(tag="t", console=Console(file=screen, force_terminal=True, width=80)) as view:
+        view.seen([kept(2.0)], kept(2.0))
+    last = screen.getvalue().rpartition("what was tried")[2]
+
+    assert last.count("\x1b[2K") >= screen.getvalue().rpartition("best so far")[2].count("\n")
