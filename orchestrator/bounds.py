@@ -65,12 +65,17 @@ def recover(session: Session) -> Base:
             turn.keep(session, best, replace(turn.reread(session, best.id), source=source))
         elif session.keeper.path.read_text(encoding="utf-8") != source:
             log.warning("train_py.differs", path=str(session.keeper.path), goes_on_from=best.id)
-    ended = [r.body for r in journal.records("session.ended") if r.body["limit"]]
-    base = Base(**ended[-1]["base"]) if ended else Base()
+    base = base_of(journal)
     task = session.config.task
     started = {"task": task.name, "metric": task.metric, "proposer": session.proposer.name}
     journal.note("session.started", {"facts": session.runner.facts(), **started})
     return base
+
+
+def base_of(journal: Journal) -> Base:
+    """Where the next session's count begins."""
+    ended = [r.body for r in journal.records("session.ended") if r.body["limit"]]
+    return Base(**ended[-1]["base"]) if ended else Base()
 
 
 def limit(session: Session, base: Base, at_work: Sequence[Running]) -> str:

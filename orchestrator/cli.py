@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from orchestrator import __version__, compose, propose
+from orchestrator.bounds import base_of
 from orchestrator.commands import records, trust
 from orchestrator.commands.options import (
     HERE,
@@ -55,7 +56,7 @@ from orchestrator.report.live import Reporting
 from orchestrator.score.confirm import confirmed
 from orchestrator.types import Level, Status
 from orchestrator.walls.containers import Engine
-from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
+from orchestrator.watch import LiveView, PlainView, experiments_table, staircase, tally
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -156,6 +157,7 @@ def loop(
             console.print(f"note: {note}", highlight=False)
         if isinstance(view, LiveView):
             view.seen(session.journal.experiments(), session.journal.best(), session.journal.spent())
+            view.goal += base_of(session.journal).experiments if view.goal else 0
         shown, notifier = stack.enter_context(notifying(config.notify, session.journal, view))
         notifier.end(run_session(replace(session, view=shown)), session.journal)
     status(task, config.tag, runs)
@@ -181,8 +183,8 @@ def runs(task: Task = HERE, runs: Runs = None) -> None:
     """List the runs on record, newest last."""
     for folder in run_folders(task, runs):
         with Journal.read(folder) as journal:
-            best, count = journal.best(), journal.count()
-        print(f"{folder.name:16} {count:5} experiments  best {f'{best.val_bpb:.6f}{best.mark}' if best else '-'}")
+            best, spent = journal.best(), journal.spent()
+        print(f"{folder.name:16} best {f'{best.val_bpb:.6f}{best.mark}' if best else '-':10} {tally(spent)}")
 
 
 @app.command()
@@ -201,6 +203,7 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
         console.print(experiments_table(experiments, metric, confirmed(journal)))
         if best is not None:
             console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")
+        console.print(tally(spent))
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
         if picture := staircase(experiments):

@@ -1,6 +1,7 @@
 """Where a run ends. Pure: what was spent against what is allowed."""
 
 from orchestrator.settings import Limits
+from orchestrator.text import counted
 from orchestrator.types import Spent
 from orchestrator.units import SECONDS_PER_HOUR
 
@@ -9,7 +10,7 @@ def reached(limits: Limits, spent: Spent, elapsed_s: float) -> str | None:
     """The first limit that is met, in words, or None. `elapsed_s` is this session's wall clock."""
     tokens = spent.usage.total_tokens
     if limits.experiments and spent.experiments >= limits.experiments:
-        return f"{spent.experiments} experiments done"
+        return f"{counted(spent.experiments, 'experiment')} done"
     if limits.hours and elapsed_s >= limits.hours * SECONDS_PER_HOUR:
         return f"{limits.hours:g} hours are over"
     if limits.max_usd and spent.usage.cost_usd >= limits.max_usd:

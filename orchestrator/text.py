@@ -11,6 +11,11 @@ _ESCAPES = re.compile(
 _KEPT = {"\n", "\t"}
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 experiment`, `2 experiments`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def sanitise(text: str, limit: int | None = None) -> str:
     """Drop escape sequences, control, bidi and invisible characters; cut to `limit` characters with a mark."""
     clean = _ESCAPES.sub("", text if limit is None else text[: 4 * limit])  # what lies far beyond is not looked at

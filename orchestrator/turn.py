@@ -220,7 +220,7 @@ def record_invalid(session: Session, reason: str) -> None:
 def announce(session: Session, experiment: Experiment) -> None:
     """Tell how an experiment ended."""
     log.info("experiment.finished", experiment_id=experiment.id, status=experiment.status.value,
-             val_bpb=experiment.val_bpb, rule=experiment.rule, trust=experiment.level,
+             val_bpb=experiment.judged_bpb, rule=experiment.rule, trust=experiment.level,
              head=session.journal.head())  # fmt: skip
     session.view.finished(experiment, session.journal.best(), session.journal.spent())
 

@@ -246,6 +246,16 @@ class Experiment:
         return sum(self.runs) / len(self.runs) if self.runs else None
 
     @property
+    def is_judged(self) -> bool:
+        """Whether it came to a verdict: what is queued again did not, though it may have a score."""
+        return self.status not in (Status.CONTENDED, Status.INFRA)
+
+    @property
+    def judged_bpb(self) -> float | None:
+        """Its val_bpb where that says something."""
+        return self.val_bpb if self.is_judged else None
+
+    @property
     def mark(self) -> str:
         """What every view puts behind a number that only the script itself says."""
         return " (L0, self-reported)" if self.level == Level.L0 else ""
@@ -271,6 +281,7 @@ class Spent:
     """What a run has used so far, over all its sessions."""
 
     experiments: int = 0  # judged or refused ideas: no baseline, no best measured again, nothing that is queued again
+    unjudged: int = 0  # what is queued again, or was until its tries were used up
     slot_s: float = 0.0
     usage: Usage = field(default_factory=Usage)
     consecutive_infra: int = 0

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.text import sanitise
+from orchestrator.text import counted, sanitise
 from orchestrator.types import Candidate, Experiment, Level, Role, Spent, Status
 
 COLOURS = {
@@ -175,10 +175,7 @@ class LiveView:
         if picture := staircase(self._done):
             text.append(f"\n{picture}", "green")
         spent = self._spent
-        of = f" of {self.goal}" if self.goal else ""
-        text.append(
-            f"\n{spent.experiments}{of} experiments · {spent.slot_s / 60:.0f} min · ${spent.usage.cost_usd:.2f}", "dim"
-        )
+        text.append(f"\n{tally(spent, self.goal)} · {spent.slot_s / 60:.0f} min · ${spent.usage.cost_usd:.2f}", "dim")
         return Panel(text, title=f"autoresearch · {self.tag}", title_align="left", border_style="dim")
 
     def _running(self) -> RenderableType:
@@ -191,12 +188,18 @@ class LiveView:
         return experiments_table(self._done[-RECENT:], self.metric)
 
 
+def tally(spent: Spent, goal: int = 0) -> str:
+    """How many experiments a run has, as every view counts them: without its baseline and the best measured again."""
+    done = f"{spent.experiments} of {counted(goal, 'experiment')}" if goal else counted(spent.experiments, "experiment")
+    return f"{done}, {spent.unjudged} more not judged" if spent.unjudged else done
+
+
 def staircase(experiments: list[Experiment]) -> str:
     """Best so far after each scored experiment, as a line of blocks that goes down; "" where none is lower."""
     steps: list[float] = []
     for experiment in experiments:
-        if experiment.val_bpb is not None and (experiment.status is Status.KEEP or steps):
-            kept = experiment.val_bpb if experiment.status is Status.KEEP else steps[-1]
+        if experiment.judged_bpb is not None and (experiment.status is Status.KEEP or steps):
+            kept = experiment.judged_bpb if experiment.status is Status.KEEP else steps[-1]
             steps.append(min([kept, *steps[-1:]]))
     steps = steps[-WIDTH:]
     low, high = min(steps, default=0.0), max(steps, default=0.0)
@@ -222,8 +225,8 @@ def experiments_table(experiments: list[Experiment], metric: str = "val_bpb", co
         table.add_row(
             str(experiment.id),
             Text(experiment.status.value, COLOURS[experiment.status]),
-            "" if experiment.val_bpb is None else f"{experiment.val_bpb:.4f}",
-            Level.L3 if experiment.id in confirmed else experiment.level,
+            "" if experiment.judged_bpb is None else f"{experiment.judged_bpb:.4f}",
+            Level.L3 if experiment.id in confirmed else experiment.level if experiment.is_judged else "",
             f"{experiment.duration_s:.0f}",
             Text(sanitise(experiment.hypothesis, limit=200)),
         )

@@ -16,6 +16,9 @@ from orchestrator.config import load
 from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
 from orchestrator.records.state import state
+from orchestrator.report import figures
+from orchestrator.report.night import gather
+from orchestrator.report.summary import summary
 from orchestrator.types import Status
 from orchestrator.watch import LiveView, staircase
 from tests.journals import kept
@@ -134,3 +137,33 @@ def test_the_live_view_is_gone_at_the_end() -> None:
     last = screen.getvalue().rpartition("what was tried")[2]
 
     assert last.count("\x1b[2K") >= screen.getvalue().rpartition("best so far")[2].count("\n")
+
+
+def test_every_view_counts_experiments_in_one_way(tmp_path: Path) -> None:
+    """Without the baseline and the best measured again; what was not judged apart, and its number as none."""
+    at = ("--runs", str(tmp_path))
+    with Journal.open(tmp_path / "n") as journal:
+        (tmp_path / "n" / "0000").mkdir()
+        journal.finish(kept(2.0))
+        for number, val_bpb, changes in (
+            (1, 3.5, {"status": Status.CONTENDED}),
+            (2, 4.5, {"status": Status.DISCARD}),
+            (3, 2.0, {"status": Status.DISCARD, "measures": 0}),
+        ):
+            journal.finish(kept(val_bpb, id=number, parent_id=0, **changes))
+        night, experiments = gather(journal), journal.experiments()
+        view = LiveView(tag="n", console=Console(width=80), goal=4)
+        view.seen(experiments, journal.best(), journal.spent())
+    listed = said("status", *at)
+    with view.console.capture() as watched:
+        view.console.print(view.picture())
+    words = "1 experiment, 1 more not judged"
+    contended = next(trace for trace in figures.staircase(night)["data"] if trace["uid"] == "contended")
+
+    assert f"n                best 2.000000   {words}\n" == said("runs", *at)
+    assert f"\n{words}\n" in listed
+    assert "1 of 4 experiments, 1 more not judged ·" in watched.get()
+    assert f": 4 rows; {words}\n" in said("export", "--format", "csv", "--out", str(tmp_path / "n.csv"), *at)
+    assert {"all": 1, "discarded": 1, "unjudged": 1}.items() <= summary(night).counts.items()
+    assert ("3.5000" in listed, "4.5000" in listed) == (False, True)
+    assert ([0], "y2") == (contended["y"], contended["yaxis"])

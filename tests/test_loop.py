@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.bounds import base_of
 from orchestrator.errors import ConfigError, EngineUnavailable, SandboxError
 from orchestrator.loop import run_session
 from orchestrator.records.journal import Journal
@@ -123,7 +124,7 @@ def test_an_interrupt_closes_the_record_and_the_next_session_goes_on(tmp_path: P
             raise KeyboardInterrupt
         return parabola(source)
 
-    for expected in ("interrupted", "1 experiments done"):
+    for expected in ("interrupted", "1 experiment done"):
         loop, _, _ = session(config, run, ["0.05"])
         with loop.journal:
             assert expected == run_session(loop)
@@ -157,6 +158,7 @@ def test_a_finished_count_starts_anew(tmp_path: Path) -> None:
     for rates in (["0.9", "0.8"], ["0.7", "0.6"]):
         loop, _, _ = session(config, parabola, rates)
         with loop.journal:
+            assert loop.journal.spent().experiments == base_of(loop.journal).experiments
             run_session(loop)
 
     assert 5 == len(statuses(config))

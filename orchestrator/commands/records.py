@@ -39,9 +39,9 @@ from orchestrator.records.state import ended
 from orchestrator.records.tables import canonical
 from orchestrator.records.verify import findings, is_live, recorded_in
 from orchestrator.report import compare as comparing
-from orchestrator.text import sanitise
+from orchestrator.text import counted, sanitise
 from orchestrator.types import Role
-from orchestrator.watch import LiveView
+from orchestrator.watch import LiveView, tally
 
 app = typer.Typer()
 
@@ -181,13 +181,13 @@ def export(
             size = checkpoint.export(journal.experiment(exp), checkpoint.recorded(journal, exp), target)
             print(f"{target}: {size} bytes, as experiment {exp} was scored with")
             return
-        experiments = journal.experiments()
+        experiments, spent = journal.experiments(), journal.spent()
     if out is None and how in TEXT:
         sys.stdout.write(exporting.text(experiments, how))
         return
     target = out or Path(f"{folder.name}.{how}")
     exporting.write(experiments, how, target)
-    print(f"{target}: {len(experiments)} experiments")
+    print(f"{target}: {counted(len(experiments), 'row')}; {tally(spent)}")
 
 
 @app.command()

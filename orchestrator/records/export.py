@@ -124,10 +124,10 @@ def _tensorboard(experiments: list[Experiment], out: Path) -> None:
     best: float | None = None
     for one in experiments:
         at = datetime.fromisoformat(one.started_at).timestamp() + one.duration_s
-        if one.val_bpb is not None:
+        if one.judged_bpb is not None:
             if one.status is Status.KEEP:
-                best = one.val_bpb
-            writer.add_scalar("val_bpb", one.val_bpb, one.id, wall_time=at)
+                best = one.judged_bpb
+            writer.add_scalar("val_bpb", one.judged_bpb, one.id, wall_time=at)
         if best is not None:
             writer.add_scalar("best_val_bpb", best, one.id, wall_time=at)
         writer.add_scalar("duration_s", one.duration_s, one.id, wall_time=at)

@@ -200,6 +200,7 @@ class Journal(Chain):
         judged -= self.count(again, *QUEUED_AGAIN)
         return Spent(
             experiments=max(0, judged - self._has_baseline()),
+            unjudged=sum(count for status, count, _ in rows if status in QUEUED_AGAIN),
             slot_s=sum(seconds for _, _, seconds in rows),
             usage=self.charged(),
             consecutive_infra=self._consecutive_infra(),

@@ -134,8 +134,9 @@ def _figures(turn: Turn, metric: str) -> Iterator[tuple[str, str]]:
     e = turn.experiment
     if e.score is not None:
         several = f", mean of {len(e.runs)} runs" if len(e.runs) > 1 else ""
-        yield f"{metric}{several}", f"{e.val_bpb:.6f}"
-        yield "against the best before", "first" if turn.delta is None else f"{turn.delta:+.6f}".replace("-", MINUS)
+        yield f"{metric}{several}{'' if e.is_judged else ', not judged'}", f"{e.val_bpb:.6f}"
+        if e.is_judged:
+            yield "against the best before", "first" if turn.delta is None else f"{turn.delta:+.6f}".replace("-", MINUS)
         yield "standard error of the score", f"{e.score.standard_error:.1e}"
         yield f"positions audited (K), level {e.score.level}", f"{e.score.audited_positions:,}"
     yield "slot time", f"{e.duration_s:.1f} s"

@@ -30,19 +30,19 @@ def staircase(night: Night) -> dict[str, Any]:
     traces = [*_band(night), _steps(night)]
     for status in Status:
         of = [turn for turn in night.turns if turn.experiment.status is status]
-        scored = [turn for turn in of if turn.experiment.val_bpb is not None]
-        unscored = [turn for turn in of if turn.experiment.val_bpb is None]
+        scored = [turn for turn in of if turn.experiment.judged_bpb is not None]
+        unscored = [turn for turn in of if turn.experiment.judged_bpb is None]
         if scored:
             traces.append(_points(status, scored, high))
         if unscored:
             traces.append(_strip(status, unscored))
-    beyond = sum(1 for turn in night.turns if (turn.experiment.val_bpb or low) > high)
+    beyond = sum(1 for turn in night.turns if (turn.experiment.judged_bpb or low) > high)
     return {"data": traces, "layout": {**_layout(low, high, night), "annotations": _beyond(beyond, high)}}
 
 
 def span(night: Night) -> tuple[float, float]:
     """The scores that the picture is about: outliers above are drawn at its upper edge."""
-    values = sorted(t.experiment.val_bpb for t in night.turns if t.experiment.val_bpb is not None)
+    values = sorted(t.experiment.judged_bpb for t in night.turns if t.experiment.judged_bpb is not None)
     if not values:
         return 0.0, 1.0
     high = values[-1]
@@ -106,7 +106,7 @@ def outcomes(night: Night) -> dict[str, Any]:
 
 
 def _points(status: Status, turns: list[Turn], high: float) -> dict[str, Any]:
-    values = [turn.experiment.val_bpb for turn in turns]
+    values = [turn.experiment.judged_bpb for turn in turns]
     beyond = [value is not None and value > high for value in values]
     symbol = SYMBOLS[status]
     return {
@@ -158,7 +158,7 @@ def _layout(low: float, high: float, night: Night) -> dict[str, Any]:
     count = len(night.turns)
     in_order = all(turn.rank == turn.experiment.id for turn in night.turns)
     title = "experiment" if in_order else "experiments in the order they ended"
-    strip = any(turn.experiment.val_bpb is None for turn in night.turns)
+    strip = any(turn.experiment.judged_bpb is None for turn in night.turns)
     return {
         **_plain(), "height": 440, "margin": {"l": 76, "r": 16, "t": 26, "b": 54},
         "hovermode": "closest", "hoverdistance": 24,

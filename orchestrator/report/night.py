@@ -24,7 +24,7 @@ class Turn:
     @property
     def delta(self) -> float | None:
         """Against the best before it; below 0 is better."""
-        value = self.experiment.val_bpb
+        value = self.experiment.judged_bpb
         return None if value is None or self.before is None else value - self.before
 
 
@@ -125,7 +125,7 @@ def _turns(experiments: list[Experiment]) -> Iterator[Turn]:
     for rank, experiment in enumerate(experiments):
         before = best
         measured = kept if experiment.status is Status.KEEP else again if experiment.measures is not None else None
-        if measured is not None and experiment.val_bpb is not None:
+        if measured is not None and experiment.judged_bpb is not None:
             measured.append(experiment)
             found = noise.best_of(kept, again)
             best = found.val_bpb if found else None
@@ -134,7 +134,7 @@ def _turns(experiments: list[Experiment]) -> Iterator[Turn]:
 
 def _best(experiments: list[Experiment]) -> Experiment | None:
     kept = [e for e in experiments if e.status is Status.KEEP]
-    again = [e for e in experiments if e.measures is not None and e.val_bpb is not None]
+    again = [e for e in experiments if e.measures is not None and e.judged_bpb is not None]
     return noise.best_of(kept, again)
 
 

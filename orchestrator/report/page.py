@@ -92,9 +92,9 @@ def _row(turn: Turn) -> dict[str, Any]:
     return {
         "id": e.id,
         "status": e.status.value,
-        "val_bpb": e.val_bpb,
+        "val_bpb": e.judged_bpb,
         "delta": turn.delta,
-        "level": e.score.level.value if e.score else "",
+        "level": e.level if e.is_judged else "",
         "duration_s": e.duration_s,
         "cost_usd": e.usage.cost_usd,
         "hypothesis": sanitise(e.hypothesis, SHOWN),

@@ -1,5 +1,6 @@
 """Four questions of the morning after, a sentence each: what was best, what it cost, what was refused, where it ran."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,15 +94,17 @@ def _leap(night: Night, best: Experiment | None) -> Turn | None:
 
 
 def _counts(night: Night) -> dict[str, int]:
-    by = {outcome.status: outcome.count for outcome in night.outcomes}
-    return {
-        "all": max(0, len(night.turns) - (1 if night.baseline else 0)),
-        "kept": max(0, by.get(Status.KEEP, 0) - (1 if night.baseline else 0)),
-        "discarded": by.get(Status.DISCARD, 0),
-        "failed": sum(by.get(status, 0) for status in FAILED),
-        "refused": sum(by.get(status, 0) for status in REFUSED),
-        "again": by.get(Status.CONTENDED, 0) + by.get(Status.INFRA, 0),
+    """As the loop counts: neither the baseline, nor what ran only to measure the best again."""
+    by = Counter(turn.experiment.status for turn in night.turns if turn.experiment.measures is None)
+    by[Status.KEEP] = max(0, by[Status.KEEP] - (1 if night.baseline else 0))
+    counts = {
+        "kept": by[Status.KEEP],
+        "discarded": by[Status.DISCARD],
+        "failed": sum(by[status] for status in FAILED),
+        "refused": sum(by[status] for status in REFUSED),
     }
+    unjudged = sum(not turn.experiment.is_judged for turn in night.turns)
+    return {"all": sum(counts.values()), **counts, "unjudged": unjudged}
 
 
 def _reasons(night: Night) -> list[Reason]:
@@ -117,7 +120,7 @@ def _reasons(night: Night) -> list[Reason]:
 
 
 def _at(night: Night, level: Level) -> int:
-    return sum(1 for t in night.turns if t.experiment.score is not None and t.experiment.score.level is level)
+    return sum(1 for t in night.turns if t.experiment.is_judged and t.experiment.level == level)
 
 
 def _where(night: Night) -> tuple[tuple[str, str], ...]:

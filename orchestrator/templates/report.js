@@ -195,7 +195,7 @@
       row.hidden = !fits;
       shown += fits ? 1 : 0;
     }
-    $("count").textContent = shown === rows.length ? `${rows.length} experiments` : `${shown} of ${rows.length} experiments`;
+    $("count").textContent = shown === rows.length ? `${rows.length} rows` : `${shown} of ${rows.length} rows`;
     $("nothing").hidden = shown > 0;
     dim(wanted);
   };

@@ -110,7 +110,8 @@ def test_sums_and_reasons_are_the_journals(night: Path) -> None:
     told = summary(found)
     cheats = tuple(e.id for e in experiments if e.status is Status.CHEAT)
 
-    assert 40 == told.counts["all"] == sum(n for name, n in told.counts.items() if name != "all")
+    assert spent.experiments == told.counts["all"] == 40 - spent.unjudged
+    assert 40 == sum(n for name, n in told.counts.items() if name != "all")
     assert spent.usage.cost_usd == told.cost_usd
     assert ("cheat", cheats) == (told.reasons[0].status, told.reasons[0].ids)
     assert told.best is not None and min(e.val_bpb for e in experiments if e.val_bpb) == told.best.experiment.val_bpb
