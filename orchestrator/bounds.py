@@ -14,7 +14,7 @@ from orchestrator.records import anchors, record
 from orchestrator.records.chain import GENESIS
 from orchestrator.records.journal import Journal
 from orchestrator.session import Running, Session
-from orchestrator.types import Plan, Spent
+from orchestrator.types import INTERRUPTED, Plan, Spent
 
 if TYPE_CHECKING:
     from orchestrator.executors.local import Crew
@@ -102,7 +102,7 @@ def interrupt(session: Session, crew: "Crew") -> str:
     """End what runs; it is owed another attempt."""
     crew.stop()
     for running in crew.at_work:
-        turn.finish(session, running, turn.failed("interrupted: run again at the next start"), None)
+        turn.finish(session, running, turn.failed(f"{INTERRUPTED}run again at the next start"), None)
     return end(session, "interrupted")
 
 

@@ -14,6 +14,7 @@ Conditions = tuple[str, str, str]  # scores compare only where these are the sam
 
 
 FOR_A_PERSON = "for a person to look at: "  # how the rule begins of what may have been a cheat
+INTERRUPTED = "interrupted: "  # and of what Ctrl-C ended
 
 
 class Status(StrEnum):
@@ -244,6 +245,17 @@ class Experiment:
     def val_bpb(self) -> float | None:
         """The mean over its runs, of which there mostly is one; None where there is no score."""
         return sum(self.runs) / len(self.runs) if self.runs else None
+
+    @property
+    def idea_by(self) -> str:
+        """The proposer and its model, which mostly has its name: claude-opus-4-5."""
+        return self.model if self.model.startswith(self.proposer) else f"{self.proposer} {self.model}".strip()
+
+    @property
+    def outcome(self) -> str:
+        """Its status, as a person reads it: what they ended themselves was no failure."""
+        interrupted = self.status is Status.INFRA and self.rule.startswith(INTERRUPTED)
+        return "interrupted" if interrupted else self.status.value
 
     @property
     def is_judged(self) -> bool:

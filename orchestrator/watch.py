@@ -224,7 +224,7 @@ def experiments_table(experiments: list[Experiment], metric: str = "val_bpb", co
     for experiment in experiments:
         table.add_row(
             str(experiment.id),
-            Text(experiment.status.value, COLOURS[experiment.status]),
+            Text(experiment.outcome, COLOURS[experiment.status]),
             "" if experiment.judged_bpb is None else f"{experiment.judged_bpb:.4f}",
             Level.L3 if experiment.id in confirmed else experiment.level if experiment.is_judged else "",
             f"{experiment.duration_s:.0f}",

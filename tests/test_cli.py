@@ -16,10 +16,10 @@ from orchestrator.config import load
 from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
 from orchestrator.records.state import state
-from orchestrator.report import figures
+from orchestrator.report import Report, figures
 from orchestrator.report.night import gather
 from orchestrator.report.summary import summary
-from orchestrator.types import Status
+from orchestrator.types import INTERRUPTED, Status
 from orchestrator.watch import LiveView, staircase
 from tests.journals import kept
 from tests.records.test_journal import candidate
@@ -167,3 +167,24 @@ def test_every_view_counts_experiments_in_one_way(tmp_path: Path) -> None:
     assert {"all": 1, "discarded": 1, "unjudged": 1}.items() <= summary(night).counts.items()
     assert ("3.5000" in listed, "4.5000" in listed) == (False, True)
     assert ([0], "y2") == (contended["y"], contended["yaxis"])
+
+
+def test_what_a_person_ended_is_no_failure(tmp_path: Path) -> None:
+    """Ctrl-C is shown as such, wherever the status is; and nothing has ended in a report while something runs."""
+    at = ("--runs", str(tmp_path))
+    with Journal.open(tmp_path / "n") as journal:
+        (tmp_path / "n" / "0000").mkdir()
+        rule, sigma = f"{INTERRUPTED}run again at the next start", (2.0, 2.1)
+        journal.finish(kept(2.0, proposer="claude", model="claude-opus-4-5", measured=sigma))
+        journal.finish(kept(2.5, id=1, parent_id=0, status=Status.INFRA, score=None, rule=rule))
+        journal.note("session.ended", {"reason": "interrupted", "limit": False})
+        told = [Report(journal.folder).build().read_text()]
+        journal.begin(candidate(), intent={"files": {}})
+        told += [Report(journal.folder).build().read_text()]
+
+    assert ["Last session ended: interrupted." in page for page in told] == [True, False]
+    assert '<use href="#m-infra"/></svg>interrupted</span>' in told[0]
+    assert "ideas by claude-opus-4-5" in told[0]
+    assert "(\N{GREEK SMALL LETTER SIGMA}&nbsp;=&nbsp;0.07" in told[0]
+    assert " 1  interrupted " in said("status", *at)
+    assert "status    interrupted" in said("show", "1", *at)

@@ -211,7 +211,7 @@ def gc(
             if not dry_run:
                 retention.remove(journal, removals)
         total = sum(one.item.size for one in removals) / retention.MB
-        print(f"{folder.name}: {len(removals)} files, {total:.1f} MB {'would go' if dry_run else 'removed'}")
+        print(f"{folder.name}: {counted(len(removals), 'file')}, {total:.1f} MB {'would go' if dry_run else 'removed'}")
 
 
 @app.command()

@@ -85,7 +85,7 @@ class CpuLook:
         share = sum(foreign for _, foreign in self._window) / max(elapsed_s, 1e-6)
         if len(self._window) < WINDOW or share <= self.others:
             return ""
-        return f"other programs, with {share:.0%} of processors {self.cpuset},"
+        return f"other programs ({share:.0%} of processors {self.cpuset})"
 
     def _containers_s(self) -> dict[str, float]:
         found: dict[str, float] = {}

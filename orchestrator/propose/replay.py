@@ -10,6 +10,7 @@ from typing import Self
 
 from orchestrator.errors import BudgetExhausted, ConfigError, JournalError, PatchRejected
 from orchestrator.records.journal import QUEUED_AGAIN, Journal
+from orchestrator.text import counted
 from orchestrator.types import Context, Experiment, Proposal, Reply, Status
 
 NAME = "replay"
@@ -51,7 +52,7 @@ class ReplayProposer:
         for e in self.recorded:
             if e.id > last and e.hypothesis not in context.in_flight:
                 return self._reply(e)
-        message = f"all {len(self.recorded)} experiments of {self.run} were replayed"
+        message = f"{self.run} was replayed to its end, {counted(len(self.recorded), 'experiment')}"
         raise BudgetExhausted(message)
 
     def read(self, reply: Reply) -> Proposal:

@@ -94,9 +94,9 @@ def _facts(experiment: Experiment, metric: str, confirmed: list[Runs], finished:
     for name, value in (
         ("tried", Text(sanitise(experiment.hypothesis))),
         ("expected", Text(sanitise(experiment.expected_effect) or "-")),
-        ("by", Text(sanitise(f"{experiment.proposer} {experiment.model}".strip()))),
+        ("by", Text(sanitise(experiment.idea_by))),
         ("parent", Text("-" if experiment.parent_id is None else str(experiment.parent_id))),
-        ("status", Text(experiment.status.value, COLOURS[experiment.status])),
+        ("status", Text(experiment.outcome, COLOURS[experiment.status])),
         ("because", Text(sanitise(experiment.rule))),
         (metric, Text(number + level + runs, "bold")),
         ("audited", Text(f"claims {score.claims_sha256[:16]}, seed {score.audit_seed[:16]}" if score else "-")),

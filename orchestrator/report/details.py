@@ -153,7 +153,7 @@ def _facts(turn: Turn, begun: dict[str, Any], finished: dict[str, Any]) -> Itera
         yield "each run", ", ".join(f"{value:.6f}" for value in e.runs)
     if e.measures is not None:
         yield "measures again", f"experiment {e.measures}"
-    yield "idea by", f"{e.proposer} {e.model}".strip()
+    yield "idea by", e.idea_by
     if usage.input_tokens or usage.output_tokens:
         cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
         yield "tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out, {cached:,} cached"

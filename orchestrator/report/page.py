@@ -92,6 +92,7 @@ def _row(turn: Turn) -> dict[str, Any]:
     return {
         "id": e.id,
         "status": e.status.value,
+        "outcome": e.outcome,
         "val_bpb": e.judged_bpb,
         "delta": turn.delta,
         "level": e.level if e.is_judged else "",

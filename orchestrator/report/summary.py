@@ -74,12 +74,7 @@ def summary(night: Night) -> Summary:
         untied_usd=max(0.0, usage.cost_usd - tied),
         levels=tuple((level.value, _at(night, level)) for level in Level),
         where=_where(night),
-        proposers=tuple(
-            sorted(
-                {sanitise(f"{t.experiment.proposer} {t.experiment.model}".strip(), 80) for t in night.turns}
-                - {"baseline", "again"}
-            )
-        ),
+        proposers=tuple(sorted({sanitise(t.experiment.idea_by, 80) for t in night.turns} - {"baseline", "again"})),
         ended=next(
             (sanitise(str(s.get("reason", "")), 300) for s in night.sessions[::-1] if s["kind"] == "session.ended"),
             "",
