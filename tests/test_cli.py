@@ -92,6 +92,8 @@ def test_status_begins_with_what_goes_on(tmp_path: Path) -> None:
 def test_the_same_command_goes_on_the_day_after(tmp_path: Path) -> None:
     """With the newest run of this task, if that was cut short; it is said, and that a name begins another."""
     config = load(tmp_path, {"tag": "any", "runs": recorded(tmp_path).parent})
+    with Journal.open(config.runs / "t") as journal:
+        journal.note("session.failed", {"reason": "a start that failed is no session"})
     found = [unfinished(config)]
     with Journal.open(config.runs / "t") as journal:
         journal.note("session.started", {"task": config.task.name})
@@ -99,6 +101,7 @@ def test_the_same_command_goes_on_the_day_after(tmp_path: Path) -> None:
     found += [unfinished(config)]
     with Journal.open(config.runs / "t") as journal:
         journal.note("session.ended", {"reason": "interrupted", "limit": False})
+        journal.note("session.failed", {"reason": "a start that failed is no session"})
     other = Path(shutil.copytree(config.runs / "t", config.runs / "other"))
     with Journal.open(other) as journal:
         journal.note("session.started", {"task": "another one"})

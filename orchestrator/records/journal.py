@@ -143,9 +143,12 @@ class Journal(Chain):
         return self._records("kind = 'experiment.begun' AND experiment_id NOT IN (SELECT id FROM experiments)")
 
     def last_word(self) -> Record | None:
-        """How its newest session ended, or that it began; None if there was none."""
-        newest = "SELECT MAX(seq) FROM records WHERE kind IN ('session.started', 'session.ended', 'session.failed')"
-        return next(iter(self._records(f"seq = ({newest})")), None)
+        """How its newest session ended, or that it began; a start that failed is none. None if there was none."""
+        last = None
+        for one in self._records("kind IN ('session.started', 'session.ended', 'session.failed')"):
+            if one.kind != "session.failed" or (last is not None and last.kind == "session.started"):
+                last = one
+        return last
 
     def queued(self) -> list[Experiment]:
         """Experiments of which we owe another attempt."""
