@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from orchestrator.compose import enough
 from orchestrator.config import Config, load
 from orchestrator.devices.lease import LeasePolicy
-from orchestrator.errors import ConfigError, LeaseUnavailable
+from orchestrator.errors import ConfigError, EngineUnavailable, LeaseUnavailable
 from orchestrator.loop import run_session
 from orchestrator.score.noise import is_inside, spread
 from orchestrator.session import Session
@@ -332,14 +332,15 @@ def test_a_device_that_cannot_be_leased_again_ends_the_session_loudly(tmp_path: 
         run_session(loop)
 
 
-def test_a_device_that_is_gone_is_done_without(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [LeaseUnavailable, EngineUnavailable])
+def test_a_device_that_is_gone_is_done_without(tmp_path: Path, kind: type[Exception]) -> None:
     """The others go on, and every experiment is run; the reason is said once."""
     config = config_for(tmp_path, 3, 2)
 
     def ready(runner: Runner) -> bool:
         if runner is loop.beside[0]:
             message = "it fell off the bus"
-            raise LeaseUnavailable(message)
+            raise kind(message)
         return False
 
     loop, (first, second) = crowd(config, test_loop.parabola, ["0.03", "0.04", "0.05"], ready=ready)

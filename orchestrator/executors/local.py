@@ -13,7 +13,7 @@ from typing import Self
 
 import structlog
 
-from orchestrator.errors import LeaseUnavailable, SandboxError
+from orchestrator.errors import SandboxError
 from orchestrator.session import Running
 from orchestrator.turn import failed
 from orchestrator.types import Runner, Trial
@@ -58,7 +58,7 @@ class Crew:
         A runner without a device is done without, unless it is the last one.
         """
         ended = self._ended.get()
-        if isinstance(ended, LeaseUnavailable) and self._left > 1:
+        if isinstance(ended, SandboxError) and self._left > 1:
             self._left -= 1
             log.warning("device.done_without", reason=str(ended), left=self._left)
             return None

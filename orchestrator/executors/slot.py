@@ -1,5 +1,6 @@
 """A slot: one leased device and the runner on it, watched while it runs and given back while nothing may run there."""
 
+import itertools
 import json
 import random
 import time
@@ -10,13 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from orchestrator.devices.contention import Ours, Sampler, watching
-from orchestrator.devices.lease import Lease, LeasePolicy, lease
-from orchestrator.errors import LeaseUnavailable
+from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
+from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.types import Candidate, Plan, Role, Runner, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
+TRIES = 3  # to have a device that is of use
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,22 +44,15 @@ class Slot:
     def ready(self) -> bool:
         """Hold an idle device; after a contention wait first, then look for one anew. Says whether it did any of it.
 
-        Raises LeaseUnavailable.
+        Raises LeaseUnavailable, or SandboxError if the engine failed several times.
         """
         if self._must_wait:
             self._must_wait = False
             self.give_back()
-            pause_s = min(LONGEST_BACK_OFF_S, self.back_off_s * 2.0 ** (self._contended - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
-            self.waiting(f"the device was not ours alone, trying again in {pause_s:.0f} s")
-            time.sleep(pause_s)
+            self._back_off("the device was not ours alone", self._contended)
         if self._lease is not None:
             return False
-        self._lease = self._held.enter_context(lease(self.policy, wait_s=self.wait_s, on_wait=self.waiting))
-        try:
-            self._runner = self.make(self._lease)
-        except BaseException:  # one that is of no use to us is others' to have
-            self.give_back()
-            raise
+        self._take(TRIES)
         return True
 
     def give_back(self) -> None:
@@ -74,6 +73,7 @@ class Slot:
         with self.watch(self._lease, lambda: container_ids(folder)) as seen:
             trial = runner.run(candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
         if seen.lost:
+            self._leave_out(self._lease, seen.lost)
             self.give_back()
             raise LeaseUnavailable(seen.lost)
         self._must_wait = bool(seen.contended_by)
@@ -85,6 +85,42 @@ class Slot:
         if self._runner is not None:
             self._runner.stop()
 
+    def _take(self, tries: int) -> None:
+        """Lease a device that is of use; a GPU that is not makes room for another, any other failure is tried again."""
+        for failures in itertools.count(1):
+            self._lease = self._held.enter_context(lease(self.policy, wait_s=self.wait_s, on_wait=self.waiting))
+            try:
+                self._runner = self.make(self._lease)
+            except SandboxError as error:
+                others = isinstance(error, LeaseUnavailable) and self._leave_out(self._lease, str(error))
+                self.give_back()
+                if failures >= (TRIES if others else tries):
+                    raise
+                if not others:
+                    self._back_off(str(error), failures)
+            except BaseException:
+                self.give_back()
+                raise
+            else:
+                return
+
+    def _leave_out(self, broken: Lease, why: str) -> bool:
+        """Lease a GPU never again, if there is another one: says whether there is."""
+        policy = replace(self.policy, exclude=(*self.policy.exclude, broken.name))
+        try:
+            if broken.device is None or not most(policy):
+                return False
+        except (ConfigError, LeaseUnavailable):
+            return False
+        self.policy = policy
+        log.warning("device.left_out", device=broken.name, reason=why)
+        return True
+
+    def _back_off(self, why: str, times: int) -> None:
+        pause_s = min(LONGEST_BACK_OFF_S, self.back_off_s * 2.0 ** (times - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
+        self.waiting(f"{why}, trying again in {pause_s:.0f} s")
+        time.sleep(pause_s)
+
     def _now(self) -> Runner:
         if self._runner is None:
             message = "nothing was leased yet"
@@ -93,7 +129,7 @@ class Slot:
 
     def __enter__(self) -> Self:
         """Lease at once, so that what is wrong is said before anything starts."""
-        self.ready()
+        self._take(1)
         return self
 
     def __exit__(

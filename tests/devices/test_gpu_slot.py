@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from orchestrator.config import Config
 from orchestrator.devices.contention import GpuLook, Ours, Sampler
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.devices.quiet import Gate, pause, resume
-from orchestrator.errors import LeaseUnavailable
+from orchestrator.errors import EngineUnavailable, LeaseUnavailable
 from orchestrator.executors.slot import Slot, container_ids
 from orchestrator.loop import run_session
 from orchestrator.records.journal import Journal
@@ -155,6 +156,82 @@ def test_a_gpu_that_is_of_no_use_is_given_back(tmp_path: Path) -> None:
             leased.ready()
 
         assert free(policy)
+
+
+def picky(policy: LeasePolicy, *faults: Exception | None, bad: str = "", told: list[str] | None = None) -> Slot:
+    """A slot that meets these faults, one after the other, where it would use what it leased; a bad GPU always."""
+    ahead = iter(faults)
+
+    def make(leased: Lease) -> fakes.ArithmeticRunner:
+        if leased.name == bad:
+            message = "torch sees no GPU"
+            raise LeaseUnavailable(message)
+        if fault := next(ahead, None):
+            raise fault
+        return fakes.ArithmeticRunner(lambda _: fakes.scored(1.0), hardware=leased.name)
+
+    found = slot(policy, lambda: fakes.scored(1.0), told)
+    found.make = make
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gpu_that_is_of_no_use_makes_room_for_another(tmp_path: Path, seed: int) -> None:
+    """At the start of a session and later; the bad one is never taken again."""
+    machine, policy = one_gpu(tmp_path)
+    machine.gpu("GPU-2")
+    random.seed(seed)
+    for begin in (Slot.__enter__, Slot.ready):
+        with picky(replace(policy, leave_free=0), bad="GPU-1") as leased:
+            for _ in range(4):
+                leased.give_back()
+                begin(leased)
+
+                assert "GPU-2" == leased.facts()["hardware"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gpu_that_broke_in_mid_run_is_not_leased_again(tmp_path: Path, seed: int) -> None:
+    """Though it answers and is idle: another one is; one that is alone is used all the same."""
+    machine, policy = one_gpu(tmp_path)
+    random.seed(seed)
+
+    def during() -> Trial:
+        time.sleep(0.05)
+        machine.gpu("GPU-1", xid=48)
+        time.sleep(0.1)
+        machine.gpu("GPU-1", xid=0)
+        return fakes.scored(1.0)
+
+    with slot(replace(policy, leave_free=0), during) as leased:
+        with pytest.raises(LeaseUnavailable, match="Xid 48"):
+            run(leased, tmp_path / "0001")
+        machine.gpu("GPU-2", util=99)
+
+        assert leased.ready()
+        with pytest.raises(LeaseUnavailable, match="Xid 48"):
+            run(leased, tmp_path / "0002")
+        machine.gpu("GPU-2", util=0)
+
+        assert leased.ready()
+        assert not free(replace(policy, leave_free=0, allow=("GPU-2",)))
+
+
+def test_a_hiccup_of_the_engine_is_tried_again(tmp_path: Path) -> None:
+    """After a pause, three times in all; at the start of a session it is said at once."""
+    _, policy = one_gpu(tmp_path)
+    hiccup, told = EngineUnavailable("the engine does not answer"), list[str]()
+    with picky(policy, None, hiccup, hiccup, None, hiccup, hiccup, hiccup, told=told) as leased:
+        leased.give_back()
+
+        assert leased.ready()
+        assert ["the engine does not answer, trying again in 0 s"] * 2 == told
+        leased.give_back()
+        with pytest.raises(EngineUnavailable):
+            leased.ready()
+        assert free(policy)
+    with pytest.raises(EngineUnavailable), picky(policy, hiccup):
+        pass
 
 
 def night(tmp_path: Path, policy: LeasePolicy, during: Callable[[int], Trial]) -> tuple[Config, list[str]]:
