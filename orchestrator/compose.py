@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from orchestrator import propose
@@ -302,7 +303,7 @@ def slot(config: Config, view: View, policy: LeasePolicy, make: Callable[[Lease]
         wait_s=config.gpu.wait_hours * SECONDS_PER_HOUR,
         make=make,
         waiting=view.waiting,
-        watch=lambda leased, ours: watching(leased, ours, interval_s=sampling.sample_s, others=sampling.others),
+        watch=partial(watching, interval_s=sampling.sample_s, others=sampling.others),
         back_off_s=sampling.back_off_s,
     )
 

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -53,6 +52,7 @@ UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score
 GPU_FULL = re.compile(r"^torch\.(?:cuda\.)?OutOfMemoryError: ", re.MULTILINE)  # at the end of a traceback
 GPU_FULL_MEND = "ran out of GPU memory: make the model or its batches smaller"
 TRACEBACK_END = 3  # lines
+ENDS = "the session ends"
 NO_SPACE = "No space left on device"
 
 
@@ -63,7 +63,7 @@ class ContainerRunner:
     place: Place
     view: View
     stopped: threading.Event = field(default_factory=threading.Event)
-    _boxes: list[Box] = field(default_factory=list)  # the one in use
+    _turns: list["_Turn"] = field(default_factory=list)  # the one under way
 
     def facts(self) -> dict[str, str]:
         """Where experiments run."""
@@ -72,16 +72,21 @@ class ContainerRunner:
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
         with Box.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
-            self._boxes[:] = [box]
-            turn = _Turn(box=box, view=self.view, plan=plan, best=best, stopped=self.stopped)
+            turn = _Turn(box=box, view=self.view, plan=plan, best=best)
+            self._turns[:] = [turn]
+            if self.stopped.is_set():
+                turn.end(ENDS)
             return unless_changed(turn.run(), box.changed())
 
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""
         self.stopped.set()
-        for running in [running for box in self._boxes for running in box.running]:
-            with suppress(SandboxError):
-                running.kill("the session ends")
+        self.end(ENDS)
+
+    def end(self, why: str) -> None:
+        """End what runs now, if anything does; from another thread."""
+        for turn in self._turns[:]:
+            turn.end(why)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,10 +95,15 @@ class _Turn:
     view: View
     plan: Plan
     best: float | None
-    stopped: threading.Event
+    ending: str = ""  # why it is over before its end
     said: list[str] = field(default_factory=list)  # the scorer's lines
     committed: threading.Event = field(default_factory=threading.Event)
     ended: list[ExecutionResult] = field(default_factory=list)
+
+    def end(self, why: str) -> None:
+        self.ending = self.ending or why
+        for running in self.box.running[:]:
+            running.kill(why)
 
     def run(self) -> Trial:
         if self.box.place.config.self_reported:
@@ -188,9 +198,8 @@ class _Turn:
 
     def start(self, role: Role) -> Running:
         running = self.box.start(role, best=self.best, on_line=lambda text: self.heard(role, text))
-        if self.stopped.is_set():  # it may have come too late to be killed with the others
-            message = "the session ends"
-            raise SandboxError(message)
+        if self.ending:  # it may have come too late to be killed with the others
+            raise SandboxError(self.ending)
         if role is not Role.SCORER:  # it only waits at first
             self.view.phase(self.box.experiment_id, role, self.box.deadline_s(role))
         return running
@@ -211,6 +220,8 @@ class _Turn:
         return next((line.removeprefix(f"{key}: ") for line in self.said if line.startswith(f"{key}: ")), "")
 
     def trial(self, failure: Status | None, message: str, score: Score | None = None) -> Trial:
+        if self.ending and failure is not Status.CHEAT:  # what was killed says nothing of itself
+            failure, message, score = Status.INFRA, self.ending, None
         return Trial(
             executions=tuple(self.ended), score=score, failure=failure, message=message,
             checkpoint_sha256=self.scorer_said("checkpoint_sha256"),

@@ -26,6 +26,8 @@ WINDOW = 3
 CGROUPS = Path("/sys/fs/cgroup")
 
 Ours = Callable[[], Collection[str]]  # ids of the containers that are ours right now
+Then = Callable[[str], None]  # what to do about somebody else there; told at each look from the first one on
+UNKNOWN = (OSError, ValueError, IndexError)  # what this kernel says is not what we know
 log = structlog.get_logger()
 
 
@@ -110,13 +112,14 @@ class Sampler:
         device: Device | None = None,
         interval_s: float = INTERVAL_S,
         used_by: Collection[str] | None = None,
+        then: Then = lambda _: None,
     ) -> None:
         """`device` is watched for Xid errors too; `used_by` is where `look` collects our containers that it sees."""
         self.used_by = used_by
         self.contended_by = ""
         self.lost = ""  # why the device itself is to blame
         self.xids: list[int] = []
-        self._look, self._interval_s = look, interval_s
+        self._look, self._then, self._interval_s = look, then, interval_s
         self._watch = None if device is None else gpu.XidWatch(device)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="contention", daemon=True)
@@ -133,6 +136,13 @@ class Sampler:
         self._stop.set()
         self._thread.join()
 
+    def now(self) -> str:
+        """Who else is there at this moment, where one look can tell. Raises LeaseUnavailable if the device is lost."""
+        try:
+            return self._look()
+        except UNKNOWN:
+            return ""
+
     def _run(self) -> None:
         with ExitStack() as stack:
             try:
@@ -144,7 +154,7 @@ class Sampler:
                     self._stop.wait(self._interval_s)
             except LeaseUnavailable as error:
                 self.lost = str(error)
-            except (OSError, ValueError, IndexError) as error:  # what this kernel says is not what we know
+            except UNKNOWN as error:
                 log.warning("device.not_watched", error=str(error))
 
     def _sample(self, watch: gpu.XidWatch | None) -> None:
@@ -157,14 +167,18 @@ class Sampler:
         if seen and not self.contended_by:
             self.contended_by = seen
             log.warning("device.contended", by=seen)
+        if self.contended_by:
+            self._then(self.contended_by)
 
 
-def watching(lease: Lease, ours: Ours, *, interval_s: float = INTERVAL_S, others: float = OTHERS) -> Sampler:
+def watching(
+    lease: Lease, ours: Ours, then: Then, *, interval_s: float = INTERVAL_S, others: float = OTHERS
+) -> Sampler:
     """The sampler that fits a lease."""
     if lease.device is not None:
         look = GpuLook(device=lease.device, ours=ours)
-        return Sampler(look, device=lease.device, interval_s=interval_s, used_by=look.used_by)
-    return Sampler(CpuLook(cpuset=lease.cpuset, ours=ours, others=others), interval_s=interval_s)
+        return Sampler(look, device=lease.device, interval_s=interval_s, used_by=look.used_by, then=then)
+    return Sampler(CpuLook(cpuset=lease.cpuset, ours=ours, others=others), interval_s=interval_s, then=then)
 
 
 def _own_s() -> float:

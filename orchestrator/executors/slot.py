@@ -13,10 +13,10 @@ from typing import Self
 
 import structlog
 
-from orchestrator.devices.contention import Ours, Sampler, watching
+from orchestrator.devices.contention import Ours, Sampler, Then, watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
-from orchestrator.types import Candidate, Plan, Role, Runner, Trial
+from orchestrator.types import Candidate, Plan, Role, Runner, Status, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
@@ -33,16 +33,19 @@ class Slot:
     wait_s: float
     make: Callable[[Lease], Runner]
     waiting: Callable[[str], None]
-    watch: Callable[[Lease, Ours], Sampler] = watching
+    watch: Callable[[Lease, Ours, Then], Sampler] = watching
     back_off_s: float = BACK_OFF_S
     _held: ExitStack = field(default_factory=ExitStack)
     _lease: Lease | None = None
     _runner: Runner | None = None
     _contended: int = 0  # times in a row
     _must_wait: bool = False  # once after each of them
+    _ours: Ours = tuple  # the containers of the last experiment
 
     def ready(self) -> bool:
         """Hold an idle device; after a contention wait first, then look for one anew. Says whether it did any of it.
+
+        One that others use meanwhile is theirs.
 
         Raises LeaseUnavailable, or SandboxError if the engine failed several times.
         """
@@ -50,8 +53,9 @@ class Slot:
             self._must_wait = False
             self.give_back()
             self._back_off("the device was not ours alone", self._contended)
-        if self._lease is not None:
+        if self._lease is not None and not self._is_taken(self._lease):
             return False
+        self.give_back()
         self._take(TRIES)
         return True
 
@@ -70,8 +74,14 @@ class Slot:
             message = "nothing is leased"
             raise LeaseUnavailable(message)
         runner = self._now()
-        with self.watch(self._lease, lambda: container_ids(folder)) as seen:
-            trial = runner.run(candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
+        self._ours = lambda: container_ids(folder)
+        with self.watch(self._lease, self._ours, lambda by: runner.end(f"{by} used the device too")) as seen:
+            try:
+                trial = runner.run(candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
+            except SandboxError as error:
+                if not seen.contended_by:
+                    raise
+                trial = Trial(executions=(), score=None, failure=Status.INFRA, message=str(error))
         if seen.lost:
             self._leave_out(self._lease, seen.lost)
             self.give_back()
@@ -84,6 +94,22 @@ class Slot:
         """End what runs and start nothing more; from another thread."""
         if self._runner is not None:
             self._runner.stop()
+
+    def end(self, why: str) -> None:
+        """End what runs now, if anything does; from another thread."""
+        if self._runner is not None:
+            self._runner.end(why)
+
+    def _is_taken(self, held: Lease) -> bool:
+        """Whether others came meanwhile, by the rule that makes an experiment contended, or it broke."""
+        try:
+            by = self.watch(held, self._ours, lambda _: None).now()
+        except LeaseUnavailable as error:
+            self._leave_out(held, str(error))
+            return True
+        if by:
+            log.warning("device.taken", by=by)
+        return bool(by)
 
     def _take(self, tries: int) -> None:
         """Lease a device that is of use; a GPU that is not makes room for another, any other failure is tried again."""

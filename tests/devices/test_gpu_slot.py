@@ -12,10 +12,10 @@ import pytest
 
 from orchestrator.compose import ready
 from orchestrator.config import Config
-from orchestrator.devices.contention import GpuLook, Ours, Sampler
+from orchestrator.devices.contention import GpuLook, Ours, Sampler, Then
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.devices.quiet import Gate, pause, resume
-from orchestrator.errors import EngineUnavailable, LeaseUnavailable
+from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
 from orchestrator.executors.slot import Slot, container_ids
 from orchestrator.loop import run_session
 from orchestrator.records.journal import Journal
@@ -40,10 +40,10 @@ def one_gpu(tmp_path: Path) -> tuple[Machine, LeasePolicy]:
 def slot(policy: LeasePolicy, during: Callable[[], Trial], told: list[str] | None = None) -> Slot:
     """A slot whose experiments do what a test wants."""
 
-    def watch(leased: Lease, ours: Ours) -> Sampler:
+    def watch(leased: Lease, ours: Ours, then: Then) -> Sampler:
         assert leased.device is not None
         look = GpuLook(device=leased.device, ours=ours, proc=policy.proc, confirm_s=0.001)
-        return Sampler(look, device=leased.device, interval_s=0.01, used_by=look.used_by)
+        return Sampler(look, device=leased.device, interval_s=0.01, used_by=look.used_by, then=then)
 
     return Slot(
         policy=policy, wait_s=0.2, make=lambda _: fakes.ArithmeticRunner(lambda _: during()),
@@ -101,6 +101,69 @@ def test_a_strangers_process_makes_the_experiment_contended(tmp_path: Path) -> N
         assert leased.ready()
         assert not leased.ready()
         assert "trying again" in told[0]
+
+
+def test_a_contended_run_ends_early(tmp_path: Path) -> None:
+    """Nobody needs the rest of it; what the run leaves then, an error too, is contended, not infra."""
+    machine, policy = one_gpu(tmp_path)
+    machine.process(43, "python their_training.py")
+    leased = slot(policy, lambda: fakes.scored(1.0))
+
+    def during() -> Trial:
+        machine.runs("GPU-1", 43)
+        ended.append(runner.ended.wait(20))
+        machine.runs("GPU-1")
+        message = "their_training.py used the device too"
+        raise SandboxError(message)
+
+    ended, runner = list[bool](), fakes.ArithmeticRunner(lambda _: during())
+    leased.make = lambda _: runner
+    with leased:
+        trial = run(leased, tmp_path / "0001")
+
+        assert [True] == ended
+        assert "their_training.py (pid 43)" in trial.contended_by
+        assert Status.INFRA == trial.failure
+        assert leased.ready()
+
+
+def test_a_device_that_others_took_meanwhile_is_theirs(tmp_path: Path) -> None:
+    """While the LLM was asked, say: it is given back, and another one leased; what is left of ours does not count."""
+    machine, policy = one_gpu(tmp_path)
+    policy = replace(policy, leave_free=0)
+    ours = "f" * 64
+    machine.process(42, "python3 /mutable/train.py", container=ours)
+    machine.process(43, "python their_training.py")
+
+    def during() -> Trial:
+        (tmp_path / "0001").joinpath("trainer.created.json").write_text(json.dumps({"Id": ours}))
+        return fakes.scored(1.0)
+
+    with slot(policy, during) as leased:
+        run(leased, tmp_path / "0001")
+        machine.runs("GPU-1", 42)
+
+        assert not leased.ready()
+        machine.runs("GPU-1", 43)
+        with pytest.raises(LeaseUnavailable, match=r"their_training.py \(pid 43\)"):
+            leased.ready()
+        machine.gpu("GPU-2")
+
+        assert leased.ready()
+        assert not leased.ready()
+        assert not free(policy)
+
+
+def test_a_device_that_was_lost_meanwhile_makes_room_for_another(tmp_path: Path) -> None:
+    """Noticed before anything runs there."""
+    machine, policy = one_gpu(tmp_path)
+    machine.gpu("GPU-2", util=99)
+    with slot(replace(policy, leave_free=0), lambda: fakes.scored(1.0)) as leased:
+        machine.gpu("GPU-1", error=15)
+        machine.gpu("GPU-2", util=0)
+
+        assert leased.ready()
+        assert not leased.ready()
 
 
 @pytest.mark.parametrize("used", [True, False])
