@@ -134,7 +134,7 @@ def session(config: Config, view: View) -> Iterator[Session]:
         stack.enter_context(reaping(engine.reap))  # before a device is waited for, which an orphan may hold
         keeper = Keeper(path=config.mutable_path, tag=config.tag)
         keeper.check()
-        leased = stack.enter_context(slots(config, engine, view, keeper))
+        leased = stack.enter_context(slots(config, engine, view, keeper, gate))
         yield Session(
             config=config,
             journal=journal,
@@ -225,10 +225,14 @@ def refuse_mixed(config: Config, journal: Journal) -> None:
 
 
 @contextmanager
-def slots(config: Config, engine: Engine, view: View, keeper: Keeper) -> Iterator[tuple[Slot, ...]]:
-    """As many leased devices of one kind as experiments run side by side. Raises ConfigError or LeaseUnavailable."""
+def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate) -> Iterator[tuple[Slot, ...]]:
+    """As many devices of one kind as experiments run side by side; the first is leased, the others when they are used.
+
+    Raises ConfigError or LeaseUnavailable.
+    """
     policy = policy_of(config)
     enough(policy, config.parallel)
+    gate.wait(view.waiting)
 
     def make(leased: Lease) -> ContainerRunner:
         return ContainerRunner(place=warmed(tried(config, engine, leased), keeper, view), view=view)
@@ -236,10 +240,12 @@ def slots(config: Config, engine: Engine, view: View, keeper: Keeper) -> Iterato
     with ExitStack() as stack:
         first = stack.enter_context(slot(config, view, policy, make))
         if config.parallel > 1:  # scores compare only within one class of hardware
-            first.policy = policy = replace(policy, hardware=first.facts()["hardware"])
-            enough(policy, config.parallel)
-        more = range(config.parallel - 1)
-        yield first, *(stack.enter_context(slot(config, view, policy, make)) for _ in more)
+            enough(replace(policy, hardware=first.facts()["hardware"]), config.parallel)
+            first.policy = replace(first.policy, hardware=first.facts()["hardware"])
+        more = [slot(config, view, first.policy, make) for _ in range(config.parallel - 1)]
+        for one in more:
+            stack.push(one)
+        yield first, *more
 
 
 def policy_of(config: Config) -> LeasePolicy:
@@ -285,7 +291,7 @@ def leased_place(config: Config, view: View) -> Iterator[Place]:
 
 def enough(policy: LeasePolicy, wanted: int) -> None:
     """Raise ConfigError if so many devices can never be leased here."""
-    if wanted > 1 and wanted > (there := most(policy)):
+    if wanted > (there := most(policy)):
         kind = f" of {policy.hardware}" if policy.hardware else ""
         why = (
             "[profile.cpu] cpus = {:g} each" if policy.profile == "cpu" else "[gpu] allow, exclude and leave_free = {}"

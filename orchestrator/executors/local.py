@@ -26,8 +26,12 @@ class Crew:
     """Runners with one experiment each at a time; a context manager, at whose end every container is gone."""
 
     def __init__(self, runners: Sequence[Runner], ready: Callable[[Runner], bool]) -> None:
-        """`ready` waits until an experiment may start on a runner, and says whether it had to."""
-        self._ready, self._idle, self._fit = ready, list(runners), list[Runner]()
+        """`ready` waits until an experiment may start on a runner, and says whether it had to.
+
+        Runners beside the first are left alone until something can run beside it: not while a baseline does.
+        """
+        self._ready, self._idle, self._fit = ready, list(runners[:1]), list[Runner]()
+        self._spare = list(runners[1:])
         self._ended: SimpleQueue[tuple[Running, Trial] | Runner | BaseException | None] = SimpleQueue()
         self._at_work: dict[int, tuple[Running, threading.Thread]] = {}
         self._left = len(runners)
@@ -39,6 +43,8 @@ class Crew:
 
     def free(self) -> Runner | None:
         """A runner where an experiment may start now. None: something has changed, or something else must end first."""
+        if self._at_work:
+            self._use_spare()
         while self._idle and not self._fit:
             self._thread(partial(self._made_ready, self._idle.pop(0)), "lease")
         if not self._fit and not self._at_work:
@@ -61,6 +67,7 @@ class Crew:
         if isinstance(ended, SandboxError) and self._left > 1:
             self._left -= 1
             log.warning("device.done_without", reason=str(ended), left=self._left)
+            self._use_spare()
             return None
         if isinstance(ended, BaseException):
             raise ended
@@ -94,6 +101,10 @@ class Crew:
     ) -> None:
         """Stop."""
         self.stop()
+
+    def _use_spare(self) -> None:
+        self._idle += self._spare
+        self._spare.clear()
 
     def _made_ready(self, runner: Runner) -> Runner:
         while self._ready(runner):
