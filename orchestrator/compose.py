@@ -28,7 +28,7 @@ from orchestrator.score import thresholds
 from orchestrator.score.thresholds import UNBOUNDED
 from orchestrator.session import Session
 from orchestrator.types import Level, Status, View
-from orchestrator.walls import cuda
+from orchestrator.walls import cuda, nvidia
 from orchestrator.walls.box import refuse_weak_specs
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.place import Place
@@ -174,6 +174,9 @@ def refuse_gpu(config: Config, engine: Engine) -> None:
             "PROFILE=gpu: Podman takes no request for one GPU through Docker's API; use Docker Engine (DOCKER_HOST), or"
             " PROFILE=cpu"
         )
+        raise ConfigError(message)
+    if config.profile_name == "gpu" and nvidia.is_missing(engine.info()):
+        message = f"PROFILE=gpu: {nvidia.NONE}"
         raise ConfigError(message)
 
 
