@@ -49,9 +49,11 @@ HINT = (
 )
 SUSPECT = f"{FOR_A_PERSON}it ended or fell silent during the audit, which so could not be finished; "
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
-GPU_FULL = re.compile(r"^torch\.(?:cuda\.)?OutOfMemoryError: ", re.MULTILINE)  # at the end of a traceback
+GPU_FULL = re.compile("OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 GPU_FULL_MEND = "ran out of GPU memory: make the model or its batches smaller"
-TRACEBACK_END = 3  # lines
+GPU_BROKEN = re.compile(r"uncorrectable (?:ECC|NVLink) error|GPU is lost|device\(s\) is/are busy or unavailable")
+GPU_BROKEN_MEND = "could not use its GPU, which is broken or somebody else's: see `make doctor`"
+TRACEBACK_END = 10  # lines: CUDA's errors have advice behind them
 ENDS = "the session ends"
 NO_SPACE = "No space left on device"
 
@@ -181,6 +183,8 @@ class _Turn:
         self.wait(scorer)
         failure = failure_of(died) or Status.CRASH
         if self.rehearsed(died.role):
+            if failure is Status.INFRA and not died.killed_by:  # its word alone, and another audit is what a liar wants
+                failure = Status.CRASH
             return self.trial(failure, self.suspicion() + UNSEEN)
         return self.trial(failure, explain(failure, "load_model or the model it returns", died))
 
@@ -240,7 +244,8 @@ def unless_changed(trial: Trial, changed: list[str]) -> Trial:
 def failure_of(result: ExecutionResult) -> Status | None:
     """How an untrusted container failed, None if it ended as it should.
 
-    That a GPU was full only its own words say; as they only make one failure another, nothing is to be won by them.
+    That a GPU was full or broken only its own words say; as they only make one failure another, nothing is to be won by
+    them: what is run again for our failure is so three times at most.
     """
     if result.timed_out:
         return Status.TIMEOUT
@@ -250,15 +255,18 @@ def failure_of(result: ExecutionResult) -> Status | None:
         return Status.INFRA
     if result.exit_code == 0:
         return None
-    return Status.OOM if _gpu_full(result) else Status.CRASH
+    if _ends_with(result, GPU_BROKEN):
+        return Status.INFRA
+    return Status.OOM if _ends_with(result, GPU_FULL) else Status.CRASH
 
 
 def explain(failure: Status, what: str, result: ExecutionResult) -> str:
     """One text for the LLM and the human: what failed and the end of its output."""
     mend = MENDS.get(failure, f"ended with exit code {result.exit_code}")
     mend = GPU_FULL_MEND if failure is Status.OOM and not result.oom_killed else mend
+    mend = GPU_BROKEN_MEND if failure is Status.INFRA and not result.killed_by else mend
     return f"{what} {mend}\n{result.log_tail[-2000:]}".strip()
 
 
-def _gpu_full(result: ExecutionResult) -> bool:
-    return bool(GPU_FULL.search("\n".join(result.log_tail.rstrip().splitlines()[-TRACEBACK_END:])))
+def _ends_with(result: ExecutionResult, words: re.Pattern[str]) -> bool:
+    return bool(words.search("\n".join(result.log_tail.rstrip().splitlines()[-TRACEBACK_END:])))
