@@ -198,13 +198,17 @@ def refuse_unlimited(config: Config, engine: Engine) -> None:
 
 
 def refuse_too_large(config: Config, engine: Engine) -> None:
-    """A limit that is more than the machine has is none: its other users would be out of memory first."""
+    """A limit that is more than the machine has is none, or refused by the engine without a word of task.toml."""
     each, there = config.box.memory_gb, engine.memory_bytes() / GIB
     if there and config.parallel * each > there:
         message = (
             f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g} for each of --parallel {config.parallel}:"
             f" this machine has {there:.1f} GB; lower either"
         )
+        raise ConfigError(message)
+    cpus, processors = config.box.cpus, engine.processors()
+    if processors and cpus > processors:
+        message = f"task.toml: [profile.{config.profile_name}] cpus = {cpus:g}: this machine has {processors}; lower it"
         raise ConfigError(message)
 
 

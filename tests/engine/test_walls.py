@@ -218,6 +218,15 @@ def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> 
     compose.place(large(tmp_path, 4, there * 0.2), boxes.engine)
 
 
+def test_more_processors_than_the_machine_has_are_refused(boxes: Boxes, tmp_path: Path) -> None:
+    """By the key of task.toml that says so; all of them are not too many."""
+    there = boxes.engine.processors()
+    wanted = rf"task.toml: \[profile.cpu\] cpus = {there + 1}: this machine has {there}; lower it"
+    with pytest.raises(ConfigError, match=wanted):
+        compose.place(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there + 1}), boxes.engine)
+    compose.place(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there}), boxes.engine)
+
+
 def plan() -> Plan:
     """Seeds that nobody needs to guess."""
     return Plan(train_seed=1, audit_seed=bytes(32))
