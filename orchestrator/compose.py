@@ -16,6 +16,7 @@ from orchestrator.devices import warm, who
 from orchestrator.devices.contention import watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.devices.quiet import Gate, quiet_hours
+from orchestrator.devices.visible import allowed
 from orchestrator.devices.warming import warmed
 from orchestrator.doctor import examine, unaccepted
 from orchestrator.errors import ConfigError, SpecRefused
@@ -256,9 +257,10 @@ def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate
 
 
 def policy_of(config: Config) -> LeasePolicy:
-    """What may be leased."""
+    """What may be leased. Raises ConfigError, or LeaseUnavailable where no GPU answers."""
+    allow = allowed(config.gpu.allow, os.environ) if config.profile_name == "gpu" else ()
     return LeasePolicy(
-        profile=config.profile_name, cpus=config.box.cpus, allow=config.gpu.allow, exclude=config.gpu.exclude,
+        profile=config.profile_name, cpus=config.box.cpus, allow=allow, exclude=config.gpu.exclude,
         leave_free=config.gpu.leave_free,
     )  # fmt: skip
 
