@@ -39,7 +39,8 @@ class GpuLook:
     ours: Ours
     proc: Path = who.PROC
     confirm_s: float = CONFIRM_S
-    used_by: set[str] = field(default_factory=set)  # our containers that were seen on it
+    _seen: set[str] = field(default_factory=set)
+    _lists: bool | None = None  # whether NVML lists processes where there must be some
 
     def __call__(self) -> str:
         """Who else is there, "" if nobody. Raises LeaseUnavailable if the GPU is lost."""
@@ -49,11 +50,17 @@ class GpuLook:
             suspects &= self._foreign()
         return who.describe(min(suspects), self.proc) if suspects else ""
 
+    def used_by(self) -> frozenset[str] | None:
+        """Our containers that were seen on it; None where NVML lists no process although the GPU was in use."""
+        return None if self._lists is False else frozenset(self._seen)
+
     def _foreign(self) -> frozenset[int]:
-        ours, found = frozenset(self.ours()), set()
-        for pid in gpu.activity(self.device).pids:
+        ours, found, now = frozenset(self.ours()), set(), gpu.activity(self.device)
+        if now.pids or now.busy(self.device):
+            self._lists = self._lists or bool(now.pids)
+        for pid in now.pids:
             mine = who.containers_of(pid, self.proc) & ours
-            self.used_by.update(mine)
+            self._seen.update(mine)
             if not mine:
                 found.add(pid)
         return frozenset(found)
@@ -111,10 +118,10 @@ class Sampler:
         *,
         device: Device | None = None,
         interval_s: float = INTERVAL_S,
-        used_by: Collection[str] | None = None,
+        used_by: Callable[[], Collection[str] | None] = lambda: None,
         then: Then = lambda _: None,
     ) -> None:
-        """`device` is watched for Xid errors too; `used_by` is where `look` collects our containers that it sees."""
+        """`device` is watched for Xid errors too; `used_by` says which of our containers `look` has seen."""
         self.used_by = used_by
         self.contended_by = ""
         self.lost = ""  # why the device itself is to blame

@@ -88,7 +88,7 @@ class Slot:
             raise LeaseUnavailable(seen.lost)
         self._must_wait = bool(seen.contended_by)
         self._contended = self._contended + 1 if seen.contended_by else 0
-        return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by))
+        return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by()))
 
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""

@@ -191,6 +191,22 @@ def test_a_training_that_never_used_the_gpu_is_known(tmp_path: Path, used: bool)
     assert "" == trial.contended_by
 
 
+def test_where_no_process_is_ever_listed_nobody_knows_who_used_the_gpu(tmp_path: Path) -> None:
+    """Its memory was in use, so it is no sign of a training without it."""
+    machine, policy = one_gpu(tmp_path)
+
+    def during() -> Trial:
+        machine.gpu("GPU-1", used=40000, util=99)
+        time.sleep(0.1)
+        machine.gpu("GPU-1", used=4, util=0)
+        return fakes.scored(1.0)
+
+    with slot(policy, during) as leased:
+        trial = run(leased, tmp_path / "0001")
+
+    assert trial.gpu_used is None
+
+
 def test_a_gpu_that_is_lost_in_mid_run_spoils_no_result(tmp_path: Path) -> None:
     """It is an error of ours, whatever the program did about it."""
     machine, policy = one_gpu(tmp_path)
