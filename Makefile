@@ -15,12 +15,81 @@ LIMITS = $(call flag,EXPERIMENTS,experiments) $(call flag,HOURS,hours) $(call fl
 HOW = $(call flag,PROPOSER,proposer) $(call flag,MODEL,model) $(call flag,BASE_URL,base-url) $(call flag,KEY_FILE,key-file) \
 	$(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed) \
 	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch) $(call flag,TRUST,trust)
+UNSAFE = $(foreach name,$(ACCEPT),--accept $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: export gc watch diff log lineage attest help setup engine image data doctor loop cost compare bench pause resume lease-storm cheats status show report confirm calibrate verify test check clean probes test-gpu overhead warm
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
-help: ## print this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+help:
+	@sed -nE 's/^##@ /\n/p; s/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+##@ Run
+
+loop: handed-out data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
+	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
+
+cost: profile setup ## what a night of the LLM would cost; sends nothing
+	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
+
+warm: handed-out data ## compile your committed train.py anew, for every experiment to begin with
+	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE) $(UNSAFE)
+
+pause: setup ## start no further experiment, give the device back
+	@$(BIN)/autoresearch pause $(PLACE)
+
+resume: setup ## let a paused run go on
+	@$(BIN)/autoresearch resume $(PLACE)
+
+doctor: setup ## is this machine fit and safe for it; ACCEPT=name lets a loop run nevertheless
+	@$(BIN)/autoresearch doctor
+
+##@ Look
+
+status: setup ## what was tried and what is best
+	@$(BIN)/autoresearch status $(PLACE)
+
+watch: setup ## attach the live view to a running loop; q detaches
+	@$(BIN)/autoresearch watch $(PLACE)
+
+show: setup ## what an experiment changed, ran and printed: EXP=3
+	@$(BIN)/autoresearch show $(EXP) $(PLACE)
+
+diff: setup ## how two experiments differ: A=1 B=2
+	@$(BIN)/autoresearch diff $(A) $(B) $(PLACE)
+
+log: setup ## what an experiment printed: EXP=3 ROLE=trainer
+	@$(BIN)/autoresearch log $(EXP) $(PLACE) $(call flag,ROLE,role)
+
+lineage: setup ## what was kept, and what it was made from
+	@$(BIN)/autoresearch lineage $(PLACE)
+
+report: setup ## one HTML file to look at a run, and to show it to others: RUN=tag
+	@$(BIN)/autoresearch report $(PLACE)
+
+compare: setup ## two runs side by side, printed and plotted: A=tag B=tag
+	@$(BIN)/autoresearch compare $(A) $(B) $(call flag,TASK,task) $(call flag,RUNS,runs)
+
+export: setup ## a run for other tools: FORMAT=csv OUT=file; the checkpoint of a kept one: EXP=3
+	@$(BIN)/autoresearch export $(EXP) $(PLACE) $(call flag,FORMAT,format) $(call flag,OUT,out)
+
+gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: DRY_RUN=1
+	@$(BIN)/autoresearch gc $(PLACE) $(if $(DRY_RUN),--dry-run)
+
+##@ Trust
+
+verify: setup ## is the record intact
+	@$(BIN)/autoresearch verify $(PLACE)
+
+confirm: data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
+	@$(BIN)/autoresearch confirm $(EXP) --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE)
+
+calibrate: data ## measure what honest models' answers differ by on this hardware
+	@$(BIN)/autoresearch calibrate --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(call flag,RUNS,runs)
+
+attest: setup ## what a kept experiment was made from, as an in-toto statement: EXP=3
+	@$(BIN)/autoresearch attest $(EXP) $(PLACE)
+
+##@ Prepare (every command does what it needs of these)
 
 setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 .venv/ready: requirements.txt pyproject.toml
@@ -36,11 +105,9 @@ setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt 2> >(grep -v WARNING >&2)
 	@touch $@
 
-.PHONY: profile
 profile:
 	@[ "$(PROFILE)" != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); mend the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
 
-.PHONY: handed-out
 handed-out: profile engine
 	@[ "$(PROFILE)" != gpu ] || $(PYTHON) -m orchestrator.walls.nvidia
 
@@ -50,68 +117,16 @@ engine: ## a container engine that answers
 image: profile engine ## the image of every experiment
 	@sandbox/image.sh
 
-data: setup image ## the prepared data: DATA=python, a folder, or climbmix
-	@$(BIN)/autoresearch data $(call flag,TASK,task) --data $(DATA) --profile $(PROFILE)
+data: setup image ## the prepared data: DATA=python, or a folder
+	@$(BIN)/autoresearch data $(call flag,TASK,task) --data $(DATA) --profile $(PROFILE) $(UNSAFE)
 
-doctor: setup ## is this machine fit and safe for it
-	@$(BIN)/autoresearch doctor
+clean: ## remove what was built; records in runs/ stay
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-loop: handed-out data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
-	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
+##@ Develop
 
-cost: profile setup ## what a night of the LLM would cost; sends nothing
-	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
-
-warm: handed-out data ## compile your committed train.py anew, for every experiment to begin with
-	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE)
-
-pause: setup ## start no further experiment, give the device back
-	@$(BIN)/autoresearch pause $(PLACE)
-
-resume: setup ## let a paused run go on
-	@$(BIN)/autoresearch resume $(PLACE)
-
-status: setup ## what was tried and what is best
-	@$(BIN)/autoresearch status $(PLACE)
-
-show: setup ## what an experiment changed, ran and printed: EXP=3
-	@$(BIN)/autoresearch show $(EXP) $(PLACE)
-
-watch: setup ## attach the live view to a running loop; q detaches
-	@$(BIN)/autoresearch watch $(PLACE)
-
-diff: setup ## how two experiments differ: A=1 B=2
-	@$(BIN)/autoresearch diff $(A) $(B) $(PLACE)
-
-log: setup ## what an experiment printed: EXP=3 ROLE=trainer
-	@$(BIN)/autoresearch log $(EXP) $(PLACE) $(call flag,ROLE,role)
-
-lineage: setup ## what was kept, and what it was made from
-	@$(BIN)/autoresearch lineage $(PLACE)
-
-attest: setup ## what a kept experiment was made from, as an in-toto statement: EXP=3
-	@$(BIN)/autoresearch attest $(EXP) $(PLACE)
-
-report: setup ## one HTML file to look at a run, and to show it to others: RUN=tag
-	@$(BIN)/autoresearch report $(PLACE)
-
-export: setup ## a run for other tools: FORMAT=csv OUT=file; the checkpoint of a kept one: EXP=3
-	@$(BIN)/autoresearch export $(EXP) $(PLACE) $(call flag,FORMAT,format) $(call flag,OUT,out)
-
-gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: DRY_RUN=1
-	@$(BIN)/autoresearch gc $(PLACE) $(if $(DRY_RUN),--dry-run)
-
-confirm: data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
-	@$(BIN)/autoresearch confirm $(EXP) --data $(DATA) --profile $(PROFILE) $(PLACE)
-
-calibrate: data ## measure what honest models' answers differ by on this hardware
-	@$(BIN)/autoresearch calibrate --data $(DATA) --profile $(PROFILE) $(call flag,RUNS,runs)
-
-verify: setup ## is the record intact
-	@$(BIN)/autoresearch verify $(PLACE)
-
-compare: setup ## two runs side by side, printed and plotted: A=tag B=tag
-	@$(BIN)/autoresearch compare $(A) $(B) $(call flag,TASK,task) $(call flag,RUNS,runs)
+check: .venv/ready-dev ## format, lint, types
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
 test: .venv/ready-dev image data ## every test, against the real engine
 	@tests/chromium.sh
@@ -119,18 +134,23 @@ test: .venv/ready-dev image data ## every test, against the real engine
 	@tests/runsc.sh
 	@$(BIN)/python -m pytest -q
 
-probes: .venv/ready-dev image data ## attack the walls, each attack with a control: RUNTIME=runsc
-	@$(BIN)/python -m probes $(call flag,RUNTIME,runtime)
+test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fails where there is no GPU: TEST_GPU="--small-audit"
+	@! docker image inspect autoresearch-sandbox:gpu >/dev/null 2>&1 || $(MAKE) -s setup
+	@$$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo python3) -m benchmarks.gpu $(TEST_GPU)
 
-.PHONY: test-tiers kill-storm flood
 test-tiers: .venv/ready-dev image data ## the same contract and attacks on gVisor and on rootless Podman, in engines of their own
 	@tests/runsc.sh
 	@tests/podman.sh
 	@$(BIN)/python -m probes.gvisor
 	@$(BIN)/python -m probes.rootless
 
-kill-storm: .venv/ready-dev image data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
-	@$(BIN)/python -m benchmarks.kill_storm $(call flag,PARALLEL,parallel)
+probes: .venv/ready-dev image data ## attack the walls, each attack with a control: RUNTIME=runsc
+	@$(BIN)/python -m probes $(call flag,RUNTIME,runtime)
+
+cheats: .venv/ready image data ## every cheat and honest control we know, through the real containers: none believed, none refused: CHEATS=name
+	@$(BIN)/python -m cheats $(CHEATS)
+
+##@ Measure
 
 bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long the slot stands idle, how fast a report opens, what the scorer takes
 	@$(BIN)/python -m benchmarks.prompt_growth
@@ -138,24 +158,14 @@ bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long
 	@$(BIN)/python -m benchmarks.scorer_cost
 	@tests/chromium.sh && $(BIN)/python -m benchmarks.report_open
 
-test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fails where there is no GPU
-	@! docker image inspect autoresearch-sandbox:gpu >/dev/null 2>&1 || $(MAKE) -s setup
-	@$$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo python3) -m benchmarks.gpu $(TEST_GPU)
-
 overhead: .venv/ready-dev image data ## what the walls cost a training, in per cent
 	@$(BIN)/python -m benchmarks.overhead --profile $(PROFILE)
 
 flood: .venv/ready-dev image ## an experiment prints 10 GB, a line of 1 GB and single bytes, and leaves a million files
 	@$(BIN)/python -m benchmarks.flood
 
+kill-storm: .venv/ready-dev image data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
+	@$(BIN)/python -m benchmarks.kill_storm $(call flag,PARALLEL,parallel)
+
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
 	@$(BIN)/python -m benchmarks.lease_storm
-
-cheats: .venv/ready image data ## every cheat and honest control we know, through the real containers: none believed, none refused
-	@$(BIN)/python -m cheats $(CHEATS)
-
-check: .venv/ready-dev ## format, lint, types
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
-
-clean: ## remove what was built; records in runs/ stay
-	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.false_alarms [--runs 200] [--k 256] [NAME ...]
 
-A model (`00_baseline`, or one of cheats/honest) is trained once on the cpu profile. Its claims and its answers to
+A model (`00_baseline`, or one of controls/) is trained once on the cpu profile. Its claims and its answers to
 prefixes come from the predictor's own code, rows, batches and order from the scorer's, and each audit is judged by the
 scorer's own rules with the thresholds of this hardware. Only the frames between them and the training are left out, so
 that two hundred audits cost a few minutes. Needs the engine, the image and the data (`make image data`).

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from orchestrator.walls.containers import Engine
-from probes.__main__ import arena
+from probes.arena import Arena
 from probes.host import memory_mib, while_alive
 
 LINES = "import sys\ndata = b'x' * 4095 + b'\\n'\nfor _ in range({0}): sys.stdout.buffer.write(data * 256)"
@@ -38,7 +38,7 @@ def main(mib: int) -> int:
     }
     engine = Engine.connect()
     with tempfile.TemporaryDirectory(prefix="flood-") as scratch:
-        attacked = arena(engine, Path(scratch))
+        attacked = Arena(engine=engine, scratch=Path(scratch))
         for name, source in cases.items():
             peak: list[float] = []
             seen = attacked.one(

@@ -12,12 +12,12 @@ from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.errors import SandboxError
 from orchestrator.experiment import ContainerRunner
+from orchestrator.score.calibrate import controls, on_base
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status, Trial
 from orchestrator.walls.containers import Engine
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-MAIN = '\n\nif __name__ == "__main__":\n    train()\n'
 TOLERANCE = 0.001  # bpb
 ALL = 10**9  # audited positions of a full audit: as many as there are
 BUDGET = {"time_budget_s": 120.0, "score_budget_s": 120.0}  # of the cheats: none needs it, but a busy machine is slow
@@ -77,7 +77,7 @@ class Entry:
     @property
     def source(self) -> str:
         """The candidate: one file."""
-        return self.text if self.whole else around(self.text)
+        return self.text if self.whole else on_base(ROOT, self.text)
 
 
 @dataclass(slots=True)
@@ -140,15 +140,10 @@ class Outcome:
         return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
 
 
-def around(text: str) -> str:
-    """A candidate made of the base and `text`."""
-    return (HERE / "base.py").read_text(encoding="utf-8") + "\n\n" + text + MAIN
-
-
 def entries() -> list[Entry]:
     """The zoo, then the honest controls."""
     zoo = [Entry(name=path.stem, honest=False, path=path) for path in sorted((HERE / "zoo").glob("*.py"))]
-    honest = [Entry(name=path.stem, honest=True, path=path) for path in sorted((HERE / "honest").glob("*.py"))]
+    honest = [Entry(name=path.stem, honest=True, path=path) for path in controls(ROOT)]
     baseline = Entry(name="00_baseline", honest=True, path=ROOT / "mutable" / "train.py", whole=True)
     return [*zoo, baseline, *honest]
 
@@ -238,7 +233,7 @@ def run_all(wanted: list[Entry], folder: Path, *, jobs: int, heard: Callable[[st
         return outcome
 
     with ThreadPoolExecutor(jobs) as pool:
-        base = pool.submit(once, "truth", around(""), **FULL)
+        base = pool.submit(once, "truth", on_base(ROOT, ""), **FULL)
         truths = {e.name: pool.submit(once, f"{e.name}-truth", e.source, **FULL) for e in wanted if e.own_truth}
         budgets = [({} if e.honest else BUDGET) | OVERRIDES.get(e.name, {}) for e in wanted]
         outcomes = [pool.submit(once, e.name, e.source, **b) for e, b in zip(wanted, budgets, strict=True)]

@@ -27,7 +27,7 @@ if prepare.PROFILE == "cpu":
     MATRIX_LR = 0.02  # Muon: the matrices of the blocks
     EMBEDDING_LR = 0.1  # AdamW: token and value embeddings
     UNEMBEDDING_LR = 0.02  # AdamW: the output layer
-    WEIGHT_DECAY = 0.0
+    WEIGHT_DECAY = 0.0  # Muon, where step and weight have one sign
     LOGIT_CAP = 0.0  # logits are bounded smoothly by this; 0: not at all
     WARMUP_RATIO = 0.02  # share of the time budget in which the learning rate rises
     WARMDOWN_RATIO = 0.6  # share of it in which it falls to FINAL_LR_FRACTION
@@ -39,12 +39,12 @@ else:
     HEAD_DIM = 128
     MLP_RATIO = 4
     WINDOW_PATTERN = "SSSL"
-    DEVICE_BATCH_SIZE = 64
+    DEVICE_BATCH_SIZE = 64  # on a GPU where one takes ROW_GB; halved while there is less
     TOTAL_BATCH_SIZE = 524288
     MATRIX_LR = 0.04
     EMBEDDING_LR = 0.6
     UNEMBEDDING_LR = 0.004
-    WEIGHT_DECAY = 0.1
+    WEIGHT_DECAY = 0.2
     LOGIT_CAP = 15.0
     WARMUP_RATIO = 0.0
     WARMDOWN_RATIO = 0.5
@@ -53,7 +53,12 @@ else:
 
 ADAM_BETAS = (0.8, 0.95)
 MOMENTUM = 0.95  # Muon
+FIRST_MOMENTUM = 0.85  # at the start; it rises over a share of the time budget
+MOMENTUM_RATIO = 0.3
+SECOND_MOMENT = 0.95  # Muon: how slowly it forgets how large the steps of a row are
+GATE_CHANNELS = 32  # of the stream, from which each head reads how much of the value embedding it takes
 ROTARY_BASE = 10000.0
+ROW_GB = 0.5
 SHORT_WINDOW = prepare.MAX_SEQ_LEN // 4
 
 # --- model ----------------------------------------------------------------------------------------------------------
@@ -77,15 +82,20 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).type_as(x)
 
 
+def has_values(layer: int) -> bool:
+    """Every other layer has value embeddings, the last one among them."""
+    return layer % 2 == (DEPTH - 1) % 2
+
+
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions, normed queries and keys, and a value embedding of the token."""
+    """Causal self-attention with rotary positions, normed queries and keys, and a gated value embedding."""
 
     def __init__(self, layer: int) -> None:
         super().__init__()
         self.short = WINDOW_PATTERN[layer % len(WINDOW_PATTERN)] == "S" and layer != DEPTH - 1
         self.qkv = nn.Parameter(torch.empty(3, MODEL_DIM, MODEL_DIM))
         self.out = nn.Parameter(torch.zeros(MODEL_DIM, MODEL_DIM))
-        self.value_gate = nn.Parameter(torch.tensor([1.0, 0.5]))
+        self.value_gate = nn.Parameter(torch.zeros(MODEL_DIM // HEAD_DIM, GATE_CHANNELS)) if has_values(layer) else None
 
     def context(self) -> int:
         """How many tokens a query can see."""
@@ -95,8 +105,9 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         q, k, v = F.linear(x, self.qkv.flatten(0, 1)).view(batch, length, 3, -1, HEAD_DIM).permute(2, 0, 3, 1, 4)
         if values is not None:
-            values = values.view(batch, length, -1, HEAD_DIM).transpose(1, 2)
-            v = (self.value_gate[0] * v + self.value_gate[1] * values).type_as(v)
+            gate = 2 * torch.sigmoid(F.linear(x[..., :GATE_CHANNELS], self.value_gate))  # [B, T, H]
+            values = gate[..., None] * values.view(batch, length, -1, HEAD_DIM)
+            v = v + values.transpose(1, 2).type_as(v)
         q, k = norm(rotate(q, *tables)).type_as(v), norm(rotate(k, *tables)).type_as(v)
         y = window(q, k, v) if self.short else F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return F.linear(y.transpose(1, 2).reshape(batch, length, MODEL_DIM), self.out)
@@ -123,7 +134,7 @@ class GPT(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(prepare.VOCAB_SIZE, MODEL_DIM)
         self.value_embeddings = nn.ModuleList(
-            nn.Embedding(prepare.VOCAB_SIZE, MODEL_DIM) for layer in range(DEPTH) if layer % 2 == (DEPTH - 1) % 2
+            nn.Embedding(prepare.VOCAB_SIZE, MODEL_DIM) for layer in range(DEPTH) if has_values(layer)
         )
         self.blocks = nn.ModuleList(Block(layer) for layer in range(DEPTH))
         self.unembedding = nn.Linear(MODEL_DIM, prepare.VOCAB_SIZE, bias=False)
@@ -148,8 +159,7 @@ class GPT(nn.Module):
         x = norm(self.embedding(tokens))
         x = x.bfloat16() if x.is_cuda else x
         for layer, block in enumerate(self.blocks):
-            has_values = layer % 2 == (DEPTH - 1) % 2
-            values = self.value_embeddings[layer // 2](tokens).type_as(x) if has_values else None
+            values = self.value_embeddings[layer // 2](tokens).type_as(x) if has_values(layer) else None
             x = block(x, values, tables, self.window)
         logits = self.unembedding(norm(x)).float()
         return LOGIT_CAP * torch.tanh(logits / LOGIT_CAP) if LOGIT_CAP else logits
@@ -188,23 +198,40 @@ def load_model(path, device):
 # --- optimiser ------------------------------------------------------------------------------------------------------
 
 
-def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Bring the singular values of matrices [..., m, n] near 1 by a quintic Newton-Schulz iteration."""
+POLAR_EXPRESS = (  # of quintic polynomials, each the best after the one before; arXiv 2505.16932
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+def orthogonalise(g: torch.Tensor) -> torch.Tensor:
+    """Bring the singular values of matrices [..., m, n] near 1."""
     x = g.bfloat16() if g.is_cuda else g
     wide = x.size(-2) <= x.size(-1)
     x = x if wide else x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    x = x / (1.02 * x.norm(dim=(-2, -1), keepdim=True) + 1e-6)
+    for first, third, fifth in POLAR_EXPRESS:
         a = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        x = first * x + (third * a + fifth * a @ a) @ x
     return (x if wide else x.mT).type_as(g)
+
+
+def even_out(update: torch.Tensor, second_moment: torch.Tensor) -> torch.Tensor:
+    """Give the rows of updates [k, m, n] one size, by what it was so far [k, m, 1]; the whole keeps its own. NorMuon."""
+    second_moment.lerp_(update.square().mean(-1, keepdim=True), 1 - SECOND_MOMENT)
+    even = update * second_moment.clamp_min(1e-10).rsqrt()
+    norm, even_norm = (x.norm(dim=(-2, -1), keepdim=True) for x in (update, even))
+    return even * (norm / even_norm.clamp_min(1e-10))
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose steps are orthogonalised; for matrices [..., m, n], those of one shape together."""
 
     def __init__(self, groups) -> None:
-        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
+        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "momentum": FIRST_MOMENTUM})
         cuda = self.param_groups[0]["params"][0].is_cuda
         self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if cuda else orthogonalise
 
@@ -216,19 +243,23 @@ class Muon(torch.optim.Optimizer):
             state = self.state[parameters[0]]
             if not state:
                 state["momentum"] = torch.zeros_like(gradients)
-            state["momentum"].lerp_(gradients, 1 - MOMENTUM)
-            update = self.orthogonalise(gradients.lerp(state["momentum"], MOMENTUM))
+                state["second_moment"] = torch.zeros_like(gradients[..., :1])
+            state["momentum"].lerp_(gradients, 1 - group["momentum"])
+            update = self.orthogonalise(gradients.lerp(state["momentum"], group["momentum"]))
+            update = even_out(update, state["second_moment"])
             rate = group["lr"] * max(1.0, update.size(-2) / update.size(-1)) ** 0.5
             for p, u in zip(parameters, update.unbind(0), strict=True):
-                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(u, alpha=rate)
+                if group["weight_decay"]:
+                    p.sub_(p * (u * p > 0), alpha=group["lr"] * group["weight_decay"])
+                p.sub_(u, alpha=rate)
 
 
 def make_optimizers(model: GPT) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for everything else."""
     shapes: dict[torch.Size, list[nn.Parameter]] = {}
     gates = []
-    for p in model.blocks.parameters():
-        shapes.setdefault(p.shape, []).append(p) if p.ndim > 1 else gates.append(p)
+    for name, p in model.blocks.named_parameters():
+        gates.append(p) if name.endswith("value_gate") else shapes.setdefault(p.shape, []).append(p)
     muon = Muon([{"params": same, "lr": MATRIX_LR, "weight_decay": WEIGHT_DECAY} for same in shapes.values()])
     tables = [model.embedding.weight, *(table.weight for table in model.value_embeddings)]
     adam = torch.optim.AdamW(
@@ -254,6 +285,11 @@ def learning_rate(progress: float) -> float:
         return max(progress, 0.001) / WARMUP_RATIO
     left = min(1.0, (1 - progress) / WARMDOWN_RATIO)
     return FINAL_LR_FRACTION + (1 - FINAL_LR_FRACTION) * left
+
+
+def momentum(progress: float) -> float:
+    """Muon's when `progress` (0 to 1) of the time is used up."""
+    return FIRST_MOMENTUM + (MOMENTUM - FIRST_MOMENTUM) * min(1.0, progress / MOMENTUM_RATIO)
 
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -350,6 +386,14 @@ class Progress:
         print(f"depth:            {DEPTH}", flush=True)
 
 
+def rows_that_fit(gpu_bytes: int) -> int:
+    """DEVICE_BATCH_SIZE, halved until nine tenths of a GPU's memory hold it; the step stays as large."""
+    rows = DEVICE_BATCH_SIZE
+    while rows > 1 and rows * ROW_GB > 0.9 * gpu_bytes / 1e9:
+        rows //= 2
+    return rows
+
+
 def train() -> None:
     """Train until the time is nearly over, write the checkpoint, print the summary."""
     torch.manual_seed(prepare.SEED)
@@ -364,10 +408,11 @@ def train() -> None:
         model.window = block_window(device)
     loss_of = torch.compile(objective, dynamic=False) if cuda else objective
     optimizers = make_optimizers(model)
-    batches = prepare.dataloader(DEVICE_BATCH_SIZE)
+    rows = rows_that_fit(torch.cuda.mem_get_info()[1]) if cuda else DEVICE_BATCH_SIZE
+    batches = prepare.dataloader(rows)
     inputs, targets = next(batches)
-    accumulate = max(1, TOTAL_BATCH_SIZE // (DEVICE_BATCH_SIZE * prepare.MAX_SEQ_LEN))
-    progress = Progress(model, accumulate * DEVICE_BATCH_SIZE * prepare.MAX_SEQ_LEN)
+    accumulate = max(1, TOTAL_BATCH_SIZE // (rows * prepare.MAX_SEQ_LEN))
+    progress = Progress(model, accumulate * rows * prepare.MAX_SEQ_LEN)
     end = prepare.TIME_BUDGET - RESERVE_SECONDS
     while prepare.elapsed() + progress.slowest < end:
         loss = torch.zeros((), device=device)
@@ -376,10 +421,12 @@ def train() -> None:
             part.backward()
             loss += part.detach()
             inputs, targets = next(batches)  # while a GPU still works on the last ones
-        rate = learning_rate((progress.last - progress.started) / (end - progress.started))
+        done = (progress.last - progress.started) / (end - progress.started)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * group["full_lr"]
+                group["lr"] = learning_rate(done) * group["full_lr"]
+                if "momentum" in group:
+                    group["momentum"] = momentum(done)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         progress.count(loss.item())

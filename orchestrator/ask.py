@@ -2,7 +2,7 @@
 
 import difflib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -20,7 +20,7 @@ SIMILAR = 8  # earlier experiments that share words with a proposal and are comp
 NOT_AGAIN = (Status.DISCARD, Status.CHEAT)  # a failure may be mended, and mending it stays close to it
 
 
-def next_candidate(session: Session, best: Experiment, spent: Spent, at_work: Sequence[Running] = ()) -> Candidate:
+def next_candidate(session: Session, best: Experiment, spent: Spent, at_work: Sequence[Running]) -> Candidate:
     """Ask until a patch applies, each refusal told word for word. Raises PatchRejected after all tries."""
     journal, proposer = session.journal, session.proposer
     session.ahead.wait()  # a reply that is on its way is stored by then
@@ -94,7 +94,11 @@ def spread(session: Session) -> float | None:
 
 def conditions(session: Session) -> Conditions:
     """What scores depend on besides the source: they compare only where it is the same."""
-    facts = session.runner.facts()
+    return conditions_of(session.runner.facts())
+
+
+def conditions_of(facts: Mapping[str, str]) -> Conditions:
+    """The same, of what is on record of one experiment."""
     return facts.get("hardware", ""), facts.get("image_id", ""), facts.get("warm_sha256", "")
 
 

@@ -42,10 +42,10 @@ def recover(session: Session) -> Base:
     """Close what a crash left open, put keeps into git, and say where the counts began."""
     journal = session.journal
     for begun in journal.unfinished():
-        folder = journal.folder / f"{begun.experiment_id:04d}"
+        folder = journal.folder / f"{begun.of_experiment:04d}"
         running = Running(
-            id=begun.experiment_id or 0,
-            candidate=turn.reread(session, begun.experiment_id or 0),
+            id=begun.of_experiment,
+            candidate=turn.reread(session, begun.of_experiment),
             runner=session.runner,
             facts=session.runner.facts(),
             folder=folder,

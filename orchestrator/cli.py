@@ -1,4 +1,4 @@
-"""The commands, and the one place where everything is put together."""
+"""The command line; compose.py puts the parts together."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from orchestrator import __version__, compose, propose
 from orchestrator.commands import records, trust
 from orchestrator.commands.options import (
     HERE,
+    Accept,
     AsJson,
     Data,
     Profile,
@@ -24,11 +25,12 @@ from orchestrator.commands.options import (
     Runs,
     Task,
     looked_at,
+    machine,
     run_folder,
     run_folders,
     settings,
 )
-from orchestrator.data import IN_IMAGE, corpus_name, is_ready, prepare
+from orchestrator.data import IN_IMAGE, is_ready, prepare
 from orchestrator.devices import quiet
 from orchestrator.devices import warm as warm_cache
 from orchestrator.devices.warming import fill
@@ -39,7 +41,6 @@ from orchestrator.interrupt import interruptible
 from orchestrator.loop import run_session
 from orchestrator.machine import look
 from orchestrator.notify import notifying
-from orchestrator.propose.budget import tokens
 from orchestrator.propose.estimate import estimate
 from orchestrator.records.eventlog import logging_to
 from orchestrator.records.journal import Journal
@@ -51,7 +52,10 @@ from orchestrator.walls.containers import Engine
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="An overnight research loop for shared GPU servers: propose, run, score, keep.",
 )
 app.add_typer(records.app)
 app.add_typer(trust.app)
@@ -64,9 +68,9 @@ def version() -> None:
 
 
 @app.command()
-def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE) -> None:
+def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE, accept: Accept = None) -> None:
     """Prepare the data once, in a container without network."""
-    config = settings(task, "data", None, {"profile_name": profile, "corpus": corpus_name(data)})
+    config = settings(task, "data", None, machine(profile, data, accept))
     if is_ready(config.data_path):
         return
     engine = Engine.connect()
@@ -78,9 +82,9 @@ def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE) -> 
 
 
 @app.command()
-def warm(task: Task = HERE, profile: Profile = "gpu", data: Data = IN_IMAGE) -> None:
+def warm(task: Task = HERE, profile: Profile = "gpu", data: Data = IN_IMAGE, accept: Accept = None) -> None:
     """Train your committed train.py once and keep what was compiled, for every experiment to begin with."""
-    config = settings(task, "warm", None, {"profile_name": profile, "corpus": corpus_name(data)})
+    config = settings(task, "warm", None, machine(profile, data, accept))
     keeper = Keeper(path=config.mutable_path, tag=config.tag)
     with compose.leased_place(config, PlainView()) as place:
         made = fill(place, keeper, lambda line: print(line, flush=True))
@@ -108,7 +112,7 @@ def loop(
     prefetch: Annotated[int | None, typer.Option(help="proposals asked for ahead: 0 or 1")] = None,
     replay: Annotated[Path | None, typer.Option(help="the run to replay: runs/tag")] = None,
     runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
-    accept: Annotated[list[str] | None, typer.Option(help="an unsafe finding of doctor, by its name; recorded")] = None,
+    accept: Accept = None,
     seed: Annotated[int | None, typer.Option(help="of the sweep")] = None,
     quiet_hours: Annotated[str | None, typer.Option(help="start nothing within: 22:00-06:00")] = None,
     trust: Annotated[str | None, typer.Option(help="audited, or self-reported: the script's own number, at L0")] = None,
@@ -119,12 +123,10 @@ def loop(
 ) -> None:
     """Run experiments: baseline, then propose, run, score, keep what is better, until a limit or Ctrl-C."""
     flags = {
-        "profile_name": profile, "corpus": corpus_name(data), "limits.experiments": experiments, "limits.hours": hours,
+        **machine(profile, data, accept), "limits.experiments": experiments, "limits.hours": hours,
         "limits.max_usd": max_usd, "limits.max_tokens": max_tokens, "prefetch": prefetch, "replay_of": replay,
-        "parallel": parallel,
-        "proposer": proposer, "claude.model": model, "claude.base_url": base_url, "claude.key_file": key_file,
-        "runtime": runtime, "accept": accept or None, "seed": seed,
-        "quiet_hours": quiet_hours, "trust": trust,
+        "parallel": parallel, "proposer": proposer, "claude.model": model, "claude.base_url": base_url,
+        "claude.key_file": key_file, "runtime": runtime, "seed": seed, "quiet_hours": quiet_hours, "trust": trust,
     }  # fmt: skip
     config = propose.chosen(settings(task, run or compose.default_tag(), runs, flags), os.environ)
     if dry_run:
@@ -177,7 +179,7 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
         console.print(experiments_table(experiments, metric, confirmed(journal)))
         if best is not None:
             console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")
-        if used := tokens(spent.usage):
+        if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
         if picture := staircase(experiments):
             console.print(picture, style="green")

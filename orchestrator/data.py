@@ -7,14 +7,15 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.errors import ConfigError, SandboxError
-from orchestrator.types import Role
-from orchestrator.walls import locked, owner
-from orchestrator.walls.box import GUARD_MARGIN_S, unique
+from orchestrator.walls import locked
+from orchestrator.walls.box import unique
+from orchestrator.walls.oneshot import run_once
 from orchestrator.walls.place import Place
-from orchestrator.walls.spec import UID, ContainerSpec, Mount
+from orchestrator.walls.spec import UID, Mount
 
 PARTS = ("train", "val", "holdout")  # a task about text has a tokenizer beside them
 PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours
@@ -91,27 +92,19 @@ def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_lin
     ]
     if corpus is not None:
         mounts.append(Mount(source=str(corpus), target="/corpus"))
-    source = "/corpus" if corpus else IN_IMAGE
-    labels = owner.labels(tag="data", experiment_id=0, attempt=1, role=Role.PREPARE, dies_in_s=PREPARE_S)
-    spec = ContainerSpec(
-        role=Role.PREPARE,
-        name=unique(f"prepare-{place.config.profile_name}"),
-        image_id=image_id,
-        program=("python3", "-s", "-B", "/locked/prepare.py", "--out", "/staging", "--corpus", source),
-        hard_limit_s=PREPARE_S + GUARD_MARGIN_S,
-        mounts=tuple(mounts),
-        resources=place.resources(),
-        environment=place.environment(0),
-        labels=labels,
-        seccomp=place.seccomp,
-        user=user,
-        userns=userns,
-    )  # fmt: skip
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        place.engine.start(spec, deadline_s=PREPARE_S, folder=Path(folder), on_line=on_line) as running,
-    ):
-        result = running.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_once(
+            replace(place, image_id=image_id),
+            "prepare",
+            ("/locked/prepare.py", "--out", "/staging", "--corpus", "/corpus" if corpus else IN_IMAGE),
+            name=unique(f"prepare-{place.config.profile_name}"),
+            mounts=tuple(mounts),
+            deadline_s=PREPARE_S,
+            folder=Path(folder),
+            on_line=on_line,
+            user=user,
+            userns=userns,
+        )
     if result.exit_code != 0:
         message = f"the data could not be prepared (exit code {result.exit_code}): {result.log_tail[-500:]}"
         raise SandboxError(message)

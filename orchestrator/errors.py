@@ -13,7 +13,8 @@ AutoresearchError
 ├── BudgetExhausted       the next call could cross a hard limit, so it was not made
 └── JournalError          the journal is corrupt, of a newer version, or in use by another session
 
-Only the loop catches PatchRejected and SandboxError; everything else ends the session loudly.
+PatchRejected is answered to the LLM (ask.py). A SandboxError ends the experiment that runs as `infra`
+(executors/local.py). Everything else, and both of them elsewhere, end the session loudly.
 """
 
 

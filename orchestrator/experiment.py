@@ -15,10 +15,10 @@ from orchestrator.errors import SandboxError
 from orchestrator.records import checkpoint
 from orchestrator.score.decide import parse_reported, parse_score, refused, too_slow
 from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, Role, Score, Status, Trial, View
+from orchestrator.units import MIB
 from orchestrator.walls.box import SUFFIX, Box
 from orchestrator.walls.place import Place
 from orchestrator.walls.running import OUTSIDE, Running
-from orchestrator.walls.spec import MIB
 
 POLL_S = 0.05
 CLAIMS_COMMITTED = "claims_sha256: "

@@ -2,14 +2,12 @@
 
 from orchestrator.settings import Limits
 from orchestrator.types import Spent
-
-SECONDS_PER_HOUR = 3600
+from orchestrator.units import SECONDS_PER_HOUR
 
 
 def reached(limits: Limits, spent: Spent, elapsed_s: float) -> str | None:
     """The first limit that is met, in words, or None. `elapsed_s` is this session's wall clock."""
-    tokens = spent.usage.input_tokens + spent.usage.output_tokens
-    tokens += spent.usage.cache_creation_input_tokens + spent.usage.cache_read_input_tokens
+    tokens = spent.usage.total_tokens
     if limits.experiments and spent.experiments >= limits.experiments:
         return f"{spent.experiments} experiments done"
     if limits.hours and elapsed_s >= limits.hours * SECONDS_PER_HOUR:

@@ -13,7 +13,7 @@ from orchestrator.ask import conditions, source_of, spread
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.executors.slot import Slot
 from orchestrator.records import record
-from orchestrator.records.journal import Journal
+from orchestrator.records.journal import QUEUED_AGAIN, Journal
 from orchestrator.score import noise
 from orchestrator.score.decide import judge
 from orchestrator.session import Running, Session
@@ -62,7 +62,7 @@ def again(session: Session, best: Experiment) -> Candidate | None:
     """The best, to be measured again if that is due."""
     journal, now = session.journal, conditions(session)
     last = journal.experiments("json_extract(body, '$.measures') = ?", best.id, order="id DESC", limit=1)
-    if best.conditions != now and last and last[0].conditions == now:
+    if best.conditions != now and last and last[0].conditions == now and last[0].status not in QUEUED_AGAIN:
         message = f"experiment {best.id}, the best, ended as {last[0].status} on this hardware; start anew with RUN=tag"
         raise ConfigError(message)
     since = journal.count("id > ?", max(best.id, *(e.id for e in last), 0))

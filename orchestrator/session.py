@@ -19,13 +19,17 @@ class Session:
     config: Config
     journal: Journal
     proposer: Proposer
-    runner: Runner
+    runners: tuple[Runner, ...]  # each on a device of its own
     keeper: Keeper
     view: View
     ahead: Ahead = field(default_factory=Ahead)
-    beside: tuple[Runner, ...] = ()  # further ones, each on a device of its own
     ready: Callable[[Runner], bool] = lambda _: False  # waits until an experiment may start; says whether it had to
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def runner(self) -> Runner:
+        """The first one, for what is the same of all."""
+        return self.runners[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,7 +114,7 @@ class Contention(Section):
 
 
 class Recording(Section):
-    """Where else the record is vouched for."""
+    """What else is kept of a run: checkpoints of kept experiments, and the head of the chain elsewhere."""
 
     checkpoints: bool = True  # of kept experiments, for `autoresearch export EXP`
     checkpoint_mb: PositiveInt = 1024  # larger ones are not kept

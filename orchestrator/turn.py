@@ -1,4 +1,4 @@
-"""The steps of one turn of the loop, each a few lines: what loop.py names, is here."""
+"""The steps of one turn of the loop: the next candidate, its run, its verdict, its place on record."""
 
 import hashlib
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator import ask, measure, patch
+from orchestrator import ask, files, measure, patch
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.measure import committed, new_plan, revealed
 from orchestrator.records import anchors, checkpoint, record
@@ -23,9 +23,7 @@ from orchestrator.types import (
     Experiment,
     Proposal,
     Reply,
-    Role,
     Runner,
-    Spent,
     Status,
     Trial,
     Usage,
@@ -33,6 +31,9 @@ from orchestrator.types import (
 )
 
 log = structlog.get_logger()
+ELSEWHERE = Verdict(
+    status=Status.CONTENDED, rule="not judged: its device, image or compile cache is not that of the best"
+)
 BASELINE = Proposal(hypothesis="baseline: train.py as it is")
 
 
@@ -42,10 +43,24 @@ def must_wait(session: Session, best: Experiment | None, at_work: Sequence[Runni
     return bool(at_work) and (not known or session.ahead.is_asking)
 
 
-def next_candidate(session: Session, best: Experiment | None, spent: Spent, at_work: Sequence[Running]) -> Candidate:
-    """What to run next: what is owed again, the baseline, or a new idea. Raises PatchRejected after all tries."""
+def propose(session: Session, best: Experiment | None, at_work: Sequence[Running]) -> Candidate | None:
+    """What to run next; None if it was refused until the tries were used up, which is on record then."""
+    try:
+        return next_candidate(session, best, at_work)
+    except PatchRejected as refusal:
+        record_invalid(session, str(refusal))
+        return None
+
+
+def next_candidate(session: Session, best: Experiment | None, at_work: Sequence[Running]) -> Candidate:
+    """What is owed again, the baseline, the best once more, or a new idea. Raises PatchRejected after all tries.
+
+    Where the best is not known under today's conditions nothing else is owed: it could be compared with nothing.
+    """
     under_way = {running.candidate.retry_of for running in at_work}
-    if queued := [experiment for experiment in session.journal.queued() if experiment.id not in under_way]:
+    known = best is None or best.conditions == ask.conditions(session)
+    queued = [e for e in session.journal.queued() if e.id not in under_way and (known or e.measures is not None)]
+    if queued:
         again = reread(session, queued[0].id)
         return replace(again, attempt=queued[0].attempt + 1, retry_of=queued[0].id)
     if best is None:
@@ -53,7 +68,7 @@ def next_candidate(session: Session, best: Experiment | None, spent: Spent, at_w
     measuring = any(running.candidate.measures is not None for running in at_work)
     if not measuring and (due := measure.again(session, best)) is not None:
         return due
-    return ask.next_candidate(session, best, spent, at_work)
+    return ask.next_candidate(session, best, session.journal.spent(), at_work)
 
 
 def _baseline(session: Session) -> Candidate:
@@ -85,6 +100,7 @@ def begin(session: Session, candidate: Candidate, runner: Runner, best: Experime
     below = None if best is None or candidate.measures is not None else best.val_bpb
     intent = {**committed(plan), "files": record.hashes(folder), **facts}
     experiment_id = session.journal.begin(candidate, intent=intent)
+    session.view.begun(experiment_id, candidate)
     return Running(
         id=experiment_id, candidate=candidate, runner=runner, facts=facts, folder=folder, started=started,
         started_at=started_at, plan=plan, where=folder, below=below,
@@ -106,9 +122,11 @@ def judged(
     session.journal.note("seeds.revealed", revealed(running.plan), running.id)
     if trial.score is not None and (why := _fell(session, running.candidate)):
         return trial, Verdict(status=Status.DISCARD, rule=why)
+    measures = running.candidate.measures
+    if trial.score and best and measures is None and ask.conditions_of(running.facts) != best.conditions:
+        return trial, ELSEWHERE
     if running.doubt and running.before is not None and best is not None:
         return _settled(running, running.before, trial, best)
-    measures = running.candidate.measures
     if best is not None and measures not in (None, best.id):  # it was the best when this began
         best = session.journal.experiment(measures or 0)
     trial = noise.joined(running.before, trial, first=best is None) if running.before else trial
@@ -149,7 +167,7 @@ def finish(session: Session, running: Running, trial: Trial, verdict: Verdict | 
     """Write the result, commit the end, and bring results.tsv up to date."""
     verdict = verdict or Verdict(status=Status.INFRA, rule=trial.message)
     candidate, facts = running.candidate, running.facts
-    trainer = next((e for e in trial.executions if e.role is Role.TRAINER), None)
+    trainer = trial.trainer
     experiment = Experiment(
         id=running.id,
         parent_id=candidate.parent_id,
@@ -196,8 +214,15 @@ def record_invalid(session: Session, reason: str) -> None:
     )
     running = begin(session, candidate, session.runner, best)
     trial = Trial(executions=(), score=None, failure=Status.INVALID, message=reason)
-    experiment = finish(session, running, trial, Verdict(status=Status.INVALID, rule=reason))
-    session.view.finished(experiment, best, session.journal.spent())
+    announce(session, finish(session, running, trial, Verdict(status=Status.INVALID, rule=reason)))
+
+
+def announce(session: Session, experiment: Experiment) -> None:
+    """Tell how an experiment ended."""
+    log.info("experiment.finished", experiment_id=experiment.id, status=experiment.status.value,
+             val_bpb=experiment.val_bpb, rule=experiment.rule, trust=experiment.level,
+             head=session.journal.head())  # fmt: skip
+    session.view.finished(experiment, session.journal.best(), session.journal.spent())
 
 
 def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) -> Experiment:
@@ -207,9 +232,9 @@ def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) ->
         "checkpoint_sha256": trial.checkpoint_sha256,
         "checkpoint_bytes": trial.checkpoint_bytes,
         "gpu_used": trial.gpu_used,
-        "told": next((told(e.log_tail) for e in trial.executions if e.role is Role.TRAINER), {}),
+        "told": told(trial.trainer.log_tail) if trial.trainer else {},
     }
-    record.write(
+    files.write(
         experiment.folder / "result.json",
         canonical({"experiment": session.journal.as_json(experiment), **facts}),
     )
@@ -218,6 +243,14 @@ def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) ->
     anchors.name_head(session.config, session.journal)
     record.write_results(session.journal.folder, session.journal.experiments())
     return experiment
+
+
+def keep_best(session: Session, experiment: Experiment, candidate: Candidate, *, before: Experiment | None) -> None:
+    """Keep this one, or go back to an earlier one where the best from before did not hold."""
+    if experiment.status is Status.KEEP:
+        keep(session, experiment, candidate)
+    elif (better := measure.settle(session, before)) is not None:
+        keep(session, better, reread(session, better.id))
 
 
 def keep(session: Session, experiment: Experiment, candidate: Candidate) -> None:

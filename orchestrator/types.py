@@ -60,6 +60,16 @@ class Usage:
     cache_read_input_tokens: int = 0
     cost_usd: float = 0.0
 
+    @property
+    def prompt_tokens(self) -> int:
+        """What was sent, from the API's cache or not."""
+        return self.input_tokens + self.cache_creation_input_tokens + self.cache_read_input_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        """All tokens, whatever they were used for."""
+        return self.prompt_tokens + self.output_tokens
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
@@ -179,6 +189,11 @@ class Trial:
     def runs(self) -> tuple[float, ...]:
         """The val_bpb of every run; none if it was not scored."""
         return self.measured or ((self.score.val_bpb,) if self.score else ())
+
+    @property
+    def trainer(self) -> ExecutionResult | None:
+        """How its (first) trainer lived and died; None if none ran."""
+        return next((execution for execution in self.executions if execution.role is Role.TRAINER), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

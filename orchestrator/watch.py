@@ -24,6 +24,7 @@ COLOURS = {
     Status.INFRA: "blue",
 }  # fmt: skip
 BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 60  # steps that are drawn, the last ones
 LINES, RECENT = 6, 8
 REFRESHES_PER_S = 4
 
@@ -185,7 +186,7 @@ class LiveView:
         return experiments_table(self._done[-RECENT:], self.metric)
 
 
-def staircase(experiments: list[Experiment], width: int = 60) -> str:
+def staircase(experiments: list[Experiment]) -> str:
     """Best so far after each scored experiment, as a line of blocks that goes down."""
     steps: list[float] = []
     for experiment in experiments:
@@ -194,7 +195,7 @@ def staircase(experiments: list[Experiment], width: int = 60) -> str:
             steps.append(min([kept, *steps[-1:]]))
     if len(steps) < 2:  # noqa: PLR2004  # one point is no picture
         return ""
-    steps = steps[-width:]
+    steps = steps[-WIDTH:]
     low, high = min(steps), max(steps)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
     return f"{high:.4f} " + "".join(BARS[round((step - low) * scale)] for step in steps) + f" {low:.4f}"

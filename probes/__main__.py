@@ -61,7 +61,7 @@ def main() -> int:
         for name in options.groups or GROUPS:
             began = time.monotonic()
             (folder := Path(scratch) / name.replace(" ", "-")).mkdir()
-            group = GROUPS[name].run(arena(engine, folder, runtime=options.runtime, fast=options.fast))
+            group = GROUPS[name].run(Arena(engine=engine, scratch=folder, runtime=options.runtime, fast=options.fast))
             group = [explained(finding, tier) for finding in group]
             console.print(table(name, group, time.monotonic() - began))
             found += group
@@ -87,11 +87,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], metavar="group", help=", ".join(GROUPS))
     return parser.parse_args()
-
-
-def arena(engine: Engine, scratch: Path, *, runtime: str = "", fast: bool = False) -> Arena:
-    """Attack with the image and the profile that experiments get."""
-    return Arena(engine=engine, scratch=scratch, runtime=runtime, fast=fast)
 
 
 def table(name: str, group: list[Finding], seconds: float) -> Table:

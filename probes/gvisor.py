@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from probes.own_engine import load, own_engine
 from probes.tiers import contract
-from tests.own_engine import load, own_engine
 
 IMAGE = "autoresearch-sandbox:cpu"
 ARGUMENTS = ["--platform=ptrace", "--network=none", "--oci-seccomp"]  # the last: our profile holds inside too

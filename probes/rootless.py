@@ -8,9 +8,9 @@ from pathlib import Path
 
 from orchestrator.walls.containers import Engine
 from probes.gvisor import IMAGE
+from probes.own_engine import load
+from probes.own_podman import own_podman
 from probes.tiers import contract, tier_of
-from tests.own_engine import load
-from tests.own_podman import own_podman
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.units import MIB
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.running import Running
-from orchestrator.walls.spec import MIB, ContainerSpec
+from orchestrator.walls.spec import ContainerSpec
 
 CAPABILITIES = [  # by their number in the kernel, as far as the oldest engine knows them
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",

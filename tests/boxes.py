@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.types import ExecutionResult, Role
+from orchestrator.units import MIB
 from orchestrator.walls import owner
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.profile import for_runtime
 from orchestrator.walls.running import Running
-from orchestrator.walls.spec import MIB, ContainerSpec, Mount, Resources
+from orchestrator.walls.spec import ContainerSpec, Mount, Resources
 
 ROOT = Path(__file__).parent.parent
 SMALL = Resources(memory=256 * MIB, cpus=1.0, pids=64, tmp=16 * MIB, cache=16 * MIB, shm=16 * MIB, files=256)

@@ -22,7 +22,8 @@ from orchestrator.types import (
     Status,
     Usage,
 )
-from orchestrator.walls.spec import MIB, ContainerSpec, Mount, Resources, as_config
+from orchestrator.units import MIB
+from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
 from tests.boxes import ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]

@@ -1,6 +1,6 @@
 """A small run on record, made by the real loop with a scripted proposer and a runner that only writes its files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from orchestrator.loop import run_session
 from orchestrator.records.eventlog import logging_to
 from orchestrator.types import Candidate, Plan, Trial
 from tests import fakes
-from tests.test_loop import parabola, session, task
+from tests.sessions import parabola, session, task
 
 RATES = ["0.03", "0.9", "0.04"]
 
@@ -31,7 +31,7 @@ def recorded(root: Path, rates: list[str] | None = None) -> Path:
         patch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "2")  # a further run has a folder of its own
         config = task(root, len(rates or RATES))
     loop, _, _ = session(config, parabola, rates or RATES)
-    object.__setattr__(loop, "runner", WritingRunner(parabola))
+    loop = replace(loop, runners=(WritingRunner(parabola),))
     with logging_to(config.run_path, screen=False), loop.journal:
         run_session(loop)
     return config.run_path

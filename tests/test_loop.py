@@ -1,66 +1,15 @@
 """The loop with a scripted proposer and an arithmetic runner: its decisions, its record, its resumption."""
 
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError, EngineUnavailable, SandboxError
 from orchestrator.loop import run_session
 from orchestrator.records.journal import Journal
-from orchestrator.records.keep import Keeper
-from orchestrator.session import Session
 from orchestrator.types import Status, Trial
 from tests import fakes
-
-ROOT = Path(__file__).parents[1]
-
-
-def task(tmp_path: Path, experiments: int = 3) -> Config:
-    """A task directory with a tiny train.py, under git."""
-    (tmp_path / "mutable").mkdir(exist_ok=True)
-    (tmp_path / "mutable" / "train.py").write_text(fakes.TRAIN_PY)
-    (tmp_path / "task.toml").write_text((ROOT / "task.toml").read_text())
-    subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
-    return load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": experiments})
-
-
-def session(
-    config: Config, score: Callable[[str], Trial], rates: list[str]
-) -> tuple[Session, fakes.ScriptedProposer, fakes.ArithmeticRunner]:
-    """Everything a session needs, nothing of it mocked but what runs containers and asks an LLM."""
-    proposer, runner = fakes.ScriptedProposer(rates), fakes.ArithmeticRunner(score)
-    return (
-        Session(
-            config=config,
-            journal=Journal.open(config.run_path),
-            proposer=proposer,
-            runner=runner,
-            keeper=Keeper(path=config.mutable_path, tag=config.tag),
-            view=fakes.SilentView(),
-        ),
-        proposer,
-        runner,
-    )
-
-
-def parabola(source: str) -> Trial:
-    """Best at a learning rate of 0.05."""
-    return fakes.scored(1.0 + abs(fakes.rate_of(source) - 0.05))
-
-
-def statuses(config: Config) -> list[tuple[int, str]]:
-    """What the journal says, in order."""
-    with Journal.read(config.run_path) as journal:
-        return [(e.id, e.status.value) for e in journal.experiments()]
-
-
-def git(config: Config, *arguments: str) -> str:
-    """Ask git about the task directory."""
-    done = subprocess.run(["git", "-C", str(config.root), *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+from tests.sessions import git, parabola, session, statuses, task
 
 
 def test_only_strict_improvements_are_kept(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from orchestrator.notify import notifying
 from orchestrator.settings import Notify
 from orchestrator.types import FOR_A_PERSON, Status, Trial
 from tests import fakes
-from tests.test_loop import parabola, session, statuses, task
+from tests.sessions import parabola, session, statuses, task
 
 WRITES = """
 import json, sys

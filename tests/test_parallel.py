@@ -21,7 +21,7 @@ from orchestrator.loop import run_session
 from orchestrator.score.noise import is_inside, spread
 from orchestrator.session import Session
 from orchestrator.types import Candidate, Experiment, Plan, Runner, Spent, Status, Trial
-from tests import fakes, test_loop
+from tests import fakes, sessions
 from tests.fake_nvml import Machine
 
 RATES = [f"{0.07 * 2.5**power:.7f}" for power in range(-8, 12)]  # far enough apart to be different questions
@@ -30,7 +30,7 @@ SCORES = st.integers(180, 200).map(lambda n: n / 100)  # no jump that would be d
 
 def config_for(tmp_path: Path, experiments: int, parallel: int, **flags: object) -> Config:
     """A task for so many runners."""
-    test_loop.task(tmp_path)
+    sessions.task(tmp_path)
     usual = {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": experiments, "parallel": parallel}
     return load(tmp_path, {**usual, "noise.baseline_runs": 1, "noise.again_every": 0, **flags})
 
@@ -55,9 +55,9 @@ def crowd(
     config: Config, score: Callable[[str], Trial], rates: list[str], **changes: object
 ) -> tuple[Session, list[fakes.ArithmeticRunner]]:
     """A session with as many runners as its configuration says."""
-    loop, _, runner = test_loop.session(config, score, rates)
+    loop, _, runner = sessions.session(config, score, rates)
     more = [fakes.ArithmeticRunner(score) for _ in range(config.parallel - 1)]
-    return replace(loop, beside=tuple(more), **changes), [runner, *more]  # type: ignore[arg-type]
+    return replace(loop, runners=(runner, *more), **changes), [runner, *more]  # type: ignore[arg-type]
 
 
 def plain(baseline: list[float], ideas: list[list[float]]) -> list[tuple[str, int]]:
@@ -95,44 +95,29 @@ def test_one_runner_decides_as_the_plain_loop_does(baseline: list[float], ideas:
     assert plain(baseline, ideas) == found
 
 
-def test_a_stale_childs_whole_file_wins_if_it_beats_the_best_of_now(tmp_path: Path) -> None:
-    """Both have the baseline as parent; compared at completion, kept as measured, one after the other."""
+@pytest.mark.parametrize(("first", "second", "status"), [("0.05", "0.04", "keep"), ("0.04", "0.05", "discard")])
+def test_a_stale_childs_whole_file_wins_only_if_it_beats_the_best_of_now(
+    first: str, second: str, status: str, tmp_path: Path
+) -> None:
+    """Both have the baseline as parent, and beat it; the first ends last, and is kept as measured or discarded."""
     config = config_for(tmp_path, 2, 2)
-    second = threading.Event()
+    ended = threading.Event()
 
     def run(source: str) -> Trial:
-        if fakes.rate_of(source) == 0.05:
-            second.wait(20)
-        return test_loop.parabola(source)
+        if fakes.rate_of(source) == float(first):
+            ended.wait(20)
+        return sessions.parabola(source)
 
-    view = Watcher(ends=lambda number: number == 2 and second.set())
-    loop, _ = crowd(config, run, ["0.05", "0.04"], view=view)
+    view = Watcher(ends=lambda number: number == 2 and ended.set())
+    loop, _ = crowd(config, run, [first, second], view=view)
     with loop.journal:
         run_session(loop)
         told = [(e.id, e.status.value, e.parent_id) for e in loop.journal.experiments()]
 
-    assert [(0, "keep", None), (1, "keep", 0), (2, "keep", 0)] == told
+    assert [(0, "keep", None), (1, status, 0), (2, "keep", 0)] == told
     assert fakes.TRAIN_PY.replace("0.02", "0.05") == config.mutable_path.read_text()
-    on_branch = test_loop.git(config, "show", "autoresearch/t:mutable/train.py")
+    on_branch = sessions.git(config, "show", "autoresearch/t:mutable/train.py")
     assert fakes.TRAIN_PY.replace("0.02", "0.05").strip() == on_branch
-
-
-def test_a_stale_child_that_only_beats_its_parent_is_discarded(tmp_path: Path) -> None:
-    """The best of now is what it has to beat."""
-    config = config_for(tmp_path, 2, 2)
-    second = threading.Event()
-
-    def run(source: str) -> Trial:
-        if fakes.rate_of(source) == 0.04:
-            second.wait(20)
-        return test_loop.parabola(source)
-
-    view = Watcher(ends=lambda number: number == 2 and second.set())
-    loop, _ = crowd(config, run, ["0.04", "0.05"], view=view)
-    with loop.journal:
-        run_session(loop)
-
-    assert [(0, "keep"), (1, "discard"), (2, "keep")] == test_loop.statuses(config)
 
 
 FULL = 4096  # large_k of the cpu profile
@@ -171,7 +156,7 @@ def test_what_beats_a_best_that_did_not_hold_is_audited_before_it_is_judged(tmp_
             settled.set()
 
     loop, _ = crowd(config, run, ["0.05", "0.9", "0.04", "0.8"], view=Watcher(ends=ends))
-    loop = replace(loop, runner=Auditor(run), beside=(Auditor(run),))
+    loop = replace(loop, runners=(Auditor(run), Auditor(run)))
     with loop.journal:
         run_session(loop)
         told = [(fakes.rate_of((e.folder / "train.py").read_text()), e) for e in loop.journal.experiments()]
@@ -198,7 +183,7 @@ def test_whatever_ends_first_the_record_adds_up(tmp_path: Path, seed: int) -> No
         time.sleep(wait_s)
         with guard:
             at_once -= 1
-        return test_loop.parabola(source)
+        return sessions.parabola(source)
 
     loop, runners = crowd(config, run, chance.sample(RATES, 20))
     with loop.journal:
@@ -232,7 +217,7 @@ def test_an_interrupt_ends_all_that_run_and_owes_each_another_attempt(tmp_path: 
                 raise KeyboardInterrupt
             interrupted.wait(20)
             time.sleep(0.3)
-        return test_loop.parabola(source)
+        return sessions.parabola(source)
 
     rates = ["0.03", "0.04", "0.05"]
     loop, runners = crowd(config, run, rates)
@@ -263,7 +248,7 @@ def test_a_session_killed_with_several_at_work_goes_on(tmp_path: Path) -> None:
             if fakes.rate_of(source) == 0.03:
                 raise SystemExit
             time.sleep(1.0)
-        return test_loop.parabola(source)
+        return sessions.parabola(source)
 
     loop, _ = crowd(config, run, ["0.03", "0.04", "0.9"])
     with loop.journal, pytest.raises(SystemExit):
@@ -286,7 +271,7 @@ def test_what_runs_right_now_is_not_proposed_again(tmp_path: Path) -> None:
     def run(source: str) -> Trial:
         if fakes.rate_of(source) == 0.03:
             other.wait(20)
-        return test_loop.parabola(source)
+        return sessions.parabola(source)
 
     view = Watcher(begins=lambda number: number == 2 and other.set())
     loop, runners = crowd(config, run, ["0.03", "0.03", "0.3"], view=view)
@@ -305,18 +290,18 @@ def test_what_ends_while_a_device_is_waited_for_is_recorded_at_once(tmp_path: Pa
     waits: list[Runner] = []
 
     def ready(runner: Runner) -> bool:
-        if runner is loop.beside[0] and not waits:
+        if runner is loop.runners[1] and not waits:
             waits.append(runner)
             recorded.wait(20)
         return False
 
     view = Watcher(ends=lambda number: number == 1 and recorded.set())
-    loop, runners = crowd(config, test_loop.parabola, ["0.03", "0.04"], view=view, ready=ready)
+    loop, runners = crowd(config, sessions.parabola, ["0.03", "0.04"], view=view, ready=ready)
     with loop.journal:
         run_session(loop)
 
     assert recorded.is_set()
-    assert 3 == len(test_loop.statuses(config)) == sum(len(runner.ran) for runner in runners)
+    assert 3 == len(sessions.statuses(config)) == sum(len(runner.ran) for runner in runners)
 
 
 def test_a_device_that_cannot_be_leased_again_ends_the_session_loudly(tmp_path: Path) -> None:
@@ -327,7 +312,7 @@ def test_a_device_that_cannot_be_leased_again_ends_the_session_loudly(tmp_path: 
         message = "nothing could be leased"
         raise LeaseUnavailable(message)
 
-    loop, _ = crowd(config, test_loop.parabola, ["0.03"], ready=ready)
+    loop, _ = crowd(config, sessions.parabola, ["0.03"], ready=ready)
     with loop.journal, pytest.raises(LeaseUnavailable, match="nothing could be leased"):
         run_session(loop)
 
@@ -338,10 +323,10 @@ def test_a_device_that_nothing_can_use_yet_is_not_asked_for(tmp_path: Path) -> N
     asked: list[tuple[bool, int]] = []
 
     def ready(runner: Runner) -> bool:
-        asked.append((runner is loop.beside[0], len(first.ran)))
+        asked.append((runner is loop.runners[1], len(first.ran)))
         return False
 
-    loop, (first, second) = crowd(config, test_loop.parabola, ["0.03", "0.04", "0.05"], ready=ready)
+    loop, (first, second) = crowd(config, sessions.parabola, ["0.03", "0.04", "0.05"], ready=ready)
     with loop.journal:
         run_session(loop)
 
@@ -356,12 +341,12 @@ def test_a_device_that_is_gone_is_done_without(tmp_path: Path, kind: type[Except
     config = config_for(tmp_path, 3, 2)
 
     def ready(runner: Runner) -> bool:
-        if runner is (loop.runner, *loop.beside)[gone]:
+        if runner is loop.runners[gone]:
             message = "it fell off the bus"
             raise kind(message)
         return False
 
-    loop, runners = crowd(config, test_loop.parabola, ["0.03", "0.04", "0.05"], ready=ready)
+    loop, runners = crowd(config, sessions.parabola, ["0.03", "0.04", "0.05"], ready=ready)
     with loop.journal, structlog.testing.capture_logs() as logs:
         run_session(loop)
 

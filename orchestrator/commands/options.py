@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.config import TASK_FILE, Config, load
+from orchestrator.data import corpus_name
 from orchestrator.errors import JournalError
 from orchestrator.records.journal import Journal
 
@@ -18,6 +19,10 @@ Run = Annotated[
 Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are; default: runs/ in the task")]
 Profile = Annotated[str, typer.Option(help="cpu or gpu")]
 Data = Annotated[str, typer.Option("--data", help="'python', or a folder of .txt, .jsonl or .parquet files")]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option("--accept", help="an unsafe finding of doctor, by its name; recorded; may be given again"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 Raw = Annotated[bool, typer.Option("--raw", help="as it is on record, for pipes: nothing made harmless for a terminal")]
 HERE = Path()
@@ -29,6 +34,11 @@ def settings(task: Path, run: str, runs: Path | None, flags: dict[str, Any]) -> 
     root = task.resolve()
     given = {key: value for key, value in flags.items() if value is not None}
     return load(root, {"tag": run, "runs": (runs or root / "runs").resolve(), **given})
+
+
+def machine(profile: str, data: str, accept: list[str] | None) -> dict[str, Any]:
+    """The flags of every command that starts containers."""
+    return {"profile_name": profile, "corpus": corpus_name(data), "accept": accept or None}
 
 
 def settings_of(task: Path) -> Config | None:

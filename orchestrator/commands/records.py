@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.syntax import Syntax
 
+from orchestrator import files
 from orchestrator.commands.options import (
     HERE,
     AsJson,
@@ -26,8 +27,7 @@ from orchestrator.commands.options import (
     settings_of,
 )
 from orchestrator.errors import JournalError
-from orchestrator.records import checkpoint, record, retention
-from orchestrator.records import compare as comparing
+from orchestrator.records import checkpoint, retention
 from orchestrator.records import export as exporting
 from orchestrator.records import lineage as lines_of
 from orchestrator.records import show as showing
@@ -37,6 +37,7 @@ from orchestrator.records.follow import ToldView, follow, keys
 from orchestrator.records.journal import Journal
 from orchestrator.records.tables import canonical
 from orchestrator.records.verify import findings, is_live, recorded_in
+from orchestrator.report import compare as comparing
 from orchestrator.text import sanitise
 from orchestrator.types import Role
 from orchestrator.watch import LiveView
@@ -139,7 +140,7 @@ def attest(
     if out is None:
         sys.stdout.write(text)
     else:
-        record.write(out, text)
+        files.write(out, text)
 
 
 @app.command()
@@ -195,7 +196,7 @@ def gc(
     runs: Runs = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
 ) -> None:
-    """Remove logs and checkpoints by [retention] of task.toml; removals are recorded, every record and diff stays."""
+    """Remove logs and checkpoints by the retention table of task.toml; every removal is recorded, every diff stays."""
     policy = settings(task, "any", None, {}).retention
     for folder in [run_folder(task, run, runs)] if run else run_folders(task, runs):
         if is_live(folder):

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from orchestrator import compose
-from orchestrator.commands.options import HERE, Data, Profile, Run, Runs, Task, run_folder, settings
-from orchestrator.data import IN_IMAGE, corpus_name
+from orchestrator.commands.options import HERE, Accept, Data, Profile, Run, Runs, Task, machine, run_folder, settings
+from orchestrator.data import IN_IMAGE
 from orchestrator.interrupt import interruptible
 from orchestrator.records.eventlog import logging_to
 from orchestrator.records.journal import Journal
@@ -26,11 +26,12 @@ def calibrate(
     runs: Runs = None,
     profile: Profile = "cpu",
     data: Data = IN_IMAGE,
+    accept: Accept = None,
     seeds: Annotated[int, typer.Option(min=1, help="runs of the task's own train.py")] = 3,
     also: Annotated[list[Path] | None, typer.Option(help="another honest train.py; may be given again")] = None,
 ) -> None:
     """Measure what honest models' claims differ by on this hardware; later scores are judged by it."""
-    config = settings(task, "calibration", runs, {"profile_name": profile, "corpus": corpus_name(data)})
+    config = settings(task, "calibration", runs, machine(profile, data, accept))
     wanted = calibration.models(config, seeds, also or ())
     folder = config.run_path / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     with ExitStack() as stack:
@@ -53,11 +54,12 @@ def confirm(
     runs: Runs = None,
     profile: Profile = "cpu",
     data: Data = IN_IMAGE,
+    accept: Accept = None,
     seeds: Annotated[int, typer.Option(min=1, help="runs of the experiment, and of the baseline")] = 3,
 ) -> None:
     """Retrain a kept experiment with other seeds, score it on the holdout, and say how optimistic its score was."""
     folder = run_folder(task, run, runs)
-    config = settings(task, folder.name, folder.parent, {"profile_name": profile, "corpus": corpus_name(data)})
+    config = settings(task, folder.name, folder.parent, machine(profile, data, accept))
     with ExitStack() as stack:
         stack.enter_context(interruptible())
         stack.enter_context(logging_to(config.run_path, screen=False))

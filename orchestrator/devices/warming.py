@@ -15,10 +15,10 @@ from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.measure import new_plan
 from orchestrator.records.keep import Keeper
 from orchestrator.types import Candidate, Proposal, Reply, Role, View
-from orchestrator.walls import owner
-from orchestrator.walls.box import GUARD_MARGIN_S, Box
+from orchestrator.walls.box import Box
+from orchestrator.walls.oneshot import run_once
 from orchestrator.walls.place import Place
-from orchestrator.walls.spec import UID, ContainerSpec, Mount
+from orchestrator.walls.spec import UID, Mount
 
 COPY_S = 120.0
 TRAINING_S = 60.0  # a first step compiles everything, however long that takes
@@ -90,23 +90,18 @@ def _copy_out(box: Box, staging: Path, target: Path, on_line: Callable[[str], No
         Mount(source=str(target), target="/staging", writable=True),
     )
     copy = "import guard, pathlib; guard.copy_plain(pathlib.Path('/corpus/cache'), pathlib.Path('/staging'))"
-    labels = owner.labels(tag=box.place.config.tag, experiment_id=0, attempt=1, role="warm", dies_in_s=COPY_S)
-    spec = ContainerSpec(
-        role=Role.PREPARE,
+    result = run_once(
+        box.place,
+        "warm",
+        ("-c", copy),
         name=f"{box.name}-warm",
-        image_id=box.place.image_id,
-        program=("python3", "-s", "-B", "-c", copy),
-        hard_limit_s=COPY_S + GUARD_MARGIN_S,
         mounts=mounts,
-        resources=box.place.resources(),
-        environment=box.place.environment(0),
-        labels=labels,
-        seccomp=box.place.seccomp,
+        deadline_s=COPY_S,
+        folder=staging,
+        on_line=on_line,
         user=user,
         userns=userns,
     )
-    with box.place.engine.start(spec, deadline_s=COPY_S, folder=staging, on_line=on_line) as running:
-        result = running.wait()
     if result.exit_code != 0:
         message = f"the compile cache could not be copied (exit code {result.exit_code}): {result.log_tail[-500:]}"
         raise SandboxError(message)

@@ -5,6 +5,7 @@ side by side: that is the plain loop.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
@@ -19,6 +20,7 @@ from orchestrator.turn import failed
 from orchestrator.types import Runner, Trial
 
 log = structlog.get_logger()
+FRESH_S = 2.0  # that nobody else had a runner's device so long ago says something of now
 STOP_S = 60.0  # for containers to be gone; the reaper of the next start takes what is left
 
 
@@ -32,6 +34,7 @@ class Crew:
         """
         self._ready, self._idle, self._fit = ready, list(runners[:1]), list[Runner]()
         self._spare = list(runners[1:])
+        self._fit_since = 0.0  # monotonic
         self._ended: SimpleQueue[tuple[Running, Trial] | Runner | BaseException | None] = SimpleQueue()
         self._at_work: dict[int, tuple[Running, threading.Thread]] = {}
         self._left = len(runners)
@@ -43,13 +46,23 @@ class Crew:
 
     def free(self) -> Runner | None:
         """A runner where an experiment may start now. None: something has changed, or something else must end first."""
+        if self._fit:
+            return self._fit[0]
         if self._at_work:
             self._use_spare()
-        while self._idle and not self._fit:
+        while self._idle:
             self._thread(partial(self._made_ready, self._idle.pop(0)), "lease")
-        if not self._fit and not self._at_work:
-            self.first()
-        return self._fit[0] if self._fit else None
+        if not self._at_work:
+            self._next_event()
+        return None
+
+    def is_fresh(self, runner: Runner) -> bool:
+        """Whether it may still start on a free runner; if that was found out too long ago, all are looked at anew."""
+        if runner in self._fit and time.monotonic() - self._fit_since < FRESH_S:
+            return True
+        self._idle += self._fit
+        self._fit.clear()
+        return False
 
     def start(self, running: Running) -> None:
         """Begin one run of an experiment, on the runner that it names."""
@@ -59,10 +72,13 @@ class Crew:
         self._at_work[running.id] = running, thread
 
     def first(self) -> tuple[Running, Trial] | None:
-        """Wait for the next run that ends, or for anything else that changes: None. Raises what a thread raised.
+        """Wait for the next run that ends. None: none is at work, or something else has changed.
 
-        A runner without a device is done without, unless it is the last one.
+        Raises what a thread raised. A runner without a device is done without, unless it is the last one.
         """
+        return self._next_event() if self._at_work else None
+
+    def _next_event(self) -> tuple[Running, Trial] | None:
         ended = self._ended.get()
         if isinstance(ended, SandboxError) and self._left > 1:
             self._left -= 1
@@ -73,6 +89,8 @@ class Crew:
             raise ended
         if ended is None or isinstance(ended, tuple):
             return ended
+        if not self._fit:
+            self._fit_since = time.monotonic()
         self._fit.append(ended)
         return None
 

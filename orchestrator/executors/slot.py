@@ -16,7 +16,7 @@ import structlog
 from orchestrator.devices.contention import Ours, Sampler, Then, watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
-from orchestrator.types import Candidate, Plan, Role, Runner, Status, Trial
+from orchestrator.types import Candidate, Plan, Runner, Status, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
@@ -85,7 +85,8 @@ class Slot:
         if seen.lost:
             self._leave_out(self._lease, seen.lost)
             self.give_back()
-            raise LeaseUnavailable(seen.lost)
+            if trial.failure is not Status.CHEAT:
+                raise LeaseUnavailable(seen.lost)
         self._must_wait = bool(seen.contended_by)
         self._contended = self._contended + 1 if seen.contended_by else 0
         return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by()))
@@ -166,8 +167,7 @@ class Slot:
 
 
 def _used(trial: Trial, by: Collection[str] | None) -> bool | None:
-    trainer = next((e.container_id for e in trial.executions if e.role is Role.TRAINER), None)
-    return None if by is None or trainer is None else trainer in by
+    return None if by is None or trial.trainer is None else trial.trainer.container_id in by
 
 
 def container_ids(folder: Path) -> list[str]:

@@ -9,8 +9,7 @@ from orchestrator.propose.budget import Ledger, Purse, outlives_cache
 from orchestrator.propose.count import counter
 from orchestrator.propose.prompt import PromptBuilder
 from orchestrator.types import Proposer
-
-SECONDS_PER_HOUR = 3600
+from orchestrator.units import SECONDS_PER_HOUR
 
 
 def chosen(config: Config, environment: Mapping[str, str]) -> Config:

@@ -48,16 +48,6 @@ def cost_usd(usage: Usage, price: Price, *, hour_writes: bool = False) -> float:
     )
 
 
-def prompt_tokens(usage: Usage) -> int:
-    """What was sent, from the API's cache or not."""
-    return usage.input_tokens + usage.cache_creation_input_tokens + usage.cache_read_input_tokens
-
-
-def tokens(usage: Usage) -> int:
-    """All tokens, whatever they were used for."""
-    return prompt_tokens(usage) + usage.output_tokens
-
-
 def total(usages: Iterable[Usage]) -> Usage:
     """All together."""
     all_of = list(usages)
@@ -98,14 +88,14 @@ class Purse:
                     f" ${worst.cost_usd:.2f}: not made; raise MAX_USD to go on"
                 )
                 raise BudgetExhausted(message)
-            if self.max_tokens and tokens(spent) + tokens(worst) > self.max_tokens:
+            if self.max_tokens and spent.total_tokens + worst.total_tokens > self.max_tokens:
                 message = (
-                    f"{tokens(spent)} of MAX_TOKENS {self.max_tokens} are used and the next call could use"
-                    f" {tokens(worst)}: not made; raise MAX_TOKENS to go on"
+                    f"{spent.total_tokens} of MAX_TOKENS {self.max_tokens} are used and the next call could use"
+                    f" {worst.total_tokens}: not made; raise MAX_TOKENS to go on"
                 )
                 raise BudgetExhausted(message)
             return self.ledger.reserve(worst)
 
     def settle(self, call: int, actual: Usage) -> None:
-        """Say what it did cost."""
+        """Book what a call cost in the place of what was set aside for it."""
         self.ledger.settle(call, actual)

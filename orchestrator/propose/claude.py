@@ -24,6 +24,7 @@ from orchestrator.propose.patience import Delayed, NotReached, patiently, retry_
 from orchestrator.propose.prompt import Prompt, PromptBuilder
 from orchestrator.settings import Price
 from orchestrator.types import Context, Proposal, Reply, Usage
+from orchestrator.units import SECONDS_PER_HOUR
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -51,7 +52,7 @@ class ClaudeSettings:
     thinking_tokens: int = 0
     price: Price | None = None
     cache_for_an_hour: bool = False  # where experiments take longer than the API's cache of five minutes
-    max_wait_s: float = 12 * 3600.0
+    max_wait_s: float = 12.0 * SECONDS_PER_HOUR
     first_wait_s: float = 1.0
     longest_wait_s: float = 300.0
     connect_timeout_s: float = 10.0
@@ -118,7 +119,7 @@ class ClaudeProposer:
         try:
             message = self._patiently(attempt, tenacity.stop_before_delay(self.settings.max_wait_s), tell)
         except Delayed as delayed:
-            hours = self.settings.max_wait_s / 3600
+            hours = self.settings.max_wait_s / SECONDS_PER_HOUR
             text = f"{self._url()}: no answer within {hours:.3g} hours: {delayed}; run again when it is back"
             raise ProposerUnavailable(text) from None
         if charged[-1] is not worst:
@@ -225,7 +226,7 @@ class ClaudeProposer:
 
     def _compare_counts(self, prompt: Prompt, usage: Usage) -> None:
         """Ours are by the task's own encoding; the API's are those that are paid for, and hold from then on."""
-        ours, apis = self.prompts.count(prompt.text), budget.prompt_tokens(usage)
+        ours, apis = self.prompts.count(prompt.text), usage.prompt_tokens
         self.prompts.learn(ours, apis)
         log.info("prompt.counted", ours=ours, apis=apis)
 

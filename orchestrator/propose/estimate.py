@@ -9,13 +9,13 @@ from orchestrator.propose.count import guess
 from orchestrator.propose.prompt import HISTORY_TOKENS, ROLE
 from orchestrator.settings import Price
 from orchestrator.types import Usage
+from orchestrator.units import SECONDS_PER_HOUR
 
 NIGHT_H = 8.0  # where no limit says how long
 ANSWER_TOKENS = 1500  # a hypothesis and a few edits
 TURN_TOKENS = 1000  # what is particular to a turn, and what the API adds
 KEPT_SHARE = 0.1  # of the experiments: then the best file is written to the API's cache anew
 BYTES_PER_TOKEN = 3
-SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

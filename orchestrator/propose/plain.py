@@ -5,8 +5,8 @@ import re
 from orchestrator.text import sanitise
 
 
-def clean(text: str, limit: int) -> str:
-    """Without escape sequences, control, bidi and invisible characters, at most `limit` characters: head and tail."""
+def head_and_tail(text: str, limit: int) -> str:
+    """Sanitised, and `limit` characters of it at most."""
     if len(text) > 4 * limit:  # before looking at every character
         text = f"{text[: 2 * limit]}\n{text[-2 * limit :]}"
     text = sanitise(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -18,13 +18,13 @@ def clean(text: str, limit: int) -> str:
 
 def line(text: str, limit: int) -> str:
     """The same, on one line."""
-    words = " ".join(clean(text, 4 * limit).split())
+    words = " ".join(head_and_tail(text, 4 * limit).split())
     return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
 def fenced(text: str, limit: int, language: str = "text") -> str:
     """Cleaned and in a fence that the text cannot close, because it is longer than any in it."""
-    text = clean(text, limit)
+    text = head_and_tail(text, limit)
     fence = fence_for(text)
     return f"{fence}{language}\n{text}\n{fence}"
 

@@ -17,6 +17,7 @@ from orchestrator.propose.count import Count
 from orchestrator.score import noise
 from orchestrator.settings import Limits
 from orchestrator.types import Context, Experiment, Spent
+from orchestrator.units import SECONDS_PER_HOUR
 
 log = structlog.get_logger()
 
@@ -164,7 +165,9 @@ class PromptBuilder:
         if limits.experiments:
             parts[0] += f" (the run was given {limits.experiments})"
         if limits.hours:
-            parts.append(f"{max(0.0, limits.hours - spent.slot_s / 3600):.1f} of {limits.hours:g} hours left")
+            parts.append(
+                f"{max(0.0, limits.hours - spent.slot_s / SECONDS_PER_HOUR):.1f} of {limits.hours:g} hours left"
+            )
         if limits.max_usd:
             parts.append(f"${max(0.0, limits.max_usd - spent.usage.cost_usd):.2f} left for proposals")
         return "Budget: " + ", ".join(parts) + "."

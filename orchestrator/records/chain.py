@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from orchestrator.errors import AutoresearchError, JournalError, RecordFailed
+from orchestrator.files import unwritable
 from orchestrator.records import seal, tables
 from orchestrator.records.tables import canonical
 
@@ -38,6 +39,16 @@ class Record:
         """What the record says."""
         body: dict[str, Any] = json.loads(self.line)["body"]
         return body
+
+    @property
+    def of_experiment(self) -> int:
+        """The experiment that it is about. Raises JournalError if it names none."""
+        if self.experiment_id is None:
+            message = (
+                f"record {self.seq} ({self.kind}) names no experiment; `autoresearch verify` says what else is wrong"
+            )
+            raise JournalError(message)
+        return self.experiment_id
 
     @property
     def at(self) -> str:
@@ -134,7 +145,7 @@ class Chain:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
+        """Seal what was written, and let the next session in."""
         self.close()
 
     def records(self, kind: str | None = None, experiment_id: int | None = None) -> list[Record]:
@@ -194,8 +205,7 @@ class Chain:
         except sqlite3.Error as error:
             raise _translated(self.folder, error) from error
         except OSError as error:
-            message = f"{self.folder}: cannot be written: {error.strerror}; free some space or use --runs DIR"
-            raise RecordFailed(message) from error
+            raise unwritable(self.folder, error) from error
         return record
 
     def _insert(self, said: dict[str, Any], line: str, diff: str = "") -> Record:

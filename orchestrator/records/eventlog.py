@@ -17,6 +17,7 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from orchestrator.errors import RecordFailed
+from orchestrator.files import unwritable
 
 NAME = "session.log"
 LINK = 16  # hexadecimal digits: enough to see a change, short enough to read past
@@ -44,8 +45,7 @@ class Chain:
                 self._size += len(data)  # if the disk is full, it is not, and the end is looked for again
                 os.write(self._file.fileno(), data)
         except OSError as error:
-            message = f"{self._file.name}: cannot be written: {error.strerror}; free some space or use --runs DIR"
-            raise RecordFailed(message) from error
+            raise unwritable(Path(self._file.name), error) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from orchestrator import files
 from orchestrator.errors import ConfigError, RecordFailed
 from orchestrator.records import record
 from orchestrator.text import sanitise
@@ -81,7 +82,7 @@ def write(experiments: list[Experiment], how: Format, out: Path) -> None:
     """Write to a file, or to a new folder for TensorBoard. Raises ConfigError for a missing extra, RecordFailed."""
     try:
         if how in TEXT:
-            record.write(out, text(experiments, how))
+            files.write(out, text(experiments, how))
         elif how is Format.PARQUET:
             _parquet(experiments, out)
         else:

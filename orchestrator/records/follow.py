@@ -67,23 +67,22 @@ class Follower:
         self._look()
 
     def _tell(self, record: Record) -> None:
-        number = record.experiment_id or 0
         if record.kind == "experiment.begun":
             self._begun(record)
         elif record.kind == "experiment.finished":
             self._look()
-            self._running.pop(number, None)
-            self.view.finished(self.journal.experiment(number), self.journal.best(), self.journal.spent())
+            self._running.pop(record.of_experiment, None)
+            self.view.finished(self.journal.experiment(record.of_experiment), self.journal.best(), self.journal.spent())
         elif record.kind == "experiment.run_again":
             body = record.body
-            self.view.again(number, body["run"], body["most"], body["val_bpb"])
+            self.view.again(record.of_experiment, body["run"], body["most"], body["val_bpb"])
         elif record.kind in ("session.ended", "session.failed"):
             self.ended = str(record.body["reason"])
         elif record.kind == "session.started":
             self.ended = ""
 
     def _begun(self, record: Record) -> None:
-        body, number = record.body, record.experiment_id or 0
+        body, number = record.body, record.of_experiment
         reply = Reply(proposer=body["reply"]["proposer"], model=body["reply"]["model"], prompt="", text="")
         proposal, parent = Journal.proposal(body["proposal"]), body["parent_id"]
         candidate = Candidate(proposal=proposal, source="", parent_id=parent, parent_source="", reply=reply)

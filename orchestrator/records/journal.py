@@ -106,9 +106,11 @@ class Journal(Chain):
         return noise.best_of(kept, self.again())
 
     def again(self) -> list[Experiment]:
-        """Kept experiments that ran once more to see whether they hold, and have a score; newest first."""
-        where = "json_extract(body, '$.measures') IS NOT NULL AND val_bpb IS NOT NULL"
-        return self.experiments(where, order="+id DESC", limit=MEASURED)  # by `id` SQLite would read every row
+        """Kept experiments that ran once more to see whether they hold, and were judged; newest first."""
+        where = "json_extract(body, '$.measures') IS NOT NULL AND val_bpb IS NOT NULL AND status NOT IN (?, ?)"
+        return self.experiments(
+            where, *QUEUED_AGAIN, order="+id DESC", limit=MEASURED
+        )  # by `id` SQLite would read every row
 
     def metric(self) -> str:
         """What the task calls the number that `val_bpb` is here."""

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator import files
 from orchestrator.errors import ConfigError, RecordFailed
 from orchestrator.types import Experiment
 
@@ -66,15 +67,7 @@ class Keeper:
         try:
             if self.path.read_text(encoding="utf-8") not in ours:
                 return False
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=self.path.parent, prefix=".train-", delete=False
-            ) as file:
-                file.write(source)
-                file.flush()
-                os.fsync(file.fileno())
-            hidden = Path(file.name)
-            hidden.chmod(self.path.stat().st_mode & 0o777)
-            hidden.replace(self.path)
+            files.put(self.path, source.encode(), self.path.stat().st_mode & 0o777)
         except OSError as error:
             message = f"{self.path}: cannot be replaced: {error.strerror}; the kept file is in the record"
             raise RecordFailed(message) from error

@@ -4,32 +4,16 @@ import csv
 import difflib
 import hashlib
 import io
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.errors import RecordFailed
+from orchestrator.files import unwritable, write
 from orchestrator.records.tables import canonical
 from orchestrator.types import Candidate, Experiment, Status
+from orchestrator.units import GIB
 
-BYTES_PER_GB = 1024**3
 RESULTS = "results.tsv"
-
-
-def write(path: Path, text: str) -> None:
-    """Put a file in place at once, 0600; raises RecordFailed naming it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
-    except OSError as error:
-        message = f"{path}: cannot be written: {error.strerror}; free some space or use --runs DIR"
-        raise RecordFailed(message) from error
 
 
 def make_folder(path: Path) -> None:
@@ -37,8 +21,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        message = f"{path}: cannot be made: {error.strerror}; free some space or use --runs DIR"
-        raise RecordFailed(message) from error
+        raise unwritable(path, error) from error
 
 
 def diff_of(candidate: Candidate) -> str:
@@ -47,7 +30,7 @@ def diff_of(candidate: Candidate) -> str:
     return "".join(difflib.unified_diff(before, after, "a/train.py", "b/train.py"))
 
 
-def write_candidate(folder: Path, candidate: Candidate, rejected: Iterable[str] = ()) -> None:
+def write_candidate(folder: Path, candidate: Candidate) -> None:
     """What is tried and where it came from, before it runs."""
     write(folder / "train.py", candidate.source)
     write(folder / "parent.py", candidate.parent_source)
@@ -68,8 +51,6 @@ def write_candidate(folder: Path, candidate: Candidate, rejected: Iterable[str] 
             }
         ),
     )
-    for number, reply in enumerate(rejected, start=1):
-        write(folder / f"rejected-{number}.txt", reply)
 
 
 def drop_private(folder: Path) -> None:
@@ -105,7 +86,7 @@ def results(experiments: Iterable[Experiment]) -> str:
             [
                 experiment.commit[:7],
                 "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
-                "" if memory is None else f"{memory / BYTES_PER_GB:.1f}",
+                "" if memory is None else f"{memory / GIB:.1f}",
                 status.value,
                 " ".join(f"{experiment.hypothesis}{experiment.mark}".split()),
             ]

@@ -77,7 +77,7 @@ def _too_much(left: list[Item], gone: set[Item], policy: Retention) -> Iterator[
 def items(journal: Journal, now: datetime) -> Iterator[Item]:
     """Every file of a finished experiment that may go, as the record and the disk know it."""
     for finished in journal.records("experiment.finished"):
-        experiment = journal.experiment(finished.experiment_id or 0)
+        experiment = journal.experiment(finished.of_experiment)
         age = (now - datetime.fromisoformat(experiment.started_at)).total_seconds() / SECONDS_PER_DAY
         for name in finished.body["files"]:
             path = experiment.folder / name

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator import files
+from orchestrator.errors import RecordFailed
+
 NAME = "seal.json"
 PIECE = 1 << 20
 SEALED = ("journal.db", "record.jsonl", "results.tsv", "session.log")
@@ -18,12 +21,9 @@ GROWS = "session.log"  # what a session says after its journal is closed comes b
 
 def write(folder: Path, head: str) -> None:
     """Seal a run whose journal was closed; without room for it there is none, which verify says."""
-    files = {name: _facts(folder / name) for name in SEALED if (folder / name).is_file()}
-    with suppress(OSError):
-        hidden = folder / f".{NAME}"
-        hidden.touch(mode=0o600)
-        hidden.write_text(_text(head, files), encoding="utf-8")
-        hidden.replace(folder / NAME)
+    sealed = {name: _facts(folder / name) for name in SEALED if (folder / name).is_file()}
+    with suppress(RecordFailed):
+        files.write(folder / NAME, _text(head, sealed))
 
 
 def remove(folder: Path) -> None:
@@ -42,16 +42,16 @@ def findings(folder: Path, head: str) -> Iterator[str]:
         return
     try:
         said = json.loads(text)
-        files, whole = said["files"], text == _text(said["head"], said["files"]).encode()
+        sealed, whole = said["files"], text == _text(said["head"], said["files"]).encode()
     except (ValueError, KeyError, TypeError):
-        files, whole = {}, False
+        sealed, whole = {}, False
     if not whole:
         yield f"{NAME}: is not what was written"
         return
     if said["head"] != head:
         yield f"{NAME}: the last record is not the one that was sealed"
     for name in SEALED:
-        said_of = files.get(name)
+        said_of = sealed.get(name)
         size = said_of["bytes"] if said_of and name == GROWS else None
         if said_of != (_facts(folder / name, size) if (folder / name).is_file() else None):
             yield f"{name}: is not what was sealed when the last session ended"
@@ -69,8 +69,8 @@ def _facts(path: Path, size: int | None = None) -> dict[str, int | str]:
     return {"bytes": whole - left, "sha256": digest.hexdigest()}
 
 
-def _text(head: str, files: dict[str, dict[str, int | str]]) -> str:
+def _text(head: str, sealed: dict[str, dict[str, int | str]]) -> str:
     """Carries its own hash, so that a changed seal is known from a changed file."""
-    body = {"files": files, "head": head}
+    body = {"files": sealed, "head": head}
     own = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     return json.dumps({**body, "own_sha256": own}, sort_keys=True, indent=1) + "\n"

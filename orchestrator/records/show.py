@@ -18,11 +18,11 @@ from orchestrator.score.confirm import Runs, confirmations
 from orchestrator.score.told import in_words
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Level, Role
+from orchestrator.units import MIB
 from orchestrator.watch import COLOURS
 
 LOG_LINES = 40
 MOST = 4 << 20  # bytes of a file that are shown from its start, and from its end
-MIB = 1 << 20
 
 
 def show(console: Console, journal: Journal, experiment: Experiment, *, raw: bool = False) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.records import record
+from orchestrator import files
 from orchestrator.records.journal import Journal
 from orchestrator.report.details import Shared, bounds, detail
 from orchestrator.report.night import gather
@@ -39,7 +39,7 @@ class Report:
                 if number not in self._details:
                     self._details[number] = detail(journal, turn, bounds(size), self._shared, night.metric)
         path = self.folder / NAME
-        record.write(path, render(night, self._details, self._shared.block(), live=live))
+        files.write(path, render(night, self._details, self._shared.block(), live=live))
         return path
 
     def wait(self) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.report.excerpt import Bound, Excerpt, Folder, clean
+from orchestrator.report.excerpt import Bound, Excerpt, Folder
+from orchestrator.text import sanitise
 from orchestrator.types import Role
+from orchestrator.units import MIB
 from orchestrator.walls.readback import differences
-from orchestrator.walls.spec import MIB
 
 ORDER = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.COURIER)
 BILLION = 1_000_000_000
@@ -69,7 +70,7 @@ def _container(
         deadline_s=execution.get("deadline_s"),
         facts=tuple(_facts(there, execution, _table(ended, "State"))),
         mounts=tuple(_mounts(there)),
-        command=clean(" ".join(map(str, _program(config.get("Cmd")))), 500),
+        command=sanitise(" ".join(map(str, _program(config.get("Cmd")))), 500),
         differences=None if not asked or not created else tuple(_differences(asked, created)),
         log=log,
     )
@@ -87,7 +88,7 @@ def _facts(created: dict[str, Any], execution: dict[str, Any], state: dict[str, 
         ("container", str(created.get("Id") or "")[:12]),
     ):
         if value:
-            yield Fact(name=name, value=clean(value, 200))
+            yield Fact(name=name, value=sanitise(value, 200))
 
 
 def _walls(created: dict[str, Any]) -> Iterator[Fact]:
@@ -113,7 +114,7 @@ def _walls(created: dict[str, Any]) -> Iterator[Fact]:
         ("image", str(created.get("Image") or "?"), None),
     ):
         if value:
-            yield Fact(name=name, value=clean(value, 200), good=good)
+            yield Fact(name=name, value=sanitise(value, 200), good=good)
 
 
 def _limits(created: dict[str, Any], execution: dict[str, Any]) -> Iterator[Fact]:
@@ -139,7 +140,7 @@ def _limits(created: dict[str, Any], execution: dict[str, Any]) -> Iterator[Fact
         yield Fact(name="disk", value=f"{_mib(read or 0)} read, {_mib(written or 0)} written")
     yield Fact(name="shared memory", value=_mib(host.get("ShmSize") or 0))
     tmpfs = _table(host, "Tmpfs")
-    yield from (Fact(name=f"in-memory {path}", value=clean(str(tmpfs[path]), 200)) for path in sorted(tmpfs))
+    yield from (Fact(name=f"in-memory {path}", value=sanitise(str(tmpfs[path]), 200)) for path in sorted(tmpfs))
 
 
 def _mounts(created: dict[str, Any]) -> Iterator[str]:
@@ -147,12 +148,12 @@ def _mounts(created: dict[str, Any]) -> Iterator[str]:
         if isinstance(mount, dict) and mount.get("Type") != "tmpfs":
             source = mount.get("Name") if mount.get("Type") == "volume" else _short(str(mount.get("Source")))
             access = "WRITABLE" if mount.get("RW") else "read-only"
-            yield clean(f"{mount.get('Destination')} {access} {mount.get('Type')} {source}", 300)
+            yield sanitise(f"{mount.get('Destination')} {access} {mount.get('Type')} {source}", 300)
 
 
 def _differences(asked: dict[str, Any], created: dict[str, Any]) -> list[str]:
     try:
-        return [clean(line, 500) for line in differences(asked, created)]
+        return [sanitise(line, 500) for line in differences(asked, created)]
     except (KeyError, TypeError, ValueError, AttributeError):
         return ["the record of this container is incomplete: `autoresearch verify` says what is intact"]
 
@@ -164,7 +165,7 @@ def _ending(execution: dict[str, Any], state: dict[str, Any]) -> tuple[str, str]
     if execution.get("timed_out"):
         return "killed at its deadline", "failed"
     if by := execution.get("killed_by"):
-        return clean(f"ended by the host: {by}", 200), "killed"
+        return sanitise(f"ended by the host: {by}", 200), "killed"
     return ("no end recorded", "failed") if code is None else (f"exit code {code}", "failed" if code else "well")
 
 

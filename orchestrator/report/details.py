@@ -7,17 +7,17 @@ from typing import Any
 
 from orchestrator.records.journal import Journal
 from orchestrator.report.containers import Container, Fact, containers
-from orchestrator.report.excerpt import Bound, Excerpt, Folder, clean
+from orchestrator.report.excerpt import Bound, Excerpt, Folder
 from orchestrator.report.night import Turn
 from orchestrator.score.told import in_words
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Role
+from orchestrator.units import MIB
 
 TOTAL_BYTES = 16_000_000  # of all details: a page opens in a second or two
 LEAST, MOST = 6_000, 60_000  # bytes of one experiment's texts
-SHARES = {"diff": 0.35, Role.TRAINER: 0.25, "other": 0.05, "prompt": 0.1, "reply": 0.1, "rejected": 0.03}
+SHARES = {"diff": 0.35, Role.TRAINER: 0.25, "other": 0.05, "prompt": 0.1, "reply": 0.1}
 HEAD = 0.4  # of a log; errors are at the end
-MIB = 1 << 20
 MINUS = "\N{MINUS SIGN}"
 FILES = 64
 BEGUN = (  # what was on record before it ran
@@ -30,7 +30,7 @@ BEGUN = (  # what was on record before it ran
 def bounds(experiments: int) -> dict[str, Bound]:
     """How much of each text is shown: less of each where there are many."""
     each = max(LEAST, min(MOST, TOTAL_BYTES // max(1, experiments)))
-    heads = {"diff": 1.0, "prompt": 0.5, "reply": 1.0, "rejected": 1.0}
+    heads = {"diff": 1.0, "prompt": 0.5, "reply": 1.0}
     return {
         name: Bound(
             head=int(each * share * heads.get(name, HEAD)), tail=int(each * share * (1 - heads.get(name, HEAD)))
@@ -54,24 +54,24 @@ class Shared:
         return self._numbers[fact]
 
     def block(self) -> str:
-        """For the page."""
+        """All of them as JSON, for the page's script."""
         return as_block([[fact.name, fact.value, fact.good] for fact in self.facts])
 
 
-def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared, metric: str = "") -> str:
+def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared, metric: str) -> str:
     """JSON, with no `<` in it that could end the block it is put into."""
     experiment = turn.experiment
     finished = _said(journal, "experiment.finished", experiment)
     begun = _said(journal, "experiment.begun", experiment)
     value = {
         "id": experiment.id,
-        "hypothesis": clean(experiment.hypothesis, 4000),
-        "expected": clean(experiment.expected_effect, 2000),
-        "rule": clean(experiment.rule, 4000),
-        "message": clean(experiment.message, 4000) if experiment.message != experiment.rule else "",
+        "hypothesis": sanitise(experiment.hypothesis, 4000),
+        "expected": sanitise(experiment.expected_effect, 2000),
+        "rule": sanitise(experiment.rule, 4000),
+        "message": sanitise(experiment.message, 4000) if experiment.message != experiment.rule else "",
         "parent": experiment.parent_id,
-        "figures": [[name, clean(text, 300)] for name, text in _figures(turn, metric or "val_bpb")],
-        "facts": [[name, clean(text, 300)] for name, text in _facts(turn, begun, finished)],
+        "figures": [[name, sanitise(text, 300)] for name, text in _figures(turn, metric)],
+        "facts": [[name, sanitise(text, 300)] for name, text in _facts(turn, begun, finished)],
         **_texts(experiment, finished, bound, shared),
     }
     return as_block(value)
@@ -97,11 +97,9 @@ def _texts(experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bo
     try:
         with Folder.open(experiment.folder) as folder:
             runs = [("", containers(folder, executions, bound)), *_further(folder, executions, bound)]
-            rejected = [name for name in folder.names() if name.startswith("rejected-")][:3]
             texts = [
                 ("prompt", folder.text("prompt.txt", bound["prompt"])),
                 ("reply", folder.text("reply.txt", bound["reply"])),
-                *((f"refused reply ({name})", folder.text(name, bound["rejected"])) for name in rejected),
             ]
             diff = folder.text("patch.diff", bound["diff"])
     except OSError as error:

@@ -113,10 +113,5 @@ class Folder:
             os.close(handle)
 
 
-def clean(text: str, limit: int) -> str:
-    """Sanitised and cut with a mark; what lies far beyond the limit is not even looked at."""
-    return sanitise(text[: 4 * limit], limit=limit)
-
-
 def _decoded(data: bytes) -> str:
     return sanitise(data.decode("utf-8", "replace"))

@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.report.night import Night, Turn
 from orchestrator.score.noise import STANDARD_ERRORS
 from orchestrator.types import Status
+from orchestrator.units import SECONDS_PER_HOUR
 
 SYMBOLS = {
     Status.KEEP: "circle", Status.DISCARD: "circle-open", Status.CRASH: "x-thin-open",
@@ -17,7 +18,7 @@ SYMBOLS = {
     Status.CONTENDED: "triangle-up-open", Status.INFRA: "cross-thin-open",
 }  # fmt: skip
 SIZES = {Status.KEEP: 11, Status.CHEAT: 10}
-HOUR_S, MINUTE_S = 3600.0, 60.0
+MINUTE_S = 60
 ROOM = 0.08  # of the height, above and below
 FEW_TICKS = 14  # experiments, each with its number
 FEW = 4  # scores, of which no outlier can be told
@@ -65,8 +66,8 @@ def outcomes(night: Night) -> dict[str, Any]:
     """How many, how long and how dear, by status: three rows of bars side by side."""
     found = night.outcomes[::-1]
     names = [outcome.status.value for outcome in found]
-    long = max((outcome.slot_s for outcome in found), default=0) >= HOUR_S
-    unit, unit_s, digits = ("h", HOUR_S, 2) if long else ("min", MINUTE_S, 1)
+    long = max((outcome.slot_s for outcome in found), default=0) >= SECONDS_PER_HOUR
+    unit, unit_s, digits = ("h", SECONDS_PER_HOUR, 2) if long else ("min", MINUTE_S, 1)
     panels = (
         ("", [float(o.count) for o in found], "%{x}"),
         ("2", [o.slot_s / unit_s for o in found], f"%{{x:.{digits}f}} {unit}"),

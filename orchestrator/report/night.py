@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.records.journal import Journal
-from orchestrator.report.excerpt import clean
 from orchestrator.score import noise
+from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Spent, Status
 
 
@@ -102,7 +102,7 @@ def gather(journal: Journal) -> Night:
         sessions=tuple(_sessions(journal)),
         head=journal.head(),
         records=sum(1 for _ in journal.records()),
-        metric=clean(journal.metric(), 40),
+        metric=sanitise(journal.metric(), 40),
     )
 
 

@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from orchestrator.report import figures
 from orchestrator.report.details import as_block
-from orchestrator.report.excerpt import clean
 from orchestrator.report.lineage import lineage
 from orchestrator.report.night import Night, Turn
 from orchestrator.report.summary import summary
+from orchestrator.text import sanitise
 
 _OWN_SHEETS = re.compile(
     r'document\.getElementById\("([0-9a-f]{64})"\)'
@@ -24,6 +24,7 @@ _OWN_SHEETS = re.compile(
 _KINDS = re.compile(
     r"\.register\(\[(\w+\(\))(?:,\w+\(\))+\]\)"
 )  # bars, and 46 others that would take a second to start
+PLAIN = "body{font-family:system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
 SHOWN = 600  # characters of a hypothesis or a rule in the table
 
 
@@ -39,7 +40,7 @@ def render(night: Night, details: dict[int, str], shared: str, *, live: bool = F
             summary=summary(night),
             lineage=lineage(night),
             rows=[_row(turn) for turn in sorted(night.turns, key=lambda turn: turn.experiment.id)],
-            policy=policy(style=style, scripts=(plotly, script)),
+            policy=_policy(style=style, scripts=(plotly, script)),
             style=Markup(style),  # noqa: S704  # ours
             script=Markup(script),  # noqa: S704  # ours
             held=_OWN_SHEETS.findall(plotly),
@@ -51,7 +52,24 @@ def render(night: Night, details: dict[int, str], shared: str, *, live: bool = F
     )
 
 
-def policy(*, style: str, scripts: tuple[str, ...]) -> str:
+def figure_page(title: str, figure: dict[str, Any]) -> str:
+    """A page of one figure, under the same policy."""
+    script, plotly = f"Plotly.newPlot('plot', {as_block(figure)}, {{responsive: true}})", _plotly()
+    return (
+        _environment()
+        .get_template("figure.html")
+        .render(
+            title=title,
+            policy=_policy(style=PLAIN, scripts=(plotly, script)),
+            style=Markup(PLAIN),  # noqa: S704  # ours
+            held=_OWN_SHEETS.findall(plotly),
+            plotly=Markup(plotly),  # noqa: S704  # the installed package's
+            script=Markup(script),  # noqa: S704  # escaped by as_block
+        )
+    )
+
+
+def _policy(*, style: str, scripts: tuple[str, ...]) -> str:
     """What may run and style: what has these hashes. Nothing is fetched, sent, framed or opened."""
     return "; ".join(
         (
@@ -79,8 +97,8 @@ def _row(turn: Turn) -> dict[str, Any]:
         "level": e.score.level.value if e.score else "",
         "duration_s": e.duration_s,
         "cost_usd": e.usage.cost_usd,
-        "hypothesis": clean(e.hypothesis, SHOWN),
-        "rule": clean(e.rule, SHOWN),
+        "hypothesis": sanitise(e.hypothesis, SHOWN),
+        "rule": sanitise(e.rule, SHOWN),
     }
 
 
@@ -98,7 +116,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-FILTERS: dict[str, Callable[..., str]] = {"signed": _signed, "clock": _clock, "clean": clean}
+FILTERS: dict[str, Callable[..., str]] = {"signed": _signed, "clock": _clock, "sanitise": sanitise}
 
 
 @cache

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.report.excerpt import clean
 from orchestrator.report.night import Night, Turn
+from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Level, Status
 
 REFUSED = (Status.CHEAT, Status.INVALID)
@@ -69,21 +69,18 @@ def summary(night: Night) -> Summary:
         more_reasons=max(0, len(reasons) - REASONS),
         slot_s=sum(t.experiment.duration_s for t in night.turns),
         cost_usd=usage.cost_usd,
-        tokens=usage.input_tokens
-        + usage.output_tokens
-        + usage.cache_creation_input_tokens
-        + usage.cache_read_input_tokens,
+        tokens=usage.total_tokens,
         untied_usd=max(0.0, usage.cost_usd - tied),
         levels=tuple((level.value, _at(night, level)) for level in Level),
         where=_where(night),
         proposers=tuple(
             sorted(
-                {clean(f"{t.experiment.proposer} {t.experiment.model}".strip(), 80) for t in night.turns}
+                {sanitise(f"{t.experiment.proposer} {t.experiment.model}".strip(), 80) for t in night.turns}
                 - {"baseline", "again"}
             )
         ),
         ended=next(
-            (clean(str(s.get("reason", "")), 300) for s in night.sessions[::-1] if s["kind"] == "session.ended"),
+            (sanitise(str(s.get("reason", "")), 300) for s in night.sessions[::-1] if s["kind"] == "session.ended"),
             "",
         ),
     )
@@ -113,7 +110,7 @@ def _reasons(night: Night) -> list[Reason]:
     for turn in night.turns:
         e = turn.experiment
         if e.status in REFUSED:
-            line = clean(next(iter(e.rule.strip().splitlines()), ""), 220)
+            line = sanitise(next(iter(e.rule.strip().splitlines()), ""), 220)
             found.setdefault((e.status.value, line), []).append(e.id)
     reasons = [Reason(status=status, text=text, ids=tuple(ids)) for (status, text), ids in found.items()]
     return sorted(reasons, key=lambda r: (r.status != Status.CHEAT, -len(r.ids), r.ids))
@@ -128,4 +125,4 @@ def _where(night: Night) -> tuple[tuple[str, str], ...]:
     for session in night.sessions:
         if session["kind"] == "session.started" and isinstance(session.get("facts"), dict):
             facts = session["facts"]
-    return tuple((name, clean(str(facts[key]), 200)) for key, name in FACTS if facts.get(key))
+    return tuple((name, sanitise(str(facts[key]), 200)) for key, name in FACTS if facts.get(key))

@@ -14,7 +14,7 @@ from orchestrator.score import thresholds
 from orchestrator.score.thresholds import Measured
 from orchestrator.types import Score
 
-CONTROLS = Path("cheats")  # honest models of other kinds, where a task has some: base.py, then each of honest/
+CONTROLS = Path("controls")  # honest models of other kinds, where a task has some: base.py, then one of the others
 MAIN = '\n\nif __name__ == "__main__":\n    train()\n'
 
 
@@ -39,11 +39,19 @@ def models(config: Config, seeds: int, also: Iterable[Path]) -> list[Model]:
     """The task's train.py with several seeds, the controls on the profile they are made for, and what else is named."""
     own, source = config.mutable_path, _committed(config)
     found = [Model(name=f"{own.name}, seed {number}", source=source) for number in range(1, seeds + 1)]
-    base = config.root / CONTROLS / "base.py"
-    if config.profile_name == "cpu" and base.is_file():
-        controls = sorted((base.parent / "honest").glob("*.py"))
-        found += [Model(name=path.stem, source=f"{_text(base)}\n\n{_text(path)}{MAIN}") for path in controls]
+    if config.profile_name == "cpu":
+        found += [Model(name=path.stem, source=on_base(config.root, _text(path))) for path in controls(config.root)]
     return [*found, *(Model(name=path.name, source=_text(path)) for path in also)]
+
+
+def controls(root: Path) -> list[Path]:
+    """Honest models of other kinds that stand beside a task, if any."""
+    return sorted((root / CONTROLS).glob("[0-9]*.py"))
+
+
+def on_base(root: Path, text: str) -> str:
+    """A train.py made of the controls' base and `text`, which redefines what it pleases."""
+    return f"{_text(root / CONTROLS / 'base.py')}\n\n{text}{MAIN}"
 
 
 def run(slot: Slot, wanted: Iterable[Model], folder: Path, told: Callable[[Measurement], None]) -> list[Measurement]:

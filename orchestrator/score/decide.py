@@ -64,6 +64,8 @@ def judge(  # noqa: PLR0911  # one return per rule, in order
 
     `spread` is how far single runs of one source lie apart, `measures` the experiment that this only ran again.
     """
+    if trial.failure is Status.CHEAT:  # whoever else was there: code that broke out is one of them
+        return Verdict(status=Status.CHEAT, rule=trial.message)
     if trial.contended_by:
         return Verdict(status=Status.CONTENDED, rule=f"not judged: {trial.contended_by} used the device too")
     if trial.score is None:

@@ -12,13 +12,13 @@ from dataclasses import replace
 from statistics import fmean
 
 from orchestrator.settings import Noise
-from orchestrator.types import Conditions, Experiment, Trial
+from orchestrator.types import Conditions, Experiment, Status, Trial
 
 STANDARD_ERRORS = 2.0  # a gain above so many is no luck
 
 
 def spread(groups: Iterable[Sequence[float]]) -> float | None:
-    """Standard deviation of a single run, pooled over groups of runs of one source each; None if none has two."""
+    """Standard deviation of one run, in bpb, pooled over groups of runs of one source each; None if none has two."""
     squares, degrees = 0.0, 0
     for group in groups:
         mean = fmean(group)
@@ -59,6 +59,8 @@ def joined(trial: Trial, again: Trial, *, first: bool) -> Trial:
     further run of it was not alone: it stands for itself.
     """
     executions = (*trial.executions, *again.executions)
+    if again.failure is Status.CHEAT:
+        return replace(again, executions=executions)
     if again.contended_by and first:
         return replace(trial, executions=executions)
     if again.score is None or again.contended_by:

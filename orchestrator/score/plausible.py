@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 
 from orchestrator.score.noise import is_blurred
-from orchestrator.types import Experiment, Role, Status, Trial, Verdict
+from orchestrator.types import Experiment, Status, Trial, Verdict
 
 JUMP = 4.0  # times the usual gain of this run
 FIRST_JUMP = 0.15  # share of the baseline's score, while the run has no usual gain yet
@@ -25,7 +25,7 @@ def doubt(trial: Trial, best: Experiment, history: Sequence[Experiment], *, time
     bound = JUMP * usual if usual else FIRST_JUMP * best.val_bpb
     if gain > bound:
         return f"a gain of {gain:.4f} is far beyond the usual of this run, {usual or bound:.4f}"
-    trainer = next((execution for execution in trial.executions if execution.role is Role.TRAINER), None)
+    trainer = trial.trainer
     if trainer is not None and trainer.duration_s < LEAST_SHARE * time_budget_s:
         return f"its training took {trainer.duration_s:.1f} s of the {time_budget_s:g} s it was given"
     if trainer is not None and trainer.cpu_s is not None and trainer.cpu_s < LEAST_CPU_S:

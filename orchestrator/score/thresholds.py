@@ -1,6 +1,5 @@
 """What honest arithmetic may differ by: task.toml's numbers, until `autoresearch calibrate` measured the hardware."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
-from orchestrator.records.record import write
+from orchestrator.files import write_json
 from orchestrator.settings import NotNegative, Positive, PositiveInt
 
 FILE = "thresholds.json"
@@ -86,7 +85,7 @@ def save(config: Config, hardware: str, measured: Measured) -> Path:
     """Keep a measurement, in place of an earlier one of the same hardware. Raises ConfigError or RecordFailed."""
     path = path_of(config)
     known = {**_read(path), key_of(config, hardware): measured}
-    write(path, json.dumps(_FILE.dump_python(known, mode="json"), indent=1, sort_keys=True) + "\n")
+    write_json(path, _FILE.dump_python(known, mode="json"))
     return path
 
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from orchestrator.files import write_json
 from orchestrator.types import Candidate, Plan, Role
+from orchestrator.units import MIB
 from orchestrator.walls import copies, locked, owner
 from orchestrator.walls.place import Place
-from orchestrator.walls.running import Running, write
-from orchestrator.walls.spec import MIB, ContainerSpec, Mount
+from orchestrator.walls.running import Running
+from orchestrator.walls.spec import ContainerSpec, Mount
 from orchestrator.walls.weak import refuse_weak
 
 STARTING_S = 30.0  # containers may be slow to start; all others wait through the whole training
@@ -62,7 +64,7 @@ class Box:
                 place=place, plan=plan, experiment_id=experiment_id, attempt=candidate.attempt, folder=folder,
                 private=private, name=name, hashes=copies.hashes(private),
             )  # fmt: skip
-            write(folder / "inputs.json", box.inputs())
+            write_json(folder / "inputs.json", box.inputs())
             try:
                 box._make_volumes()
                 yield box

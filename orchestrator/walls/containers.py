@@ -20,9 +20,10 @@ import structlog
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, SpecRefused
+from orchestrator.files import write_json
 from orchestrator.walls import owner, podman
 from orchestrator.walls.readback import differences, of_volume
-from orchestrator.walls.running import Running, write
+from orchestrator.walls.running import Running
 from orchestrator.walls.spec import LABEL, UID, ContainerSpec, as_config
 from orchestrator.walls.weak import YOURSELF
 
@@ -237,7 +238,7 @@ class Engine:
         Standard output goes to `sink`, if there is one, and not into the log.
         """
         config = self._asked(spec)
-        write(folder / f"{spec.role}.spec.json", config)
+        write_json(folder / f"{spec.role}.spec.json", config)
         container_id = self._create(spec, config, folder)
         try:
             self._read_back(container_id, spec, config, folder)
@@ -264,14 +265,14 @@ class Engine:
 
     def _create(self, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> str:
         if self.is_podman:
-            write(profile := _profile(spec, folder), json.loads(spec.seccomp))
+            write_json(profile := _profile(spec, folder), json.loads(spec.seccomp))
             config = podman.sent(config, profile)
         with _translated(f"create {spec.name}", timeout=LONG_CALL_TIMEOUT_S):
             return str(self._api.create_container_from_config(config, spec.name)["Id"])
 
     def _read_back(self, container_id: str, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> None:
         inspected = self.inspect(container_id)
-        write(folder / f"{spec.role}.created.json", inspected)
+        write_json(folder / f"{spec.role}.created.json", inspected)
         if self.is_podman:
             own = self.own(f"containers/{container_id}/json")
             inspected = podman.in_docker_words(config, _profile(spec, folder), inspected, own, limited=self.limits)

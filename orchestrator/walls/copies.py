@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.errors import RecordFailed
+from orchestrator.files import unwritable
 
 
 @contextmanager
@@ -17,8 +17,7 @@ def private_folder(folder: Path) -> Iterator[Path]:
         private = Path(tempfile.mkdtemp(prefix=".private-", dir=folder))
         private.chmod(0o755)
     except OSError as error:
-        message = f"{folder}: cannot be written: {error.strerror}; free some space or use --runs DIR"
-        raise RecordFailed(message) from error
+        raise unwritable(folder, error) from error
     try:
         yield private
     finally:
@@ -43,8 +42,7 @@ def put(path: Path, data: bytes) -> None:
         hidden.chmod(0o644)
         hidden.replace(path)
     except OSError as error:
-        message = f"{path}: cannot be written: {error.strerror}; free some space or use --runs DIR"
-        raise RecordFailed(message) from error
+        raise unwritable(path, error) from error
 
 
 def manifests(data: Path) -> dict[str, str]:

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 from orchestrator.errors import LeaseUnavailable
-from orchestrator.types import Role
-from orchestrator.walls import copies, locked, owner
+from orchestrator.walls import copies, locked
 from orchestrator.walls.box import unique
+from orchestrator.walls.oneshot import run_once
 from orchestrator.walls.place import Place
-from orchestrator.walls.spec import ContainerSpec, Mount
+from orchestrator.walls.spec import Mount
 
 CHECK_S = 120.0  # the first import of torch from a cold disk
 REASON_CHARS = 300
@@ -32,22 +32,16 @@ def check(place: Place) -> None:
     with tempfile.TemporaryDirectory(dir=build, prefix=".cuda-") as name, copies.private_folder(Path(name)) as private:
         Path(name).chmod(0o755)
         locked.copy(place.config.root, private / "locked")
-        spec = ContainerSpec(
-            role=Role.PREPARE,
+        result = run_once(
+            place,
+            "cuda",
+            ("-c", CHECK),
             name=unique(f"{place.config.tag}-cuda"),
-            image_id=place.image_id,
-            program=("python3", "-s", "-B", "-c", CHECK),
-            hard_limit_s=CHECK_S,
             mounts=(Mount(source=str(private / "locked"), target="/locked"),),
-            resources=place.resources(),
-            environment=place.environment(0),
-            labels=owner.labels(tag=place.config.tag, experiment_id=0, attempt=1, role="cuda", dies_in_s=CHECK_S),
-            seccomp=place.seccomp,
-            runtime=place.config.runtime,
+            deadline_s=CHECK_S,
+            folder=Path(name),
             gpu_uuid=place.gpu_uuid,
         )
-        with place.engine.start(spec, deadline_s=CHECK_S, folder=Path(name)) as running:
-            result = running.wait()
     if result.exit_code != 0:
         said = (result.log_tail.strip().splitlines() or [f"exit code {result.exit_code}, no output"])[-1]
         message = f"torch in a container cannot use {place.gpu_uuid}: {said[:REASON_CHARS]}; {MEND}, or use PROFILE=cpu"

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from orchestrator.config import Config
 from orchestrator.devices.warm import Warm
 from orchestrator.score.thresholds import Thresholds
+from orchestrator.units import GIB, MIB
 from orchestrator.walls import copies, locked
 from orchestrator.walls.containers import Engine
-from orchestrator.walls.spec import MIB, Resources
+from orchestrator.walls.spec import Resources
 
 _KINDS = {"runsc": "gVisor", "kata": "virtual machine"}
 
@@ -90,7 +91,7 @@ class Place:
         """The limits of one container."""
         box = self.config.box
         return Resources(
-            memory=int(box.memory_gb * 1024 * MIB),
+            memory=int(box.memory_gb * GIB),
             cpus=box.cpus,
             pids=box.pids,
             tmp=box.tmp_mb * MIB,

@@ -1,6 +1,5 @@
 """One container from its start to its removal: drained, watched, killed at its deadline."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from orchestrator.errors import EngineUnavailable, RecordFailed, SandboxError
+from orchestrator.errors import EngineUnavailable, SandboxError
+from orchestrator.files import unwritable, write_json
 from orchestrator.types import ExecutionResult
 from orchestrator.walls import counters
 from orchestrator.walls.logs import BoundedLog
@@ -110,7 +110,7 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
+        """Kill and remove it."""
         self.close()
 
     def _result(self) -> ExecutionResult:
@@ -181,24 +181,10 @@ class Running:
                 self._usage = counters.read(pid, self.id, self._usage)
                 self._silent.wait(WATCH_S) if not self._silent.is_set() else time.sleep(WATCH_S)
             if self._ended is not None:
-                write(self._folder / f"{self.spec.role}.ended.json", self._ended)
+                write_json(self._folder / f"{self.spec.role}.ended.json", self._ended)
         except SandboxError as error:
             if not self._finished.is_set():
                 self._fault = error
         finally:
             self._duration = time.monotonic() - self._started
             self._finished.set()
-
-
-def write(path: Path, value: dict[str, Any]) -> None:
-    """Write a part of the record, for its owner alone."""
-    try:
-        path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        path.chmod(0o600)
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
-def unwritable(path: Path, error: OSError) -> RecordFailed:
-    """What to say when the disk is full or read-only."""
-    return RecordFailed(f"{path}: cannot be written: {error.strerror}; free some space or use --runs DIR")

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.types import Role
+from orchestrator.units import MIB
 from orchestrator.walls.weak import refuse_weak
 
 UID = 65532
 USER = f"{UID}:{UID}"
 LABEL = "autoresearch"
-MIB = 1 << 20
 GUARD = "/locked/guard.py"
 SHM = "/dev/shm"  # noqa: S108
 SIGNALS = 4096  # queued; the kernel holds each, and counts those of all containers together

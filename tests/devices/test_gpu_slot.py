@@ -20,7 +20,7 @@ from orchestrator.executors.slot import Slot, container_ids
 from orchestrator.loop import run_session
 from orchestrator.records.journal import Journal
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Status, Trial
-from tests import fakes, test_loop
+from tests import fakes, sessions
 from tests.fake_nvml import Machine
 
 PLAN = Plan(train_seed=1, audit_seed=b"")
@@ -220,6 +220,23 @@ def test_a_gpu_that_is_lost_in_mid_run_spoils_no_result(tmp_path: Path) -> None:
         run(leased, tmp_path / "0001")
 
 
+def test_a_cheat_stays_one_when_the_gpu_is_lost_as_well(tmp_path: Path) -> None:
+    """Code that broke out may have taken it along: its trial is not thrown away, and the GPU is given back."""
+    machine, policy = one_gpu(tmp_path)
+
+    def during() -> Trial:
+        machine.gpu("GPU-1", error=15)
+        time.sleep(0.1)
+        return fakes.broken(Status.CHEAT)
+
+    with slot(policy, during) as leased:
+        trial = run(leased, tmp_path / "0001")
+
+        assert Status.CHEAT is trial.failure
+        machine.gpu("GPU-1", error=0)
+        assert leased.ready()
+
+
 def test_a_gpu_that_is_of_no_use_is_given_back(tmp_path: Path) -> None:
     """One that no container can use: others may have it, and the next look leases anew."""
     _, policy = one_gpu(tmp_path)
@@ -315,10 +332,10 @@ def test_a_hiccup_of_the_engine_is_tried_again(tmp_path: Path) -> None:
 
 def night(tmp_path: Path, policy: LeasePolicy, during: Callable[[int], Trial]) -> tuple[Config, list[str]]:
     """A whole session of one idea on such a slot, whose n-th run does what a test wants; and what it waited for."""
-    config, told, runs = test_loop.task(tmp_path, experiments=1), list[str](), itertools.count(1)
-    loop, _, _ = test_loop.session(config, lambda _: fakes.scored(9.9), ["0.04"])
+    config, told, runs = sessions.task(tmp_path, experiments=1), list[str](), itertools.count(1)
+    loop, _, _ = sessions.session(config, lambda _: fakes.scored(9.9), ["0.04"])
     with slot(policy, lambda: during(next(runs)), told) as leased:
-        loop = replace(loop, runner=leased, ready=lambda _: leased.ready())
+        loop = replace(loop, runners=(leased,), ready=lambda _: leased.ready())
         with loop.journal:
             run_session(loop)
     return config, told

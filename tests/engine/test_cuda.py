@@ -16,8 +16,8 @@ from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.walls import containers, cuda
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.place import Place
+from probes.own_engine import own_engine
 from tests.boxes import ENVIRONMENT, ROOT, Boxes
-from tests.own_engine import own_engine
 from tests.walls.test_gpu_engine import hook, load_image  # noqa: F401  # a fixture
 
 UUID = "GPU-5f3d2c1b-0000-4000-8000-0123456789ab"

@@ -15,12 +15,13 @@ from orchestrator.data import corpus_name, is_ready, prepare
 from orchestrator.errors import SpecRefused
 from orchestrator.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
+from orchestrator.units import MIB
 from orchestrator.walls.containers import Engine
-from orchestrator.walls.spec import MIB, ContainerSpec, Mount
+from orchestrator.walls.spec import ContainerSpec, Mount
 from orchestrator.watch import PlainView
+from probes.own_engine import own_engine
 from tests.engine.test_deadline import UNIFORM
 from tests.engine.test_engine_restart import load_image, sleeper
-from tests.own_engine import own_engine
 
 ROOT = Path(__file__).parents[2]
 REMAPPED = "arremapped"

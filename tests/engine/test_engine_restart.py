@@ -15,10 +15,11 @@ import pytest
 from orchestrator.errors import SandboxError
 from orchestrator.experiment import failure_of
 from orchestrator.types import Role, Status
+from orchestrator.units import MIB
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.running import Running
-from orchestrator.walls.spec import MIB, ContainerSpec, Resources
-from tests.own_engine import own_engine
+from orchestrator.walls.spec import ContainerSpec, Resources
+from probes.own_engine import own_engine
 
 # the SDK leaves the sockets of its attached streams to the garbage collector
 ignored = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

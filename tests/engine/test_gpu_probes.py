@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.walls.containers import Engine
 from probes import gpu
-from probes.__main__ import arena
+from probes.arena import Arena
 from probes.base import Finding, Probe, Verdict
 from tests import fake_nvml
 
@@ -21,7 +21,7 @@ NOT_SUPPORTED = "set its accounting mode"
 def attacked(engine: Engine, folder: Path, *, gpus: int = 2, more: str = "") -> dict[str, Finding]:
     """What becomes of the attacks where the weak container sees so many GPUs, and the trainer's its own."""
     probes = [with_library(probe, gpus, more) for probe in BY_NVML]
-    return {found.probe: found for found in arena(engine, folder).shared("gpu", probes)}
+    return {found.probe: found for found in Arena(engine=engine, scratch=folder).shared("gpu", probes)}
 
 
 def with_library(probe: Probe, gpus: int, more: str) -> Probe:
@@ -58,7 +58,7 @@ def test_without_a_gpu_nothing_is_claimed(engine: Engine, tmp_path: Path) -> Non
     """Every attack of the group is named as not run, with the reason, where NVML finds nothing."""
     fake_nvml.Machine(tmp_path, init=9)
 
-    found = gpu.run(arena(engine, tmp_path))
+    found = gpu.run(Arena(engine=engine, scratch=tmp_path))
 
     assert {(probe.name, Verdict.NOT_RUN) for probe in gpu.PROBES} == {(one.probe, one.verdict) for one in found}
     assert all("driver is not loaded" in one.why for one in found)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from probes.gvisor import IMAGE, environment, own_gvisor
+from probes.own_engine import load
 from probes.tiers import OTHERWISE
 from tests.engine.test_session import ends, loop, status, task
-from tests.own_engine import load
 
 __all__ = ["task"]
 ROOT = Path(__file__).parents[2]

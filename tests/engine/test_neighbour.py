@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.walls.spec import MIB
+from orchestrator.units import MIB
 from tests.boxes import Boxes
 
 pytestmark = pytest.mark.engine

@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.walls.containers import Engine
 from probes import faults
-from probes.__main__ import GROUPS, arena
+from probes.__main__ import GROUPS
+from probes.arena import Arena
 from probes.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
 from probes.look import gained
 from probes.tiers import explained
@@ -27,7 +28,9 @@ def attacked(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Callab
     @cache
     def found(name: str) -> dict[str, Finding]:
         scratch = tmp_path_factory.mktemp("probes")
-        return {finding.probe: finding for finding in GROUPS[name].run(arena(engine, scratch, fast=True))}
+        return {
+            finding.probe: finding for finding in GROUPS[name].run(Arena(engine=engine, scratch=scratch, fast=True))
+        }
 
     return found
 
@@ -109,7 +112,7 @@ def test_what_the_host_sees_outweighs_what_an_attempt_says() -> None:
 def test_an_attack_that_lies_is_found_out(engine: Engine, tmp_path: Path) -> None:
     """It took a lower priority, which it may, and says that it was refused; the host looks for itself."""
     liar = Probe(name="p", source="os.nice(5)\nraise PermissionError('refused')")
-    finding = arena(engine, tmp_path).shared("g", [liar])[0]
+    finding = Arena(engine=engine, scratch=tmp_path).shared("g", [liar])[0]
 
     assert Verdict.ALLOWED == finding.verdict
     assert finding.by_host

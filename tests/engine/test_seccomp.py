@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.walls.spec import MIB, Resources
+from orchestrator.units import MIB
+from orchestrator.walls.spec import Resources
 from tests.boxes import ROOT, Boxes
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]

@@ -1,10 +1,11 @@
 """mutable/train.py, where torch is: in a container of the image."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from tests.boxes import ROOT, Boxes
+from tests.boxes import ENVIRONMENT, ROOT, SMALL, Boxes
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 TRAIN = (ROOT / "mutable" / "train.py").read_text(encoding="utf-8")
@@ -30,3 +31,70 @@ def test_the_peak_of_a_device_is_known_or_left_out(boxes: Boxes) -> None:
     said = imported(boxes, f"print(json.dumps([peak_flops(name) for name in {list(PEAKS)!r}]))")
 
     assert list(PEAKS.values()) == json.loads(said.splitlines()[-1])
+
+
+ONE_GRAPH = """
+MODEL_DIM, DEPTH, DEVICE_BATCH_SIZE = 128, 4, 1
+model = GPT()
+model.initialise()
+loss_of = torch.compile(objective, fullgraph=True, dynamic=False, backend="aot_eager")
+tokens, losses = torch.randint(0, prepare.VOCAB_SIZE, (1, 2048)), []
+optimizers = make_optimizers(model)
+for _ in range(3):
+    loss = loss_of(model, tokens, tokens)
+    loss.backward()
+    losses.append(loss.item())
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["full_lr"]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+print(json.dumps([losses, torch._dynamo.utils.counters["stats"]["unique_graphs"]]))
+"""
+
+
+def test_the_gpu_profile_compiles_to_one_graph_and_learns(boxes: Boxes) -> None:
+    """No break and no second compilation, with value embeddings, gates and both windows; the loss falls."""
+    environment = {**ENVIRONMENT, "AUTORESEARCH_PROFILE": "gpu"}
+    said = imported(boxes, ONE_GRAPH, environment=environment, resources=replace(SMALL, memory=4 << 30, cpus=2.0))
+    losses, graphs = json.loads(said.splitlines()[-1])
+
+    assert 1 == graphs
+    assert losses[2] < losses[1] < losses[0]
+
+
+def test_steps_are_orthogonal_and_their_rows_even(boxes: Boxes) -> None:
+    """Singular values near 1, whatever the shape; rows of one size once their history is known, the norm unchanged."""
+    said = imported(
+        boxes,
+        """
+torch.manual_seed(0)
+found = []
+for shape in ((2, 64, 32), (2, 32, 64), (48, 48)):
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+    found.append([values.min().item(), values.max().item()])
+steps = torch.randn(2, 32, 64) * torch.arange(1, 33)[:, None]
+second_moment = torch.zeros(2, 32, 1)
+even = [even_out(steps, second_moment) for _ in range(100)][-1]
+rows = even.norm(dim=-1)
+print(json.dumps([found, (rows.std() / rows.mean()).item(), (even.norm() / steps.norm()).item()]))
+""",
+    )
+    found, unevenness, norm = json.loads(said.splitlines()[-1])
+
+    assert all(0.5 < least and most < 1.5 for least, most in found)
+    assert unevenness < 0.05
+    assert norm == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_smaller_gpu_takes_fewer_rows_at_once(boxes: Boxes) -> None:
+    """As many as fit, so that the first experiment runs on a card of 16 or 24 GB too."""
+    said = imported(
+        boxes,
+        """
+DEVICE_BATCH_SIZE = 64
+print(json.dumps([rows_that_fit(int(size * 1e9)) for size in (1, 16, 24, 40, 80, 141)]))
+""",
+    )
+
+    assert [1, 16, 32, 64, 64, 64] == json.loads(said.splitlines()[-1])

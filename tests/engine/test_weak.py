@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from probes.own_engine import own_engine
 from probes.weak import WeakEngine, Weaker
 from tests.engine.test_engine_restart import load_image, sleeper
-from tests.own_engine import own_engine
 
 pytestmark = pytest.mark.engine
 

@@ -41,7 +41,7 @@ def run(config: Config, proposer: Proposer, score: Callable[[str], Trial]) -> fa
                 config=config,
                 journal=journal,
                 proposer=proposer,
-                runner=runner,
+                runners=(runner,),
                 keeper=Keeper(path=config.mutable_path, tag=config.tag),
                 view=fakes.SilentView(),
             )

@@ -86,7 +86,7 @@ def sleep_through(config: Config) -> tuple[str, list[str]]:
             config=config,
             journal=journal,
             proposer=build(config, journal),
-            runner=runner,
+            runners=(runner,),
             keeper=Keeper(path=config.mutable_path, tag=config.tag),
             view=fakes.SilentView(),
         )

@@ -49,7 +49,7 @@ def run(config: Config, seed: int = 0) -> list[tuple[str, str, float | None]]:
                 config=config,
                 journal=journal,
                 proposer=SweepProposer(profile="cpu", seed=seed),
-                runner=fakes.ArithmeticRunner(bowl),
+                runners=(fakes.ArithmeticRunner(bowl),),
                 keeper=Keeper(path=config.mutable_path, tag=config.tag),
                 view=fakes.SilentView(),
             )

@@ -44,7 +44,7 @@ def test_csv_has_a_column_for_everything_and_nothing_for_what_is_missing(experim
     assert ("", "") == (rows[4]["val_bpb"], rows[4]["level"])
 
 
-def test_no_cell_is_a_formula(experiments: list[Experiment]) -> None:
+def test_no_cell_is_a_formula() -> None:
     """What an LLM wrote is text in a spreadsheet too."""
     nasty = kept(2.0, id=5, hypothesis='=HYPERLINK("http://x","y")\x1b[2J')
     (row,) = list(csv.DictReader(io.StringIO(export.text([nasty], Format.CSV))))

@@ -226,3 +226,15 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) ->
     with Journal.open(tmp_path) as journal:
         assert Usage(input_tokens=7, output_tokens=1, cost_usd=0.25) == journal.charged()
         assert (3.5, 0) == (journal.spent().slot_s, journal.spent().experiments)
+
+
+def test_a_record_that_names_no_experiment_is_not_the_baselines(tmp_path: Path) -> None:
+    """Whoever needs to know which it is about is told what is wrong."""
+    with Journal.open(tmp_path) as journal:
+        journal.note("experiment.run_again", {})
+        journal.note("experiment.run_again", {}, 0)
+        nameless, named = journal.records("experiment.run_again")
+
+    assert 0 == named.of_experiment
+    with pytest.raises(JournalError, match=r"record 1 \(experiment\.run_again\) names no experiment"):
+        _ = nameless.of_experiment

@@ -21,7 +21,7 @@ from orchestrator.records.verify import findings
 from orchestrator.settings import Recording
 from tests.records.test_journal import candidate
 from tests.runs import recorded
-from tests.test_loop import parabola, session, task
+from tests.sessions import parabola, session, task
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = {"journal.db": 96, "record.jsonl": 48, "session.log": 48}  # besides first, middle and last byte

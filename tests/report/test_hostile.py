@@ -22,7 +22,6 @@ EVIL = (
 SHOWN = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 HIDDEN = "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\u2028\u2029\u200b-\u200f]"
 LONG = "A" * 200_000
-FIELDS = ("hypothesis", "expected", "rule", "message", "model", "hardware", "prompt", "reply", "log", "diff")
 
 
 @pytest.fixture(scope="module")

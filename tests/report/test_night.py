@@ -24,7 +24,7 @@ from orchestrator.types import Experiment, Spent, Status, Trial, Usage
 from tests import fakes
 from tests.journals import kept
 from tests.nights import made
-from tests.test_loop import session, task
+from tests.sessions import session, task
 
 
 def evening(*experiments: Experiment) -> Night:
@@ -169,7 +169,7 @@ def test_a_container_that_was_not_as_asked_is_told(
     file.write_text(json.dumps(created))
     shared = Shared()
     with Journal.read(folder) as journal:
-        told = json.loads(detail(journal, gather(journal).turns[0], bounds(2), shared))
+        told = json.loads(detail(journal, gather(journal).turns[0], bounds(2), shared, "val_bpb"))
     scorer = told["runs"][0]["containers"][3]
 
     assert "scorer" == told["verdict"].rpartition(": ")[2].rstrip(".")

@@ -19,7 +19,7 @@ from orchestrator.types import Status, Trial
 from orchestrator.watch import experiments_table
 from tests import fakes
 from tests.score.test_calibrate import slot
-from tests.test_loop import parabola, session, task
+from tests.sessions import parabola, session, task
 
 SEEDS = 3
 

@@ -21,7 +21,7 @@ from orchestrator.score.decide import judge
 from orchestrator.session import Running
 from orchestrator.settings import Noise
 from orchestrator.types import Status, Trial
-from tests import fakes, test_loop
+from tests import fakes, sessions
 from tests.journals import kept
 
 LIMITS = Noise(baseline_runs=3, reruns=2, again_every=0)
@@ -197,7 +197,7 @@ def test_the_gate_keeps_less_luck() -> None:
 
 def gated(tmp_path: Path, experiments: int, **flags: object) -> Config:
     """A task with the gate as it is shipped, but for flags."""
-    test_loop.task(tmp_path)
+    sessions.task(tmp_path)
     shipped = {"noise.baseline_runs": 3, "limits.experiments": experiments}
     return load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", **shipped, **flags})
 
@@ -210,7 +210,7 @@ def scripted(values: dict[float, list[float]]) -> Callable[[str], Trial]:
 
 def ran(config: Config, score: Callable[[str], Trial], rates: list[str]) -> fakes.ArithmeticRunner:
     """One session."""
-    loop, _, runner = test_loop.session(config, score, rates)
+    loop, _, runner = sessions.session(config, score, rates)
     with loop.journal:
         run_session(loop)
     return runner
@@ -302,11 +302,11 @@ def test_what_is_made_from_a_cheat_is_never_kept(tmp_path: Path) -> None:
     """Neither what was kept before, nor what ends later with a better score."""
     config = gated(tmp_path, 2, **{"noise.again_every": 0, "noise.baseline_runs": 1})
     ran(config, scripted({0.02: [2.0], 0.03: [1.8], 0.04: [1.6]}), ["0.03", "0.04"])
-    loop, _, _ = test_loop.session(config, scripted({0.05: [1.5]}), ["0.05"])
+    loop, _, _ = sessions.session(config, scripted({0.05: [1.5]}), ["0.05"])
     with loop.journal as journal:
         best = journal.best()
         assert best is not None
-        candidate = turn.next_candidate(loop, best, journal.spent(), ())
+        candidate = turn.next_candidate(loop, best, ())
         running = turn.begin(loop, candidate, loop.runner, best)
         journal.note("experiment.not_confirmed", {"failure": "cheat"}, 1)
         outcome = turn.judged(loop, running, fakes.scored(1.5), journal.best())
@@ -321,7 +321,7 @@ def test_a_run_whose_baseline_cheated_is_over(tmp_path: Path) -> None:
     """What stands in train.py may come from it, so it is no new baseline."""
     config = gated(tmp_path, 1, **{"noise.again_every": 0, "noise.baseline_runs": 1})
     ran(config, scripted({0.02: [2.0], 0.03: [1.8]}), ["0.03"])
-    loop, _, _ = test_loop.session(config, scripted({}), ["0.05"])
+    loop, _, _ = sessions.session(config, scripted({}), ["0.05"])
     loop.journal.note("experiment.not_confirmed", {"failure": "cheat"}, 0)
     with loop.journal, pytest.raises(ConfigError, match="start anew with RUN=tag"):
         run_session(loop)
@@ -342,7 +342,7 @@ def test_other_hardware_measures_the_best_first(tmp_path: Path) -> None:
     """Before anything is compared with it there, as often as the spread needs."""
     config = gated(tmp_path, 1)
     ran(config, scripted({0.02: [2.0, 2.0, 2.1], 0.8: [4.0]}), ["0.8"])
-    loop, _, runner = test_loop.session(config, scripted({0.02: [1.0, 1.1, 1.2], 0.9: [4.0]}), ["0.9"])
+    loop, _, runner = sessions.session(config, scripted({0.02: [1.0, 1.1, 1.2], 0.9: [4.0]}), ["0.9"])
     runner.hardware = "another GPU"
     with loop.journal:
         run_session(loop)
@@ -356,7 +356,7 @@ def test_a_new_compile_cache_measures_the_best_first(tmp_path: Path) -> None:
     """What it saves on compiling is no gain of the next patch."""
     config = gated(tmp_path, 1, **{"noise.again_every": 0, "noise.baseline_runs": 1})
     ran(config, scripted({0.02: [2.0], 0.8: [4.0]}), ["0.8"])
-    loop, _, runner = test_loop.session(config, scripted({0.02: [1.0], 0.9: [1.5]}), ["0.9"])
+    loop, _, runner = sessions.session(config, scripted({0.02: [1.0], 0.9: [1.5]}), ["0.9"])
     runner.more["warm_sha256"] = "another"
     with loop.journal:
         run_session(loop)
@@ -371,15 +371,15 @@ def test_other_data_or_another_scorer_is_another_run(tmp_path: Path, name: str) 
     """Neither a new session nor a running one mixes them: an easier text is no better model."""
     config = gated(tmp_path, 1, **{"noise.again_every": 0, "noise.baseline_runs": 1})
     ran(config, scripted({0.02: [2.0], 0.8: [4.0]}), ["0.8"])
-    loop, _, runner = test_loop.session(config, scripted({0.9: [1.5]}), ["0.9"])
+    loop, _, runner = sessions.session(config, scripted({0.9: [1.5]}), ["0.9"])
     runner.more[name] = "another"
     with loop.journal as journal, pytest.raises(ConfigError, match=f"{name} , now another.*RUN=tag"):
         run_session(loop)
-    edited, _, runner = test_loop.session(config, scripted({0.9: [1.5]}), ["0.9"])
+    edited, _, runner = sessions.session(config, scripted({0.9: [1.5]}), ["0.9"])
     with edited.journal as journal:
         best = journal.best()
         assert best is not None
-        candidate = turn.next_candidate(edited, best, journal.spent(), ())
+        candidate = turn.next_candidate(edited, best, ())
         runner.more[name] = "another"
         with pytest.raises(ConfigError, match="RUN=tag"):
             turn.begin(edited, candidate, runner, best)
@@ -389,7 +389,7 @@ def test_a_best_that_fails_on_other_hardware_ends_the_session(tmp_path: Path) ->
     """Nothing can be compared with it."""
     config = gated(tmp_path, 1)
     ran(config, scripted({0.02: [2.0, 2.0, 2.1], 0.8: [4.0]}), ["0.8"])
-    loop, _, runner = test_loop.session(config, lambda _: fakes.broken(Status.OOM), ["0.9"])
+    loop, _, runner = sessions.session(config, lambda _: fakes.broken(Status.OOM), ["0.9"])
     runner.hardware = "a small GPU"
     with loop.journal, pytest.raises(ConfigError, match="ended as oom on this hardware"):
         run_session(loop)
@@ -407,14 +407,14 @@ def test_company_in_a_further_run_of_the_baseline_costs_no_score(tmp_path: Path)
 
     runner = ran(config, run, ["0.03"])
 
-    assert [(0, "keep"), (1, "keep")] == test_loop.statuses(config)
+    assert [(0, "keep"), (1, "keep")] == sessions.statuses(config)
     assert 2 + 3 == len(runner.ran)
 
 
 def test_a_reply_that_waits_outlives_the_measuring_again(tmp_path: Path) -> None:
     """It was paid for: it is the next candidate after the best was measured again."""
     config = gated(tmp_path, 3, prefetch=1, **{"noise.again_every": 1, "noise.baseline_runs": 1})
-    loop, proposer, _ = test_loop.session(config, lambda s: fakes.scored(2.0 + fakes.rate_of(s)), ["0.5", "0.6", "0.7"])
+    loop, proposer, _ = sessions.session(config, lambda s: fakes.scored(2.0 + fakes.rate_of(s)), ["0.5", "0.6", "0.7"])
     with loop.journal:
         run_session(loop)
         begun = [r for r in loop.journal.records("experiment.begun") if r.body["reply"]["proposer"] == "scripted"]

@@ -15,7 +15,7 @@ from orchestrator.errors import SandboxError
 from orchestrator.types import ExecutionResult, Role
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.spec import ContainerSpec, Resources
-from tests.own_engine import own_engine
+from probes.own_engine import own_engine
 
 FAKE = Path(__file__).parents[1] / "fake_hook"
 UUID = "GPU-5f3d2c1b-0000-4000-8000-0123456789ab"

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from orchestrator.types import Role
+from orchestrator.units import MIB
 from orchestrator.walls import podman
 from orchestrator.walls.readback import differences
-from orchestrator.walls.spec import MIB, ContainerSpec, Mount, Resources, as_config
+from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
 
 Json = dict[str, Any]
 PROFILE = Path("/record/trainer.seccomp.json")

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecRefused
+from orchestrator.units import MIB
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.readback import differences
-from orchestrator.walls.spec import LABEL, MIB, Mount
+from orchestrator.walls.spec import LABEL, Mount
 from tests.boxes import Boxes
 
 pytestmark = pytest.mark.engine

@@ -10,8 +10,9 @@ import pytest
 
 from orchestrator.errors import SpecRefused
 from orchestrator.types import Role
+from orchestrator.units import MIB
 from orchestrator.walls.profile import for_runtime
-from orchestrator.walls.spec import MIB, ContainerSpec, Mount, Resources, as_config
+from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
 from tests.boxes import ROOT
 
 PROFILE = '{"defaultAction": "SCMP_ACT_ERRNO"}'

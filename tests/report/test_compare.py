@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.records import compare
 from orchestrator.records.journal import Journal
+from orchestrator.report import compare
 from orchestrator.types import Status, Usage
 from tests.journals import kept
 
@@ -76,6 +76,6 @@ def test_the_page_holds_nothing_but_numbers_and_names(tmp_path: Path) -> None:
     assert "Content-Security-Policy" in text
     assert "onload=x" not in text
     assert "<b " not in text[: text.index("<script>")]
-    assert "2.0, 1.5" in text
+    assert "2.0,1.5" in text
     assert '"hours of the device"' in text
     assert '"experiments"' in text

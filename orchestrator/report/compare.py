@@ -1,27 +1,22 @@
 """Two runs side by side: the best so far per experiment, per hour of the device and per dollar."""
 
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plotly.offline import get_plotlyjs
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.records import record
+from orchestrator import files
 from orchestrator.records.journal import QUEUED_AGAIN, Journal
 from orchestrator.report.night import Turn, gather
-from orchestrator.report.page import policy
+from orchestrator.report.page import figure_page
 from orchestrator.types import Conditions
+from orchestrator.units import SECONDS_PER_HOUR
 
-HOUR_S = 3600.0
 AXES = {"experiments": "experiments", "hours": "hours of the device", "usd": "dollars"}
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the shorter run, then the end of each
-_OWN_SHEETS = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')  # of maps: not brought where they are
-STYLE = "body{font-family:system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,24 +90,9 @@ def warnings(one: Course, two: Course) -> Iterator[str]:
         yield "not on the same hardware, image and compile cache, where scores alone compare"
 
 
-def page(one: Course, two: Course) -> str:
-    """One HTML file with the three plots; no text of an experiment is in it."""
-    script = f"Plotly.newPlot('plot', {_block(_figure(one, two))}, {{responsive: true}})"
-    plotly = str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")
-    held = "".join(f'<i id="{sheet}" hidden></i>' for sheet in _OWN_SHEETS.findall(plotly))
-    title = f"{one.tag} and {two.tag}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy(style=STYLE, scripts=(plotly, script))}">'
-        f"<title>{title}</title><style>{STYLE}</style></head>"
-        f'<body><h1>{title}</h1><div id="plot"></div>{held}<script>{plotly}</script><script>{script}</script></body>'
-        "</html>\n"
-    )
-
-
 def write(path: Path, one: Course, two: Course) -> None:
-    """Write the page for its owner alone. Raises RecordFailed."""
-    record.write(path, page(one, two))
+    """Write a page with the three plots and no text of an experiment, for its owner alone. Raises RecordFailed."""
+    files.write(path, figure_page(f"{one.tag} and {two.tag}", _figure(one, two)))
 
 
 def _steps(turns: tuple[Turn, ...]) -> Iterator[Step]:
@@ -121,7 +101,7 @@ def _steps(turns: tuple[Turn, ...]) -> Iterator[Step]:
     for turn in turns:
         e = turn.experiment
         experiments += e.parent_id is not None and e.measures is None and e.status not in QUEUED_AGAIN
-        hours += e.duration_s / HOUR_S
+        hours += e.duration_s / SECONDS_PER_HOUR
         usd += e.usage.cost_usd
         yield Step(experiments=experiments, hours=hours, usd=usd, best=turn.after)
 
@@ -161,8 +141,3 @@ def _figure(one: Course, two: Course) -> dict[str, Any]:
                 "showlegend": panel == 1, "legendgroup": run.tag,
             })  # fmt: skip
     return {"data": traces, "layout": layout}
-
-
-def _block(value: object) -> str:
-    """JSON that no parser of a page reads as anything else."""
-    return json.dumps(value).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""An engine of a test's own: own data, own socket, no bridge, no firewall rules."""
+"""An engine of one's own: own data, own socket, no bridge, no firewall rules."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Rootless Podman of a test's own: a user without any rights, their engine on a socket, and commands as that user.
+"""Rootless Podman of one's own: a user without any rights, their engine on a socket, and commands as that user.
 
 Needs root, which makes the user and changes to them. Of root's rights a command keeps one, to read: the checkout and
 its Python may lie where that user cannot look. The engine itself keeps none.
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.own_engine import until_it_answers
+from probes.own_engine import until_it_answers
 
 USER = "arsandbox"
 CONFIG = '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'

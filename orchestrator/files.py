@@ -1,0 +1,37 @@
+"""Files that are put in place at once, and what is said where they cannot be."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from orchestrator.errors import RecordFailed
+
+
+def put(path: Path, data: bytes, mode: int) -> None:
+    """Replace a file at once, by one that is on the disk: after a crash it is the old or the new. Raises OSError."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
+
+
+def write(path: Path, text: str) -> None:
+    """Put a file in place at once, 0600; raises RecordFailed naming it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        put(path, text.encode(), 0o600)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """The same for a value, as a person reads it."""
+    write(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def unwritable(path: Path, error: OSError) -> RecordFailed:
+    """What to say when the disk is full or read-only."""
+    return RecordFailed(f"{path}: cannot be written: {error.strerror}; free some space or use --runs DIR")

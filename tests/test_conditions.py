@@ -1,0 +1,169 @@
+"""What a score may be compared with, and that an experiment starts only where and when it still may."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.executors import local
+from orchestrator.loop import run_session
+from orchestrator.records.journal import Journal
+from orchestrator.score import noise
+from orchestrator.score.decide import judge
+from orchestrator.types import Context, Experiment, Reply, Runner, Status, Trial
+from tests import fakes, sessions
+from tests.test_parallel import config_for, crowd
+
+ALICE = "alice's python train.py (pid 7)"
+
+
+def contended(val_bpb: float) -> Trial:
+    """A run that was not alone on its device."""
+    return replace(fakes.scored(val_bpb), contended_by=ALICE)
+
+
+def ended(run: Path) -> list[Experiment]:
+    """All of a run, in order."""
+    with Journal.read(run) as journal:
+        return journal.experiments()
+
+
+def test_a_contended_measurement_of_the_best_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger halves the speed while the best runs again: it stays the best, and nothing worse is kept."""
+    monkeypatch.setenv("AUTORESEARCH_NOISE__AGAIN_EVERY", "1")
+    monkeypatch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "2")
+    config, count = sessions.task(tmp_path), Counter[float]()
+
+    def score(source: str) -> Trial:
+        rate = fakes.rate_of(source)
+        count[rate] += 1
+        if rate == 0.04:
+            return contended(1.3) if count[rate] == 2 else fakes.scored(0.9)
+        return fakes.scored(1.0 + 0.001 * count[rate] if rate == 0.02 else 0.95)
+
+    loop, _, _ = sessions.session(config, score, ["0.04", "0.9", "7"])
+    with loop.journal as journal:
+        run_session(loop)
+        best, fell = journal.best(), journal.records("keep.did_not_hold")
+
+    assert Status.CONTENDED in {e.status for e in ended(config.run_path) if e.measures is not None}
+    assert best is not None
+    assert (1, 0.9) == (best.id, best.val_bpb)
+    assert [] == fell
+
+
+def moves(runner: fakes.ArithmeticRunner, worse: float) -> None:
+    """When its patch runs, a runner gets a device on which everything scores 0.1 less; the patch makes it worse."""
+
+    def score(source: str) -> Trial:
+        patched, old = fakes.rate_of(source) == 0.04, runner.hardware == "A100"
+        if patched and old:
+            runner.hardware = "H100"
+            return contended(1.0)
+        return fakes.scored((1.0 if old else 0.9) + (worse if patched else 0.0))
+
+    runner.hardware, runner.score = "A100", score
+
+
+def test_what_is_owed_again_waits_until_the_best_is_known_on_a_new_device(tmp_path: Path) -> None:
+    """A patch that makes it worse is not kept because its second attempt ran on a faster GPU."""
+    config = sessions.task(tmp_path, experiments=1)
+    loop, _, runner = sessions.session(config, lambda _: fakes.scored(9.9), ["0.04"])
+    moves(runner, worse=0.05)
+    with loop.journal:
+        run_session(loop)
+
+    assert [
+        (Status.KEEP, "A100", None), (Status.CONTENDED, "A100", None), (Status.DISCARD, "H100", 0),
+        (Status.DISCARD, "H100", None),
+    ] == [(e.status, e.hardware, e.measures) for e in ended(config.run_path)]  # fmt: skip
+
+
+def test_the_best_may_be_contended_on_a_new_device_for_as_long_as_it_takes(tmp_path: Path) -> None:
+    """Others use it at each of four attempts: the session goes on to measure it, and ends with a verdict."""
+    config, seen = sessions.task(tmp_path, experiments=2), Counter[str]()
+    loop, _, runner = sessions.session(config, lambda _: fakes.scored(9.9), ["0.04", "0.05"])
+
+    def score(source: str) -> Trial:
+        if fakes.rate_of(source) != 0.02:
+            runner.hardware = "H100"
+            return fakes.scored(1.1)
+        seen[runner.hardware] += 1
+        return contended(1.0) if runner.hardware == "H100" and seen["H100"] <= 4 else fakes.scored(1.0)
+
+    runner.hardware, runner.score = "A100", score
+    with loop.journal:
+        reason = run_session(loop)
+
+    assert "2 experiments done" == reason
+    assert [Status.CONTENDED] * 4 + [Status.DISCARD] == [e.status for e in ended(config.run_path) if e.measures == 0]
+
+
+def test_a_device_with_another_compile_cache_judges_nothing(tmp_path: Path) -> None:
+    """Of two side by side one began with what the best did not have: its gain may be the cache's."""
+    config = config_for(tmp_path, 3, 2)
+    loop, runners = crowd(config, sessions.parabola, ["0.03", "0.04", "0.06"])
+    runners[1].more["warm_sha256"] = "ab"
+    with loop.journal:
+        run_session(loop)
+    elsewhere = [e for e in ended(config.run_path) if e.warm_sha256]
+
+    assert elsewhere
+    assert {Status.CONTENDED} == {e.status for e in elsewhere}
+    assert {"not judged: its device, image or compile cache is not that of the best"} == {e.rule for e in elsewhere}
+
+
+def test_a_broken_wall_is_a_cheat_whoever_else_was_there() -> None:
+    """Code that broke out and uses the GPU from outside is itself the stranger."""
+    cheat = replace(fakes.broken(Status.CHEAT, "locked files changed"), contended_by=ALICE)
+
+    assert Status.CHEAT is judge(cheat, None).status
+    assert Status.CHEAT is judge(noise.joined(fakes.scored(1.0), cheat, first=True), None).status
+
+
+def test_an_experiment_whose_proposal_took_long_starts_only_if_it_still_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paused while the LLM answers: its reply is kept, and the runner is asked once more before anything runs."""
+    monkeypatch.setattr(local, "FRESH_S", 0.2)
+    config, happened = sessions.task(tmp_path, experiments=1), list[str]()
+
+    class Slow(fakes.ScriptedProposer):
+        def ask(self, context: Context) -> Reply:
+            happened.append("asked")
+            time.sleep(0.3)
+            return fakes.ScriptedProposer.ask(self, context)
+
+    def ready(_: Runner) -> bool:
+        happened.append("looked")
+        return False
+
+    def score(source: str) -> Trial:
+        happened.append(f"ran {fakes.rate_of(source)}")
+        return fakes.scored(1.0)
+
+    loop, _, _ = sessions.session(config, score, [])
+    with loop.journal:
+        run_session(replace(loop, proposer=Slow(["0.04"]), ready=ready))
+
+    assert ["looked", "ran 0.02", "looked", "asked", "looked", "ran 0.04"] == happened
+
+
+def test_nothing_starts_once_the_hours_are_over(tmp_path: Path) -> None:
+    """They may end while a device is waited for."""
+    config = sessions.task(tmp_path, experiments=9)
+    config = config.model_copy(update={"limits": config.limits.model_copy(update={"hours": 1.0 / 3600})})
+    loop, _, runner = sessions.session(config, sessions.parabola, ["0.04", "0.06"])
+
+    def ready(_: Runner) -> bool:
+        if runner.ran:
+            time.sleep(1.2)
+        return False
+
+    with loop.journal:
+        reason = run_session(replace(loop, ready=ready))
+
+    assert "hours" in reason
+    assert 1 == len(runner.ran)
