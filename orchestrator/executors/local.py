@@ -20,7 +20,7 @@ from orchestrator.turn import failed
 from orchestrator.types import Runner, Trial
 
 log = structlog.get_logger()
-FRESH_S = 2.0  # that nobody else had a runner's device so long ago says something of now
+FRESH_S = 10.0  # that nobody else had a runner's device so long ago says something of now
 STOP_S = 60.0  # for containers to be gone; the reaper of the next start takes what is left
 
 
