@@ -25,13 +25,13 @@ help:
 
 ##@ Run
 
-loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
+loop: handed-out data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
 	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
 
 cost: profile setup ## what a night of the LLM would cost; sends nothing
 	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
 
-warm: data ## compile your committed train.py anew, for every experiment to begin with
+warm: handed-out data ## compile your committed train.py anew, for every experiment to begin with
 	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE) $(UNSAFE)
 
 pause: setup ## start no further experiment, give the device back
@@ -107,6 +107,9 @@ setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 
 profile:
 	@[ "$(PROFILE)" != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); mend the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
+
+handed-out: profile engine
+	@[ "$(PROFILE)" != gpu ] || $(PYTHON) -m orchestrator.walls.nvidia
 
 engine: ## a container engine that answers
 	@sandbox/engine.sh
