@@ -133,7 +133,7 @@ def test_gc_says_what_would_go_and_then_removes_it(run: Path, tmp_path: Path) ->
         assert "t: a session is running, left alone\n" == gc()
     done = gc()
 
-    assert "t/0002/trainer.log: 0.0 MB, older than 1e-07 days\nt: 1 files, 0.0 MB would go\n" == said
-    assert "t: 1 files, 0.0 MB removed" in done
+    assert "t/0002/trainer.log: 0.0 MB, older than 1e-07 days\nt: 1 file, 0.0 MB would go\n" == said
+    assert "t: 1 file, 0.0 MB removed" in done
     assert [] == list(findings(run))
     assert json.loads((run / "record.jsonl").read_text().splitlines()[-1])["kind"] == "files.removed"
