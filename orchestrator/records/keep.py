@@ -53,7 +53,7 @@ class Keeper:
         if prefix is None:
             return ""
         usual, other = branches(self.tag, first)
-        ref = usual if self._last(usual)[2:] in ([], [first]) else other
+        ref = usual if self._last(usual)[2:] in ([], [first]) else other  # older commits name no run
         if self._last(ref)[1:] == [str(experiment.id), first]:
             return self._last(ref)[0]
         tip = self._git("rev-parse", "-q", "--verify", ref, check=False)
