@@ -24,6 +24,7 @@ from orchestrator.commands.options import (
     Run,
     Runs,
     Task,
+    listing,
     looked_at,
     machine,
     run_folder,
@@ -174,8 +175,10 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
             facts = {"tag": journal.folder.name, "best": best.id if best else None, "experiments": rows}
             print(json.dumps({**facts, "spent": asdict(spent), "unfinished": len(journal.unfinished())}, indent=1))
             return
-        console = Console(highlight=False)
-        console.print(experiments_table(experiments, metric, confirmed(journal)))
+        console = listing()
+        table = experiments_table(experiments, metric, confirmed(journal))
+        table.expand = console.is_terminal
+        console.print(table)
         if best is not None:
             console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")
         if used := spent.usage.total_tokens:

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.syntax import Syntax
 
 from orchestrator import files
 from orchestrator.commands.options import (
@@ -66,7 +65,7 @@ def diff(a: int, b: int, task: Task = HERE, run: Run = "", runs: Runs = None, ra
     if raw:
         sys.stdout.write(text)
     elif text:
-        Console(highlight=False).print(Syntax(sanitise(text), "diff", word_wrap=True))
+        showing.diff(Console(highlight=False), text)
     else:
         print(f"experiments {a} and {b} have the same train.py")
 

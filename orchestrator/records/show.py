@@ -31,16 +31,24 @@ def show(console: Console, journal: Journal, experiment: Experiment, *, raw: boo
     finished = journal.records("experiment.finished", experiment.id)[0].body
     console.print(_facts(experiment, journal.metric(), list(confirmations(journal, experiment)), finished))
     console.print(Rule(Text("what it changed", "dim"), align="left"))
-    diff = read(experiment.folder / "patch.diff")
-    console.print(
-        Syntax(sanitise(diff), "diff", word_wrap=True) if diff else Text("nothing: train.py as it was", "dim")
-    )
+    if changed := read(experiment.folder / "patch.diff"):
+        diff(console, changed)
+    else:
+        console.print(Text("nothing: train.py as it was", "dim"))
     console.print(Rule(Text("the containers as they ran", "dim"), align="left"))
     console.print(_containers(experiment, finished))
     console.print(Rule(Text("what the trainer printed (never believed)", "dim"), align="left"))
     lines = sanitise(read(experiment.folder / f"{Role.TRAINER}.log")).splitlines()
     for line in lines if raw else lines[-LOG_LINES:]:
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
+
+
+def diff(console: Console, text: str) -> None:
+    """Print a diff: in colours on a terminal, where long lines are wrapped; elsewhere so that `patch` applies it."""
+    if console.is_terminal:
+        console.print(Syntax(sanitise(text), "diff", word_wrap=True))
+    else:
+        console.file.write(sanitise(text))
 
 
 def as_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:
