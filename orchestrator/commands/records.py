@@ -28,6 +28,7 @@ from orchestrator.commands.options import (
 from orchestrator.errors import JournalError
 from orchestrator.records import checkpoint, retention
 from orchestrator.records import export as exporting
+from orchestrator.records import folder as folder_of
 from orchestrator.records import lineage as lines_of
 from orchestrator.records import show as showing
 from orchestrator.records.attest import statement
@@ -82,7 +83,7 @@ def log(
 ) -> None:
     """Print what a container of an experiment printed: seconds since its start, stream, line."""
     with looked_at(run_folder(task, run, runs)) as journal:
-        folder = showing.part(journal.experiment(exp), part)
+        folder = folder_of.part(journal.experiment(exp), part)
     path = folder / f"{role}.log"
     if not path.is_file():
         there = ", ".join(sorted(found.stem for found in folder.glob("*.log"))) or "none"
@@ -92,7 +93,7 @@ def log(
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
     else:
-        sys.stdout.write(sanitise(showing.read(path)))
+        sys.stdout.write(sanitise(folder_of.read(path)))
 
 
 @app.command()

@@ -3,9 +3,9 @@
 from rich.text import Text
 from rich.tree import Tree
 
+from orchestrator.records.folder import read
 from orchestrator.records.journal import Journal
 from orchestrator.records.record import unified
-from orchestrator.records.show import read
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Status
 
