@@ -12,10 +12,11 @@ from rich.text import Text
 from orchestrator.records import ran
 from orchestrator.records.folder import read
 from orchestrator.records.journal import Journal
-from orchestrator.score.confirm import Runs, confirmations
+from orchestrator.score.confirm import confirmations
+from orchestrator.score.noise import spread
 from orchestrator.score.told import in_words
 from orchestrator.text import sanitise
-from orchestrator.types import Experiment, Level, Role
+from orchestrator.types import Experiment, Level, Role, Score
 from orchestrator.watch import COLOURS
 
 LOG_LINES = 40
@@ -25,7 +26,7 @@ def show(console: Console, journal: Journal, experiment: Experiment, *, raw: boo
     """Print it; `raw` prints the whole trainer log instead of its end."""
     console.print(Rule(Text(f"experiment {experiment.id} of {journal.folder.name}", "bold"), align="left"))
     finished = journal.records("experiment.finished", experiment.id)[0].body
-    console.print(_facts(experiment, journal.metric(), list(confirmations(journal, experiment)), finished))
+    console.print(_facts(experiment, journal, finished))
     console.print(Rule(Text("what it changed", "dim"), align="left"))
     if changed := read(experiment.folder / "patch.diff"):
         diff(console, changed)
@@ -56,13 +57,11 @@ def as_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:
     return {**finished, "experiment": now, "folder": str(experiment.folder), "diff": diff, "confirmed": confirmed}
 
 
-def _facts(experiment: Experiment, metric: str, confirmed: list[Runs], finished: dict[str, Any]) -> Table:
-    score = experiment.score
-    number = "none" if score is None else f"{experiment.val_bpb:.6f} ± {score.standard_error:.1e}"
-    runs = f", mean of {', '.join(f'{value:.6f}' for value in experiment.runs)}" if len(experiment.runs) > 1 else ""
-    if score is not None and score.unseen_bpb:
-        number += f", and lies about few tokens may hide {score.unseen_bpb:.1e}"
-    level = "" if score is None else f", {score.level}, {score.audited_positions} positions audited"
+def _facts(experiment: Experiment, journal: Journal, finished: dict[str, Any]) -> Table:
+    metric, score, confirmed = journal.metric(), experiment.score, confirmations(journal, experiment)
+    noise = spread(e.runs for e in journal.repeated() if e.conditions == experiment.conditions)
+    number = "none" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}"
+    several = f" (mean of {', '.join(f'{value:.6f}' for value in experiment.runs)})" if len(experiment.runs) > 1 else ""
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("tried", Text(sanitise(experiment.hypothesis))),
@@ -71,8 +70,13 @@ def _facts(experiment: Experiment, metric: str, confirmed: list[Runs], finished:
         ("parent", Text("-" if experiment.parent_id is None else str(experiment.parent_id))),
         ("status", Text(experiment.status.value, COLOURS[experiment.status])),
         ("because", Text(sanitise(experiment.rule))),
-        (metric, Text(number + level + runs, "bold")),
-        ("audited", Text(f"claims {score.claims_sha256[:16]}, seed {score.audit_seed[:16]}" if score else "-")),
+        (metric, Text(number + several, "bold")),
+        ("audit", Text(_audit(experiment.score))),
+        ("claims", Text(_claims(score))),
+        (
+            "noise",
+            Text("not known yet" if noise is None else f"{noise:.6f} between single runs of one source (1 sigma)"),
+        ),
         *(("holdout", Text(f"{found}, {Level.L3}", "bold")) for found in confirmed),
         ("took", Text(f"{experiment.duration_s:.1f} s, {experiment.train_s:.1f} s of it training{scoring(finished)}")),
         ("it says", Text(in_words(finished.get("told") or {}) or "-", "dim")),
@@ -82,6 +86,24 @@ def _facts(experiment: Experiment, metric: str, confirmed: list[Runs], finished:
     ):
         table.add_row(Text(name, "dim"), value)
     return table
+
+
+def _audit(score: Score | None) -> str:
+    """How far the score can be trusted."""
+    if score is None:
+        return "-"
+    if score.level is Level.L0:
+        return f"{score.level}: none, this is the script's own number"
+    hidden = f"; undetected at most {score.unseen_bpb:.1e}" if score.unseen_bpb else ""
+    return f"{score.level}, {score.audited_positions:,} positions{hidden}"
+
+
+def _claims(score: Score | None) -> str:
+    """What was audited, by which seed, and what that left open."""
+    if score is None or score.level is Level.L0:
+        return "-"
+    seed = f"audit seed {score.audit_seed[:16]}; standard error {score.standard_error:.1e}"
+    return f"{score.claims_sha256[:16]}, {seed}"
 
 
 def scoring(finished: dict[str, Any]) -> str:

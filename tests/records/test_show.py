@@ -6,9 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.records import ran
-from orchestrator.types import Role
+from orchestrator.records import ran, show
+from orchestrator.records.journal import Journal
+from orchestrator.types import Level, Role, Score
 from tests import fakes
+from tests.journals import kept
 
 WIDTH = 80
 
@@ -78,3 +80,36 @@ def test_each_run_of_an_experiment_has_a_line_above_its_containers(tmp_path: Pat
     starts = [line.split("  ")[0] for line in seen(ran.containers(tmp_path, found))[3:]]
 
     assert ["first run", "trainer", "run-2", "trainer"] == starts
+
+
+def test_a_score_s_parts_are_lines_of_their_own(tmp_path: Path) -> None:
+    """The number with its runs, the audit with what it may have missed, and how far runs of one source lie apart."""
+    score = Score(
+        val_bpb=2.12, level=Level.L2, standard_error=1.6e-9, audited_positions=4096, unseen_bpb=6.5e-3,
+        claims_sha256="ab" * 32, audit_seed="cd" * 32,
+    )  # fmt: skip
+    lines = shown(tmp_path, score, measured=(2.13, 2.11))
+
+    assert "val_bpb   2.120000 (mean of 2.130000, 2.110000)" in lines
+    assert "audit     L2, 4,096 positions; undetected at most 6.5e-03" in lines
+    assert "claims    abababababababab, audit seed cdcdcdcdcdcdcdcd; standard error 1.6e-09" in lines
+    assert "noise     0.014142 between single runs of one source (1 sigma)" in lines
+
+
+def test_a_number_that_nobody_audited_is_called_so(tmp_path: Path) -> None:
+    """And a noise that nobody has measured."""
+    lines = shown(tmp_path, Score(val_bpb=2.12, level=Level.L0))
+
+    assert "val_bpb   2.120000" in lines
+    assert "audit     L0: none, this is the script's own number" in lines
+    assert "noise     not known yet" in lines
+
+
+def shown(folder: Path, score: Score, **changes: object) -> list[str]:
+    """The lines on a baseline with this score."""
+    with Journal.open(folder) as journal:
+        journal.finish(kept(0.0, folder=folder / "0000", score=score, **changes), facts={"executions": []})
+        console = Console(width=WIDTH)
+        with console.capture() as capture:
+            show.show(console, journal, journal.experiment(0))
+    return [line.rstrip() for line in capture.get().splitlines()]
