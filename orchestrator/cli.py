@@ -138,7 +138,8 @@ def loop(
         stack.enter_context(logging_to(config.run_path, screen=not console.is_terminal))
         view: LiveView | PlainView = PlainView()
         if console.is_terminal:
-            view = LiveView(tag=config.tag, console=console, goal=config.limits.experiments, metric=config.task.metric)
+            goal, metric = config.limits.experiments, config.task.metric
+            view = LiveView(tag=config.tag, console=console, goal=goal, metric=metric, told=PlainView())
             stack.enter_context(view)
         page = Report(config.run_path)
         session = stack.enter_context(compose.session(config, Reporting(view, page) if live else view))
