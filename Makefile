@@ -25,10 +25,10 @@ help:
 
 ##@ Run
 
-loop: data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
+loop: limits data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
 	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
 
-cost: profile setup ## what a night of the LLM would cost; sends nothing
+cost: limits profile setup ## what a night of the LLM would cost; sends nothing
 	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
 
 warm: data ## compile your committed train.py anew, for every experiment to begin with
@@ -51,22 +51,25 @@ status: setup ## what was tried and what is best
 watch: setup ## attach the live view to a running loop; q detaches
 	@$(BIN)/autoresearch watch $(PLACE)
 
-show: setup ## what an experiment changed, ran and printed: EXP=3
+show: exp setup ## what an experiment changed, ran and printed: EXP=3
 	@$(BIN)/autoresearch show $(EXP) $(PLACE)
 
-diff: setup ## how two experiments differ: A=1 B=2
+diff: two setup ## how two experiments differ: A=1 B=2
 	@$(BIN)/autoresearch diff $(A) $(B) $(PLACE)
 
-log: setup ## what an experiment printed: EXP=3 ROLE=trainer
+log: exp setup ## what an experiment printed: EXP=3 ROLE=trainer
 	@$(BIN)/autoresearch log $(EXP) $(PLACE) $(call flag,ROLE,role)
 
 lineage: setup ## what was kept, and what it was made from
 	@$(BIN)/autoresearch lineage $(PLACE)
 
+runs: setup ## the runs on record
+	@$(BIN)/autoresearch runs $(call flag,TASK,task) $(call flag,RUNS,runs)
+
 report: setup ## one HTML file to look at a run, and to show it to others: RUN=tag
 	@$(BIN)/autoresearch report $(PLACE)
 
-compare: setup ## two runs side by side, printed and plotted: A=tag B=tag
+compare: tags setup ## two runs side by side, printed and plotted: A=tag B=tag
 	@$(BIN)/autoresearch compare $(A) $(B) $(call flag,TASK,task) $(call flag,RUNS,runs)
 
 export: setup ## a run for other tools: FORMAT=csv OUT=file; the checkpoint of a kept one: EXP=3
@@ -80,13 +83,13 @@ gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: 
 verify: setup ## is the record intact
 	@$(BIN)/autoresearch verify $(PLACE)
 
-confirm: data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
+confirm: exp data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
 	@$(BIN)/autoresearch confirm $(EXP) --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE)
 
 calibrate: data ## measure what honest models' answers differ by on this hardware
 	@$(BIN)/autoresearch calibrate --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(call flag,RUNS,runs)
 
-attest: setup ## what a kept experiment was made from, as an in-toto statement: EXP=3
+attest: exp setup ## what a kept experiment was made from, as an in-toto statement: EXP=3
 	@$(BIN)/autoresearch attest $(EXP) $(PLACE)
 
 ##@ Prepare (every command does what it needs of these)
@@ -107,6 +110,18 @@ setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 
 profile:
 	@[ "$(PROFILE)" != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); mend the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
+
+exp:
+	@[[ "$(EXP)" =~ ^[0-9]+$$ ]] || { echo "EXP=3 says which experiment; make status lists them" >&2; exit 1; }
+
+two:
+	@[[ "$(A),$(B)" =~ ^[0-9]+,[0-9]+$$ ]] || { echo "A=1 B=2 says which two experiments; make status lists them" >&2; exit 1; }
+
+tags:
+	@[ "$(A)" ] && [ "$(B)" ] || { echo "A=tag B=tag says which two runs; make runs lists them" >&2; exit 1; }
+
+limits:
+	@[[ "$(EXPERIMENTS)" =~ ^[0-9]*$$ ]] || { echo "EXPERIMENTS=3: a whole number; 0: no limit" >&2; exit 1; }
 
 engine: ## a container engine that answers
 	@sandbox/engine.sh

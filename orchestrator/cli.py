@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
+from typer.exceptions import TyperException
 
 from orchestrator import __version__, compose, propose
 from orchestrator.commands import records, trust
@@ -240,7 +241,23 @@ def resume(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
 def main() -> None:
     """Run a command; what is wrong is said in one line and ends in a non-zero exit."""
     try:
-        app()
+        sys.exit(app(standalone_mode=not sys.argv[1:]))  # to no command at all, the help is the answer
+    except TyperException as error:
+        say(misused(error))
+        sys.exit(error.exit_code)
     except AutoresearchError as error:
-        Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
+        say(str(error))
         sys.exit(1)
+
+
+def misused(error: TyperException) -> str:
+    """What is wrong with a command's words; an option by the name that make has for it."""
+    if not isinstance(error, typer.BadParameter) or error.param is None:
+        return error.format_message()
+    name = error.param.opts[0].lstrip("-").replace("-", "_").upper()
+    return f"{name}: {error.message.removeprefix('Value error, ') or 'is missing'}"
+
+
+def say(error: str) -> None:
+    """Say what is wrong."""
+    Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "red"), error), soft_wrap=True)

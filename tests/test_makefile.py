@@ -57,6 +57,27 @@ def test_a_word_that_no_program_takes_is_found(monkeypatch: pytest.MonkeyPatch) 
             taken(cli, module, ["kill-storm"], monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show"], "EXP=3 says which experiment; make status lists them"),
+        (["log", "EXP=abc"], "EXP=3 says which experiment; make status lists them"),
+        (["confirm", "EXP=-1"], "EXP=3 says which experiment; make status lists them"),
+        (["attest", "EXP=1 2"], "EXP=3 says which experiment; make status lists them"),
+        (["diff", "B=2"], "A=1 B=2 says which two experiments; make status lists them"),
+        (["compare", "A=nov23"], "A=tag B=tag says which two runs; make runs lists them"),
+        (["loop", "EXPERIMENTS=three"], "EXPERIMENTS=3: a whole number; 0: no limit"),
+    ],
+)
+def test_what_was_forgotten_is_said_in_make_s_words(words: list[str], said: str) -> None:
+    """One line, before anything is made."""
+    done = subprocess.run(["make", *words, "BIN=/nowhere"], cwd=ROOT, text=True, capture_output=True, check=False)
+
+    assert 2 == done.returncode
+    assert [said] == [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert "" == done.stdout
+
+
 def recipe(target: str) -> str:
     """The lines of a target."""
     found = re.search(rf"^{target}:.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
