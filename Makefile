@@ -8,6 +8,13 @@ endif
 DATA ?= python
 export PROFILE
 
+# what is given on the command line has one of these names; the environment may hold anything
+SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FILE REPLAY SEED PREFETCH PARALLEL QUIET_HOURS TRUST \
+	LIVE PROFILE DATA RUNTIME ACCEPT TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+STRANGE := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
+$(if $(STRANGE),$(error $(STRANGE): no such setting; there are $(SETTINGS)))
+
 # only what was given on the command line or in the environment becomes a flag
 flag = $(if $($(1)),--$(2) $($(1)))
 PLACE = $(call flag,TASK,task) $(call flag,RUN,run) $(call flag,RUNS,runs)

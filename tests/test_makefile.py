@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import os
 import re
 import runpy
 import shlex
@@ -55,6 +56,18 @@ def test_a_word_that_no_program_takes_is_found(monkeypatch: pytest.MonkeyPatch) 
     for cli, module in (("", "probes"), ("", "benchmarks.kill_storm"), ("", "benchmarks.idle_share")):
         with pytest.raises((SystemExit, AssertionError)):
             taken(cli, module, ["kill-storm"], monkeypatch)
+
+
+def test_a_misspelt_setting_is_refused_by_name() -> None:
+    """Never run without it; what the environment holds, and what is meant for other programs, is let through."""
+    command = ["make", "-n", "status"]
+    refused = subprocess.run([*command, "MAX_USDD=1"], cwd=ROOT, text=True, capture_output=True, check=False)
+    environment = os.environ | {"MAX_USDD": "1", "CI": "true", "GITHUB_ACTIONS": "true"}
+    for more in ([], ["DOCKER_HOST=unix:///s", "AUTORESEARCH_LIMITS__HOURS=1"], ["-e"], ["-j2", "RUN=a"]):
+        subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, check=True)
+
+    assert 2 == refused.returncode
+    assert "*** MAX_USDD: no such setting; there are EXPERIMENTS HOURS " in refused.stderr
 
 
 @pytest.mark.parametrize(
