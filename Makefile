@@ -32,13 +32,13 @@ help:
 
 ##@ Run
 
-loop: limits data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
+loop: limits fit data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
 	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
 
 cost: limits profile setup ## what a night of the LLM would cost; sends nothing
 	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
 
-warm: data ## compile your committed train.py anew, for every experiment to begin with
+warm: fit data ## compile your committed train.py anew, for every experiment to begin with
 	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE) $(UNSAFE)
 
 pause: setup ## start no further experiment, give the device back
@@ -90,10 +90,10 @@ gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: 
 verify: setup ## is the record intact
 	@$(BIN)/autoresearch verify $(PLACE)
 
-confirm: exp data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
+confirm: exp fit data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
 	@$(BIN)/autoresearch confirm $(EXP) --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE)
 
-calibrate: data ## measure what honest models' answers differ by on this hardware
+calibrate: fit data ## measure what honest models' answers differ by on this hardware
 	@$(BIN)/autoresearch calibrate --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(call flag,RUNS,runs)
 
 attest: exp setup ## what a kept experiment was made from, as an in-toto statement: EXP=3
@@ -132,6 +132,9 @@ limits:
 
 engine: ## a container engine that answers
 	@sandbox/engine.sh
+
+fit: profile setup engine
+	@[ "$(PROFILE)" != gpu ] || $(BIN)/autoresearch fit --profile $(PROFILE) $(UNSAFE) $(call flag,TASK,task) $(call flag,RUNTIME,runtime) $(call flag,PARALLEL,parallel)
 
 image: profile engine ## the image of every experiment
 	@sandbox/image.sh

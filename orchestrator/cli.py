@@ -83,6 +83,21 @@ def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE, acc
 
 
 @app.command()
+def fit(
+    task: Task = HERE,
+    profile: Profile = "cpu",
+    accept: Accept = None,
+    runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
+    parallel: Annotated[int | None, typer.Option(help="experiments side by side, one per leased device")] = None,
+) -> None:
+    """Fail if experiments of this profile cannot run here: its devices, memory and engine; no image is needed."""
+    flags = {"profile_name": profile, "accept": accept or None, "runtime": runtime, "parallel": parallel}
+    config = settings(task, "fit", None, flags)
+    compose.refuse_unfit(config, Engine.connect())
+    compose.enough(compose.policy_of(config), config.parallel)
+
+
+@app.command()
 def warm(task: Task = HERE, profile: Profile = "gpu", data: Data = IN_IMAGE, accept: Accept = None) -> None:
     """Train your committed train.py once and keep what was compiled, for every experiment to begin with."""
     config = settings(task, "warm", None, machine(profile, data, accept))

@@ -50,10 +50,7 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     """Where experiments of this config run; nothing is made yet. Raises ConfigError, SpecRefused or ImageMissing."""
     hardware = leased.hardware if leased else ""
     seccomp = profile(SECCOMP, config.runtime)
-    engine.check_runtime(config.runtime)
-    refuse_unlimited(config, engine)
-    refuse_too_large(config, engine)
-    refuse_hidden(config)
+    refuse_unfit(config, engine)
     image_id = engine.image_id(image_name(config))
     found = Place(
         engine=engine,
@@ -69,6 +66,15 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     )
     refuse_weak(found)
     return found
+
+
+def refuse_unfit(config: Config, engine: Engine) -> None:
+    """Stop where this machine and its engine run no experiment of this config; no image is needed to know it."""
+    engine.check_runtime(config.runtime)
+    refuse_gpu(config, engine)
+    refuse_unlimited(config, engine)
+    refuse_too_large(config, engine)
+    refuse_hidden(config)
 
 
 def profile(path: Path, runtime: str) -> str:
@@ -196,9 +202,11 @@ def refuse_too_large(config: Config, engine: Engine) -> None:
     """A limit that is more than the machine has is none: its other users would be out of memory first."""
     each, there = config.box.memory_gb, engine.memory_bytes() / GIB
     if there and config.parallel * each > there:
+        one = config.parallel == 1
         message = (
-            f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g} for each of --parallel {config.parallel}:"
-            f" this machine has {there:.1f} GB; lower either"
+            f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g}"
+            f"{'' if one else f' for each of PARALLEL={config.parallel}'}: this machine has {there:.1f} GB;"
+            f" lower {'memory_gb' if one else 'either'}"
         )
         raise ConfigError(message)
 
@@ -283,7 +291,7 @@ def leased_place(config: Config, view: View) -> Iterator[Place]:
 
 def enough(policy: LeasePolicy, wanted: int) -> None:
     """Raise ConfigError if so many devices can never be leased here."""
-    if wanted > 1 and wanted > (there := most(policy)):
+    if wanted > (there := most(policy)):
         kind = f" of {policy.hardware}" if policy.hardware else ""
         why = (
             "[profile.cpu] cpus = {:g} each" if policy.profile == "cpu" else "[gpu] allow, exclude and leave_free = {}"
