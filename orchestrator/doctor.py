@@ -6,6 +6,7 @@ accepts it by name.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -96,13 +97,33 @@ def unaccepted(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
 
 
 def report(checks: Iterable[Check], console: Console) -> None:
-    """Print one line per check."""
-    for check in checks:
+    """Print one line per check, below it the mend, and at the end what follows from all of them."""
+    found = list(checks)
+    for check in found:
         line = Text(f"{check.judgement:7}", COLOURS[check.judgement]).append(f"{check.name:17}", "bold not dim")
         line.append(check.detail, "default")
-        if check.mend:
-            line.append(f"  → {check.mend}", "dim")
         console.print(line, soft_wrap=True)
+        if check.mend:
+            console.print(Text(f"{'':7}→ {check.mend}", "dim"), soft_wrap=True)
+    console.print(Text(verdict(found), "bold"), soft_wrap=True)
+
+
+def verdict(checks: Iterable[Check]) -> str:
+    """How many are ok, weak and unsafe, and whether a loop runs all the same."""
+    found = list(checks)
+    count = Counter(check.judgement for check in found)
+    counted = ", ".join(f"{count[judgement]} {judgement}" for judgement in Judgement)
+    unsafe = [check.name for check in found if check.judgement is Judgement.UNSAFE]
+    if "engine" in unsafe:
+        return f"{counted}: nothing runs without an engine"
+    if unsafe:
+        accept = f"mend it, or take it upon yourself: make loop ACCEPT='{' '.join(unsafe)}'"
+        return f"{counted}: a loop on a GPU is refused where others use this machine too; {accept}"
+    if count[Judgement.WEAK]:
+        return (
+            f"{counted}: a loop runs, unless a line says otherwise; mend what is weak where others use this machine too"
+        )
+    return f"{counted}: fit and safe"
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -278,7 +299,8 @@ def disk(machine: Machine) -> Check:
 def gpus(found: Gpus) -> Iterator[Check]:
     """Devices, and the software that model-written code reaches straight through the wall."""
     if not found.devices:
-        yield _weak("gpu", found.error or "NVML shows none", "PROFILE=cpu needs none")
+        detail, _, mend = (found.error or "NVML shows none").partition("; ")
+        yield _weak("gpu", detail, mend or "PROFILE=cpu needs none")
         return
     if found.mps:
         yield _weak("gpu", f"an MPS daemon shares the GPUs out: {found.mps}", "none is leased until it is stopped")
