@@ -166,7 +166,7 @@ def refuse_unsafe(config: Config) -> None:
         return
     if found := unaccepted(examine(machine), config.accept):
         said = "; ".join(f"{check.name}: {check.detail} ({check.mend})" for check in found)
-        accept = " ".join(f"--accept {check.name}" for check in found)
+        accept = f"ACCEPT='{' '.join(check.name for check in found)}'"
         message = f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; mend it, or {accept}"
         raise ConfigError(message)
 
@@ -186,14 +186,14 @@ def refuse_unlimited(config: Config, engine: Engine) -> None:
     if not engine.limits and "limits" not in config.accept:
         message = (
             f"the engine cannot limit {', '.join(engine.unlimited)}: without root that takes cgroup v2 (boot with"
-            " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or --accept limits, and one"
+            " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or ACCEPT=limits, and one"
             " experiment may take the whole machine"
         )
         raise ConfigError(message)
     if not engine.limits_swap and "limits" not in config.accept:
         message = (
             "the engine cannot limit swap, as this kernel does not count it: boot with swapaccount=1, or with"
-            " systemd.unified_cgroup_hierarchy=1; or --accept limits, and one experiment may fill the machine's swap"
+            " systemd.unified_cgroup_hierarchy=1; or ACCEPT=limits, and one experiment may fill the machine's swap"
         )
         raise ConfigError(message)
 
@@ -226,7 +226,7 @@ def refuse_mixed(config: Config, journal: Journal) -> None:
     kept = journal.experiments("status = ?", Status.KEEP, limit=1)
     level = kept[0].score.level if kept and kept[0].score else None
     if level is not None and (level is Level.L0) is not config.self_reported:
-        message = f"run {config.tag} holds scores at {level}, --trust {config.trust} makes others; use another RUN=tag"
+        message = f"run {config.tag} holds scores at {level}, TRUST={config.trust} makes others; use another RUN=tag"
         raise ConfigError(message)
 
 
@@ -297,7 +297,7 @@ def enough(policy: LeasePolicy, wanted: int) -> None:
             "[profile.cpu] cpus = {:g} each" if policy.profile == "cpu" else "[gpu] allow, exclude and leave_free = {}"
         )
         asked = why.format(policy.cpus if policy.profile == "cpu" else policy.leave_free)
-        message = f"--parallel {wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
+        message = f"PARALLEL={wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
         raise ConfigError(message)
 
 

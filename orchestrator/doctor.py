@@ -58,7 +58,7 @@ COLOURS = {Judgement.OK: "green", Judgement.WEAK: "yellow", Judgement.UNSAFE: "b
 class Check:
     """One line."""
 
-    name: str  # also what --accept takes
+    name: str  # also what ACCEPT takes
     judgement: Judgement
     detail: str
     mend: str = ""
@@ -91,7 +91,7 @@ def unaccepted(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
     names = {check.name for check in found}
     for name in accepted:
         if name not in names:
-            message = f"--accept {name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
+            message = f"ACCEPT={name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
             raise ConfigError(message)
     return [check for check in found if check.judgement is Judgement.UNSAFE and check.name not in set(accepted)]
 
@@ -201,9 +201,7 @@ def limits(machine: Machine) -> Check:
     version = f"cgroup v{machine.cgroup}"
     if machine.limits_missing == ("swap",):
         detail = f"{version}: swap is not limited, so memory can spill into it"
-        return _weak(
-            name, detail, "boot with swapaccount=1, or use cgroup v2; until then the loop needs --accept limits"
-        )
+        return _weak(name, detail, "boot with swapaccount=1, or use cgroup v2; until then the loop needs ACCEPT=limits")
     if machine.limits_missing:
         detail = f"{version}: the engine cannot limit {', '.join(machine.limits_missing)}"
         return _unsafe(name, detail, "cgroup v2 with delegation to this user, or an engine that runs as root")
@@ -287,7 +285,7 @@ def socket(found: Socket) -> Check:
 
 def disk(machine: Machine) -> Check:
     """Room for records, images and logs."""
-    name, mend = "disk", f"free {LEAST_DISK_GIB} GiB; --runs DIR puts records elsewhere"
+    name, mend = "disk", f"free {LEAST_DISK_GIB} GiB; RUNS=folder puts records elsewhere"
     said = {where: "?" if free is None else f"{free / GIB:.0f} GiB" for where, free in machine.free_bytes.items()}
     detail = ", ".join(f"{size} free for {where}" for where, size in said.items())
     known = [free for free in machine.free_bytes.values() if free is not None]

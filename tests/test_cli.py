@@ -42,5 +42,5 @@ def test_words_that_are_not_taken_are_said_in_one_line(
 
 @pytest.mark.parametrize("name", ["data", "warm", "loop", "calibrate", "confirm"])
 def test_what_starts_containers_takes_the_advice_that_it_gives(name: str) -> None:
-    """An unsafe machine is refused with "or --accept NAME"."""
+    """An unsafe machine is refused with "or ACCEPT=NAME"."""
     assert "--accept" in [word for option in COMMANDS[name].params for word in option.opts]

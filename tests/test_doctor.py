@@ -174,7 +174,7 @@ def test_only_what_is_unsafe_stops_a_run_until_it_is_accepted_by_name() -> None:
 
 def test_accepting_what_is_no_check_is_refused() -> None:
     """A slip of the pen must not look like an acceptance."""
-    with pytest.raises(ConfigError, match=r"--accept 'driver'.*nvidia-driver"):
+    with pytest.raises(ConfigError, match=r"ACCEPT='driver'.*nvidia-driver"):
         unaccepted(examine(GOOD), ["driver"])
 
 

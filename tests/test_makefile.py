@@ -1,6 +1,7 @@
 """Every command line of the Makefile is one that its program takes."""
 
 import argparse
+import ast
 import importlib.util
 import os
 import re
@@ -96,6 +97,26 @@ def test_what_was_forgotten_is_said_in_make_s_words(words: list[str], said: str)
     assert 2 == done.returncode
     assert [said] == [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
     assert "" == done.stdout
+
+
+def test_messages_name_what_make_has() -> None:
+    """Its targets and variables, not the words of the program behind it, which is on nobody's PATH."""
+    said = [line for path in sorted((ROOT / "orchestrator").rglob("*.*")) for line in sentences(path)]
+    options = {word for one in get_group(app).commands.values() for option in one.params for word in option.opts}
+    flags = "|".join(word for word in options if word.startswith("--"))
+
+    assert 200 < len(said)
+    assert [] == [line for line in said if "`autoresearch " in line or re.search(rf"({flags})(?![\w=-])", line)]
+    assert set() == {target for line in said for target in re.findall(r"`make ([a-z-]+)", line)} - set(TARGETS)
+
+
+def sentences(path: Path) -> list[str]:
+    """What a program may say: its strings of several words; of a page, its lines."""
+    if path.suffix == ".html":
+        return path.read_text().splitlines()
+    tree = ast.walk(ast.parse(path.read_text())) if path.suffix == ".py" else ()
+    strings = [node.value for node in tree if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [text for text in strings if " " in text.strip()]
 
 
 def recipe(target: str) -> str:

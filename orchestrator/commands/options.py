@@ -84,6 +84,6 @@ def run_folders(task: Path, runs: Path | None) -> list[Path]:
     folder = (runs or task / "runs").resolve()
     found = sorted(folder.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
     if not found:
-        message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
+        message = f"{folder}: no run is recorded there; `make loop` makes one, RUNS=folder names another place"
         raise JournalError(message)
     return [path.parent for path in found]

@@ -47,9 +47,14 @@ app = typer.Typer()
 
 @app.command()
 def show(
-    exp: int, task: Task = HERE, run: Run = "", runs: Runs = None, raw: bool = False, as_json: AsJson = False
+    exp: int,
+    task: Task = HERE,
+    run: Run = "",
+    runs: Runs = None,
+    raw: Annotated[bool, typer.Option("--raw", help="its whole log")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what an experiment changed, ran, printed and scored; --raw: its whole log."""
+    """Show what an experiment changed, ran, printed and scored."""
     with looked_at(run_folder(task, run, runs)) as journal:
         experiment = journal.experiment(exp)
         if as_json:

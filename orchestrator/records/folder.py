@@ -27,7 +27,7 @@ def read(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        message = f"{path}: cannot be read: {error.strerror}; `autoresearch verify` says what is intact"
+        message = f"{path}: cannot be read: {error.strerror}; `make verify` says what is intact"
         raise JournalError(message) from error
 
 
@@ -47,6 +47,6 @@ def data(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read(path) or "{}")
     except ValueError as error:
-        message = f"{path}: is no JSON: {error}; `autoresearch verify` says what is intact"
+        message = f"{path}: is no JSON: {error}; `make verify` says what is intact"
         raise JournalError(message) from error
     return found if isinstance(found, dict) else {}

@@ -130,7 +130,7 @@ def test_an_experiment_that_does_not_exist_is_named(run: Path) -> None:
     for arguments in (("show", "77"), ("diff", "0", "77"), ("log", "77"), ("attest", "77")):
         done = autoresearch(run, *arguments)
         assert 1 == done.returncode
-        assert "no finished experiment 77; `autoresearch status` lists them" in done.stderr.replace("\n", "")
+        assert "no finished experiment 77; `make status` lists them" in done.stderr.replace("\n", "")
 
 
 @pytest.mark.parametrize("name", ["journal.db", "record.jsonl"])
