@@ -130,10 +130,13 @@ tags:
 limits:
 	@[[ "$(EXPERIMENTS)" =~ ^[0-9]*$$ ]] || { echo "EXPERIMENTS=3: a whole number; 0: no limit" >&2; exit 1; }
 
+handed-out: profile engine
+	@[ "$(PROFILE)" != gpu ] || $(PYTHON) -m orchestrator.walls.nvidia
+
 engine: ## a container engine that answers
 	@sandbox/engine.sh
 
-fit: profile setup engine
+fit: handed-out setup
 	@[ "$(PROFILE)" != gpu ] || $(BIN)/autoresearch fit --profile $(PROFILE) $(UNSAFE) $(call flag,TASK,task) $(call flag,RUNTIME,runtime) $(call flag,PARALLEL,parallel)
 
 image: profile engine ## the image of every experiment

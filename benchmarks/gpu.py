@@ -4,10 +4,11 @@
     python3 -m benchmarks.gpu --corpus FOLDER       # .txt, .jsonl or .parquet files, not this machine's Python sources
     python3 -m benchmarks.gpu --direct --train FILE --self-reported   # upstream's own script, L0
 
-Where an engine answers, one baseline of the gpu profile runs in containers, as every experiment does. Elsewhere, or
-with `--direct`, the same code runs directly (benchmarks/gpu_direct.py): the lease on the real NVML, `mutable/train.py`
-in a process that is killed at its deadline, `locked/score.py` against two processes of `locked/predict.py`. That needs
-a Python with torch, numpy, tiktoken and rustbpe (the last one not with `--data`), PYTHONPATH may name where they are.
+Where an engine hands out GPUs, one baseline of the gpu profile runs in containers, as every experiment does. Elsewhere,
+or with `--direct`, the same code runs directly (benchmarks/gpu_direct.py): the lease on the real NVML,
+`mutable/train.py` in a process that is killed at its deadline, `locked/score.py` against two processes of
+`locked/predict.py`. That needs a Python with torch, numpy, tiktoken and rustbpe (the last one not with `--data`),
+PYTHONPATH may name where they are.
 It walls nothing in: only for a train.py of your own. Without a GPU it fails.
 
 `--profile cpu` tries the direct way without a GPU: it shows that this program works, and is no GPU check.
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_direct import ROOT, Direct, fail
+from orchestrator.walls import nvidia
 
 IMAGE = "autoresearch-sandbox:gpu"
 TRAIN = ROOT / "mutable" / "train.py"
@@ -60,6 +62,8 @@ def no_containers() -> str:
     )
     if version.returncode != 0:
         return f"no engine answers: {' '.join(version.stderr.split())[:200]}"
+    if nvidia.is_missing(nvidia.asked()):
+        return "the engine hands out no NVIDIA GPU, see make doctor"
     if image.returncode != 0:
         fail(f"an engine answers, but {IMAGE} is not there: make image PROFILE=gpu; or --direct, without walls")
     return ""

@@ -134,6 +134,7 @@ def leased(asked: Direct) -> Iterator[None]:
     """An idle GPU of ours alone, by the real locks; said plainly where none is taken."""
     try:
         from orchestrator.devices.lease import LeasePolicy, lease  # noqa: PLC0415 - needs nvidia-ml-py and structlog
+        from orchestrator.devices.visible import allowed  # noqa: PLC0415
     except ImportError as error:
         print(f"lease: none was taken, {error.name} is not installed for {sys.executable}", flush=True)
         yield
@@ -142,8 +143,14 @@ def leased(asked: Direct) -> Iterator[None]:
         print("lease: none was taken, as asked for", flush=True)
         yield
         return
-    policy = LeasePolicy(profile=asked.profile, leave_free=0)  # type: ignore[arg-type]
+    lists = tomllib.loads((ROOT / "task.toml").read_text())["gpu"] if asked.profile == "gpu" else {}
     try:
+        policy = LeasePolicy(
+            profile=asked.profile,  # type: ignore[arg-type]
+            allow=allowed(lists.get("allow", ()), os.environ) if lists else (),
+            exclude=tuple(lists.get("exclude", ())),
+            leave_free=lists.get("leave_free", 0),
+        )
         with lease(policy, wait_s=600, on_wait=lambda why: print(why, flush=True)) as got:
             print(f"lease: {got.name}, {got.hardware}", flush=True)
             if got.device is not None:

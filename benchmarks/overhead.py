@@ -23,7 +23,7 @@ from pathlib import Path
 from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.devices.cores import numbers, ranges
-from orchestrator.devices.lease import LeasePolicy, lease
+from orchestrator.devices.lease import lease
 from orchestrator.errors import AutoresearchError
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.box import Box
@@ -103,12 +103,14 @@ def main() -> None:
     options = parser.parse_args()
     gpu = options.profile == "gpu"
     (ROOT / "build").mkdir(exist_ok=True)
-    with lease(LeasePolicy(profile=options.profile, cpus=2, leave_free=0), wait_s=600, on_wait=print) as leased:
+    known = {"tag": "overhead", "runs": ROOT / "build", "profile_name": options.profile}
+    policy = replace(compose.policy_of(load(ROOT, known)), cpus=2)
+    with lease(policy, wait_s=600, on_wait=print) as leased:
         cpus = numbers(leased.cpuset)
         flags = {"time_budget_s": options.seconds or (120.0 if gpu else 25.0)}
         flags |= {} if gpu else {"cpus": len(cpus) // 2}
         dotted = {f"profile.{options.profile}.{key}": value for key, value in flags.items()}
-        config = load(ROOT, {"tag": "overhead", "runs": ROOT / "build", "profile_name": options.profile, **dotted})
+        config = load(ROOT, {**known, **dotted})
         place = compose.tried(config, Engine.connect(), leased)
         halves = [place] if gpu else [replace(place, cpuset=ranges(half)) for half in (cpus[::2], cpus[1::2])]
         costs = compared(halves, options.rounds)

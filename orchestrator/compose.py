@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from orchestrator import propose
@@ -15,6 +16,7 @@ from orchestrator.devices import warm, who
 from orchestrator.devices.contention import watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.devices.quiet import Gate, quiet_hours
+from orchestrator.devices.visible import allowed
 from orchestrator.devices.warming import warmed
 from orchestrator.doctor import examine, unaccepted
 from orchestrator.errors import ConfigError, SpecRefused
@@ -27,7 +29,7 @@ from orchestrator.score import thresholds
 from orchestrator.score.thresholds import UNBOUNDED
 from orchestrator.session import Session
 from orchestrator.types import Level, Status, View
-from orchestrator.walls import cuda
+from orchestrator.walls import cuda, nvidia
 from orchestrator.walls.box import refuse_weak_specs
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.place import Place
@@ -139,7 +141,7 @@ def session(config: Config, view: View) -> Iterator[Session]:
         stack.enter_context(reaping(engine.reap))  # before a device is waited for, which an orphan may hold
         keeper = Keeper(path=config.mutable_path, tag=config.tag)
         keeper.check()
-        leased = stack.enter_context(slots(config, engine, view, keeper))
+        leased = stack.enter_context(slots(config, engine, view, keeper, gate))
         yield Session(
             config=config,
             journal=journal,
@@ -179,6 +181,9 @@ def refuse_gpu(config: Config, engine: Engine) -> None:
             " PROFILE=cpu"
         )
         raise ConfigError(message)
+    if config.profile_name == "gpu" and nvidia.is_missing(engine.info()):
+        message = f"PROFILE=gpu: {nvidia.NONE}"
+        raise ConfigError(message)
 
 
 def refuse_unlimited(config: Config, engine: Engine) -> None:
@@ -199,7 +204,7 @@ def refuse_unlimited(config: Config, engine: Engine) -> None:
 
 
 def refuse_too_large(config: Config, engine: Engine) -> None:
-    """A limit that is more than the machine has is none: its other users would be out of memory first."""
+    """A limit that is more than the machine has is none, or refused by the engine without a word of task.toml."""
     each, there = config.box.memory_gb, engine.memory_bytes() / GIB
     if there and config.parallel * each > there:
         one = config.parallel == 1
@@ -208,6 +213,10 @@ def refuse_too_large(config: Config, engine: Engine) -> None:
             f"{'' if one else f' for each of PARALLEL={config.parallel}'}: this machine has {there:.1f} GB;"
             f" lower {'memory_gb' if one else 'either'}"
         )
+        raise ConfigError(message)
+    cpus, processors = config.box.cpus, engine.processors()
+    if processors and cpus > processors:
+        message = f"task.toml: [profile.{config.profile_name}] cpus = {cpus:g}: this machine has {processors}; lower it"
         raise ConfigError(message)
 
 
@@ -231,10 +240,14 @@ def refuse_mixed(config: Config, journal: Journal) -> None:
 
 
 @contextmanager
-def slots(config: Config, engine: Engine, view: View, keeper: Keeper) -> Iterator[tuple[Slot, ...]]:
-    """As many leased devices of one kind as experiments run side by side. Raises ConfigError or LeaseUnavailable."""
+def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate) -> Iterator[tuple[Slot, ...]]:
+    """As many devices of one kind as experiments run side by side; the first is leased, the others when they are used.
+
+    Raises ConfigError or LeaseUnavailable.
+    """
     policy = policy_of(config)
     enough(policy, config.parallel)
+    gate.wait(view.waiting)
 
     def make(leased: Lease) -> ContainerRunner:
         return ContainerRunner(place=warmed(tried(config, engine, leased), keeper, view), view=view)
@@ -242,16 +255,19 @@ def slots(config: Config, engine: Engine, view: View, keeper: Keeper) -> Iterato
     with ExitStack() as stack:
         first = stack.enter_context(slot(config, view, policy, make))
         if config.parallel > 1:  # scores compare only within one class of hardware
-            first.policy = policy = replace(policy, hardware=first.facts()["hardware"])
-            enough(policy, config.parallel)
-        more = range(config.parallel - 1)
-        yield first, *(stack.enter_context(slot(config, view, policy, make)) for _ in more)
+            enough(replace(policy, hardware=first.facts()["hardware"]), config.parallel)
+            first.policy = replace(first.policy, hardware=first.facts()["hardware"])
+        more = [slot(config, view, first.policy, make) for _ in range(config.parallel - 1)]
+        for one in more:
+            stack.push(one)
+        yield first, *more
 
 
 def policy_of(config: Config) -> LeasePolicy:
-    """What may be leased."""
+    """What may be leased. Raises ConfigError, or LeaseUnavailable where no GPU answers."""
+    allow = allowed(config.gpu.allow, os.environ) if config.profile_name == "gpu" else ()
     return LeasePolicy(
-        profile=config.profile_name, cpus=config.box.cpus, allow=config.gpu.allow, exclude=config.gpu.exclude,
+        profile=config.profile_name, cpus=config.box.cpus, allow=allow, exclude=config.gpu.exclude,
         leave_free=config.gpu.leave_free,
     )  # fmt: skip
 
@@ -309,7 +325,7 @@ def slot(config: Config, view: View, policy: LeasePolicy, make: Callable[[Lease]
         wait_s=config.gpu.wait_hours * SECONDS_PER_HOUR,
         make=make,
         waiting=view.waiting,
-        watch=lambda leased, ours: watching(leased, ours, interval_s=sampling.sample_s, others=sampling.others),
+        watch=partial(watching, interval_s=sampling.sample_s, others=sampling.others),
         back_off_s=sampling.back_off_s,
     )
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.errors import ConfigError
-from orchestrator.machine import Gpus, Machine, Socket
+from orchestrator.machine import Machine, Socket
 
 GIB = 1 << 30
 LEAST_DISK_GIB = 10
@@ -67,7 +67,7 @@ class Check:
 def examine(machine: Machine) -> list[Check]:
     """Every check, in the order in which a person would mend things."""
     if machine.engine_error:
-        there = [kernel(machine), *sockets(machine), processes(machine), disk(machine), *gpus(machine.gpus)]
+        there = [kernel(machine), *sockets(machine), processes(machine), disk(machine), *gpus(machine)]
         return [engine(machine), *there]
     return [
         engine(machine),
@@ -81,7 +81,7 @@ def examine(machine: Machine) -> list[Check]:
         *sockets(machine),
         processes(machine),
         disk(machine),
-        *gpus(machine.gpus),
+        *gpus(machine),
     ]
 
 
@@ -294,8 +294,9 @@ def disk(machine: Machine) -> Check:
     return _weak(name, detail or "unknown", mend)
 
 
-def gpus(found: Gpus) -> Iterator[Check]:
+def gpus(machine: Machine) -> Iterator[Check]:
     """Devices, and the software that model-written code reaches straight through the wall."""
+    found = machine.gpus
     if not found.devices:
         detail, _, mend = (found.error or "NVML shows none").partition("; ")
         yield _weak("gpu", detail, mend or "PROFILE=cpu needs none")
@@ -317,6 +318,10 @@ def gpus(found: Gpus) -> Iterator[Check]:
         detail = f"{found.driver}: its known holes are mended, but torch in our image is built for CUDA 13"
         driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or PROFILE=cpu")
     yield _exposed(driver, is_mended(found.driver, DRIVER))
+    if machine.no_nvidia:
+        detail = "the engine has none and hands out no GPU: PROFILE=gpu is refused"
+        yield _weak("nvidia-toolkit", detail, f"install {TOOLKIT} or newer, and restart the engine")
+        return
     yield _exposed(toolkit, is_mended(found.toolkit, TOOLKIT))
 
 

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,9 +49,12 @@ HINT = (
 )
 SUSPECT = f"{FOR_A_PERSON}it ended or fell silent during the audit, which so could not be finished; "
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
-GPU_FULL = re.compile(r"^torch\.(?:cuda\.)?OutOfMemoryError: ", re.MULTILINE)  # at the end of a traceback
+GPU_FULL = re.compile("OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 GPU_FULL_MEND = "ran out of GPU memory: make the model or its batches smaller"
-TRACEBACK_END = 3  # lines
+GPU_BROKEN = re.compile(r"uncorrectable (?:ECC|NVLink) error|GPU is lost|device\(s\) is/are busy or unavailable")
+GPU_BROKEN_MEND = "could not use its GPU, which is broken or somebody else's: see `make doctor`"
+TRACEBACK_END = 10  # lines: CUDA's errors have advice behind them
+ENDS = "the session ends"
 NO_SPACE = "No space left on device"
 
 
@@ -63,7 +65,7 @@ class ContainerRunner:
     place: Place
     view: View
     stopped: threading.Event = field(default_factory=threading.Event)
-    _boxes: list[Box] = field(default_factory=list)  # the one in use
+    _turns: list["_Turn"] = field(default_factory=list)  # the one under way
 
     def facts(self) -> dict[str, str]:
         """Where experiments run."""
@@ -72,16 +74,21 @@ class ContainerRunner:
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
         with Box.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
-            self._boxes[:] = [box]
-            turn = _Turn(box=box, view=self.view, plan=plan, best=best, stopped=self.stopped)
+            turn = _Turn(box=box, view=self.view, plan=plan, best=best)
+            self._turns[:] = [turn]
+            if self.stopped.is_set():
+                turn.end(ENDS)
             return unless_changed(turn.run(), box.changed())
 
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""
         self.stopped.set()
-        for running in [running for box in self._boxes for running in box.running]:
-            with suppress(SandboxError):
-                running.kill("the session ends")
+        self.end(ENDS)
+
+    def end(self, why: str) -> None:
+        """End what runs now, if anything does; from another thread."""
+        for turn in self._turns[:]:
+            turn.end(why)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,10 +97,15 @@ class _Turn:
     view: View
     plan: Plan
     best: float | None
-    stopped: threading.Event
+    ending: str = ""  # why it is over before its end
     said: list[str] = field(default_factory=list)  # the scorer's lines
     committed: threading.Event = field(default_factory=threading.Event)
     ended: list[ExecutionResult] = field(default_factory=list)
+
+    def end(self, why: str) -> None:
+        self.ending = self.ending or why
+        for running in self.box.running[:]:
+            running.kill(why)
 
     def run(self) -> Trial:
         if self.box.place.config.self_reported:
@@ -171,6 +183,8 @@ class _Turn:
         self.wait(scorer)
         failure = failure_of(died) or Status.CRASH
         if self.rehearsed(died.role):
+            if failure is Status.INFRA and not died.killed_by:  # its word alone, and another audit is what a liar wants
+                failure = Status.CRASH
             return self.trial(failure, self.suspicion() + UNSEEN)
         return self.trial(failure, explain(failure, "load_model or the model it returns", died))
 
@@ -188,9 +202,8 @@ class _Turn:
 
     def start(self, role: Role) -> Running:
         running = self.box.start(role, best=self.best, on_line=lambda text: self.heard(role, text))
-        if self.stopped.is_set():  # it may have come too late to be killed with the others
-            message = "the session ends"
-            raise SandboxError(message)
+        if self.ending:  # it may have come too late to be killed with the others
+            raise SandboxError(self.ending)
         if role is not Role.SCORER:  # it only waits at first
             self.view.phase(self.box.experiment_id, role, self.box.deadline_s(role))
         return running
@@ -211,6 +224,8 @@ class _Turn:
         return next((line.removeprefix(f"{key}: ") for line in self.said if line.startswith(f"{key}: ")), "")
 
     def trial(self, failure: Status | None, message: str, score: Score | None = None) -> Trial:
+        if self.ending and failure is not Status.CHEAT:  # what was killed says nothing of itself
+            failure, message, score = Status.INFRA, self.ending, None
         return Trial(
             executions=tuple(self.ended), score=score, failure=failure, message=message,
             checkpoint_sha256=self.scorer_said("checkpoint_sha256"),
@@ -229,7 +244,8 @@ def unless_changed(trial: Trial, changed: list[str]) -> Trial:
 def failure_of(result: ExecutionResult) -> Status | None:
     """How an untrusted container failed, None if it ended as it should.
 
-    That a GPU was full only its own words say; as they only make one failure another, nothing is to be won by them.
+    That a GPU was full or broken only its own words say; as they only make one failure another, nothing is to be won by
+    them: what is run again for our failure is so three times at most.
     """
     if result.timed_out:
         return Status.TIMEOUT
@@ -239,15 +255,18 @@ def failure_of(result: ExecutionResult) -> Status | None:
         return Status.INFRA
     if result.exit_code == 0:
         return None
-    return Status.OOM if _gpu_full(result) else Status.CRASH
+    if _ends_with(result, GPU_BROKEN):
+        return Status.INFRA
+    return Status.OOM if _ends_with(result, GPU_FULL) else Status.CRASH
 
 
 def explain(failure: Status, what: str, result: ExecutionResult) -> str:
     """One text for the LLM and the human: what failed and the end of its output."""
     mend = MENDS.get(failure, f"ended with exit code {result.exit_code}")
     mend = GPU_FULL_MEND if failure is Status.OOM and not result.oom_killed else mend
+    mend = GPU_BROKEN_MEND if failure is Status.INFRA and not result.killed_by else mend
     return f"{what} {mend}\n{result.log_tail[-2000:]}".strip()
 
 
-def _gpu_full(result: ExecutionResult) -> bool:
-    return bool(GPU_FULL.search("\n".join(result.log_tail.rstrip().splitlines()[-TRACEBACK_END:])))
+def _ends_with(result: ExecutionResult, words: re.Pattern[str]) -> bool:
+    return bool(words.search("\n".join(result.log_tail.rstrip().splitlines()[-TRACEBACK_END:])))

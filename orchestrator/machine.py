@@ -18,6 +18,7 @@ from typing import Any
 from orchestrator.devices import gpu, who
 from orchestrator.devices.lease import in_use
 from orchestrator.errors import AutoresearchError, SandboxError
+from orchestrator.walls import nvidia
 from orchestrator.walls.containers import LIMITS, Engine
 
 PROC = Path("/proc")
@@ -69,6 +70,7 @@ class Machine:
     cgroup: str = ""
     limits_missing: tuple[str, ...] = ()
     ports: tuple[int, ...] | None = ()  # of an engine's, those on which something listens here
+    no_nvidia: bool = False  # the engine surely hands out no GPU
     hidden: bool = False  # /proc does not show what others run
     kernel: str = ""
     kernel_built: date | None = None
@@ -102,6 +104,7 @@ def facts(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Machine:
         cgroup=str(info.get("CgroupVersion") or ""),
         limits_missing=tuple(name for key, name in LIMITS.items() if not info.get(key)),
         ports=listening(PROC),
+        no_nvidia=nvidia.is_missing(info),
         hidden=who.is_hidden(PROC),
         kernel=str(info.get("KernelVersion") or os.uname().release),
         kernel_built=built_on(_read(PROC / "version")),

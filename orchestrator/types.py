@@ -327,6 +327,9 @@ class Runner(Protocol):
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""
 
+    def end(self, why: str) -> None:
+        """End what runs now, if anything does; from another thread."""
+
 
 class View(Protocol):
     """What a person sees while the loop runs; never decides anything."""

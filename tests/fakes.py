@@ -1,6 +1,7 @@
 """Small working stand-ins for what lies beyond a test: no mock library, no patching."""
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +78,7 @@ class ArithmeticRunner:
     hardware: str = "arithmetic"
     more: dict[str, str] = field(default_factory=dict)  # facts
     stopped: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def facts(self) -> dict[str, str]:
         """A place that is no place."""
@@ -91,6 +93,10 @@ class ArithmeticRunner:
     def stop(self) -> None:
         """Remember it; nothing runs for long."""
         self.stopped = True
+
+    def end(self, why: str) -> None:
+        """Remember that, too; a score that wants to can wait for it."""
+        self.ended.set()
 
 
 @dataclass(slots=True)

@@ -140,6 +140,7 @@ def test_a_version_is_compared_within_its_branch(text: str, least: Least, mended
         ("nvidia-driver", Judgement.WEAK, {"gpus": replace(GOOD.gpus, driver="")}),
         ("nvidia-toolkit", Judgement.UNSAFE, {"gpus": replace(GOOD.gpus, toolkit="1.17.8")}),
         ("nvidia-toolkit", Judgement.WEAK, {"gpus": replace(GOOD.gpus, toolkit="")}),
+        ("nvidia-toolkit", Judgement.WEAK, {"no_nvidia": True}),
     ],
 )
 def test_one_fault_is_one_line_that_is_not_ok_and_names_a_mend(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from orchestrator.compose import enough
 from orchestrator.config import Config, load
 from orchestrator.devices.lease import LeasePolicy
-from orchestrator.errors import ConfigError, LeaseUnavailable
+from orchestrator.errors import ConfigError, EngineUnavailable, LeaseUnavailable
 from orchestrator.loop import run_session
 from orchestrator.score.noise import is_inside, spread
 from orchestrator.session import Session
@@ -317,21 +317,40 @@ def test_a_device_that_cannot_be_leased_again_ends_the_session_loudly(tmp_path: 
         run_session(loop)
 
 
-def test_a_device_that_is_gone_is_done_without(tmp_path: Path) -> None:
+def test_a_device_that_nothing_can_use_yet_is_not_asked_for(tmp_path: Path) -> None:
+    """While the baseline runs there is nothing to run beside it, and others may have the second GPU."""
+    config = config_for(tmp_path, 3, 2, **{"noise.baseline_runs": 3})
+    asked: list[tuple[bool, int]] = []
+
+    def ready(runner: Runner) -> bool:
+        asked.append((runner is loop.runners[1], len(first.ran)))
+        return False
+
+    loop, (first, second) = crowd(config, sessions.parabola, ["0.03", "0.04", "0.05"], ready=ready)
+    with loop.journal:
+        run_session(loop)
+
+    assert 3 <= min(runs for beside, runs in asked if beside)
+    assert second.ran
+
+
+@pytest.mark.parametrize("kind", [LeaseUnavailable, EngineUnavailable])
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_device_that_is_gone_is_done_without(tmp_path: Path, kind: type[Exception], gone: int) -> None:
     """The others go on, and every experiment is run; the reason is said once."""
     config = config_for(tmp_path, 3, 2)
 
     def ready(runner: Runner) -> bool:
-        if runner is loop.runners[1]:
+        if runner is loop.runners[gone]:
             message = "it fell off the bus"
-            raise LeaseUnavailable(message)
+            raise kind(message)
         return False
 
-    loop, (first, second) = crowd(config, sessions.parabola, ["0.03", "0.04", "0.05"], ready=ready)
+    loop, runners = crowd(config, sessions.parabola, ["0.03", "0.04", "0.05"], ready=ready)
     with loop.journal, structlog.testing.capture_logs() as logs:
         run_session(loop)
 
-    assert (4, 0) == (len(first.ran), len(second.ran))
+    assert (4, 0) == (len(runners[1 - gone].ran), len(runners[gone].ran))
     assert [("it fell off the bus", 1)] == [
         (event["reason"], event["left"]) for event in logs if event["event"] == "device.done_without"
     ]

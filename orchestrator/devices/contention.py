@@ -26,6 +26,8 @@ WINDOW = 3
 CGROUPS = Path("/sys/fs/cgroup")
 
 Ours = Callable[[], Collection[str]]  # ids of the containers that are ours right now
+Then = Callable[[str], None]  # what to do about somebody else there; told at each look from the first one on
+UNKNOWN = (OSError, ValueError, IndexError)  # what this kernel says is not what we know
 log = structlog.get_logger()
 
 
@@ -37,7 +39,8 @@ class GpuLook:
     ours: Ours
     proc: Path = who.PROC
     confirm_s: float = CONFIRM_S
-    used_by: set[str] = field(default_factory=set)  # our containers that were seen on it
+    _seen: set[str] = field(default_factory=set)
+    _lists: bool | None = None  # whether NVML lists processes where there must be some
 
     def __call__(self) -> str:
         """Who else is there, "" if nobody. Raises LeaseUnavailable if the GPU is lost."""
@@ -47,11 +50,17 @@ class GpuLook:
             suspects &= self._foreign()
         return who.describe(min(suspects), self.proc) if suspects else ""
 
+    def used_by(self) -> frozenset[str] | None:
+        """Our containers that were seen on it; None where NVML lists no process although the GPU was in use."""
+        return None if self._lists is False else frozenset(self._seen)
+
     def _foreign(self) -> frozenset[int]:
-        ours, found = frozenset(self.ours()), set()
-        for pid in gpu.activity(self.device).pids:
+        ours, found, now = frozenset(self.ours()), set(), gpu.activity(self.device)
+        if now.pids or now.busy(self.device):
+            self._lists = self._lists or bool(now.pids)
+        for pid in now.pids:
             mine = who.containers_of(pid, self.proc) & ours
-            self.used_by.update(mine)
+            self._seen.update(mine)
             if not mine:
                 found.add(pid)
         return frozenset(found)
@@ -109,14 +118,15 @@ class Sampler:
         *,
         device: Device | None = None,
         interval_s: float = INTERVAL_S,
-        used_by: Collection[str] | None = None,
+        used_by: Callable[[], Collection[str] | None] = lambda: None,
+        then: Then = lambda _: None,
     ) -> None:
-        """`device` is watched for Xid errors too; `used_by` is where `look` collects our containers that it sees."""
+        """`device` is watched for Xid errors too; `used_by` says which of our containers `look` has seen."""
         self.used_by = used_by
         self.contended_by = ""
         self.lost = ""  # why the device itself is to blame
         self.xids: list[int] = []
-        self._look, self._interval_s = look, interval_s
+        self._look, self._then, self._interval_s = look, then, interval_s
         self._watch = None if device is None else gpu.XidWatch(device)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="contention", daemon=True)
@@ -133,6 +143,13 @@ class Sampler:
         self._stop.set()
         self._thread.join()
 
+    def now(self) -> str:
+        """Who else is there at this moment, where one look can tell. Raises LeaseUnavailable if the device is lost."""
+        try:
+            return self._look()
+        except UNKNOWN:
+            return ""
+
     def _run(self) -> None:
         with ExitStack() as stack:
             try:
@@ -144,7 +161,7 @@ class Sampler:
                     self._stop.wait(self._interval_s)
             except LeaseUnavailable as error:
                 self.lost = str(error)
-            except (OSError, ValueError, IndexError) as error:  # what this kernel says is not what we know
+            except UNKNOWN as error:
                 log.warning("device.not_watched", error=str(error))
 
     def _sample(self, watch: gpu.XidWatch | None) -> None:
@@ -157,14 +174,18 @@ class Sampler:
         if seen and not self.contended_by:
             self.contended_by = seen
             log.warning("device.contended", by=seen)
+        if self.contended_by:
+            self._then(self.contended_by)
 
 
-def watching(lease: Lease, ours: Ours, *, interval_s: float = INTERVAL_S, others: float = OTHERS) -> Sampler:
+def watching(
+    lease: Lease, ours: Ours, then: Then, *, interval_s: float = INTERVAL_S, others: float = OTHERS
+) -> Sampler:
     """The sampler that fits a lease."""
     if lease.device is not None:
         look = GpuLook(device=lease.device, ours=ours)
-        return Sampler(look, device=lease.device, interval_s=interval_s, used_by=look.used_by)
-    return Sampler(CpuLook(cpuset=lease.cpuset, ours=ours, others=others), interval_s=interval_s)
+        return Sampler(look, device=lease.device, interval_s=interval_s, used_by=look.used_by, then=then)
+    return Sampler(CpuLook(cpuset=lease.cpuset, ours=ours, others=others), interval_s=interval_s, then=then)
 
 
 def _own_s() -> float:

@@ -9,6 +9,7 @@ import fcntl
 import math
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -58,6 +59,8 @@ class Lease:
 def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
     """Take an idle device for the length of the block; `on_wait` is told for whom we wait, whenever that changes.
 
+    A load or a memory in use that only changes by its number is told once.
+
     Raises LeaseUnavailable when none became free within `wait_s`, ConfigError when none ever can.
     """
     most(policy)
@@ -74,9 +77,9 @@ def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] 
                     f"nothing could be leased within {_hours(wait_s)}: {taken}; try later, or raise [gpu] wait_hours"
                 )
                 raise LeaseUnavailable(message)
-            if taken != told:
+            if (kind := re.sub(r"\d+", "", taken)) != told:
                 on_wait(f"waiting, at most {_hours(left)} more: {taken}")
-                told = taken
+                told = kind
             time.sleep(min(left, policy.poll_s * random.uniform(0.5, 1.5)))  # noqa: S311  # jitter, no secret
         yield taken
 

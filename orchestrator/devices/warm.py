@@ -3,14 +3,19 @@
 Compiled code is code, so only a file that the human committed fills it, on command (`make warm`), in the same walls as
 any training; never an experiment. What it left is copied out by a container that runs our code only, hashed, and read
 only from then on: each trainer gets a private copy, its hashes checked, in a container that is as untrusted with it as
-without. Predictors and the scorer never see it. It counts only where it was made: same hardware, same image.
+without. Predictors and the scorer never see it. It counts only where it was made: same hardware, same image; each of
+these has a folder, each cache one of its own in it, which nobody ever changes: another loop may begin with it.
 """
 
 import hashlib
 import json
+import os
+import shutil
 import stat
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.config import Config
@@ -20,6 +25,7 @@ from orchestrator.walls import copies
 MANIFEST = "manifest.json"
 FILES = "files"
 MOST_FILES = 20_000
+UNUSED_S = 30 * 86400.0  # of a cache that may go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +39,8 @@ class Warm:
     def copy(self, target: Path) -> None:
         """A private copy for one container. Raises SandboxError for a file that is not what was written."""
         target.mkdir(parents=True)
+        with suppress(OSError):
+            os.utime(self.folder)  # so that `put` sees that it is in use
         for name, expected in self.files.items():
             try:
                 data = (self.folder / FILES / name).read_bytes()
@@ -49,15 +57,16 @@ class Warm:
 
 
 def folder(config: Config) -> Path:
-    """Where the cache of a profile is."""
+    """Where the caches of a profile are."""
     return config.root / "build" / "warm" / config.profile_name
 
 
-def find(place: Path, hardware: str, image_id: str) -> Warm | None:
-    """The cache for this hardware and image, None if there is none. Raises SandboxError if it cannot be read."""
-    path = place / MANIFEST
-    if not path.is_file():
+def find(among: Path, hardware: str, image_id: str) -> Warm | None:
+    """The newest cache for this hardware and image, None if there is none. Raises SandboxError if it cannot be read."""
+    path = max(_of(among, hardware, image_id).glob(f"*/{MANIFEST}"), default=None)
+    if path is None:
         return None
+    place = path.parent
     try:
         manifest = json.loads(path.read_bytes())
         files = {str(name): str(value) for name, value in manifest["files"].items()}
@@ -92,3 +101,18 @@ def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> War
     about = {"hardware": hardware, "image_id": image_id, "train_sha256": train_sha256}
     (place / MANIFEST).write_text(json.dumps({**about, "files": files}, indent=1, sort_keys=True) + "\n")
     return Warm(folder=place, files=files, sha256=copies.digest(files))
+
+
+def put(made: Warm, among: Path, *, hardware: str, image_id: str) -> Warm:
+    """Put a sealed cache in place, whole or not at all, and remove those that nobody began with for a month."""
+    place = _of(among, hardware, image_id) / f"{time.time_ns()}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    made.folder.rename(place)
+    for path in among.glob(f"*/*/{MANIFEST}"):
+        if path.parent.stat().st_mtime < time.time() - UNUSED_S:
+            shutil.rmtree(path.parent, ignore_errors=True)
+    return replace(made, folder=place)
+
+
+def _of(among: Path, hardware: str, image_id: str) -> Path:
+    return among / hashlib.sha256(f"{hardware}\n{image_id}".encode()).hexdigest()[:16]

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+import structlog
 
 from orchestrator import patch
 from orchestrator.devices import warm
@@ -22,6 +23,8 @@ from orchestrator.walls.spec import UID, Mount
 COPY_S = 120.0
 TRAINING_S = 60.0  # a first step compiles everything, however long that takes
 
+log = structlog.get_logger()
+
 
 def warmed(place: Place, keeper: Keeper, view: View) -> Place:
     """The same with a compile cache if it has a GPU: filled first where there is none; without, if that fails."""
@@ -30,7 +33,8 @@ def warmed(place: Place, keeper: Keeper, view: View) -> Place:
     view.waiting("your committed train.py compiles, once for this GPU and image")
     try:
         return replace(place, warm=fill(place, keeper, lambda _: None))
-    except (ConfigError, PatchRejected, SandboxError):
+    except (ConfigError, PatchRejected, SandboxError, OSError, UnicodeDecodeError) as error:
+        log.warning("compile_cache.not_filled", reason=str(error))
         return place
 
 
@@ -50,18 +54,18 @@ def own_source(keeper: Keeper) -> str:
 
 def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.Warm:
     """Train for a minute and keep what was compiled. Raises ConfigError, PatchRejected or SandboxError."""
-    source, target = own_source(keeper), warm.folder(place.config)
+    source, among = own_source(keeper), warm.folder(place.config)
     limits = place.config.box
     brief = place.config.with_box(time_budget_s=TRAINING_S, grace_s=limits.time_budget_s + limits.grace_s)
     reply = Reply(proposer="warm", model="", prompt="", text="")
     candidate = Candidate(
         proposal=Proposal(hypothesis="warm"), source=source, parent_id=None, parent_source=source, reply=reply
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".warming-") as name:
-        staging = Path(name)
+    among.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=among, prefix=".warming-") as name:
+        staging, cache = Path(name), Path(name) / "cache"
         staging.chmod(0o755)
-        (staging / warm.FILES).mkdir()
+        (cache / warm.FILES).mkdir(parents=True)
         cold = replace(place, config=brief, warm=None)
         with Box.open(cold, candidate, new_plan(), experiment_id=0, folder=staging) as box:
             box.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
@@ -69,25 +73,21 @@ def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.W
             if trained.exit_code != 0:
                 message = f"train.py did not end well (exit code {trained.exit_code}): {trained.log_tail[-500:]}"
                 raise SandboxError(message)
-            _copy_out(box, staging, on_line)
+            _copy_out(box, staging, cache / warm.FILES, on_line)
         digest = hashlib.sha256(source.encode()).hexdigest()
-        made = warm.seal(staging, hardware=place.hardware, image_id=place.image_id, train_sha256=digest)
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
-        for part in (warm.FILES, warm.MANIFEST):
-            (staging / part).rename(target / part)
-    return replace(made, folder=target)
+        made = warm.seal(cache, hardware=place.hardware, image_id=place.image_id, train_sha256=digest)
+        return warm.put(made, among, hardware=place.hardware, image_id=place.image_id)
 
 
-def _copy_out(box: Box, staging: Path, on_line: Callable[[str], None]) -> None:
+def _copy_out(box: Box, staging: Path, target: Path, on_line: Callable[[str], None]) -> None:
     """Plain files only, by a container without the training data that runs nothing but our code."""
     user, userns = box.place.engine.as_yourself()
     if not os.getuid():
-        os.chown(staging / warm.FILES, UID, UID)
+        os.chown(target, UID, UID)
     mounts = (
         Mount(source=str(box.private / Role.TRAINER / "locked"), target="/locked"),
         Mount(source=f"{box.name}-out", target="/corpus", volume=True),
-        Mount(source=str(staging / warm.FILES), target="/staging", writable=True),
+        Mount(source=str(target), target="/staging", writable=True),
     )
     copy = "import guard, pathlib; guard.copy_plain(pathlib.Path('/corpus/cache'), pathlib.Path('/staging'))"
     result = run_once(

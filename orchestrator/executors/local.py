@@ -14,13 +14,13 @@ from typing import Self
 
 import structlog
 
-from orchestrator.errors import LeaseUnavailable, SandboxError
+from orchestrator.errors import SandboxError
 from orchestrator.session import Running
 from orchestrator.turn import failed
 from orchestrator.types import Runner, Trial
 
 log = structlog.get_logger()
-FRESH_S = 2.0  # that nobody else had a runner's device so long ago says something of now
+FRESH_S = 10.0  # that nobody else had a runner's device so long ago says something of now
 STOP_S = 60.0  # for containers to be gone; the reaper of the next start takes what is left
 
 
@@ -28,8 +28,12 @@ class Crew:
     """Runners with one experiment each at a time; a context manager, at whose end every container is gone."""
 
     def __init__(self, runners: Sequence[Runner], ready: Callable[[Runner], bool]) -> None:
-        """`ready` waits until an experiment may start on a runner, and says whether it had to."""
-        self._ready, self._idle, self._fit = ready, list(runners), list[Runner]()
+        """`ready` waits until an experiment may start on a runner, and says whether it had to.
+
+        Runners beside the first are left alone until something can run beside it: not while a baseline does.
+        """
+        self._ready, self._idle, self._fit = ready, list(runners[:1]), list[Runner]()
+        self._spare = list(runners[1:])
         self._fit_since = 0.0  # monotonic
         self._ended: SimpleQueue[tuple[Running, Trial] | Runner | BaseException | None] = SimpleQueue()
         self._at_work: dict[int, tuple[Running, threading.Thread]] = {}
@@ -44,6 +48,8 @@ class Crew:
         """A runner where an experiment may start now. None: something has changed, or something else must end first."""
         if self._fit:
             return self._fit[0]
+        if self._at_work:
+            self._use_spare()
         while self._idle:
             self._thread(partial(self._made_ready, self._idle.pop(0)), "lease")
         if not self._at_work:
@@ -74,9 +80,10 @@ class Crew:
 
     def _next_event(self) -> tuple[Running, Trial] | None:
         ended = self._ended.get()
-        if isinstance(ended, LeaseUnavailable) and self._left > 1:
+        if isinstance(ended, SandboxError) and self._left > 1:
             self._left -= 1
             log.warning("device.done_without", reason=str(ended), left=self._left)
+            self._use_spare()
             return None
         if isinstance(ended, BaseException):
             raise ended
@@ -112,6 +119,10 @@ class Crew:
     ) -> None:
         """Stop."""
         self.stop()
+
+    def _use_spare(self) -> None:
+        self._idle += self._spare
+        self._spare.clear()
 
     def _made_ready(self, runner: Runner) -> Runner:
         while self._ready(runner):

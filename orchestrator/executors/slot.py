@@ -1,5 +1,6 @@
 """A slot: one leased device and the runner on it, watched while it runs and given back while nothing may run there."""
 
+import itertools
 import json
 import random
 import time
@@ -10,13 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from orchestrator.devices.contention import Ours, Sampler, watching
-from orchestrator.devices.lease import Lease, LeasePolicy, lease
-from orchestrator.errors import LeaseUnavailable
+import structlog
+
+from orchestrator.devices.contention import Ours, Sampler, Then, watching
+from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
+from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.types import Candidate, Plan, Runner, Status, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
+TRIES = 3  # to have a device that is of use
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,33 +33,30 @@ class Slot:
     wait_s: float
     make: Callable[[Lease], Runner]
     waiting: Callable[[str], None]
-    watch: Callable[[Lease, Ours], Sampler] = watching
+    watch: Callable[[Lease, Ours, Then], Sampler] = watching
     back_off_s: float = BACK_OFF_S
     _held: ExitStack = field(default_factory=ExitStack)
     _lease: Lease | None = None
     _runner: Runner | None = None
     _contended: int = 0  # times in a row
     _must_wait: bool = False  # once after each of them
+    _ours: Ours = tuple  # the containers of the last experiment
 
     def ready(self) -> bool:
         """Hold an idle device; after a contention wait first, then look for one anew. Says whether it did any of it.
 
-        Raises LeaseUnavailable.
+        One that others use meanwhile is theirs.
+
+        Raises LeaseUnavailable, or SandboxError if the engine failed several times.
         """
         if self._must_wait:
             self._must_wait = False
             self.give_back()
-            pause_s = min(LONGEST_BACK_OFF_S, self.back_off_s * 2.0 ** (self._contended - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
-            self.waiting(f"the device was not ours alone, trying again in {pause_s:.0f} s")
-            time.sleep(pause_s)
-        if self._lease is not None:
+            self._back_off("the device was not ours alone", self._contended)
+        if self._lease is not None and not self._is_taken(self._lease):
             return False
-        self._lease = self._held.enter_context(lease(self.policy, wait_s=self.wait_s, on_wait=self.waiting))
-        try:
-            self._runner = self.make(self._lease)
-        except BaseException:  # one that is of no use to us is others' to have
-            self.give_back()
-            raise
+        self.give_back()
+        self._take(TRIES)
         return True
 
     def give_back(self) -> None:
@@ -71,20 +74,79 @@ class Slot:
             message = "nothing is leased"
             raise LeaseUnavailable(message)
         runner = self._now()
-        with self.watch(self._lease, lambda: container_ids(folder)) as seen:
-            trial = runner.run(candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
+        self._ours = lambda: container_ids(folder)
+        with self.watch(self._lease, self._ours, lambda by: runner.end(f"{by} used the device too")) as seen:
+            try:
+                trial = runner.run(candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
+            except SandboxError as error:
+                if not seen.contended_by:
+                    raise
+                trial = Trial(executions=(), score=None, failure=Status.INFRA, message=str(error))
         if seen.lost:
+            self._leave_out(self._lease, seen.lost)
             self.give_back()
             if trial.failure is not Status.CHEAT:
                 raise LeaseUnavailable(seen.lost)
         self._must_wait = bool(seen.contended_by)
         self._contended = self._contended + 1 if seen.contended_by else 0
-        return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by))
+        return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by()))
 
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""
         if self._runner is not None:
             self._runner.stop()
+
+    def end(self, why: str) -> None:
+        """End what runs now, if anything does; from another thread."""
+        if self._runner is not None:
+            self._runner.end(why)
+
+    def _is_taken(self, held: Lease) -> bool:
+        """Whether others came meanwhile, by the rule that makes an experiment contended, or it broke."""
+        try:
+            by = self.watch(held, self._ours, lambda _: None).now()
+        except LeaseUnavailable as error:
+            self._leave_out(held, str(error))
+            return True
+        if by:
+            log.warning("device.taken", by=by)
+        return bool(by)
+
+    def _take(self, tries: int) -> None:
+        """Lease a device that is of use; a GPU that is not makes room for another, any other failure is tried again."""
+        for failures in itertools.count(1):
+            self._lease = self._held.enter_context(lease(self.policy, wait_s=self.wait_s, on_wait=self.waiting))
+            try:
+                self._runner = self.make(self._lease)
+            except SandboxError as error:
+                others = isinstance(error, LeaseUnavailable) and self._leave_out(self._lease, str(error))
+                self.give_back()
+                if failures >= (TRIES if others else tries):
+                    raise
+                if not others:
+                    self._back_off(str(error), failures)
+            except BaseException:
+                self.give_back()
+                raise
+            else:
+                return
+
+    def _leave_out(self, broken: Lease, why: str) -> bool:
+        """Lease a GPU never again, if there is another one: says whether there is."""
+        policy = replace(self.policy, exclude=(*self.policy.exclude, broken.name))
+        try:
+            if broken.device is None or not most(policy):
+                return False
+        except (ConfigError, LeaseUnavailable):
+            return False
+        self.policy = policy
+        log.warning("device.left_out", device=broken.name, reason=why)
+        return True
+
+    def _back_off(self, why: str, times: int) -> None:
+        pause_s = min(LONGEST_BACK_OFF_S, self.back_off_s * 2.0 ** (times - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
+        self.waiting(f"{why}, trying again in {pause_s:.0f} s")
+        time.sleep(pause_s)
 
     def _now(self) -> Runner:
         if self._runner is None:
@@ -94,7 +156,7 @@ class Slot:
 
     def __enter__(self) -> Self:
         """Lease at once, so that what is wrong is said before anything starts."""
-        self.ready()
+        self._take(1)
         return self
 
     def __exit__(

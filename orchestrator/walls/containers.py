@@ -168,6 +168,10 @@ class Engine:
         """What the machine that it runs on has; 0 if it does not say."""
         return int(self.info().get("MemTotal") or 0)
 
+    def processors(self) -> int:
+        """How many the machine has that it runs on; 0 if it does not say."""
+        return int(self.info().get("NCPU") or 0)
+
     def check_runtime(self, runtime: str) -> None:
         """Refuse a runtime that the engine does not know."""
         known = set(self.info().get("Runtimes") or {})

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import gpu
 from benchmarks.gpu_direct import Direct, answered, leased, prepared, trained
+from orchestrator.walls import nvidia
 from tests.boxes import ROOT
 from tests.fake_nvml import Machine
 
@@ -62,6 +63,13 @@ def test_a_driver_that_fails_is_no_machine_without_a_gpu(commands: Path) -> None
     assert "--profile gpu" in found.stdout
 
 
+def test_an_engine_that_hands_out_no_gpu_is_named_before_an_image_is_built(commands: Path) -> None:
+    """It would be minutes of building for nothing."""
+    planned = make(commands, "-n", "loop", "PROFILE=gpu").stdout
+
+    assert planned.index("-m orchestrator.walls.nvidia") < planned.index("sandbox/image.sh")
+
+
 def test_a_fresh_clone_with_the_image_gets_what_its_containers_are_started_with(commands: Path) -> None:
     """`make image PROFILE=gpu && make test-gpu` makes the virtual environment; without an engine none is needed."""
     says(commands, "docker", "[]")
@@ -85,7 +93,7 @@ def test_why_there_is_no_gpu_is_said(commands: Path, code: int | None, said: str
         gpu.gpus()
 
 
-def test_the_walls_are_left_out_only_where_there_can_be_none(commands: Path) -> None:
+def test_the_walls_are_left_out_only_where_there_can_be_none(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not because an image is missing: that has a mend."""
     nothing = gpu.no_containers()
     says(commands, "docker", "Cannot connect to the Docker daemon", 1)
@@ -97,6 +105,10 @@ def test_the_walls_are_left_out_only_where_there_can_be_none(commands: Path) -> 
 
     assert ("there is no docker command", "no engine answers: ") == (nothing, silent)
     assert "" == gpu.no_containers()
+    monkeypatch.setattr(nvidia, "is_missing", lambda info: info == {"Name": "here"})
+    says(commands, "docker", '{"Name": "here"}')
+
+    assert "the engine hands out no NVIDIA GPU" in gpu.no_containers()
 
 
 def test_a_run_in_containers_is_what_its_record_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

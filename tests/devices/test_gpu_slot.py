@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +12,10 @@ import pytest
 
 from orchestrator.compose import ready
 from orchestrator.config import Config
-from orchestrator.devices.contention import GpuLook, Ours, Sampler
+from orchestrator.devices.contention import GpuLook, Ours, Sampler, Then
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.devices.quiet import Gate, pause, resume
-from orchestrator.errors import LeaseUnavailable
+from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
 from orchestrator.executors.slot import Slot, container_ids
 from orchestrator.loop import run_session
 from orchestrator.records.journal import Journal
@@ -39,10 +40,10 @@ def one_gpu(tmp_path: Path) -> tuple[Machine, LeasePolicy]:
 def slot(policy: LeasePolicy, during: Callable[[], Trial], told: list[str] | None = None) -> Slot:
     """A slot whose experiments do what a test wants."""
 
-    def watch(leased: Lease, ours: Ours) -> Sampler:
+    def watch(leased: Lease, ours: Ours, then: Then) -> Sampler:
         assert leased.device is not None
         look = GpuLook(device=leased.device, ours=ours, proc=policy.proc, confirm_s=0.001)
-        return Sampler(look, device=leased.device, interval_s=0.01, used_by=look.used_by)
+        return Sampler(look, device=leased.device, interval_s=0.01, used_by=look.used_by, then=then)
 
     return Slot(
         policy=policy, wait_s=0.2, make=lambda _: fakes.ArithmeticRunner(lambda _: during()),
@@ -102,6 +103,69 @@ def test_a_strangers_process_makes_the_experiment_contended(tmp_path: Path) -> N
         assert "trying again" in told[0]
 
 
+def test_a_contended_run_ends_early(tmp_path: Path) -> None:
+    """Nobody needs the rest of it; what the run leaves then, an error too, is contended, not infra."""
+    machine, policy = one_gpu(tmp_path)
+    machine.process(43, "python their_training.py")
+    leased = slot(policy, lambda: fakes.scored(1.0))
+
+    def during() -> Trial:
+        machine.runs("GPU-1", 43)
+        ended.append(runner.ended.wait(20))
+        machine.runs("GPU-1")
+        message = "their_training.py used the device too"
+        raise SandboxError(message)
+
+    ended, runner = list[bool](), fakes.ArithmeticRunner(lambda _: during())
+    leased.make = lambda _: runner
+    with leased:
+        trial = run(leased, tmp_path / "0001")
+
+        assert [True] == ended
+        assert "their_training.py (pid 43)" in trial.contended_by
+        assert Status.INFRA == trial.failure
+        assert leased.ready()
+
+
+def test_a_device_that_others_took_meanwhile_is_theirs(tmp_path: Path) -> None:
+    """While the LLM was asked, say: it is given back, and another one leased; what is left of ours does not count."""
+    machine, policy = one_gpu(tmp_path)
+    policy = replace(policy, leave_free=0)
+    ours = "f" * 64
+    machine.process(42, "python3 /mutable/train.py", container=ours)
+    machine.process(43, "python their_training.py")
+
+    def during() -> Trial:
+        (tmp_path / "0001").joinpath("trainer.created.json").write_text(json.dumps({"Id": ours}))
+        return fakes.scored(1.0)
+
+    with slot(policy, during) as leased:
+        run(leased, tmp_path / "0001")
+        machine.runs("GPU-1", 42)
+
+        assert not leased.ready()
+        machine.runs("GPU-1", 43)
+        with pytest.raises(LeaseUnavailable, match=r"their_training.py \(pid 43\)"):
+            leased.ready()
+        machine.gpu("GPU-2")
+
+        assert leased.ready()
+        assert not leased.ready()
+        assert not free(policy)
+
+
+def test_a_device_that_was_lost_meanwhile_makes_room_for_another(tmp_path: Path) -> None:
+    """Noticed before anything runs there."""
+    machine, policy = one_gpu(tmp_path)
+    machine.gpu("GPU-2", util=99)
+    with slot(replace(policy, leave_free=0), lambda: fakes.scored(1.0)) as leased:
+        machine.gpu("GPU-1", error=15)
+        machine.gpu("GPU-2", util=0)
+
+        assert leased.ready()
+        assert not leased.ready()
+
+
 @pytest.mark.parametrize("used", [True, False])
 def test_a_training_that_never_used_the_gpu_is_known(tmp_path: Path, used: bool) -> None:
     """A predictor on it afterwards is no training."""
@@ -125,6 +189,22 @@ def test_a_training_that_never_used_the_gpu_is_known(tmp_path: Path, used: bool)
 
     assert used is trial.gpu_used
     assert "" == trial.contended_by
+
+
+def test_where_no_process_is_ever_listed_nobody_knows_who_used_the_gpu(tmp_path: Path) -> None:
+    """Its memory was in use, so it is no sign of a training without it."""
+    machine, policy = one_gpu(tmp_path)
+
+    def during() -> Trial:
+        machine.gpu("GPU-1", used=40000, util=99)
+        time.sleep(0.1)
+        machine.gpu("GPU-1", used=4, util=0)
+        return fakes.scored(1.0)
+
+    with slot(policy, during) as leased:
+        trial = run(leased, tmp_path / "0001")
+
+    assert trial.gpu_used is None
 
 
 def test_a_gpu_that_is_lost_in_mid_run_spoils_no_result(tmp_path: Path) -> None:
@@ -172,6 +252,82 @@ def test_a_gpu_that_is_of_no_use_is_given_back(tmp_path: Path) -> None:
             leased.ready()
 
         assert free(policy)
+
+
+def picky(policy: LeasePolicy, *faults: Exception | None, bad: str = "", told: list[str] | None = None) -> Slot:
+    """A slot that meets these faults, one after the other, where it would use what it leased; a bad GPU always."""
+    ahead = iter(faults)
+
+    def make(leased: Lease) -> fakes.ArithmeticRunner:
+        if leased.name == bad:
+            message = "torch sees no GPU"
+            raise LeaseUnavailable(message)
+        if fault := next(ahead, None):
+            raise fault
+        return fakes.ArithmeticRunner(lambda _: fakes.scored(1.0), hardware=leased.name)
+
+    found = slot(policy, lambda: fakes.scored(1.0), told)
+    found.make = make
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gpu_that_is_of_no_use_makes_room_for_another(tmp_path: Path, seed: int) -> None:
+    """At the start of a session and later; the bad one is never taken again."""
+    machine, policy = one_gpu(tmp_path)
+    machine.gpu("GPU-2")
+    random.seed(seed)
+    for begin in (Slot.__enter__, Slot.ready):
+        with picky(replace(policy, leave_free=0), bad="GPU-1") as leased:
+            for _ in range(4):
+                leased.give_back()
+                begin(leased)
+
+                assert "GPU-2" == leased.facts()["hardware"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gpu_that_broke_in_mid_run_is_not_leased_again(tmp_path: Path, seed: int) -> None:
+    """Though it answers and is idle: another one is; one that is alone is used all the same."""
+    machine, policy = one_gpu(tmp_path)
+    random.seed(seed)
+
+    def during() -> Trial:
+        time.sleep(0.05)
+        machine.gpu("GPU-1", xid=48)
+        time.sleep(0.1)
+        machine.gpu("GPU-1", xid=0)
+        return fakes.scored(1.0)
+
+    with slot(replace(policy, leave_free=0), during) as leased:
+        with pytest.raises(LeaseUnavailable, match="Xid 48"):
+            run(leased, tmp_path / "0001")
+        machine.gpu("GPU-2", util=99)
+
+        assert leased.ready()
+        with pytest.raises(LeaseUnavailable, match="Xid 48"):
+            run(leased, tmp_path / "0002")
+        machine.gpu("GPU-2", util=0)
+
+        assert leased.ready()
+        assert not free(replace(policy, leave_free=0, allow=("GPU-2",)))
+
+
+def test_a_hiccup_of_the_engine_is_tried_again(tmp_path: Path) -> None:
+    """After a pause, three times in all; at the start of a session it is said at once."""
+    _, policy = one_gpu(tmp_path)
+    hiccup, told = EngineUnavailable("the engine does not answer"), list[str]()
+    with picky(policy, None, hiccup, hiccup, None, hiccup, hiccup, hiccup, told=told) as leased:
+        leased.give_back()
+
+        assert leased.ready()
+        assert ["the engine does not answer, trying again in 0 s"] * 2 == told
+        leased.give_back()
+        with pytest.raises(EngineUnavailable):
+            leased.ready()
+        assert free(policy)
+    with pytest.raises(EngineUnavailable), picky(policy, hiccup):
+        pass
 
 
 def night(tmp_path: Path, policy: LeasePolicy, during: Callable[[int], Trial]) -> tuple[Config, list[str]]:

@@ -123,6 +123,30 @@ def test_waiting_ends_with_a_lease_when_the_gpu_becomes_free(tmp_path: Path) -> 
     assert "their_training.py" in told[0]
 
 
+def test_a_load_that_goes_up_and_down_is_told_once(tmp_path: Path) -> None:
+    """Not at each look, all night long; another reason is news."""
+    machine = with_gpus(tmp_path, "GPU-1")
+    machine.process(4242, "python their_training.py")
+    told: list[str] = []
+
+    def changes() -> None:
+        for load in range(60, 90):
+            machine.gpu("GPU-1", util=load)
+            time.sleep(0.02)
+        machine.runs("GPU-1", 4242)
+
+    machine.gpu("GPU-1", util=99)
+    thread = threading.Thread(target=changes)
+    thread.start()
+    with pytest.raises(LeaseUnavailable), lease(policy(machine), wait_s=1.5, on_wait=told.append):
+        pass
+    thread.join()
+
+    assert 2 == len(told)
+    assert "% busy" in told[0]
+    assert "their_training.py" in told[1]
+
+
 def test_waiting_is_bounded(tmp_path: Path) -> None:
     """A lease that never comes is an error of ours, not a hang."""
     machine = with_gpus(tmp_path, "GPU-1")

@@ -1,12 +1,14 @@
 """Warm compile caches: who may fill them, when they count, and that no experiment can change one."""
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from orchestrator.config import load
 from orchestrator.devices import warm, warming
@@ -24,26 +26,60 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "sha256:fake"
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    """A sealed cache of two files."""
-    for name, text in (("inductor/ab/graph.py", "compiled"), ("triton/kernel.so", "code")):
-        path = tmp_path / warm.FILES / name
+def filled(caches: Path, hardware: str, kernel: str) -> warm.Warm:
+    """A cache of two files."""
+    sealed = caches / ".sealed"
+    for name, text in (("inductor/ab/graph.py", "compiled"), ("triton/kernel.so", kernel)):
+        path = sealed / warm.FILES / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    warm.seal(tmp_path, hardware="H100", image_id=IMAGE, train_sha256="0" * 64)
-    return tmp_path
+    made = warm.seal(sealed, hardware=hardware, image_id=IMAGE, train_sha256="0" * 64)
+    return warm.put(made, caches, hardware=hardware, image_id=IMAGE)
 
 
-def test_a_cache_counts_only_where_it_was_made(cache: Path) -> None:
-    """The same hardware and image; elsewhere there is none."""
-    found = warm.find(cache, "H100", IMAGE)
+@pytest.fixture
+def caches(tmp_path: Path) -> Path:
+    """Where there is one cache."""
+    filled(tmp_path / "warm", "H100", "code")
+    return tmp_path / "warm"
 
+
+@pytest.fixture
+def cache(caches: Path) -> warm.Warm:
+    """That one."""
+    found = warm.find(caches, "H100", IMAGE)
     assert found is not None
-    assert {"inductor/ab/graph.py", "triton/kernel.so"} == set(found.files)
-    assert warm.find(cache, "A100", IMAGE) is None
-    assert warm.find(cache, "H100", "sha256:other") is None
-    assert warm.find(cache / "nowhere", "H100", IMAGE) is None
+    return found
+
+
+def test_a_cache_counts_only_where_it_was_made(caches: Path, cache: warm.Warm) -> None:
+    """The same hardware and image; elsewhere there is none."""
+    assert {"inductor/ab/graph.py", "triton/kernel.so"} == set(cache.files)
+    assert warm.find(caches, "A100", IMAGE) is None
+    assert warm.find(caches, "H100", "sha256:other") is None
+    assert warm.find(caches / "nowhere", "H100", IMAGE) is None
+
+
+def test_filling_another_takes_none_away(caches: Path, cache: warm.Warm, tmp_path: Path) -> None:
+    """Whoever began with the first goes on with it, whatever is filled beside it; who begins gets the newest."""
+    elsewhere, newer = filled(caches, "A100", "other code"), filled(caches, "H100", "newer code")
+    cache.copy(tmp_path / "copy")
+
+    assert "code" == (tmp_path / "copy/triton/kernel.so").read_text()
+    assert newer == warm.find(caches, "H100", IMAGE)
+    assert elsewhere == warm.find(caches, "A100", IMAGE)
+
+
+def test_a_cache_that_nobody_began_with_for_a_month_is_removed(caches: Path, cache: warm.Warm, tmp_path: Path) -> None:
+    """When the next one is filled, of whatever image; one that is in use is not, however old it is."""
+    unused = filled(caches, "A100", "other code")
+    for made in (cache, unused):
+        os.utime(made.folder, (0, 0))
+    cache.copy(tmp_path / "copy")
+    filled(caches, "H100", "newer code")
+
+    assert cache.folder.is_dir()
+    assert not unused.folder.exists()
 
 
 def test_a_session_on_a_gpu_without_one_says_what_fills_it() -> None:
@@ -54,77 +90,80 @@ def test_a_session_on_a_gpu_without_one_says_what_fills_it() -> None:
     assert "" == warm.missing({**without, "warm_sha256": "ab"}) == warm.missing({**without, "profile": "cpu"})
 
 
-@pytest.mark.parametrize("fault", [None, ConfigError("not committed"), SandboxError("no"), PatchRejected("no")])
+FAULTS = (ConfigError("not committed"), SandboxError("no"), PatchRejected("no"), OSError(28, "No space left on device"))
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS])
 def test_a_session_on_a_gpu_fills_one_where_there_is_none(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+    cache: warm.Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
 ) -> None:
-    """Once; on the cpu profile never; and where it cannot be filled experiments begin without."""
-    found, asked = warm.find(cache, "H100", IMAGE), []
+    """Once; on the cpu profile never; and where it cannot be filled experiments begin without, and the log says why."""
+    asked = []
 
     def fill(place: Place, *_: object) -> warm.Warm | None:
         asked.append(place.gpu_uuid)
         if fault is not None:
             raise fault
-        return found
+        return cache
 
     monkeypatch.setattr(warming, "fill", fill)
-    config = load(ROOT, {"tag": "warm", "runs": cache / "runs", "profile_name": "gpu"})
+    config = load(ROOT, {"tag": "warm", "runs": tmp_path / "runs", "profile_name": "gpu"})
     on_cpu = Place(engine=cast("Any", None), config=config, image_id=IMAGE, seccomp="", thresholds=UNBOUNDED)
     keeper, view = Keeper(path=config.mutable_path, tag="warm"), fakes.SilentView()
-    warmed = warming.warmed(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
+    with structlog.testing.capture_logs() as logged:
+        warmed = warming.warmed(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
 
-    assert (found if fault is None else None) is warmed.warm
+    assert (cache if fault is None else None) is warmed.warm
     assert warmed is warming.warmed(warmed, keeper, view)
     assert on_cpu is warming.warmed(on_cpu, keeper, view)
+    assert ([] if fault is None else [("compile_cache.not_filled", str(fault))]) == [
+        (line["event"], line["reason"]) for line in logged
+    ]
     assert ["GPU-1"] * (1 if fault is None else 2) == asked
 
 
-def test_every_container_gets_a_copy_of_its_own(cache: Path, tmp_path: Path) -> None:
+def test_every_container_gets_a_copy_of_its_own(cache: warm.Warm, tmp_path: Path) -> None:
     """Other inodes, the same bytes."""
-    found = warm.find(cache, "H100", IMAGE)
-    assert found is not None
-    found.copy(tmp_path / "copy")
-    copy, original = tmp_path / "copy/triton/kernel.so", cache / warm.FILES / "triton/kernel.so"
+    cache.copy(tmp_path / "copy")
+    copy, original = tmp_path / "copy/triton/kernel.so", cache.folder / warm.FILES / "triton/kernel.so"
 
     assert copy.read_text() == original.read_text() == "code"
     assert copy.stat().st_ino != original.stat().st_ino
 
 
-def test_a_changed_file_is_never_handed_out(cache: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_never_handed_out(cache: warm.Warm, tmp_path: Path) -> None:
     """It is named, with the mend; so is one that is gone."""
-    path = cache / warm.FILES / "triton/kernel.so"
-    found = warm.find(cache, "H100", IMAGE)
-    assert found is not None
+    path = cache.folder / warm.FILES / "triton/kernel.so"
     path.write_text("poison")
     with pytest.raises(SandboxError, match=r"kernel\.so is not what was written"):
-        found.copy(tmp_path / "one")
+        cache.copy(tmp_path / "one")
     path.unlink()
     with pytest.raises(SandboxError, match=r"kernel\.so: No such file"):
-        found.copy(tmp_path / "two")
+        cache.copy(tmp_path / "two")
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd"])
-def test_a_manifest_names_nothing_outside(cache: Path, name: str) -> None:
+def test_a_manifest_names_nothing_outside(caches: Path, cache: warm.Warm, name: str) -> None:
     """Whoever wrote it."""
-    manifest = json.loads((cache / warm.MANIFEST).read_text())
+    manifest = json.loads((cache.folder / warm.MANIFEST).read_text())
     manifest["files"][name] = "0" * 64
-    (cache / warm.MANIFEST).write_text(json.dumps(manifest))
+    (cache.folder / warm.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(SandboxError, match="names a file outside"):
-        warm.find(cache, "H100", IMAGE)
+        warm.find(caches, "H100", IMAGE)
 
 
-def test_a_manifest_that_cannot_be_read_is_said(cache: Path) -> None:
+def test_a_manifest_that_cannot_be_read_is_said(caches: Path, cache: warm.Warm) -> None:
     """With what to remove."""
-    (cache / warm.MANIFEST).write_text("{")
+    (cache.folder / warm.MANIFEST).write_text("{")
     with pytest.raises(SandboxError, match="cannot be read"):
-        warm.find(cache, "H100", IMAGE)
+        warm.find(caches, "H100", IMAGE)
 
 
-def test_only_plain_files_are_sealed(cache: Path) -> None:
+def test_only_plain_files_are_sealed(cache: warm.Warm) -> None:
     """A link in a cache is refused, not followed."""
-    (cache / warm.FILES / "link").symlink_to("/etc/passwd")
+    (cache.folder / warm.FILES / "link").symlink_to("/etc/passwd")
     with pytest.raises(SandboxError, match="plain files only"):
-        warm.seal(cache, hardware="H100", image_id=IMAGE, train_sha256="0" * 64)
+        warm.seal(cache.folder, hardware="H100", image_id=IMAGE, train_sha256="0" * 64)
 
 
 def test_only_what_the_human_committed_fills_a_cache(tmp_path: Path) -> None:

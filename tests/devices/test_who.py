@@ -45,6 +45,7 @@ def test_a_gpu_run_is_refused_where_strangers_cannot_be_told(
     monkeypatch.setattr(who, "is_hidden", lambda: True)
     gpu, cpu = (load(ROOT, {"tag": "t", "runs": tmp_path, "profile_name": name}) for name in ("gpu", "cpu"))
     monkeypatch.setattr(Engine, "memory_bytes", lambda _: 0)
+    monkeypatch.setattr(Engine, "processors", lambda _: 0)
 
     with pytest.raises(ConfigError, match=r"hidepid.*mount -o remount"):
         compose.place(gpu, engine)

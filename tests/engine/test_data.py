@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import compose
+from orchestrator import cli, compose
 from orchestrator.config import load
-from orchestrator.data import corpus_name, prepare
+from orchestrator.data import corpus_name, is_ready, prepare
 from orchestrator.errors import SpecRefused
 from orchestrator.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
@@ -55,6 +55,17 @@ def test_what_is_prepared_is_yours_and_an_experiment_reads_it(tmp_path: Path, en
     assert trial.score is not None, trial.message
     assert 1 == len(owners)
     shutil.rmtree(made)
+
+
+def test_data_for_a_larger_machine_is_prepared_on_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the processors that there are: who trains on it may have more."""
+    shutil.copytree(ROOT / "locked", tmp_path / "locked", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "task.toml", tmp_path / "task.toml")
+    monkeypatch.setenv("AUTORESEARCH_PROFILE__CPU__CPUS", "4096")
+    corpus = str(corpus_of_sources(tmp_path / "corpus"))
+    cli.data(task=tmp_path, data=corpus)
+
+    assert is_ready(tmp_path / "data" / f"cpu-{corpus_name(corpus)}")
 
 
 def corpus_of_sources(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from orchestrator import compose
 from orchestrator.config import Config, load
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status
 from orchestrator.walls.box import Box
@@ -149,6 +150,9 @@ def test_two_experiments_of_one_tag_and_number_share_no_name(boxes: Boxes, tmp_p
     assert all(name.startswith(f"autoresearch-{os.getuid()}-nov26-0001-1-") for name in names[0] | names[1])
 
 
+SLEEPS = "import time\ntime.sleep(60)"
+
+
 class BreakingOut(fakes.SilentView):
     """What a broken kernel would allow: a read-only file changes while the trainer lives."""
 
@@ -172,6 +176,38 @@ def test_a_locked_file_that_changed_is_a_cheat(boxes: Boxes, tmp_path: Path) -> 
     assert "only code that broke out can do: scorer/locked/score.py" in trial.message
 
 
+class Interrupting(fakes.SilentView):
+    """Has the run ended when the container of a role has started; once."""
+
+    runner: ContainerRunner
+    role: Role | None
+
+    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
+        """End it."""
+        if role is self.role:
+            self.role = None
+            self.runner.end("bob used the device too")
+
+
+@pytest.mark.parametrize("role", [Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B])
+def test_a_run_that_is_ended_early_says_nothing_of_the_patch(boxes: Boxes, tmp_path: Path, role: Role) -> None:
+    """At any moment: it was us, at once, and the next run goes on as usual."""
+    config, view = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path}), Interrupting()
+    runner = view.runner = ContainerRunner(place=compose.place(config, boxes.engine), view=view)
+    view.role, began = role, time.monotonic()
+    try:
+        ended = runner.run(candidate_of(SLEEPS), plan(), experiment_id=1, folder=tmp_path, best=None)
+        said = ended.failure, ended.message
+    except SandboxError as error:  # before there was a training
+        said = Status.INFRA, str(error)
+    took_s = time.monotonic() - began
+    usual = runner.run(candidate_of("raise SystemExit(1)"), plan(), experiment_id=2, folder=tmp_path, best=None)
+
+    assert (Status.INFRA, "bob used the device too") == said
+    assert took_s < config.box.time_budget_s
+    assert Status.CRASH is usual.failure
+
+
 def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> None:
     """Of one experiment, or of all that would run side by side; what just fits is not."""
     there = boxes.engine.memory_bytes() / GIB
@@ -180,6 +216,15 @@ def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> 
         with pytest.raises(ConfigError, match=rf"memory_gb = .* this machine has \d+\.\d GB; {said}$"):
             compose.place(large(tmp_path, parallel, each), boxes.engine)
     compose.place(large(tmp_path, 4, there * 0.2), boxes.engine)
+
+
+def test_more_processors_than_the_machine_has_are_refused(boxes: Boxes, tmp_path: Path) -> None:
+    """By the key of task.toml that says so; all of them are not too many."""
+    there = boxes.engine.processors()
+    wanted = rf"task.toml: \[profile.cpu\] cpus = {there + 1}: this machine has {there}; lower it"
+    with pytest.raises(ConfigError, match=wanted):
+        compose.place(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there + 1}), boxes.engine)
+    compose.place(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there}), boxes.engine)
 
 
 def plan() -> Plan:

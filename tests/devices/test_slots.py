@@ -1,0 +1,121 @@
+"""The devices of a session: what is wrong is said at once, and nothing is held that is not used."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from orchestrator import compose
+from orchestrator.config import Config
+from orchestrator.devices.lease import Lease, LeasePolicy
+from orchestrator.devices.quiet import Gate, pause, resume
+from orchestrator.errors import ConfigError, LeaseUnavailable
+from orchestrator.executors.slot import Slot
+from tests import fakes
+from tests.devices.test_gpu_slot import free
+from tests.fake_nvml import Machine
+from tests.test_parallel import config_for
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Two idle GPUs and an engine that makes no container."""
+    made = Machine(tmp_path)
+    made.gpu("GPU-1")
+    made.gpu("GPU-2")
+    monkeypatch.setattr(compose, "policy_of", lambda _: policy(made))
+    monkeypatch.setattr(compose, "tried", lambda _config, _engine, leased: leased)
+    monkeypatch.setattr(compose, "warmed", lambda there, _keeper, _view: there)
+    monkeypatch.setattr(compose, "ContainerRunner", runner)
+    return made
+
+
+def policy(machine: Machine, **changes: object) -> LeasePolicy:
+    """Both may be leased."""
+    return LeasePolicy(
+        profile="gpu", leave_free=0, samples=1, poll_s=0.01, sysfs=machine.sysfs, proc=machine.proc, **changes
+    )  # type: ignore[arg-type]
+
+
+def runner(place: Lease, view: object) -> fakes.ArithmeticRunner:
+    """One that runs nothing."""
+    return fakes.ArithmeticRunner(lambda _: fakes.scored(1.0), hardware=place.hardware)
+
+
+def config_of(tmp_path: Path, parallel: int) -> Config:
+    """A wait of a fifth of a second."""
+    return config_for(tmp_path, 1, parallel, profile_name="gpu", **{"gpu.wait_hours": 0.2 / 3600})
+
+
+def slots(config: Config, view: fakes.SilentView) -> AbstractContextManager[tuple[Slot, ...]]:
+    """As in a session."""
+    config.run_path.mkdir(parents=True, exist_ok=True)
+    gate = Gate(run=config.run_path, poll_s=0.01)
+    return compose.slots(config, cast("Any", None), view, cast("Any", None), gate)
+
+
+def test_nothing_is_leased_while_nothing_may_start(machine: Machine, tmp_path: Path) -> None:
+    """A session that begins paused, or in quiet hours, says so and leaves every device to others."""
+    config, seen = config_of(tmp_path, 2), list[tuple[str, bool]]()
+
+    class View(fakes.SilentView):
+        def waiting(self, reason: str) -> None:
+            seen.append((reason.partition(";")[0], free(policy(machine)) and free(policy(machine, exclude=("GPU-1",)))))
+            resume(config.run_path)
+
+    config.run_path.mkdir(parents=True)
+    pause(config.run_path)
+    with slots(config, View()) as leased:
+        assert [("paused", True)] == seen
+        assert not leased[0].ready()
+
+
+def test_more_than_there_can_be_is_said_before_any_wait(machine: Machine, tmp_path: Path) -> None:
+    """Of devices of one kind, too, as soon as one is leased."""
+    config = config_of(tmp_path, 3)
+    config.run_path.mkdir(parents=True)
+    pause(config.run_path)
+    with pytest.raises(ConfigError, match="--parallel 3: only 2 can be leased here"), slots(config, fakes.SilentView()):
+        pass
+    machine.gpu("GPU-2", name="NVIDIA_A100")
+    both = config_of(tmp_path, 2)
+    resume(both.run_path)
+    with pytest.raises(ConfigError, match="--parallel 2: only 1 of NVIDIA"), slots(both, fakes.SilentView()):
+        pass
+
+
+def test_further_devices_are_leased_when_they_are_used(machine: Machine, tmp_path: Path) -> None:
+    """One that is taken holds up nothing; all are free when the session ends."""
+    with slots(config_of(tmp_path, 2), fakes.SilentView()) as (first, second):
+        assert free(policy(machine))
+        machine.gpu("GPU-1", util=99)
+        machine.gpu("GPU-2", util=99)
+
+        assert not first.ready()
+        with pytest.raises(LeaseUnavailable, match="nothing could be leased"):
+            second.ready()
+        machine.gpu("GPU-1", util=0)
+        machine.gpu("GPU-2", util=0)
+
+        assert second.ready()
+        assert not free(policy(machine))
+    for uuid in ("GPU-1", "GPU-2"):
+        assert free(policy(machine, allow=(uuid,)))
+
+
+def test_a_bad_gpu_is_left_out_by_all(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not found out once by each; that the others are fewer than was asked for ends nothing."""
+
+    def check(_config: object, _engine: object, leased: Lease) -> Lease:
+        if leased.name == "GPU-1":
+            machine.gpu("GPU-2", util=0)
+            message = "torch in a container cannot use GPU-1"
+            raise LeaseUnavailable(message)
+        return leased
+
+    monkeypatch.setattr(compose, "tried", check)
+    machine.gpu("GPU-2", util=99)
+    with slots(config_of(tmp_path, 2), fakes.SilentView()) as (first, second):
+        assert not free(policy(machine, exclude=("GPU-1",)))
+        assert ("GPU-1",) == first.policy.exclude == second.policy.exclude

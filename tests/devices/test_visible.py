@@ -1,0 +1,86 @@
+"""What CUDA_VISIBLE_DEVICES gives to a session is all that it may lease."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu_direct
+from orchestrator import compose
+from orchestrator.config import load
+from orchestrator.devices.visible import allowed
+from orchestrator.errors import ConfigError
+from tests.boxes import ROOT
+from tests.devices.test_gpu_check import direct
+from tests.fake_nvml import Machine
+
+BY_BUS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """Two GPUs, a third one cut in two."""
+    made = Machine(tmp_path)
+    for uuid in ("GPU-1aa", "GPU-1bb", "GPU-2cc"):
+        made.gpu(uuid)
+    made.mig("MIG-1", "GPU-2cc")
+    made.mig("MIG-2", "GPU-2cc")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("said", "order", "expected"),
+    [
+        ("GPU-1bb", {}, ("GPU-1bb",)),
+        (" GPU-1b, MIG-2", {}, ("GPU-1bb", "MIG-2")),
+        ("GPU-2", {}, ("GPU-2cc",)),
+        ("1", BY_BUS, ("GPU-1bb",)),
+        ("2,0", BY_BUS, ("GPU-2cc", "GPU-1aa")),
+    ],
+)
+def test_only_what_it_names_may_be_leased(
+    machine: Machine, said: str, order: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    """By UUID, by the beginning of one, or by a number where it is clear whose; a list of task.toml wins."""
+    assert expected == allowed((), {"CUDA_VISIBLE_DEVICES": said, **order})
+    assert ("GPU-1aa",) == allowed(["GPU-1aa"], {"CUDA_VISIBLE_DEVICES": said, **order})
+    assert () == allowed((), {})
+
+
+@pytest.mark.parametrize("said", ["", "GPU-1", "GPU-9", "0", "-1", "NoDevFiles", "GPU-1aa,"])
+def test_what_it_does_not_name_for_sure_is_refused(machine: Machine, said: str) -> None:
+    """Rather than that another GPU is taken; an empty one hides all of them."""
+    with pytest.raises(
+        ConfigError, match=rf"CUDA_VISIBLE_DEVICES='{said}': .* names no GPU here .* UUIDs.* \[gpu\] al"
+    ):
+        allowed((), {"CUDA_VISIBLE_DEVICES": said})
+
+
+def test_a_number_counts_gpus_that_all_answer(machine: Machine) -> None:
+    """One that does not may have been any of them; one alone is always the first."""
+    with pytest.raises(ConfigError, match="'3' names no GPU"):
+        allowed((), {"CUDA_VISIBLE_DEVICES": "3", **BY_BUS})
+    machine.gpu("GPU-1aa", error=15)
+    with pytest.raises(ConfigError, match="'0' names no GPU"):
+        allowed((), {"CUDA_VISIBLE_DEVICES": "0", **BY_BUS})
+    for uuid in ("GPU-1aa", "GPU-2cc"):
+        del machine.gpus[uuid]
+    machine.migs.clear()
+    machine.write()
+
+    assert ("GPU-1bb",) == allowed((), {"CUDA_VISIBLE_DEVICES": "0"})
+
+
+def test_every_way_to_a_lease_asks(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions by their config, and the check without containers; the cpu profile leases no GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1bb")
+    gpu, cpu = (load(ROOT, {"tag": "t", "runs": tmp_path, "profile_name": name}) for name in ("gpu", "cpu"))
+
+    assert ("GPU-1bb",) == compose.policy_of(gpu).allow
+    assert () == compose.policy_of(cpu).allow
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(ConfigError):
+        compose.policy_of(gpu)
+    with pytest.raises(SystemExit, match="'0' names no GPU"), gpu_direct.leased(direct(tmp_path, profile="gpu")):
+        pass
+    assert "0" == os.environ["CUDA_VISIBLE_DEVICES"]
