@@ -94,7 +94,9 @@ def fit(
     """Fail if experiments of this profile cannot run here: its devices, memory and engine; no image is needed."""
     flags = {"profile_name": profile, "accept": accept or None, "runtime": runtime, "parallel": parallel}
     config = settings(task, "fit", None, flags)
-    compose.refuse_unfit(config, Engine.connect())
+    engine = Engine.connect()
+    compose.refuse_gpu(config, engine)
+    compose.refuse_unfit(config, engine)
     compose.enough(compose.policy_of(config), config.parallel)
 
 

@@ -71,9 +71,8 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
 
 
 def refuse_unfit(config: Config, engine: Engine) -> None:
-    """Stop where this machine and its engine run no experiment of this config; no image is needed to know it."""
+    """Stop where this machine and its engine run no container of this config; no image is needed to know it."""
     engine.check_runtime(config.runtime)
-    refuse_gpu(config, engine)
     refuse_unlimited(config, engine)
     refuse_too_large(config, engine)
     refuse_hidden(config)

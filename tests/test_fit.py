@@ -65,6 +65,9 @@ def test_memory_that_is_not_there_is_named_by_its_key() -> None:
 
 
 def test_an_engine_that_hands_out_no_gpu_is_told() -> None:
-    """Podman, through this API."""
+    """Podman, through this API; preparing data asks for no GPU, and is not refused."""
+    podman = Engineless(is_podman=True)
+
+    refuse(gpu(), podman)
     with pytest.raises(ConfigError, match="PROFILE=gpu: Podman takes no request for one GPU"):
-        refuse(gpu(), Engineless(is_podman=True))
+        compose.refuse_gpu(gpu(), cast("Engine", podman))
