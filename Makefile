@@ -8,6 +8,13 @@ endif
 DATA ?= python
 export PROFILE
 
+# what is given on the command line has one of these names; the environment may hold anything
+SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FILE REPLAY SEED PREFETCH PARALLEL QUIET_HOURS TRUST \
+	LIVE PROFILE DATA RUNTIME ACCEPT TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+STRANGE := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
+$(if $(STRANGE),$(error $(STRANGE): no such setting; there are $(SETTINGS)))
+
 # only what was given on the command line or in the environment becomes a flag
 flag = $(if $($(1)),--$(2) $($(1)))
 PLACE = $(call flag,TASK,task) $(call flag,RUN,run) $(call flag,RUNS,runs)
@@ -25,13 +32,13 @@ help:
 
 ##@ Run
 
-loop: handed-out data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
+loop: limits fit data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
 	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
 
-cost: profile setup ## what a night of the LLM would cost; sends nothing
+cost: limits profile setup ## what a night of the LLM would cost; sends nothing
 	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
 
-warm: handed-out data ## compile your committed train.py anew, for every experiment to begin with
+warm: fit data ## compile your committed train.py anew, for every experiment to begin with
 	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE) $(UNSAFE)
 
 pause: setup ## start no further experiment, give the device back
@@ -51,22 +58,25 @@ status: setup ## what was tried and what is best
 watch: setup ## attach the live view to a running loop; q detaches
 	@$(BIN)/autoresearch watch $(PLACE)
 
-show: setup ## what an experiment changed, ran and printed: EXP=3
+show: exp setup ## what an experiment changed, ran and printed: EXP=3
 	@$(BIN)/autoresearch show $(EXP) $(PLACE)
 
-diff: setup ## how two experiments differ: A=1 B=2
+diff: two setup ## how two experiments differ: A=1 B=2
 	@$(BIN)/autoresearch diff $(A) $(B) $(PLACE)
 
-log: setup ## what an experiment printed: EXP=3 ROLE=trainer
+log: exp setup ## what an experiment printed: EXP=3 ROLE=trainer
 	@$(BIN)/autoresearch log $(EXP) $(PLACE) $(call flag,ROLE,role)
 
 lineage: setup ## what was kept, and what it was made from
 	@$(BIN)/autoresearch lineage $(PLACE)
 
+runs: setup ## the runs on record
+	@$(BIN)/autoresearch runs $(call flag,TASK,task) $(call flag,RUNS,runs)
+
 report: setup ## one HTML file to look at a run, and to show it to others: RUN=tag
 	@$(BIN)/autoresearch report $(PLACE)
 
-compare: setup ## two runs side by side, printed and plotted: A=tag B=tag
+compare: tags setup ## two runs side by side, printed and plotted: A=tag B=tag
 	@$(BIN)/autoresearch compare $(A) $(B) $(call flag,TASK,task) $(call flag,RUNS,runs)
 
 export: setup ## a run for other tools: FORMAT=csv OUT=file; the checkpoint of a kept one: EXP=3
@@ -80,13 +90,13 @@ gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: 
 verify: setup ## is the record intact
 	@$(BIN)/autoresearch verify $(PLACE)
 
-confirm: data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
+confirm: exp fit data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
 	@$(BIN)/autoresearch confirm $(EXP) --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE)
 
-calibrate: data ## measure what honest models' answers differ by on this hardware
+calibrate: fit data ## measure what honest models' answers differ by on this hardware
 	@$(BIN)/autoresearch calibrate --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(call flag,RUNS,runs)
 
-attest: setup ## what a kept experiment was made from, as an in-toto statement: EXP=3
+attest: exp setup ## what a kept experiment was made from, as an in-toto statement: EXP=3
 	@$(BIN)/autoresearch attest $(EXP) $(PLACE)
 
 ##@ Prepare (every command does what it needs of these)
@@ -108,11 +118,26 @@ setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 profile:
 	@[ "$(PROFILE)" != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); mend the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
 
+exp:
+	@[[ "$(EXP)" =~ ^[0-9]+$$ ]] || { echo "EXP=3 says which experiment; make status lists them" >&2; exit 1; }
+
+two:
+	@[[ "$(A),$(B)" =~ ^[0-9]+,[0-9]+$$ ]] || { echo "A=1 B=2 says which two experiments; make status lists them" >&2; exit 1; }
+
+tags:
+	@[ "$(A)" ] && [ "$(B)" ] || { echo "A=tag B=tag says which two runs; make runs lists them" >&2; exit 1; }
+
+limits:
+	@[[ "$(EXPERIMENTS)" =~ ^[0-9]*$$ ]] || { echo "EXPERIMENTS=3: a whole number; 0: no limit" >&2; exit 1; }
+
 handed-out: profile engine
 	@[ "$(PROFILE)" != gpu ] || $(PYTHON) -m orchestrator.walls.nvidia
 
 engine: ## a container engine that answers
 	@sandbox/engine.sh
+
+fit: handed-out setup
+	@[ "$(PROFILE)" != gpu ] || $(BIN)/autoresearch fit --profile $(PROFILE) $(UNSAFE) $(call flag,TASK,task) $(call flag,RUNTIME,runtime) $(call flag,PARALLEL,parallel)
 
 image: profile engine ## the image of every experiment
 	@sandbox/image.sh

@@ -69,6 +69,7 @@ def recover(session: Session) -> Base:
     task = session.config.task
     started = {"task": task.name, "metric": task.metric, "proposer": session.proposer.name}
     journal.note("session.started", {"facts": session.runner.facts(), **started})
+    log.info("session.started", head=journal.head())
     return base
 
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
+from typer.exceptions import TyperException
 
 from orchestrator import __version__, compose, propose
 from orchestrator.bounds import base_of
@@ -27,6 +28,7 @@ from orchestrator.commands.options import (
     Runs,
     Task,
     given,
+    listing,
     looked_at,
     machine,
     run_folder,
@@ -86,6 +88,23 @@ def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE, acc
     where = compose.place(config.with_box(cpus=cpus), engine)
     image = engine.image_id(compose.image_name(config) + ("-library" if data == IN_IMAGE else ""))
     prepare(where, data, image, lambda line: print(f"data: {line}", flush=True))
+
+
+@app.command()
+def fit(
+    task: Task = HERE,
+    profile: Profile = "cpu",
+    accept: Accept = None,
+    runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
+    parallel: Annotated[int | None, typer.Option(help="experiments side by side, one per leased device")] = None,
+) -> None:
+    """Fail if experiments of this profile cannot run here: its devices, memory and engine; no image is needed."""
+    flags = {"profile_name": profile, "accept": accept or None, "runtime": runtime, "parallel": parallel}
+    config = settings(task, "fit", None, flags)
+    engine = Engine.connect()
+    compose.refuse_gpu(config, engine)
+    compose.refuse_unfit(config, engine)
+    compose.enough(compose.policy_of(config), config.parallel)
 
 
 @app.command()
@@ -150,7 +169,8 @@ def loop(
         stack.enter_context(logging_to(config.run_path, screen=not console.is_terminal))
         view: LiveView | PlainView = PlainView()
         if console.is_terminal:
-            view = LiveView(tag=config.tag, console=console, goal=config.limits.experiments, metric=config.task.metric)
+            goal, metric = config.limits.experiments, config.task.metric
+            view = LiveView(tag=config.tag, console=console, goal=goal, metric=metric, told=PlainView())
             stack.enter_context(view)
         page = Report(config.run_path)
         session = stack.enter_context(compose.session(config, Reporting(view, page) if live else view))
@@ -199,9 +219,11 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
             facts = {"experiments": rows, "spent": asdict(spent), "unfinished": len(journal.unfinished())}
             print(json.dumps(told | facts, indent=1))
             return
-        console = Console(highlight=False)
+        console = listing()
         console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), state(journal)), soft_wrap=True)
-        console.print(experiments_table(experiments, metric, confirmed(journal)))
+        table = experiments_table(experiments, metric, confirmed(journal))
+        table.expand = console.is_terminal
+        console.print(table)
         if best is not None:
             console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")
         console.print(tally(spent))
@@ -267,7 +289,23 @@ def resume(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
 def main() -> None:
     """Run a command; what is wrong is said in one line and ends in a non-zero exit."""
     try:
-        app()
+        sys.exit(app(standalone_mode=not sys.argv[1:]))  # to no command at all, the help is the answer
+    except TyperException as error:
+        say(misused(error))
+        sys.exit(error.exit_code)
     except AutoresearchError as error:
-        Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
+        say(str(error))
         sys.exit(1)
+
+
+def misused(error: TyperException) -> str:
+    """What is wrong with a command's words; an option by the name that make has for it."""
+    if not isinstance(error, typer.BadParameter) or error.param is None:
+        return error.format_message()
+    name = error.param.opts[0].lstrip("-").replace("-", "_").upper()
+    return f"{name}: {error.message.removeprefix('Value error, ') or 'is missing'}"
+
+
+def say(error: str) -> None:
+    """Say what is wrong."""
+    Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "red"), error), soft_wrap=True)

@@ -52,10 +52,7 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     """Where experiments of this config run; nothing is made yet. Raises ConfigError, SpecRefused or ImageMissing."""
     hardware = leased.hardware if leased else ""
     seccomp = profile(SECCOMP, config.runtime)
-    engine.check_runtime(config.runtime)
-    refuse_unlimited(config, engine)
-    refuse_too_large(config, engine)
-    refuse_hidden(config)
+    refuse_unfit(config, engine)
     image_id = engine.image_id(image_name(config))
     found = Place(
         engine=engine,
@@ -71,6 +68,14 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     )
     refuse_weak(found)
     return found
+
+
+def refuse_unfit(config: Config, engine: Engine) -> None:
+    """Stop where this machine and its engine run no container of this config; no image is needed to know it."""
+    engine.check_runtime(config.runtime)
+    refuse_unlimited(config, engine)
+    refuse_too_large(config, engine)
+    refuse_hidden(config)
 
 
 def profile(path: Path, runtime: str) -> str:
@@ -162,7 +167,7 @@ def refuse_unsafe(config: Config) -> None:
         return
     if found := unaccepted(examine(machine), config.accept):
         said = "; ".join(f"{check.name}: {check.detail} ({check.mend})" for check in found)
-        accept = " ".join(f"--accept {check.name}" for check in found)
+        accept = f"ACCEPT='{' '.join(check.name for check in found)}'"
         message = f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; mend it, or {accept}"
         raise ConfigError(message)
 
@@ -185,14 +190,14 @@ def refuse_unlimited(config: Config, engine: Engine) -> None:
     if not engine.limits and "limits" not in config.accept:
         message = (
             f"the engine cannot limit {', '.join(engine.unlimited)}: without root that takes cgroup v2 (boot with"
-            " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or --accept limits, and one"
+            " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or ACCEPT=limits, and one"
             " experiment may take the whole machine"
         )
         raise ConfigError(message)
     if not engine.limits_swap and "limits" not in config.accept:
         message = (
             "the engine cannot limit swap, as this kernel does not count it: boot with swapaccount=1, or with"
-            " systemd.unified_cgroup_hierarchy=1; or --accept limits, and one experiment may fill the machine's swap"
+            " systemd.unified_cgroup_hierarchy=1; or ACCEPT=limits, and one experiment may fill the machine's swap"
         )
         raise ConfigError(message)
 
@@ -201,9 +206,11 @@ def refuse_too_large(config: Config, engine: Engine) -> None:
     """A limit that is more than the machine has is none, or refused by the engine without a word of task.toml."""
     each, there = config.box.memory_gb, engine.memory_bytes() / GIB
     if there and config.parallel * each > there:
+        one = config.parallel == 1
         message = (
-            f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g} for each of --parallel {config.parallel}:"
-            f" this machine has {there:.1f} GB; lower either"
+            f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g}"
+            f"{'' if one else f' for each of PARALLEL={config.parallel}'}: this machine has {there:.1f} GB;"
+            f" lower {'memory_gb' if one else 'either'}"
         )
         raise ConfigError(message)
     cpus, processors = config.box.cpus, engine.processors()
@@ -227,7 +234,7 @@ def refuse_mixed(config: Config, journal: Journal) -> None:
     kept = journal.experiments("status = ?", Status.KEEP, limit=1)
     level = kept[0].score.level if kept and kept[0].score else None
     if level is not None and (level is Level.L0) is not config.self_reported:
-        message = f"run {config.tag} holds scores at {level}, --trust {config.trust} makes others; use another RUN=tag"
+        message = f"run {config.tag} holds scores at {level}, TRUST={config.trust} makes others; use another RUN=tag"
         raise ConfigError(message)
 
 
@@ -305,7 +312,7 @@ def enough(policy: LeasePolicy, wanted: int) -> None:
             "[profile.cpu] cpus = {:g} each" if policy.profile == "cpu" else "[gpu] allow, exclude and leave_free = {}"
         )
         asked = why.format(policy.cpus if policy.profile == "cpu" else policy.leave_free)
-        message = f"--parallel {wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
+        message = f"PARALLEL={wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
         raise ConfigError(message)
 
 

@@ -156,7 +156,7 @@ def load(root: Path, flags: dict[str, Any]) -> Config:
     """
     path = root / TASK_FILE
     if not path.is_file():
-        message = f"{path}: no such file; run this in a task directory, or name one with --task"
+        message = f"{path}: no such file; run this in a task directory, or name one with TASK=folder"
         raise ConfigError(message)
     values: dict[str, Any] = {"root": root}
     for dotted, value in flags.items():

@@ -6,6 +6,7 @@ accepts it by name.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -57,7 +58,7 @@ COLOURS = {Judgement.OK: "green", Judgement.WEAK: "yellow", Judgement.UNSAFE: "b
 class Check:
     """One line."""
 
-    name: str  # also what --accept takes
+    name: str  # also what ACCEPT takes
     judgement: Judgement
     detail: str
     mend: str = ""
@@ -90,19 +91,39 @@ def unaccepted(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
     names = {check.name for check in found}
     for name in accepted:
         if name not in names:
-            message = f"--accept {name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
+            message = f"ACCEPT={name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
             raise ConfigError(message)
     return [check for check in found if check.judgement is Judgement.UNSAFE and check.name not in set(accepted)]
 
 
 def report(checks: Iterable[Check], console: Console) -> None:
-    """Print one line per check."""
-    for check in checks:
+    """Print one line per check, below it the mend, and at the end what follows from all of them."""
+    found = list(checks)
+    for check in found:
         line = Text(f"{check.judgement:7}", COLOURS[check.judgement]).append(f"{check.name:17}", "bold not dim")
         line.append(check.detail, "default")
-        if check.mend:
-            line.append(f"  → {check.mend}", "dim")
         console.print(line, soft_wrap=True)
+        if check.mend:
+            console.print(Text(f"{'':7}→ {check.mend}", "dim"), soft_wrap=True)
+    console.print(Text(verdict(found), "bold"), soft_wrap=True)
+
+
+def verdict(checks: Iterable[Check]) -> str:
+    """How many are ok, weak and unsafe, and whether a loop runs all the same."""
+    found = list(checks)
+    count = Counter(check.judgement for check in found)
+    counted = ", ".join(f"{count[judgement]} {judgement}" for judgement in Judgement)
+    unsafe = [check.name for check in found if check.judgement is Judgement.UNSAFE]
+    if "engine" in unsafe:
+        return f"{counted}: nothing runs without an engine"
+    if unsafe:
+        accept = f"mend it, or take it upon yourself: make loop ACCEPT='{' '.join(unsafe)}'"
+        return f"{counted}: a loop on a GPU is refused where others use this machine too; {accept}"
+    if count[Judgement.WEAK]:
+        return (
+            f"{counted}: a loop runs, unless a line says otherwise; mend what is weak where others use this machine too"
+        )
+    return f"{counted}: fit and safe"
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -180,9 +201,7 @@ def limits(machine: Machine) -> Check:
     version = f"cgroup v{machine.cgroup}"
     if machine.limits_missing == ("swap",):
         detail = f"{version}: swap is not limited, so memory can spill into it"
-        return _weak(
-            name, detail, "boot with swapaccount=1, or use cgroup v2; until then the loop needs --accept limits"
-        )
+        return _weak(name, detail, "boot with swapaccount=1, or use cgroup v2; until then the loop needs ACCEPT=limits")
     if machine.limits_missing:
         detail = f"{version}: the engine cannot limit {', '.join(machine.limits_missing)}"
         return _unsafe(name, detail, "cgroup v2 with delegation to this user, or an engine that runs as root")
@@ -266,7 +285,7 @@ def socket(found: Socket) -> Check:
 
 def disk(machine: Machine) -> Check:
     """Room for records, images and logs."""
-    name, mend = "disk", f"free {LEAST_DISK_GIB} GiB; --runs DIR puts records elsewhere"
+    name, mend = "disk", f"free {LEAST_DISK_GIB} GiB; RUNS=folder puts records elsewhere"
     said = {where: "?" if free is None else f"{free / GIB:.0f} GiB" for where, free in machine.free_bytes.items()}
     detail = ", ".join(f"{size} free for {where}" for where, size in said.items())
     known = [free for free in machine.free_bytes.values() if free is not None]
@@ -279,7 +298,8 @@ def gpus(machine: Machine) -> Iterator[Check]:
     """Devices, and the software that model-written code reaches straight through the wall."""
     found = machine.gpus
     if not found.devices:
-        yield _weak("gpu", found.error or "NVML shows none", "PROFILE=cpu needs none")
+        detail, _, mend = (found.error or "NVML shows none").partition("; ")
+        yield _weak("gpu", detail, mend or "PROFILE=cpu needs none")
         return
     if found.mps:
         yield _weak("gpu", f"an MPS daemon shares the GPUs out: {found.mps}", "none is leased until it is stopped")

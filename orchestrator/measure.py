@@ -99,7 +99,7 @@ def refuse_changed(journal: Journal, facts: Mapping[str, str]) -> None:
             if before != now:
                 message = (
                     f"run {journal.folder.name} was scored {what} than this ({name} {before[:12]}, now {now[:12]}), and"
-                    " scores of both do not compare: name its own with --data, --profile, put back what was there, or"
+                    " scores of both do not compare: name its own with DATA=, PROFILE=, put back what was there, or"
                     " start anew with RUN=tag"
                 )
                 raise ConfigError(message)

@@ -116,7 +116,7 @@ class Contention(Section):
 class Recording(Section):
     """What else is kept of a run: checkpoints of kept experiments, and the head of the chain elsewhere."""
 
-    checkpoints: bool = True  # of kept experiments, for `autoresearch export EXP`
+    checkpoints: bool = True  # of kept experiments, for `make export EXP=3`
     checkpoint_mb: PositiveInt = 1024  # larger ones are not kept
     anchor: Path | None = None  # a file that gets the head of the chain after each experiment; best on another machine
 
@@ -131,7 +131,7 @@ class Notify(Section):
 
 
 class Retention(Section):
-    """What `autoresearch gc` removes: logs and checkpoints only, never of the best; 0 means no limit."""
+    """What `make gc` removes: logs and checkpoints only, never of the best; 0 means no limit."""
 
     log_days: NotNegative = 30.0
     keep_logs_of: tuple[Literal["keep", "cheat", "crash", "timeout", "oom", "discard"], ...] = ("keep", "cheat")

@@ -77,7 +77,7 @@ def _baseline(session: Session) -> Candidate:
     if session.journal.records("experiment.committed"):
         message = (
             "nothing that this run kept is believed any more: run again, what it all was made from ended as cheat"
-            f" (`autoresearch status`); look at {path} and start anew with RUN=tag"
+            f" (`make status`); look at {path} and start anew with RUN=tag"
         )
         raise ConfigError(message)
     try:

@@ -95,6 +95,7 @@ class LiveView:
     console: Console = field(default_factory=Console)
     goal: int = 0
     metric: str = "val_bpb"
+    told: PlainView | None = None  # what session.log is told too; nobody, where a loop is only looked at
     _now: str = "starting"
     _shown: dict[int, Shown] = field(default_factory=dict)
     _done: list[Experiment] = field(default_factory=list)
@@ -123,6 +124,8 @@ class LiveView:
         """Say why nothing starts."""
         with self._guard:
             self._now = f"waiting: {sanitise(reason, limit=200)}"
+        if self.told:
+            self.told.waiting(reason)
 
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Say what is tried."""
@@ -130,6 +133,8 @@ class LiveView:
             hypothesis = sanitise(candidate.proposal.hypothesis, limit=300)
             self._now = ""
             self._shown[experiment_id] = Shown(title=f"experiment {experiment_id}", hypothesis=hypothesis)
+        if self.told:
+            self.told.begun(experiment_id, candidate)
 
     def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
         """Say that it runs once more, and what it has so far."""
@@ -137,6 +142,8 @@ class LiveView:
         with self._guard:
             if shown := self._shown.get(experiment_id):
                 shown.title = title
+        if self.told:
+            self.told.again(experiment_id, run, most, val_bpb)
 
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
         """Start the progress bar of the trainer or the scorer; predictors only wait."""
@@ -144,6 +151,8 @@ class LiveView:
             with self._guard:
                 if shown := self._shown.get(experiment_id):
                     shown.role, shown.since, shown.until = role, time.monotonic(), time.monotonic() + deadline_s
+        if self.told:
+            self.told.phase(experiment_id, role, deadline_s)
 
     def line(self, experiment_id: int, role: Role, text: str) -> None:
         """Show a line that a container printed."""

@@ -25,11 +25,12 @@ class WritingRunner(fakes.ArithmeticRunner):
         return fakes.ArithmeticRunner.run(self, candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
 
 
-def recorded(root: Path, rates: list[str] | None = None) -> Path:
+def recorded(root: Path, rates: list[str] | None = None, source: str = fakes.TRAIN_PY) -> Path:
     """The folder of a run that has ended; its task directory, a git repository, is `root`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "2")  # a further run has a folder of its own
         config = task(root, len(rates or RATES))
+    config.mutable_path.write_text(source)
     loop, _, _ = session(config, parabola, rates or RATES)
     loop = replace(loop, runners=(WritingRunner(parabola),))
     with logging_to(config.run_path, screen=False), loop.journal:

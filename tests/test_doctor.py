@@ -13,7 +13,20 @@ import pytest
 from rich.console import Console
 
 from orchestrator import doctor, machine
-from orchestrator.doctor import DRIVER, ENGINE, GIB, RUNC, TOOLKIT, Check, Judgement, Least, examine, report, unaccepted
+from orchestrator.doctor import (
+    DRIVER,
+    ENGINE,
+    GIB,
+    RUNC,
+    TOOLKIT,
+    Check,
+    Judgement,
+    Least,
+    examine,
+    report,
+    unaccepted,
+    verdict,
+)
 from orchestrator.errors import ConfigError
 from orchestrator.machine import (
     ACL,
@@ -162,22 +175,42 @@ def test_only_what_is_unsafe_stops_a_run_until_it_is_accepted_by_name() -> None:
 
 def test_accepting_what_is_no_check_is_refused() -> None:
     """A slip of the pen must not look like an acceptance."""
-    with pytest.raises(ConfigError, match=r"--accept 'driver'.*nvidia-driver"):
+    with pytest.raises(ConfigError, match=r"ACCEPT='driver'.*nvidia-driver"):
         unaccepted(examine(GOOD), ["driver"])
 
 
-def test_the_report_is_one_line_per_check() -> None:
-    """However long a line is, and whatever brackets it holds."""
+def test_the_report_is_one_line_per_check_and_one_for_its_mend() -> None:
+    """However long a line is, and whatever brackets it holds; the last one says what follows."""
     out = io.StringIO()
     check = Check(name="kernel", judgement=Judgement.WEAK, detail="[bold]" + "x" * 300, mend="reboot")
     report([check, check], Console(file=out, width=80))
 
     lines = out.getvalue().splitlines()
 
-    assert 2 == len(lines)
+    assert 5 == len(lines)
     assert lines[0].startswith("weak   kernel")
     assert "[bold]" in lines[0]
-    assert lines[0].endswith("reboot")
+    assert "       → reboot" == lines[1]
+    assert lines[4].startswith("0 ok, 2 weak, 0 unsafe: a loop runs")
+
+
+def test_the_verdict_is_no_better_than_the_checks() -> None:
+    """Fit and safe only if all are ok; what is unsafe is named as it can be accepted."""
+    weak, unsafe = replace(GOOD, cgroup="1"), replace(GOOD, ports=(2375,))
+
+    assert verdict(examine(GOOD)).endswith(" ok, 0 weak, 0 unsafe: fit and safe")
+    assert ", 1 weak, 0 unsafe: a loop runs" in verdict(examine(weak))
+    assert "make loop ACCEPT='engine-port'" in verdict(examine(unsafe))
+    assert verdict(examine(replace(GOOD, engine_error="no"))).endswith("nothing runs without an engine")
+
+
+def test_a_missing_driver_is_said_once() -> None:
+    """With the one mend that it comes with."""
+    error = "NVML: Library Not Found: no NVIDIA driver is installed here; install it, or use PROFILE=cpu"
+    (found,) = (check for check in examine(replace(GOOD, gpus=Gpus(error=error))) if check.name == "gpu")
+
+    assert "NVML: Library Not Found: no NVIDIA driver is installed here" == found.detail
+    assert "install it, or use PROFILE=cpu" == found.mend
 
 
 @pytest.mark.parametrize(

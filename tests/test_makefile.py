@@ -1,7 +1,9 @@
 """Every command line of the Makefile is one that its program takes."""
 
 import argparse
+import ast
 import importlib.util
+import os
 import re
 import runpy
 import shlex
@@ -55,6 +57,66 @@ def test_a_word_that_no_program_takes_is_found(monkeypatch: pytest.MonkeyPatch) 
     for cli, module in (("", "probes"), ("", "benchmarks.kill_storm"), ("", "benchmarks.idle_share")):
         with pytest.raises((SystemExit, AssertionError)):
             taken(cli, module, ["kill-storm"], monkeypatch)
+
+
+def test_a_machine_without_a_fit_gpu_is_told_before_the_image_is_built() -> None:
+    """Ten minutes and six gigabytes earlier; the cpu profile needs nothing that could be missing."""
+    done = subprocess.run(["make", "-n", "loop", "PROFILE=gpu"], cwd=ROOT, text=True, capture_output=True, check=True)
+
+    assert 0 < done.stdout.index("autoresearch fit --profile gpu") < done.stdout.index("sandbox/image.sh")
+
+
+def test_a_misspelt_setting_is_refused_by_name() -> None:
+    """Never run without it; what the environment holds, and what is meant for other programs, is let through."""
+    command = ["make", "-n", "status"]
+    refused = subprocess.run([*command, "MAX_USDD=1"], cwd=ROOT, text=True, capture_output=True, check=False)
+    environment = os.environ | {"MAX_USDD": "1", "CI": "true", "GITHUB_ACTIONS": "true"}
+    for more in ([], ["DOCKER_HOST=unix:///s", "AUTORESEARCH_LIMITS__HOURS=1"], ["-e"], ["-j2", "RUN=a"]):
+        subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, check=True)
+
+    assert 2 == refused.returncode
+    assert "*** MAX_USDD: no such setting; there are EXPERIMENTS HOURS " in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show"], "EXP=3 says which experiment; make status lists them"),
+        (["log", "EXP=abc"], "EXP=3 says which experiment; make status lists them"),
+        (["confirm", "EXP=-1"], "EXP=3 says which experiment; make status lists them"),
+        (["attest", "EXP=1 2"], "EXP=3 says which experiment; make status lists them"),
+        (["diff", "B=2"], "A=1 B=2 says which two experiments; make status lists them"),
+        (["compare", "A=nov23"], "A=tag B=tag says which two runs; make runs lists them"),
+        (["loop", "EXPERIMENTS=three"], "EXPERIMENTS=3: a whole number; 0: no limit"),
+    ],
+)
+def test_what_was_forgotten_is_said_in_make_s_words(words: list[str], said: str) -> None:
+    """One line, before anything is made."""
+    done = subprocess.run(["make", *words, "BIN=/nowhere"], cwd=ROOT, text=True, capture_output=True, check=False)
+
+    assert 2 == done.returncode
+    assert [said] == [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert "" == done.stdout
+
+
+def test_messages_name_what_make_has() -> None:
+    """Its targets and variables, not the words of the program behind it, which is on nobody's PATH."""
+    said = [line for path in sorted((ROOT / "orchestrator").rglob("*.*")) for line in sentences(path)]
+    options = {word for one in get_group(app).commands.values() for option in one.params for word in option.opts}
+    flags = "|".join(word for word in options if word.startswith("--"))
+
+    assert 200 < len(said)
+    assert [] == [line for line in said if "`autoresearch " in line or re.search(rf"({flags})(?![\w=-])", line)]
+    assert set() == {target for line in said for target in re.findall(r"`make ([a-z-]+)", line)} - set(TARGETS)
+
+
+def sentences(path: Path) -> list[str]:
+    """What a program may say: its strings of several words; of a page, its lines."""
+    if path.suffix == ".html":
+        return path.read_text().splitlines()
+    tree = ast.walk(ast.parse(path.read_text())) if path.suffix == ".py" else ()
+    strings = [node.value for node in tree if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [text for text in strings if " " in text.strip()]
 
 
 def recipe(target: str) -> str:

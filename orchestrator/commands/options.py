@@ -1,5 +1,6 @@
 """What the commands share: their options, the settings of a task directory, and which run is meant."""
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ Accept = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 Raw = Annotated[bool, typer.Option("--raw", help="as it is on record, for pipes: nothing made harmless for a terminal")]
 HERE = Path()
+PIPE = 400  # columns: what was tried is cut at 200 characters
 CHECKED = 64 << 20  # bytes of a database that are looked through before it is shown
 
 
@@ -47,6 +49,11 @@ def machine(profile: str, data: str, accept: list[str] | None) -> dict[str, Any]
 def settings_of(task: Path) -> Config | None:
     """What task.toml says for a run that is looked at; nothing outside a task directory, where copies may be."""
     return settings(task, "any", None, {}) if (task / TASK_FILE).is_file() else None
+
+
+def listing() -> Console:
+    """Standard output, for lists: in a pipe or a file their lines are as long as they are."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE)
 
 
 def looked_at(folder: Path) -> Journal:
@@ -90,7 +97,7 @@ def run_folders(task: Path, runs: Path | None) -> list[Path]:
     there = sorted(folder.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
     found = [path for path in there if any(path.parent.glob("[0-9][0-9][0-9][0-9]*/")) or is_live(path.parent)]
     if not found:
-        message = f"{folder}: no run is recorded there; `make loop` makes one, --runs DIR names another place"
+        message = f"{folder}: no run is recorded there; `make loop` makes one, RUNS=folder names another place"
         raise JournalError(message)
     return [path.parent for path in found]
 

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.syntax import Syntax
 
 from orchestrator import files
 from orchestrator.commands.options import (
@@ -29,6 +28,7 @@ from orchestrator.commands.options import (
 from orchestrator.errors import JournalError
 from orchestrator.records import checkpoint, retention
 from orchestrator.records import export as exporting
+from orchestrator.records import folder as folder_of
 from orchestrator.records import lineage as lines_of
 from orchestrator.records import show as showing
 from orchestrator.records.attest import statement
@@ -48,9 +48,14 @@ app = typer.Typer()
 
 @app.command()
 def show(
-    exp: int, task: Task = HERE, run: Run = "", runs: Runs = None, raw: bool = False, as_json: AsJson = False
+    exp: int,
+    task: Task = HERE,
+    run: Run = "",
+    runs: Runs = None,
+    raw: Annotated[bool, typer.Option("--raw", help="its whole log")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what an experiment changed, ran, printed and scored; --raw: its whole log."""
+    """Show what an experiment changed, ran, printed and scored."""
     with looked_at(run_folder(task, run, runs)) as journal:
         experiment = ended(journal, exp)
         if as_json:
@@ -67,7 +72,7 @@ def diff(a: int, b: int, task: Task = HERE, run: Run = "", runs: Runs = None, ra
     if raw:
         sys.stdout.write(text)
     elif text:
-        Console(highlight=False).print(Syntax(sanitise(text), "diff", word_wrap=True))
+        showing.diff(Console(highlight=False), text)
     else:
         print(f"experiments {a} and {b} have the same train.py")
 
@@ -84,7 +89,7 @@ def log(
 ) -> None:
     """Print what a container of an experiment printed: seconds since its start, stream, line."""
     with looked_at(run_folder(task, run, runs)) as journal:
-        folder = showing.part(journal.experiment(exp), part)
+        folder = folder_of.part(journal.experiment(exp), part)
     path = folder / f"{role}.log"
     if not path.is_file():
         there = ", ".join(sorted(found.stem for found in folder.glob("*.log"))) or "none"
@@ -94,7 +99,7 @@ def log(
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
     else:
-        sys.stdout.write(sanitise(showing.read(path)))
+        sys.stdout.write(sanitise(folder_of.read(path)))
 
 
 @app.command()

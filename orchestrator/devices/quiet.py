@@ -76,9 +76,7 @@ def pause(run: Path) -> None:
     try:
         (run / PAUSE).touch(mode=0o600)
     except OSError as error:
-        message = (
-            f"{run / PAUSE}: cannot be written: {error.strerror}; is there such a run? `autoresearch runs` lists them"
-        )
+        message = f"{run / PAUSE}: cannot be written: {error.strerror}; is there such a run? `make runs` lists them"
         raise RecordFailed(message) from error
 
 

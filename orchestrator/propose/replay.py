@@ -33,14 +33,14 @@ class ReplayProposer:
                 tasks = {record.body.get("task", "") for record in journal.records("session.started")}
                 recorded = tuple(e for e in journal.experiments() if _ran(e))
         except JournalError as error:
-            message = f"--replay {run}: {error}"
+            message = f"REPLAY={run}: {error}"
             raise ConfigError(message) from error
         if tasks != {task}:
             found = ", ".join(sorted(repr(name) for name in tasks)) or "no session"
-            message = f"--replay {run}: is a record of task {found}, this is {task!r}; name a run of this task"
+            message = f"REPLAY={run}: is a record of task {found}, this is {task!r}; name a run of this task"
             raise ConfigError(message)
         if not recorded:
-            message = f"--replay {run}: holds no experiment but the baseline; name another run"
+            message = f"REPLAY={run}: holds no experiment but the baseline; name another run"
             raise ConfigError(message)
         return cls(run=run, recorded=recorded)
 

@@ -41,7 +41,7 @@ class SweepProposer:
         """The next point, never one that was tried. Raises ProposerUnavailable when there is none."""
         knobs = kn.find(context.best_source, self.profile)
         if not knobs:
-            message = "train.py has no UPPER_CASE constants with a number at top level to sweep; use --proposer claude"
+            message = "train.py has no UPPER_CASE constants with a number at top level to sweep; use PROPOSER=claude"
             raise ProposerUnavailable(message)
         told = [e for e in context.history[-TOLD:] if e.status not in UNTOLD]
         tried = {_key(knobs, self._point(e)) for e in told}
@@ -51,7 +51,7 @@ class SweepProposer:
             hypothesis = _words(knobs, values)
             if values and hypothesis not in context.in_flight and _key(knobs, values) not in tried:
                 return self._reply(context, knobs, values, hypothesis)
-        message = f"the sweep has tried what there is near the best: {', '.join(knobs)}; use --proposer claude"
+        message = f"the sweep has tried what there is near the best: {', '.join(knobs)}; use PROPOSER=claude"
         raise ProposerUnavailable(message)
 
     def read(self, reply: Reply) -> Proposal:

@@ -85,7 +85,7 @@ def _inputs(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        message = f"{path}: cannot be read: {error}; `autoresearch verify` says what is intact"
+        message = f"{path}: cannot be read: {error}; `make verify` says what is intact"
         raise JournalError(message) from error
     return data if isinstance(data, dict) else {}
 

@@ -44,9 +44,7 @@ class Record:
     def of_experiment(self) -> int:
         """The experiment that it is about. Raises JournalError if it names none."""
         if self.experiment_id is None:
-            message = (
-                f"record {self.seq} ({self.kind}) names no experiment; `autoresearch verify` says what else is wrong"
-            )
+            message = f"record {self.seq} ({self.kind}) names no experiment; `make verify` says what else is wrong"
             raise JournalError(message)
         return self.experiment_id
 
@@ -85,7 +83,7 @@ class Chain:
             message = f"{folder}: another session is using this run; choose another RUN=tag or wait for it"
             raise JournalError(message) from error
         except OSError as error:
-            message = f"{error.filename or folder}: cannot be written: {error.strerror}; mend it, or use --runs DIR"
+            message = f"{error.filename or folder}: cannot be written: {error.strerror}; mend it, or use RUNS=folder"
             raise RecordFailed(message) from error
         except sqlite3.Error as error:
             raise _translated(folder, error) from error
@@ -96,7 +94,7 @@ class Chain:
         """Open for reading only. Raises JournalError if there is none."""
         path = folder / "journal.db"
         if not path.is_file():
-            message = f"{path}: no such run; `autoresearch runs` lists those there are"
+            message = f"{path}: no such run; `make runs` lists those there are"
             raise JournalError(message)
         try:
             connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False, timeout=10)
@@ -245,4 +243,4 @@ def _translated(folder: Path, error: sqlite3.Error) -> JournalError | RecordFail
     text = str(error)
     if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
         return RecordFailed(f"{path}: {text}; free the disk or mend the permissions, nothing recorded was lost")
-    return JournalError(f"{path}: {text}; `autoresearch verify` says what is readable, record.jsonl holds a copy")
+    return JournalError(f"{path}: {text}; `make verify` says what is readable, record.jsonl holds a copy")

@@ -120,10 +120,10 @@ def export(experiment: Experiment, recorded_sha256: str | None, out: Path) -> in
                 size += len(data)
             broken = parcel.broken
     except OSError as error:
-        message = f"{error.filename or out}: {error.strerror}; name another file with --out"
+        message = f"{error.filename or out}: {error.strerror}; name another file with OUT="
         raise RecordFailed(message) from error
     if broken or digest.hexdigest() != recorded_sha256:
         out.unlink(missing_ok=True)
-        message = f"{path}: is not what was recorded; {broken or '`autoresearch verify` says what else is not'}"
+        message = f"{path}: is not what was recorded; {broken or '`make verify` says what else is not'}"
         raise JournalError(message)
     return size

@@ -91,7 +91,7 @@ def write(experiments: list[Experiment], how: Format, out: Path) -> None:
         message = f"--format {how}: {error.name} is not installed; pip install 'autoresearch-sandbox[export]'"
         raise ConfigError(message) from error
     except OSError as error:
-        message = f"{out}: cannot be written: {error.strerror or error}; name another place with --out"
+        message = f"{out}: cannot be written: {error.strerror or error}; name another place with OUT="
         raise RecordFailed(message) from error
 
 

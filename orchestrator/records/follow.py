@@ -16,6 +16,7 @@ import structlog
 
 from orchestrator.errors import JournalError
 from orchestrator.records.chain import Record
+from orchestrator.records.eventlog import NAME as LOG
 from orchestrator.records.journal import Journal
 from orchestrator.records.verify import is_live
 from orchestrator.text import sanitise
@@ -27,6 +28,7 @@ from orchestrator.watch import PlainView
 POLL_S = 0.5
 PIECE = 64 << 10  # of a log that grows faster than it is read, the end
 QUIT = "q"
+WAITING, MOVES = "loop.waiting", ("session.started", "experiment.begun", "experiment.run_again", "experiment.finished")
 
 log = structlog.get_logger()
 
@@ -58,6 +60,7 @@ class Follower:
         for begun in self.journal.unfinished():
             self._begun(begun)
         self._look()
+        self._wait()
 
     def step(self) -> None:
         """Tell what is new."""
@@ -65,6 +68,18 @@ class Follower:
             self._seq = record.seq
             self._tell(record)
         self._look()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Tell what the loop waits for, if nothing has happened since its log said so."""
+        reason = ""
+        for line in self._new_lines(self.journal.folder / LOG):
+            with suppress(ValueError, KeyError, TypeError):  # where reading began, half a line
+                event = json.loads(line)
+                if event["event"] in (WAITING, *MOVES):
+                    reason = sanitise(str(event["reason"]), limit=300) if event["event"] == WAITING else ""
+        if reason:
+            self.view.waiting(reason)
 
     def _tell(self, record: Record) -> None:
         if record.kind == "experiment.begun":

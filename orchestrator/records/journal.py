@@ -96,7 +96,7 @@ class Journal(Chain):
         """One finished experiment. Raises JournalError if there is none."""
         found = self.experiments("id = ?", experiment_id)
         if not found:
-            message = f"{self.folder}: no finished experiment {experiment_id}; `autoresearch status` lists them"
+            message = f"{self.folder}: no finished experiment {experiment_id}; `make status` lists them"
             raise JournalError(message)
         return found[0]
 

@@ -1,12 +1,11 @@
 """How experiments descend from each other: the tree of what was kept, and the difference between any two."""
 
-import difflib
-
 from rich.text import Text
 from rich.tree import Tree
 
+from orchestrator.records.folder import read
 from orchestrator.records.journal import Journal
-from orchestrator.records.show import read
+from orchestrator.records.record import unified
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Status
 
@@ -33,8 +32,7 @@ def as_json(journal: Journal) -> list[dict[str, object]]:
 def diff(old: Experiment, new: Experiment) -> str:
     """The train.py of one as a unified diff against that of another, in whichever order they ran."""
     before, after = (read(e.folder / "train.py").splitlines(keepends=True) for e in (old, new))
-    lines = difflib.unified_diff(before, after, f"{old.id}/train.py", f"{new.id}/train.py")
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return unified(before, after, f"{old.id}/train.py", f"{new.id}/train.py")
 
 
 def _label(experiment: Experiment, kept: list[Experiment], best: Experiment | None) -> Text:

@@ -27,7 +27,13 @@ def make_folder(path: Path) -> None:
 def diff_of(candidate: Candidate) -> str:
     """The patch as a unified diff against the parent; "" for the baseline."""
     before, after = (text.splitlines(keepends=True) for text in (candidate.parent_source, candidate.source))
-    return "".join(difflib.unified_diff(before, after, "a/train.py", "b/train.py"))
+    return unified(before, after, "a/train.py", "b/train.py")
+
+
+def unified(before: list[str], after: list[str], old: str, new: str) -> str:
+    """A unified diff that `patch` applies, of texts that need not end in a line's end."""
+    lines = difflib.unified_diff(before, after, old, new)
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def write_candidate(folder: Path, candidate: Candidate) -> None:

@@ -10,12 +10,14 @@ from rich.table import Table
 
 from orchestrator import files
 from orchestrator.records.journal import QUEUED_AGAIN, Journal
+from orchestrator.report import figures
 from orchestrator.report.night import Turn, gather
-from orchestrator.report.page import figure_page
+from orchestrator.report.page import comparison
 from orchestrator.types import Conditions
 from orchestrator.units import SECONDS_PER_HOUR
 
 AXES = {"experiments": "experiments", "hours": "hours of the device", "usd": "dollars"}
+MINUTES_PER_HOUR = 60.0
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the shorter run, then the end of each
 
 
@@ -35,6 +37,7 @@ class Course:
 
     tag: str
     task: str
+    metric: str
     conditions: tuple[Conditions, ...]
     steps: tuple[Step, ...]
 
@@ -57,6 +60,7 @@ def course(folder: Path) -> Course:
     return Course(
         tag="".join(c if c.isalnum() or c in "._-" else "_" for c in folder.name),
         task=", ".join(sorted(tasks)),
+        metric=night.metric,
         conditions=tuple(sorted({e.conditions for e in scored})),
         steps=tuple(_steps(night.turns)),
     )
@@ -66,18 +70,19 @@ def compare(one: Course, two: Course, console: Console) -> None:
     """Print the table, and what stands against comparing them at all."""
     for warning in warnings(one, two):
         console.print(f"note: {warning}", style="yellow", markup=False)
-    for axis, words in AXES.items():
+    for axis in AXES:
         marks = _marks(one, two, axis)
         if not marks:
             continue
+        words, factor = _unit(one, two, axis)
         table = Table(title=f"best so far, by {words}", title_justify="left", box=None, header_style="dim")
         table.add_column("run")
         for mark in marks:
-            table.add_column(f"{mark:.3g}", justify="right")
+            table.add_column(f"{mark * factor:.3g}", justify="right")
         table.add_column("end", justify="right")
         for run in (one, two):
             cells = [_number(run.best_at(axis, mark)) for mark in marks]
-            end = f"{_number(run.best_at(axis, float('inf')))} at {run.whole(axis):.3g}"
+            end = f"{_number(run.best_at(axis, float('inf')))} at {run.whole(axis) * factor:.3g}"
             table.add_row(run.tag, *cells, end)
         console.print(table)
 
@@ -86,13 +91,16 @@ def warnings(one: Course, two: Course) -> Iterator[str]:
     """Why the numbers of the two may not mean the same."""
     if one.task != two.task:
         yield f"not of one task: {one.task!r} and {two.task!r}"
-    if one.conditions != two.conditions:
+    for run in (one, two):
+        if not run.conditions:
+            yield f"{run.tag}: no score yet"
+    if one.conditions and two.conditions and one.conditions != two.conditions:
         yield "not on the same hardware, image and compile cache, where scores alone compare"
 
 
 def write(path: Path, one: Course, two: Course) -> None:
-    """Write a page with the three plots and no text of an experiment, for its owner alone. Raises RecordFailed."""
-    files.write(path, figure_page(f"{one.tag} and {two.tag}", _figure(one, two)))
+    """Write a page with the plots and no text of an experiment, for its owner alone. Raises RecordFailed."""
+    files.write(path, comparison((one.tag, two.tag), _figures(one, two), list(warnings(one, two))))
 
 
 def _steps(turns: tuple[Turn, ...]) -> Iterator[Step]:
@@ -119,25 +127,35 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _figure(one: Course, two: Course) -> dict[str, Any]:
-    """A panel for each axis of which anything was used, with one scale of scores."""
+def _unit(one: Course, two: Course, axis: str) -> tuple[str, float]:
+    """What an axis counts, and how many of that its numbers are: minutes, where no hour was used."""
+    if axis == "hours" and max(one.whole(axis), two.whole(axis)) < 1:
+        return "minutes of the device", MINUTES_PER_HOUR
+    return AXES[axis], 1.0
+
+
+def _figures(one: Course, two: Course) -> list[dict[str, Any]]:
+    """One for each axis of which anything was used."""
     used = [axis for axis in AXES if max(one.whole(axis), two.whole(axis)) > 0]
-    width = 1 / max(1, len(used))
-    layout: dict[str, Any] = {
-        "height": 420,
-        "legend": {"orientation": "h", "y": 1.15},
-        "yaxis": {"title": {"text": "best so far"}},
-    }
-    traces = []
-    for panel, axis in enumerate(used, start=1):
-        end = "" if panel == 1 else str(panel)
-        domain = [(panel - 1) * width, (panel - 0.1) * width]
-        layout[f"xaxis{end}"] = {"title": {"text": AXES[axis]}, "domain": domain}
-        for colour, run in (("#0072b2", one), ("#d55e00", two)):
-            known = [step for step in run.steps if step.best is not None]
-            traces.append({
-                "x": [getattr(step, axis) for step in known], "y": [step.best for step in known], "name": run.tag,
-                "mode": "lines", "line": {"shape": "hv", "color": colour}, "xaxis": f"x{end}", "yaxis": "y",
-                "showlegend": panel == 1, "legendgroup": run.tag,
-            })  # fmt: skip
+    metric = " / ".join(sorted({figures.plain(run.metric) for run in (one, two)}))
+    return [_figure(one, two, axis, f"best {metric} so far") for axis in used]
+
+
+def _figure(one: Course, two: Course, axis: str, title: str) -> dict[str, Any]:
+    """The colours of both runs are the style sheet's."""
+    words, factor = _unit(one, two, axis)
+    known = [(run, [step for step in run.steps if step.best is not None]) for run in (one, two)]
+    traces = [
+        {
+            "x": [getattr(step, axis) * factor for step in steps], "y": [step.best for step in steps], "name": run.tag,
+            "mode": "lines", "line": {"shape": "hv", "width": 2}, "uid": f"run{number}",
+        }
+        for number, (run, steps) in enumerate(known, start=1)
+    ]  # fmt: skip
+    layout = {
+        **figures.unpainted(), "height": 360, "margin": {"l": 70, "r": 12, "t": 12, "b": 50},
+        "xaxis": {"title": {"text": words, "standoff": 8}, "zeroline": False, "showgrid": False, "nticks": 6,
+            "rangemode": "tozero"},
+        "yaxis": {"title": {"text": title, "standoff": 8}, "zeroline": False, "nticks": 7},
+    }  # fmt: skip
     return {"data": traces, "layout": layout}

@@ -61,7 +61,7 @@ def _container(
     there = created or {}
     execution = executions.get(str(there.get("Id")), {})
     config = _table(there, "Config")
-    words, lived = _ending(execution, _table(ended, "State"))
+    words, lived = ending(execution, _table(ended, "State"))
     return Container(
         role=role.value,
         ended=words,
@@ -155,10 +155,11 @@ def _differences(asked: dict[str, Any], created: dict[str, Any]) -> list[str]:
     try:
         return [sanitise(line, 500) for line in differences(asked, created)]
     except (KeyError, TypeError, ValueError, AttributeError):
-        return ["the record of this container is incomplete: `autoresearch verify` says what is intact"]
+        return ["the record of this container is incomplete: `make verify` says what is intact"]
 
 
-def _ending(execution: dict[str, Any], state: dict[str, Any]) -> tuple[str, str]:
+def ending(execution: dict[str, Any], state: dict[str, Any]) -> tuple[str, str]:
+    """How a container ended, in words, and whether it went well, was killed or failed."""
     code = execution.get("exit_code", state.get("ExitCode"))
     if execution.get("oom_killed") or state.get("OOMKilled"):
         return "killed for memory", "failed"

@@ -99,7 +99,7 @@ def outcomes(night: Night) -> dict[str, Any]:
         for text, at in (("experiments", 0), ("slot time", 0.36), ("money", 0.72))
     ]
     layout = {
-        **_plain(), **axes, "annotations": titles, "height": 44 + 30 * len(found),
+        **unpainted(), **axes, "annotations": titles, "height": 44 + 30 * len(found),
         "yaxis": {"fixedrange": True, "ticklen": 6}, "margin": {"l": 88, "r": 8, "t": 28, "b": 8},
     }  # fmt: skip
     return {"data": traces, "layout": layout}
@@ -160,7 +160,7 @@ def _layout(low: float, high: float, night: Night) -> dict[str, Any]:
     title = "experiment" if in_order else "experiments in the order they ended"
     strip = any(turn.experiment.judged_bpb is None for turn in night.turns)
     return {
-        **_plain(), "height": 440, "margin": {"l": 76, "r": 16, "t": 26, "b": 54},
+        **unpainted(), "height": 440, "margin": {"l": 76, "r": 16, "t": 26, "b": 54},
         "hovermode": "closest", "hoverdistance": 24,
         "xaxis": {
             "title": {"text": title, "standoff": 8}, "zeroline": False, "showgrid": False,
@@ -185,7 +185,8 @@ def plain(name: str) -> str:
     return "".join(c for c in name if c.isalnum() or c in "_-. ")
 
 
-def _plain() -> dict[str, Any]:
+def unpainted() -> dict[str, Any]:
+    """A layout without colours of its own."""
     clear = "rgba(0,0,0,0)"
     return {
         "showlegend": False,

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -24,7 +24,6 @@ _OWN_SHEETS = re.compile(
 _KINDS = re.compile(
     r"\.register\(\[(\w+\(\))(?:,\w+\(\))+\]\)"
 )  # bars, and 46 others that would take a second to start
-PLAIN = "body{font-family:system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
 SHOWN = 600  # characters of a hypothesis or a rule in the table
 
 
@@ -52,16 +51,20 @@ def render(night: Night, details: dict[int, str], shared: str, *, live: bool = F
     )
 
 
-def figure_page(title: str, figure: dict[str, Any]) -> str:
-    """A page of one figure, under the same policy."""
-    script, plotly = f"Plotly.newPlot('plot', {as_block(figure)}, {{responsive: true}})", _plotly()
+def comparison(tags: Sequence[str], figures: list[dict[str, Any]], notes: Sequence[str]) -> str:
+    """A page of figures side by side, on a phone one below the other, in the same colours and under the same policy."""
+    style, plotly = _asset("report.css"), _plotly()
+    draw = "Plotly.newPlot(`panel${at}`, each.data, each.layout, {responsive: true, displayModeBar: false})"
+    script = f"{as_block(figures)}.forEach((each, at) => {draw})"
     return (
         _environment()
-        .get_template("figure.html")
+        .get_template("compare.html")
         .render(
-            title=title,
-            policy=_policy(style=PLAIN, scripts=(plotly, script)),
-            style=Markup(PLAIN),  # noqa: S704  # ours
+            tags=tags,
+            notes=notes,
+            panels=len(figures),
+            policy=_policy(style=style, scripts=(plotly, script)),
+            style=Markup(style),  # noqa: S704  # ours
             held=_OWN_SHEETS.findall(plotly),
             plotly=Markup(plotly),  # noqa: S704  # the installed package's
             script=Markup(script),  # noqa: S704  # escaped by as_block

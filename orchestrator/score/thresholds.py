@@ -1,4 +1,4 @@
-"""What honest arithmetic may differ by: task.toml's numbers, until `autoresearch calibrate` measured the hardware."""
+"""What honest arithmetic may differ by: task.toml's numbers, until `make calibrate` measured the hardware."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,5 +96,5 @@ def _read(path: Path) -> dict[str, Measured]:
         return {}
     except (OSError, ValidationError) as error:
         why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-        message = f"{path}: cannot be used: {why}; run `autoresearch calibrate` again after removing it"
+        message = f"{path}: cannot be used: {why}; run `make calibrate` again after removing it"
         raise ConfigError(message) from error

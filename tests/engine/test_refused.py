@@ -128,7 +128,7 @@ def test_swap_that_cannot_be_limited_is_named_and_may_be_accepted(
     info = docker.APIClient.info
     monkeypatch.setattr(docker.APIClient, "info", lambda api: {**info(api), "SwapLimit": False})
     with closing(Engine.connect()) as engine:
-        with pytest.raises(ConfigError, match=r"cannot limit swap.*swapaccount=1.*--accept limits"):
+        with pytest.raises(ConfigError, match=r"cannot limit swap.*swapaccount=1.*ACCEPT=limits"):
             compose.place(load(ROOT, {"tag": "t", "runs": tmp_path}), engine)
         compose.place(load(ROOT, {"tag": "t", "runs": tmp_path, "accept": ("limits",)}), engine)
         result = Boxes(engine=engine, image_id=image_id, seccomp=seccomp, folder=tmp_path).run("print('ran')")

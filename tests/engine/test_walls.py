@@ -212,8 +212,8 @@ def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> 
     """Of one experiment, or of all that would run side by side; what just fits is not."""
     there = boxes.engine.memory_bytes() / GIB
 
-    for parallel, each in ((1, there * 1.1), (4, there * 0.3)):
-        with pytest.raises(ConfigError, match=r"memory_gb = .* this machine has \d+\.\d GB; lower either"):
+    for parallel, each, said in ((1, there * 1.1, "lower memory_gb"), (4, there * 0.3, "lower either")):
+        with pytest.raises(ConfigError, match=rf"memory_gb = .* this machine has \d+\.\d GB; {said}$"):
             compose.place(large(tmp_path, parallel, each), boxes.engine)
     compose.place(large(tmp_path, 4, there * 0.2), boxes.engine)
 

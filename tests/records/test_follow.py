@@ -9,16 +9,20 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from orchestrator.bounds import last_word
 from orchestrator.errors import ConfigError, JournalError
 from orchestrator.records import record
+from orchestrator.records.eventlog import logging_to
 from orchestrator.records.follow import follow
 from orchestrator.records.journal import Journal
 from orchestrator.types import Candidate, Experiment, Role, Spent
+from orchestrator.watch import LiveView, PlainView
 from tests import fakes
 from tests.journals import kept
 from tests.records.test_journal import candidate
@@ -35,6 +39,10 @@ class Witness(fakes.SilentView):
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """An experiment starts."""
         self.told.append(("begun", experiment_id, candidate.proposal.hypothesis))
+
+    def waiting(self, reason: str) -> None:
+        """Nothing runs."""
+        self.told.append(("waiting", reason))
 
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
         """A container started."""
@@ -88,6 +96,24 @@ def test_it_tells_what_the_loop_writes(tmp_path: Path) -> None:
     second = [("begun", 1, "warm up longer"), *first[1:]]
 
     assert [*first, ("line", "trainer", "half a line"), ("finished", 0, 0), *second] == view.told
+
+
+def test_what_the_loop_waits_for_is_told(tmp_path: Path) -> None:
+    """Also to who attaches while it waits, and never once something has begun; from the log of a loop in a terminal."""
+    early, late = Witness(), Witness()
+    loop = LiveView(tag="t", console=Console(file=StringIO()), told=PlainView())
+    with Journal.open(tmp_path) as journal, logging_to(tmp_path, screen=False):
+        loop.waiting("quiet hours until 06:00")
+        loop.begun(0, candidate())
+        steps = iter([
+            lambda: loop.waiting("paused"),
+            lambda: follow(tmp_path, late, lambda _: True),
+            lambda: journal.note("session.ended", {"reason": "done", "limit": True}),
+        ])  # fmt: skip
+        follow(tmp_path, early, lambda _: bool(next(steps)() and False))
+
+    assert [("waiting", "paused")] == early.told
+    assert early.told == late.told
 
 
 def test_a_scorer_is_shown_when_it_begins(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from orchestrator.errors import JournalError
 from orchestrator.records.attest import statement
 from orchestrator.records.journal import Journal
 from orchestrator.records.lineage import tree
+from tests import fakes
 from tests.runs import recorded
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,29 @@ def test_two_experiments_are_compared_in_any_order(run: Path) -> None:
     assert "experiments 1 and 1 have the same train.py\n" == autoresearch(run, "diff", "1", "1").stdout
 
 
+@pytest.mark.parametrize("command", [("diff", "0", "1"), ("show", "1")])
+def test_in_a_pipe_a_diff_is_one_that_applies(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Neither wrapped nor padded, and with its tabs."""
+    long = f"LONG = 0  # {'a long line ' * 12}\n\t# a tab"
+    run = recorded(tmp_path, ["0.03"], source=fakes.TRAIN_PY.replace("0.02\n", f"0.02\n{long}\n"))
+    (tmp_path / "train.py").write_bytes((run / "0000" / "train.py").read_bytes())
+    said = autoresearch(run, *command).stdout
+    done = subprocess.run(
+        ["git", "apply", "-p1"], cwd=tmp_path, input=said, text=True, capture_output=True, check=False
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert (run / "0001" / "train.py").read_bytes() == (tmp_path / "train.py").read_bytes()
+
+
+def test_in_a_pipe_a_list_is_not_cut(tmp_path: Path) -> None:
+    """As long as what was tried."""
+    rate = "0.03" + "0" * 150
+    run = recorded(tmp_path, [rate])
+
+    assert f"try LEARNING_RATE = {rate}" in autoresearch(run, "status").stdout
+
+
 def test_a_log_is_harmless_unless_it_is_asked_for_as_it_is(run: Path, tmp_path: Path) -> None:
     """Escape sequences that found their way into the file reach no terminal; a log that is not there is named."""
     other = recorded(tmp_path)
@@ -107,7 +131,7 @@ def test_an_experiment_that_does_not_exist_is_named(run: Path) -> None:
     for arguments in (("show", "77"), ("diff", "0", "77"), ("log", "77"), ("attest", "77")):
         done = autoresearch(run, *arguments)
         assert 1 == done.returncode
-        assert "no finished experiment 77; `autoresearch status` lists them" in done.stderr.replace("\n", "")
+        assert "no finished experiment 77; `make status` lists them" in done.stderr.replace("\n", "")
 
 
 def test_a_start_that_failed_is_no_run_to_look_at(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Two runs side by side."""
 
+import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from playwright.sync_api import Browser
 from rich.console import Console
 
 from orchestrator.records.journal import Journal
@@ -63,6 +66,66 @@ def test_a_run_that_measured_its_best_again_is_told_truly(tmp_path: Path) -> Non
 
     assert 1.0 == found.whole("experiments")
     assert pytest.approx(1.6) == found.best_at("usd", 99)
+
+
+def test_less_than_an_hour_is_told_in_minutes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """0.25 hours say little."""
+    one, two = (compare.course(run(tmp_path / name, 2.0, 1.5, duration_s=450.0)) for name in "ab")
+    compare.compare(one, two, Console(width=120))
+    printed = capsys.readouterr().out
+
+    assert "by minutes of the device" in printed
+    assert "1.5000 at 15" in printed
+
+
+def test_a_run_without_a_score_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And is on no other hardware for that."""
+    one = compare.course(run(tmp_path / "a", 2.0, 1.5, hardware="A100"))
+    two = compare.course(run(tmp_path / "b"))
+    compare.compare(one, two, Console(width=120))
+    compare.write(tmp_path / "page.html", one, two)
+    printed = capsys.readouterr().out
+
+    assert "note: b: no score yet" in printed
+    assert "hardware" not in printed
+    assert '<p class="note">b: no score yet</p>' in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_read_on_any_screen(
+    tmp_path: Path, browser: Browser, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    """No sideways scrolling, panels wide enough for their words, ink that stands out, the metric's name."""
+    one, two = (compare.course(run(tmp_path / name, 2.0, 1.5, 1.2)) for name in "ab")
+    compare.write(tmp_path / "page.html", one, two)
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    complaints: list[str] = []
+    page = context.new_page()
+    page.on("console", lambda said: complaints.append(said.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"file://{tmp_path / 'page.html'}")
+    page.wait_for_selector("#panel2 .trace", state="attached")
+    boxes = [page.locator(f"#panel{number}").bounding_box() for number in range(3)]
+    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    words, title, x = (page.locator(f"#panel0 .{name}").first for name in ("xtick text", "ytitle", "xtitle"))
+
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert all(box and box["width"] >= 280 for box in boxes)
+    assert (scheme == "dark") == (brightness(ink) > brightness(paper))
+    assert abs(brightness(words.evaluate("e => getComputedStyle(e).fill")) - brightness(paper)) > 80
+    assert ("best val_bpb so far", "experiments") == (title.text_content(), x.text_content())
+    assert 2 == len({page.locator(f"#panel0 .tracerun{n} path.js-line").evaluate(STROKE) for n in (1, 2)})
+    assert [] == complaints
+    context.close()
+
+
+STROKE = "e => getComputedStyle(e).stroke"
+
+
+def brightness(colour: str) -> float:
+    """Of rgb(r, g, b)."""
+    return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 3
 
 
 def test_the_page_holds_nothing_but_numbers_and_names(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""What `make show` says of an experiment, on a narrow terminal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator.records import ran, show
+from orchestrator.records.journal import Journal
+from orchestrator.types import Level, Role, Score
+from tests import fakes
+from tests.journals import kept
+
+WIDTH = 80
+
+
+def seen(shown: Any) -> list[str]:  # whatever rich prints
+    """Its lines, as wide as an old terminal."""
+    console = Console(width=WIDTH)
+    with console.capture() as capture:
+        console.print(shown)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def ended(role: Role, number: str, **changes: object) -> dict[str, Any]:
+    """An execution as the record has it."""
+    result = fakes.execution(role, container_id=number, peak_memory_bytes=306 << 20, cpu_s=37.62, deadline_s=203.0)
+    return {name: getattr(result, name) for name in result.__slots__} | changes
+
+
+def make(folder: Path, role: Role, number: str, **walls: object) -> None:
+    """What the engine said of a container."""
+    folder.mkdir(exist_ok=True)
+    host = {"NetworkMode": "none", "ReadonlyRootfs": True, "CapDrop": ["ALL"], "Memory": 4 << 30, **walls}
+    created = {"Id": number, "Image": "sha256:b35cc921cbfd99", "Config": {"User": "65532:65532"}, "HostConfig": host}
+    (folder / f"{role}.created.json").write_text(json.dumps(created))
+
+
+def test_what_all_containers_have_is_said_once(tmp_path: Path) -> None:
+    """Then a line for each, none of them broken; one that the host ended after its claims was not killed."""
+    for number, role in enumerate((Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B)):
+        make(tmp_path, role, str(number))
+    found = [
+        ended(Role.TRAINER, "0"),
+        ended(Role.PREDICTOR_A, "1", exit_code=None, killed_by="its claims are in"),
+        ended(Role.PREDICTOR_B, "2", exit_code=None, killed_by="the score is in"),
+    ]
+
+    assert [
+        "each: image b35cc921cbfd, user 65532:65532, no network, root read-only, no",
+        "capabilities, 4096 MiB of memory",
+        "role         peak MiB  cpu s      seconds  ended",
+        "trainer           306   37.6  20.0 of 203  exit code 0",
+        "predictor-a       306   37.6  20.0 of 203  ended by the host: its claims are in",
+        "predictor-b       306   37.6  20.0 of 203  ended by the host: the score is in",
+    ] == seen(ran.containers(tmp_path, {"executions": found}))
+
+
+def test_a_container_that_is_not_like_the_others_is_named(tmp_path: Path) -> None:
+    """With what it has; so is one of which the record has lost the walls."""
+    make(tmp_path, Role.TRAINER, "0", NetworkMode="host")
+    make(tmp_path, Role.PREDICTOR_A, "1")
+    make(tmp_path, Role.SCORER, "2", Memory=1 << 30)
+    roles = (Role.TRAINER, Role.PREDICTOR_A, Role.SCORER, Role.PREDICTOR_B)
+    found = [ended(role, str(number)) for number, role in enumerate(roles)]
+    said = " ".join(seen(ran.containers(tmp_path, {"executions": found})))
+
+    assert "each: image b35cc921cbfd, user 65532:65532, no network, root read-only" in said
+    assert "exit code 0; NETWORK host" in said
+    assert "exit code 0; 1024 MiB of memory" in said
+    assert "exit code 0; walls not on" in said
+
+
+def test_each_run_of_an_experiment_has_a_line_above_its_containers(tmp_path: Path) -> None:
+    """The first one has its files in the folder itself, the others in folders of their own."""
+    make(tmp_path, Role.TRAINER, "0")
+    make(tmp_path / "run-2", Role.TRAINER, "1")
+    found = {"executions": [ended(Role.TRAINER, "0"), ended(Role.TRAINER, "1")]}
+    starts = [line.split("  ")[0] for line in seen(ran.containers(tmp_path, found))[3:]]
+
+    assert ["first run", "trainer", "run-2", "trainer"] == starts
+
+
+def test_a_score_s_parts_are_lines_of_their_own(tmp_path: Path) -> None:
+    """The number with its runs, the audit with what it may have missed, and how far runs of one source lie apart."""
+    score = Score(
+        val_bpb=2.12, level=Level.L2, standard_error=1.6e-9, audited_positions=4096, unseen_bpb=6.5e-3,
+        claims_sha256="ab" * 32, audit_seed="cd" * 32,
+    )  # fmt: skip
+    lines = shown(tmp_path, score, measured=(2.13, 2.11))
+
+    assert "val_bpb   2.120000 (mean of 2.130000, 2.110000)" in lines
+    assert "audit     L2, 4,096 positions; undetected at most 6.5e-03" in lines
+    assert "claims    abababababababab, audit seed cdcdcdcdcdcdcdcd; standard error 1.6e-09" in lines
+    assert "noise     0.014142 between single runs of one source (1 sigma)" in lines
+
+
+def test_a_number_that_nobody_audited_is_called_so(tmp_path: Path) -> None:
+    """And a noise that nobody has measured."""
+    lines = shown(tmp_path, Score(val_bpb=2.12, level=Level.L0))
+
+    assert "val_bpb   2.120000" in lines
+    assert "audit     L0: none, this is the script's own number" in lines
+    assert "noise     not known yet" in lines
+
+
+def shown(folder: Path, score: Score, **changes: object) -> list[str]:
+    """The lines on a baseline with this score."""
+    with Journal.open(folder) as journal:
+        journal.finish(kept(0.0, folder=folder / "0000", score=score, **changes), facts={"executions": []})
+        console = Console(width=WIDTH)
+        with console.capture() as capture:
+            show.show(console, journal, journal.experiment(0))
+    return [line.rstrip() for line in capture.get().splitlines()]
