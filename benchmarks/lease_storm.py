@@ -80,8 +80,7 @@ class Storm:
     def listen(self, wait_s: float) -> None:
         """Queue what loops said, in their order. Raises LeaseUnavailable if they stay silent."""
         if not select.select([self.hears], [], [], wait_s)[0]:
-            message = f"no lease within {wait_s:g} s"
-            raise LeaseUnavailable(message)
+            raise LeaseUnavailable(f"no lease within {wait_s:g} s")
         self.unheard += os.read(self.hears, 65536).decode().splitlines()  # lines are shorter than what a pipe tears
 
     def heard(self, words: list[str]) -> None:

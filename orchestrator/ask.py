@@ -130,24 +130,23 @@ def _parent(session: Session, best: Experiment, reply: Reply, proposal: Proposal
         return best
     found = session.journal.experiments("id = ? AND status = ?", wanted, Status.KEEP)
     if not found:
-        message = f"parent_id {wanted}: no kept experiment has this number; leave it out to change the best, {best.id}"
-        raise PatchRejected(message)
+        raise PatchRejected(
+            f"parent_id {wanted}: no kept experiment has this number; leave it out to change the best, {best.id}"
+        )
     return found[0]
 
 
 def _refuse_repeat(session: Session, source: str) -> None:
     """An exact repeat of what was judged before costs no experiment."""
     for earlier in session.journal.repeats(patch.fingerprint(source)):
-        message = f"this is experiment {earlier.id} again, which ended as {earlier.status}: {earlier.rule}"
-        raise PatchRejected(message)
+        raise PatchRejected(f"this is experiment {earlier.id} again, which ended as {earlier.status}: {earlier.rule}")
 
 
 def _refuse_twin(candidate: Candidate, at_work: Sequence[Running]) -> None:
     """What runs right now is no new question."""
     for running in at_work:
         if patch.fingerprint(running.candidate.source) == patch.fingerprint(candidate.source):
-            message = f"this is experiment {running.id} again, which is running right now"
-            raise PatchRejected(message)
+            raise PatchRejected(f"this is experiment {running.id} again, which is running right now")
 
 
 def _refuse_close(session: Session, best: Experiment, proposal: Proposal, parent_source: str, source: str) -> None:
@@ -162,9 +161,8 @@ def _refuse_close(session: Session, best: Experiment, proposal: Proposal, parent
             continue  # its folder was cleaned up
         if repeats.closeness(diff, tried) >= repeats.CLOSE:
             outcome = "no score" if earlier.val_bpb is None else f"{session.config.task.metric} {earlier.val_bpb:.6f}"
-            message = (
+            raise PatchRejected(
                 f"this is close to experiment {earlier.id}, {earlier.status} with {outcome} (the best has"
                 f" {best.val_bpb}): {earlier.hypothesis!r}. Propose something else, or the same again with why_again:"
                 " why it would end differently now"
             )
-            raise PatchRejected(message)

@@ -83,11 +83,9 @@ def profile(path: Path, runtime: str) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: cannot be read: {error}; restore it"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{path}: cannot be read: {error}; restore it") from error
     if wanted := must_be(text):
-        message = f"{path}: it must be {wanted}; mend or restore it"
-        raise ConfigError(message)
+        raise ConfigError(f"{path}: it must be {wanted}; mend or restore it")
     return for_runtime(text, runtime)
 
 
@@ -97,18 +95,18 @@ def refuse_weak(there: Place) -> None:
         refuse_weak_specs(there)
     except SpecRefused as error:
         table = f"[profile.{there.config.profile_name}]"
-        message = f"{error}: mend task.toml {table}, or what the command line or AUTORESEARCH_* says instead"
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"{error}: mend task.toml {table}, or what the command line or AUTORESEARCH_* says instead"
+        ) from error
 
 
 def tried(config: Config, engine: Engine, leased: Lease) -> Place:
     """The place of a lease, whose GPU works in a container. Raises ConfigError or SandboxError with the mend."""
     made = place(config, engine, leased)
     if leased.device is not None and leased.device.parent and made.tier().startswith("gVisor"):
-        message = (
+        raise ConfigError(
             f"{leased.name} is a MIG instance, which gVisor does not know: exclude those in [gpu], or RUNTIME=runc"
         )
-        raise ConfigError(message)
     if made.gpu_uuid is not None:
         cuda.check(made)
     return made
@@ -120,8 +118,7 @@ def connected(config: Config) -> Engine:
     refuse_unsafe(config)
     refuse_gpu(config, engine)
     if not is_ready(config.data_path):
-        message = f"{config.data_path}: the data is not prepared; `make data` does it"
-        raise ConfigError(message)
+        raise ConfigError(f"{config.data_path}: the data is not prepared; `make data` does it")
     check_train(config.data_path)
     place(config, engine)  # what is wrong with it is said before a device is waited for
     return engine
@@ -168,38 +165,35 @@ def refuse_unsafe(config: Config) -> None:
     if found := unaccepted(examine(machine), config.accept):
         said = "; ".join(f"{check.name}: {check.detail} ({check.mend})" for check in found)
         accept = f"ACCEPT='{' '.join(check.name for check in found)}'"
-        message = f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; mend it, or {accept}"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; mend it, or {accept}"
+        )
 
 
 def refuse_gpu(config: Config, engine: Engine) -> None:
     """Stop before a GPU is waited for that this engine hands out to nobody."""
     if config.profile_name == "gpu" and engine.is_podman:
-        message = (
+        raise ConfigError(
             "PROFILE=gpu: Podman takes no request for one GPU through Docker's API; use Docker Engine (DOCKER_HOST), or"
             " PROFILE=cpu"
         )
-        raise ConfigError(message)
     if config.profile_name == "gpu" and nvidia.is_missing(engine.info()):
-        message = f"PROFILE=gpu: {nvidia.NONE}"
-        raise ConfigError(message)
+        raise ConfigError(f"PROFILE=gpu: {nvidia.NONE}")
 
 
 def refuse_unlimited(config: Config, engine: Engine) -> None:
     """Stop on an engine that limits nothing until that is accepted by name."""
     if not engine.limits and "limits" not in config.accept:
-        message = (
+        raise ConfigError(
             f"the engine cannot limit {', '.join(engine.unlimited)}: without root that takes cgroup v2 (boot with"
             " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or ACCEPT=limits, and one"
             " experiment may take the whole machine"
         )
-        raise ConfigError(message)
     if not engine.limits_swap and "limits" not in config.accept:
-        message = (
+        raise ConfigError(
             "the engine cannot limit swap, as this kernel does not count it: boot with swapaccount=1, or with"
             " systemd.unified_cgroup_hierarchy=1; or ACCEPT=limits, and one experiment may fill the machine's swap"
         )
-        raise ConfigError(message)
 
 
 def refuse_too_large(config: Config, engine: Engine) -> None:
@@ -207,26 +201,25 @@ def refuse_too_large(config: Config, engine: Engine) -> None:
     each, there = config.box.memory_gb, engine.memory_bytes() / GIB
     if there and config.parallel * each > there:
         one = config.parallel == 1
-        message = (
+        raise ConfigError(
             f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g}"
             f"{'' if one else f' for each of PARALLEL={config.parallel}'}: this machine has {there:.1f} GB;"
             f" lower {'memory_gb' if one else 'either'}"
         )
-        raise ConfigError(message)
     cpus, processors = config.box.cpus, engine.processors()
     if processors and cpus > processors:
-        message = f"task.toml: [profile.{config.profile_name}] cpus = {cpus:g}: this machine has {processors}; lower it"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"task.toml: [profile.{config.profile_name}] cpus = {cpus:g}: this machine has {processors}; lower it"
+        )
 
 
 def refuse_hidden(config: Config) -> None:
     """Where nobody may see our own containers' processes, every GPU run would count as contended."""
     if config.profile_name == "gpu" and who.is_hidden():
-        message = (
+        raise ConfigError(
             "/proc hides other users' processes (hidepid), and our containers' with them: none could be told from a"
             " stranger's on the GPU; `mount -o remount,gid=GROUP /proc` with a group of yours"
         )
-        raise ConfigError(message)
 
 
 def refuse_mixed(config: Config, journal: Journal) -> None:
@@ -234,8 +227,9 @@ def refuse_mixed(config: Config, journal: Journal) -> None:
     kept = journal.experiments("status = ?", Status.KEEP, limit=1)
     level = kept[0].score.level if kept and kept[0].score else None
     if level is not None and (level is Level.L0) is not config.self_reported:
-        message = f"run {config.tag} holds scores at {level}, TRUST={config.trust} makes others; use another RUN=tag"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"run {config.tag} holds scores at {level}, TRUST={config.trust} makes others; use another RUN=tag"
+        )
 
 
 @contextmanager
@@ -312,8 +306,9 @@ def enough(policy: LeasePolicy, wanted: int) -> None:
             "[profile.cpu] cpus = {:g} each" if policy.profile == "cpu" else "[gpu] allow, exclude and leave_free = {}"
         )
         asked = why.format(policy.cpus if policy.profile == "cpu" else policy.leave_free)
-        message = f"PARALLEL={wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"PARALLEL={wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
+        )
 
 
 def slot(config: Config, view: View, policy: LeasePolicy, make: Callable[[Lease], ContainerRunner]) -> Slot:

@@ -77,16 +77,14 @@ class Config(BaseSettings):
     def plain_tag(cls, tag: str) -> str:
         """A tag names a folder, a git branch and containers."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", tag) or ".." in tag or tag.endswith((".", ".lock")):
-            message = f"{tag!r} must be 1-40 letters, digits, '.', '_' or '-'"
-            raise ValueError(message)
+            raise ValueError(f"{tag!r} must be 1-40 letters, digits, '.', '_' or '-'")
         return tag
 
     @model_validator(mode="after")
     def has_profile(self) -> Self:
         """The chosen profile must be described."""
         if self.profile_name not in self.profile:
-            message = f"[profile.{self.profile_name}] is missing"
-            raise ValueError(message)
+            raise ValueError(f"[profile.{self.profile_name}] is missing")
         return self
 
     @property
@@ -156,8 +154,7 @@ def load(root: Path, flags: dict[str, Any]) -> Config:
     """
     path = root / TASK_FILE
     if not path.is_file():
-        message = f"{path}: no such file; run this in a task directory, or name one with TASK=folder"
-        raise ConfigError(message)
+        raise ConfigError(f"{path}: no such file; run this in a task directory, or name one with TASK=folder")
     values: dict[str, Any] = {"root": root}
     for dotted, value in flags.items():
         *tables, key = dotted.split(".")
@@ -170,8 +167,7 @@ def load(root: Path, flags: dict[str, Any]) -> Config:
     except ValidationError as error:
         raise ConfigError(_one_line(path, flags, error)) from error
     except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        message = f"{path}: cannot be read: {error}"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def _one_line(path: Path, flags: dict[str, Any], error: ValidationError) -> str:

@@ -45,11 +45,13 @@ def check_train(target: Path) -> None:
         for name, expected in files.items():
             with (folder / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    message = f"{folder / name} is not what its manifest says; remove {target}, then `make data`"
-                    raise ConfigError(message)
+                    raise ConfigError(
+                        f"{folder / name} is not what its manifest says; remove {target}, then `make data`"
+                    )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        message = f"{manifest}: it or what it names cannot be read ({error}); remove {target}, then `make data`"
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"{manifest}: it or what it names cannot be read ({error}); remove {target}, then `make data`"
+        ) from error
 
 
 def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], None]) -> Path:
@@ -59,8 +61,7 @@ def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], Non
         return target
     corpus = None if data == IN_IMAGE else Path(data).resolve()
     if corpus is not None and not corpus.is_dir():
-        message = f"DATA={data}: no such folder; name one that holds .txt, .jsonl or .parquet files"
-        raise ConfigError(message)
+        raise ConfigError(f"DATA={data}: no such folder; name one that holds .txt, .jsonl or .parquet files")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=target.parent))
@@ -75,10 +76,9 @@ def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], Non
             shutil.rmtree(staging, ignore_errors=True)
             shutil.rmtree(private, ignore_errors=True)
     except OSError as error:
-        message = (
+        raise ConfigError(
             f"{error.filename or target}: cannot be written: {error.strerror}; free some space or mend the permissions"
-        )
-        raise ConfigError(message) from error
+        ) from error
     return target
 
 
@@ -106,5 +106,4 @@ def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_lin
             userns=userns,
         )
     if result.exit_code != 0:
-        message = f"the data could not be prepared (exit code {result.exit_code}): {result.log_tail[-500:]}"
-        raise SandboxError(message)
+        raise SandboxError(f"the data could not be prepared (exit code {result.exit_code}): {result.log_tail[-500:]}")

@@ -91,8 +91,9 @@ def unaccepted(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
     names = {check.name for check in found}
     for name in accepted:
         if name not in names:
-            message = f"ACCEPT={name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
-            raise ConfigError(message)
+            raise ConfigError(
+                f"ACCEPT={name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
+            )
     return [check for check in found if check.judgement is Judgement.UNSAFE and check.name not in set(accepted)]
 
 

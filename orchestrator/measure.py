@@ -63,8 +63,9 @@ def again(session: Session, best: Experiment) -> Candidate | None:
     journal, now = session.journal, conditions(session)
     last = journal.experiments("json_extract(body, '$.measures') = ?", best.id, order="id DESC", limit=1)
     if best.conditions != now and last and last[0].conditions == now and last[0].status not in QUEUED_AGAIN:
-        message = f"experiment {best.id}, the best, ended as {last[0].status} on this hardware; start anew with RUN=tag"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"experiment {best.id}, the best, ended as {last[0].status} on this hardware; start anew with RUN=tag"
+        )
     since = journal.count("id > ?", max(best.id, *(e.id for e in last), 0))
     if not noise.is_due(best, now, since, session.config.noise):
         return None
@@ -97,12 +98,11 @@ def refuse_changed(journal: Journal, facts: Mapping[str, str]) -> None:
         for name, what in SCORED_BY.items():
             before, now = str(said.get(name, "")), facts.get(name, "")
             if before != now:
-                message = (
+                raise ConfigError(
                     f"run {journal.folder.name} was scored {what} than this ({name} {before[:12]}, now {now[:12]}), and"
                     " scores of both do not compare: name its own with DATA=, PROFILE=, put back what was there, or"
                     " start anew with RUN=tag"
                 )
-                raise ConfigError(message)
 
 
 def alone(slot: Slot, source: str, folder: Path, plans: Callable[[], Plan] | None = None) -> Trial:
@@ -117,8 +117,7 @@ def alone(slot: Slot, source: str, folder: Path, plans: Callable[[], Plan] | Non
         trial = slot.run(candidate, (plans or new_plan)(), experiment_id=number, folder=place, best=None)
         if not trial.contended_by:
             return trial
-    message = f"{trial.contended_by} used the device each of {TRIES} times; try again when it is idle"
-    raise SandboxError(message)
+    raise SandboxError(f"{trial.contended_by} used the device each of {TRIES} times; try again when it is idle")
 
 
 def new_plan() -> Plan:

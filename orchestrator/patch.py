@@ -29,27 +29,25 @@ def apply(
 ) -> str:
     """The candidate's full source. Raises PatchRejected; `rules` are (pattern, reason) from task.toml."""
     if proposal.source is not None and proposal.edits:
-        message = "both edits and a whole file were given; give one of them"
-        raise PatchRejected(message)
+        raise PatchRejected("both edits and a whole file were given; give one of them")
     source = proposal.source if proposal.source is not None else edited(parent_source, proposal.edits)
     check(source, rules, contract=contract)
     if fingerprint(source) == fingerprint(parent_source):
-        message = "nothing changes but comments, docstrings or layout; propose a change of what the program does"
-        raise PatchRejected(message)
+        raise PatchRejected(
+            "nothing changes but comments, docstrings or layout; propose a change of what the program does"
+        )
     return source
 
 
 def edited(parent: str, edits: Sequence[Edit]) -> str:
     """Every edit applied at its one place in the parent; their order does not matter."""
     if len(edits) > MAX_EDITS:
-        message = f"{len(edits)} edits, at most {MAX_EDITS} are taken; give the whole file instead"
-        raise PatchRejected(message)
+        raise PatchRejected(f"{len(edits)} edits, at most {MAX_EDITS} are taken; give the whole file instead")
     numbered = [(_place(parent, edit, number), number, edit) for number, edit in enumerate(edits, start=1)]
     parts, end, last = [], 0, 0
     for start, number, edit in sorted(numbered, key=lambda place: place[:2]):
         if start < end:
-            message = f"edits {last} and {number} overlap at line {_line(parent, start)}; make them one edit"
-            raise PatchRejected(message)
+            raise PatchRejected(f"edits {last} and {number} overlap at line {_line(parent, start)}; make them one edit")
         parts += [parent[end:start], edit.replace]
         end, last = start + len(edit.search), number
     return "".join([*parts, parent[end:]])
@@ -68,8 +66,7 @@ def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool 
     for pattern, reason in rules:
         if (found := re.search(pattern, source)) is not None:
             quote = found.group().strip().splitlines()[0][:80] if found.group().strip() else ""
-            message = f"line {_line(source, found.end())}: `{quote}` is against a rule of the task: {reason}"
-            raise PatchRejected(message)
+            raise PatchRejected(f"line {_line(source, found.end())}: `{quote}` is against a rule of the task: {reason}")
 
 
 @lru_cache(maxsize=16)  # the device waits while a proposal is compared: once with itself, its parent and what runs
@@ -79,8 +76,7 @@ def fingerprint(source: str) -> str:
     try:
         dumped = ast.dump(_WithoutTexts().visit(tree), annotate_fields=False)
     except (RecursionError, MemoryError) as error:
-        message = "the file is nested too deeply to be compared with others; make it flatter"
-        raise PatchRejected(message) from error
+        raise PatchRejected("the file is nested too deeply to be compared with others; make it flatter") from error
     return hashlib.sha256(dumped.encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -96,8 +92,7 @@ class _WithoutTexts(ast.NodeTransformer):
 def _place(parent: str, edit: Edit, number: int) -> int:
     """Where the search text stands; it must stand there exactly once."""
     if not edit.search:
-        message = f"edit {number}: the search text is empty; copy the lines to replace from train.py"
-        raise PatchRejected(message)
+        raise PatchRejected(f"edit {number}: the search text is empty; copy the lines to replace from train.py")
     start = parent.find(edit.search)
     if start < 0:
         message = f"edit {number}: the search text does not stand in train.py: {_quoted(edit.search)}"
@@ -130,21 +125,19 @@ def _check_text(source: str) -> None:
     try:
         data = source.encode()
     except UnicodeEncodeError as error:
-        message = f"line {_line(source, error.start)}: a character that UTF-8 cannot hold; remove it"
-        raise PatchRejected(message) from error
+        raise PatchRejected(
+            f"line {_line(source, error.start)}: a character that UTF-8 cannot hold; remove it"
+        ) from error
     if len(data) > MAX_SOURCE_BYTES:
-        message = f"the file has {len(data)} bytes, at most {MAX_SOURCE_BYTES} are taken; make it smaller"
-        raise PatchRejected(message)
+        raise PatchRejected(f"the file has {len(data)} bytes, at most {MAX_SOURCE_BYTES} are taken; make it smaller")
     if "\0" in source:
-        message = f"line {_line(source, source.index(chr(0)))}: a NUL character; remove it"
-        raise PatchRejected(message)
+        raise PatchRejected(f"line {_line(source, source.index(chr(0)))}: a NUL character; remove it")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     except SyntaxError:
         encoding = "unknown"
     if encoding not in ("utf-8", "utf-8-sig"):  # else other text would run than was checked
-        message = "line 1 or 2 declares an encoding that is not UTF-8; remove that comment"
-        raise PatchRejected(message)
+        raise PatchRejected("line 1 or 2 declares an encoding that is not UTF-8; remove that comment")
 
 
 def _parse(source: str) -> ast.Module:
@@ -154,27 +147,24 @@ def _parse(source: str) -> ast.Module:
             return ast.parse(source, "train.py")
     except SyntaxError as error:
         text = f": {error.text.strip()[:200]}" if error.text else ""
-        message = f"line {error.lineno}: the file does not parse, {error.msg}{text}"
-        raise PatchRejected(message) from error
+        raise PatchRejected(f"line {error.lineno}: the file does not parse, {error.msg}{text}") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        message = f"the file does not parse: {str(error) or 'nested too deeply'}"
-        raise PatchRejected(message) from error
+        raise PatchRejected(f"the file does not parse: {str(error) or 'nested too deeply'}") from error
 
 
 def _check_contract(tree: ast.Module) -> None:
     entries = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == ENTRY]
     if not entries:
-        message = f"the contract wants a top-level function `def {ENTRY}(path, device):`; it is not there"
-        raise PatchRejected(message)
+        raise PatchRejected(f"the contract wants a top-level function `def {ENTRY}(path, device):`; it is not there")
     arguments = entries[-1].args
     if len(arguments.posonlyargs) + len(arguments.args) < 2 and arguments.vararg is None:  # noqa: PLR2004 - path, device
-        message = (
+        raise PatchRejected(
             f"line {entries[-1].lineno}: the contract wants `def {ENTRY}(path, device):`, it takes fewer arguments"
         )
-        raise PatchRejected(message)
     if not any(_is_main_guard(node) for node in tree.body):
-        message = 'the contract wants training under `if __name__ == "__main__":` at top level; it is not there'
-        raise PatchRejected(message)
+        raise PatchRejected(
+            'the contract wants training under `if __name__ == "__main__":` at top level; it is not there'
+        )
 
 
 def _is_main_guard(node: ast.stmt) -> bool:

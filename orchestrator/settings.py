@@ -153,6 +153,5 @@ class Rule(Section):
         try:
             re.compile(pattern)
         except re.error as error:
-            message = f"{pattern!r} is no regular expression ({error})"
-            raise ValueError(message) from error
+            raise ValueError(f"{pattern!r} is no regular expression ({error})") from error
         return pattern

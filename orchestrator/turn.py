@@ -75,17 +75,15 @@ def _baseline(session: Session) -> Candidate:
     """The empty patch: train.py as the human left it."""
     path = session.keeper.path
     if session.journal.records("experiment.committed"):
-        message = (
+        raise ConfigError(
             "nothing that this run kept is believed any more: run again, what it all was made from ended as cheat"
             f" (`make status`); look at {path} and start anew with RUN=tag"
         )
-        raise ConfigError(message)
     try:
         source = path.read_text(encoding="utf-8")
         patch.check(source, ask.rules(session), contract=not session.config.self_reported)
     except (OSError, UnicodeDecodeError, PatchRejected) as error:
-        message = f"{path}: cannot be the baseline: {error}; mend it"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{path}: cannot be the baseline: {error}; mend it") from error
     reply = Reply(proposer="baseline", model="", prompt="", text="")
     return Candidate(proposal=BASELINE, source=source, parent_id=None, parent_source=source, reply=reply)
 
@@ -111,8 +109,7 @@ def check(session: Session, experiment: Experiment) -> None:
     """Raise ConfigError if there is nothing to compare with: the baseline has no score."""
     if session.journal.best() is None and experiment.status not in (Status.INFRA, Status.CONTENDED):
         why = f"{experiment.status}: {experiment.rule}"
-        message = f"the baseline itself has no score ({why}); mend {session.keeper.path}"
-        raise ConfigError(message)
+        raise ConfigError(f"the baseline itself has no score ({why}); mend {session.keeper.path}")
 
 
 def judged(

@@ -198,8 +198,7 @@ def neighbour(arena: Arena) -> Iterator[None]:
         listens = threading.Event()
         box.start(Role.TRAINER, best=None, on_line=lambda line: listens.set() if line == "listens" else None)
         if not listens.wait(60.0):
-            message = "the neighbour of an attack never listened"
-            raise SandboxError(message)
+            raise SandboxError("the neighbour of an attack never listened")
         yield
 
 

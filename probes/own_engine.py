@@ -54,8 +54,7 @@ def until_it_answers(engine: subprocess.Popen[bytes], address: str, log: Path) -
             time.sleep(0.1)
         else:
             return
-    message = f"{engine.args!r} did not start:\n{log.read_text()[-2000:]}"
-    raise AssertionError(message)
+    raise AssertionError(f"{engine.args!r} did not start:\n{log.read_text()[-2000:]}")
 
 
 def load(address: str, image: str) -> None:

@@ -62,8 +62,7 @@ class ScriptedProposer:
         """Parse what `ask` wrote."""
         data = json.loads(reply.text)
         if "nonsense" in data["replace"]:
-            message = "nonsense is no number"
-            raise PatchRejected(message)
+            raise PatchRejected("nonsense is no number")
         edit = Edit(search=data["search"], replace=data["replace"])
         return Proposal(hypothesis=f"try {data['replace']}", edits=(edit,))
 

@@ -82,8 +82,7 @@ def test_infra_is_run_again_and_not_blamed_on_the_patch(tmp_path: Path) -> None:
 
     def run(source: str) -> Trial:
         if fakes.rate_of(source) != 0.02 and next(failures, False):
-            message = "the engine died"
-            raise EngineUnavailable(message)
+            raise EngineUnavailable("the engine died")
         return parabola(source)
 
     loop, proposer, _ = session(config, run, ["0.05"])
@@ -101,8 +100,7 @@ def test_infra_in_a_row_ends_the_session(tmp_path: Path) -> None:
     config = task(tmp_path, 9)
 
     def run(source: str) -> Trial:
-        message = "no engine"
-        raise EngineUnavailable(message)
+        raise EngineUnavailable("no engine")
 
     loop, _, _ = session(config, run, ["0.05"])
     with loop.journal, pytest.raises(SandboxError, match="3 failures of the sandbox in a row, the last: no engine"):

@@ -309,8 +309,7 @@ def test_a_device_that_cannot_be_leased_again_ends_the_session_loudly(tmp_path: 
     config = config_for(tmp_path, 2, 2)
 
     def ready(_: Runner) -> bool:
-        message = "nothing could be leased"
-        raise LeaseUnavailable(message)
+        raise LeaseUnavailable("nothing could be leased")
 
     loop, _ = crowd(config, sessions.parabola, ["0.03"], ready=ready)
     with loop.journal, pytest.raises(LeaseUnavailable, match="nothing could be leased"):
@@ -342,8 +341,7 @@ def test_a_device_that_is_gone_is_done_without(tmp_path: Path, kind: type[Except
 
     def ready(runner: Runner) -> bool:
         if runner is loop.runners[gone]:
-            message = "it fell off the bus"
-            raise kind(message)
+            raise kind("it fell off the bus")
         return False
 
     loop, runners = crowd(config, sessions.parabola, ["0.03", "0.04", "0.05"], ready=ready)

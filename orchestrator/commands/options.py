@@ -97,8 +97,9 @@ def run_folders(task: Path, runs: Path | None) -> list[Path]:
     there = sorted(folder.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
     found = [path for path in there if any(path.parent.glob("[0-9][0-9][0-9][0-9]*/")) or is_live(path.parent)]
     if not found:
-        message = f"{folder}: no run is recorded there; `make loop` makes one, RUNS=folder names another place"
-        raise JournalError(message)
+        raise JournalError(
+            f"{folder}: no run is recorded there; `make loop` makes one, RUNS=folder names another place"
+        )
     return [path.parent for path in found]
 
 

@@ -93,8 +93,7 @@ def log(
     path = folder / f"{role}.log"
     if not path.is_file():
         there = ", ".join(sorted(found.stem for found in folder.glob("*.log"))) or "none"
-        message = f"{path}: there is no such log; this experiment has: {there}"
-        raise JournalError(message)
+        raise JournalError(f"{path}: there is no such log; this experiment has: {there}")
     if raw:
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)

@@ -73,10 +73,9 @@ def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] 
                 break
             left = deadline - time.monotonic()
             if left <= 0:
-                message = (
+                raise LeaseUnavailable(
                     f"nothing could be leased within {_hours(wait_s)}: {taken}; try later, or raise [gpu] wait_hours"
                 )
-                raise LeaseUnavailable(message)
             if (kind := re.sub(r"\d+", "", taken)) != told:
                 on_wait(f"waiting, at most {_hours(left)} more: {taken}")
                 told = kind
@@ -92,21 +91,22 @@ def most(policy: LeasePolicy) -> int:
     if policy.profile == "cpu":
         size, cores = math.ceil(policy.cpus), _cores(policy)
         if size > len(cores):
-            message = f"task.toml: [profile.cpu] cpus = {policy.cpus:g}: this machine has {len(cores)}; lower it"
-            raise ConfigError(message)
+            raise ConfigError(
+                f"task.toml: [profile.cpu] cpus = {policy.cpus:g}: this machine has {len(cores)}; lower it"
+            )
         return len(cores) // size
     known, lost = gpu.look(policy.sysfs)
     wanted = _wanted(policy, known, lost)
     count = min(len(wanted), len(known) - policy.leave_free) if len(known) > 1 else len(wanted)
     if count < 1 and lost:
-        message = f"[gpu] allow, exclude and leave_free leave none of the {len(known)} GPUs that answer: {lost}"
-        raise LeaseUnavailable(message)
+        raise LeaseUnavailable(
+            f"[gpu] allow, exclude and leave_free leave none of the {len(known)} GPUs that answer: {lost}"
+        )
     if count < 1:
-        message = (
+        raise ConfigError(
             f"task.toml: [gpu] allow, exclude and leave_free = {policy.leave_free} leave none of {len(known)} GPUs;"
             " loosen one of them, or use PROFILE=cpu"
         )
-        raise ConfigError(message)
     return count
 
 
@@ -120,8 +120,7 @@ def _wanted(policy: LeasePolicy, known: tuple[Device, ...], lost: str) -> list[D
         for uuid in uuids:
             if uuid not in names and not lost:
                 there = ", ".join(device.uuid for device in known) or "no GPU at all"
-                message = f"task.toml: [gpu] {key} names {uuid!r}, but this machine has {there}; mend the list"
-                raise ConfigError(message)
+                raise ConfigError(f"task.toml: [gpu] {key} names {uuid!r}, but this machine has {there}; mend the list")
     return [
         device
         for device in known
@@ -227,8 +226,7 @@ def _lock(path: Path, held: ExitStack, proc: Path, how: int = fcntl.LOCK_EX) -> 
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        message = f"{path}: cannot be opened for its lock: {error.strerror}; is sysfs mounted?"
-        raise LeaseUnavailable(message) from error
+        raise LeaseUnavailable(f"{path}: cannot be opened for its lock: {error.strerror}; is sysfs mounted?") from error
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:

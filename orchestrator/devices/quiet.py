@@ -35,13 +35,11 @@ def quiet_hours(text: str) -> QuietHours | None:
         return None
     match = _HOURS.fullmatch(text.strip())
     if match is None:
-        message = f"QUIET_HOURS = {text!r} is no stretch of the day; write it like 22:00-06:00"
-        raise ConfigError(message)
+        raise ConfigError(f"QUIET_HOURS = {text!r} is no stretch of the day; write it like 22:00-06:00")
     hour, minute, last_hour, last_minute = (int(part) for part in match.groups())
     hours = QuietHours(start=hour * 60 + minute, end=last_hour * 60 + last_minute)
     if hours.start == hours.end:
-        message = f"QUIET_HOURS = {text!r} begins when it ends; leave it empty for none"
-        raise ConfigError(message)
+        raise ConfigError(f"QUIET_HOURS = {text!r} begins when it ends; leave it empty for none")
     return hours
 
 
@@ -76,8 +74,9 @@ def pause(run: Path) -> None:
     try:
         (run / PAUSE).touch(mode=0o600)
     except OSError as error:
-        message = f"{run / PAUSE}: cannot be written: {error.strerror}; is there such a run? `make runs` lists them"
-        raise RecordFailed(message) from error
+        raise RecordFailed(
+            f"{run / PAUSE}: cannot be written: {error.strerror}; is there such a run? `make runs` lists them"
+        ) from error
 
 
 def resume(run: Path) -> bool:

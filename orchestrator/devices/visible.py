@@ -26,7 +26,6 @@ def allowed(listed: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...
         meant = numbered or [name for name in names if word and name.startswith(word)]
         if len(meant) != 1:
             hint = "" if is_numbered else " (a number means one for sure only with CUDA_DEVICE_ORDER=PCI_BUS_ID)"
-            message = f"{NAME}={environ[NAME]!r}: {word!r} names no GPU here for sure{hint}: {MEND}"
-            raise ConfigError(message)
+            raise ConfigError(f"{NAME}={environ[NAME]!r}: {word!r} names no GPU here for sure{hint}: {MEND}")
         found += meant
     return tuple(found)

@@ -45,11 +45,13 @@ class Warm:
             try:
                 data = (self.folder / FILES / name).read_bytes()
             except OSError as error:
-                message = f"{self.folder / FILES / name}: {error.strerror}; remove {self.folder}, or `make warm` again"
-                raise SandboxError(message) from error
+                raise SandboxError(
+                    f"{self.folder / FILES / name}: {error.strerror}; remove {self.folder}, or `make warm` again"
+                ) from error
             if hashlib.sha256(data).hexdigest() != expected:
-                message = f"{self.folder / FILES / name} is not what was written; remove {self.folder}, or `make warm`"
-                raise SandboxError(message)
+                raise SandboxError(
+                    f"{self.folder / FILES / name} is not what was written; remove {self.folder}, or `make warm`"
+                )
             copies.put(target / name, data)
         for path in target.rglob("*"):
             if path.is_dir():
@@ -72,11 +74,11 @@ def find(among: Path, hardware: str, image_id: str) -> Warm | None:
         files = {str(name): str(value) for name, value in manifest["files"].items()}
         made = (manifest["hardware"], manifest["image_id"])
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        message = f"{path}: cannot be read ({type(error).__name__}); remove {place}, or `make warm` again"
-        raise SandboxError(message) from error
+        raise SandboxError(
+            f"{path}: cannot be read ({type(error).__name__}); remove {place}, or `make warm` again"
+        ) from error
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
-        message = f"{path}: names a file outside of it; remove {place}"
-        raise SandboxError(message)
+        raise SandboxError(f"{path}: names a file outside of it; remove {place}")
     return Warm(folder=place, files=files, sha256=copies.digest(files)) if made == (hardware, image_id) else None
 
 
@@ -95,8 +97,7 @@ def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> War
         if stat.S_ISDIR(mode):
             continue
         if not stat.S_ISREG(mode) or len(files) >= MOST_FILES:
-            message = f"{path}: a compile cache holds plain files only, and at most {MOST_FILES} of them"
-            raise SandboxError(message)
+            raise SandboxError(f"{path}: a compile cache holds plain files only, and at most {MOST_FILES} of them")
         files[str(path.relative_to(place / FILES))] = hashlib.sha256(path.read_bytes()).hexdigest()
     about = {"hardware": hardware, "image_id": image_id, "train_sha256": train_sha256}
     (place / MANIFEST).write_text(json.dumps({**about, "files": files}, indent=1, sort_keys=True) + "\n")

@@ -43,11 +43,10 @@ def own_source(keeper: Keeper) -> str:
     source = keeper.path.read_text(encoding="utf-8")
     committed = keeper.committed()
     if committed is None or committed != source:
-        message = (
+        raise ConfigError(
             f"{keeper.path} is not what your last commit holds, and compiled code must come from a file that you stand"
             " for: commit it if it is yours, or put yours back"
         )
-        raise ConfigError(message)
     patch.check(source, ())
     return source
 
@@ -71,8 +70,9 @@ def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.W
             box.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
             trained = box.start(Role.TRAINER, best=None, on_line=on_line, keep_cache=True).wait()
             if trained.exit_code != 0:
-                message = f"train.py did not end well (exit code {trained.exit_code}): {trained.log_tail[-500:]}"
-                raise SandboxError(message)
+                raise SandboxError(
+                    f"train.py did not end well (exit code {trained.exit_code}): {trained.log_tail[-500:]}"
+                )
             _copy_out(box, staging, cache / warm.FILES, on_line)
         digest = hashlib.sha256(source.encode()).hexdigest()
         made = warm.seal(cache, hardware=place.hardware, image_id=place.image_id, train_sha256=digest)
@@ -103,5 +103,6 @@ def _copy_out(box: Box, staging: Path, target: Path, on_line: Callable[[str], No
         userns=userns,
     )
     if result.exit_code != 0:
-        message = f"the compile cache could not be copied (exit code {result.exit_code}): {result.log_tail[-500:]}"
-        raise SandboxError(message)
+        raise SandboxError(
+            f"the compile cache could not be copied (exit code {result.exit_code}): {result.log_tail[-500:]}"
+        )

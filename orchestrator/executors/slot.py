@@ -71,8 +71,7 @@ class Slot:
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Run it and say who else used the device. Raises LeaseUnavailable if the device itself broke."""
         if self._lease is None:
-            message = "nothing is leased"
-            raise LeaseUnavailable(message)
+            raise LeaseUnavailable("nothing is leased")
         runner = self._now()
         self._ours = lambda: container_ids(folder)
         with self.watch(self._lease, self._ours, lambda by: runner.end(f"{by} used the device too")) as seen:
@@ -150,8 +149,7 @@ class Slot:
 
     def _now(self) -> Runner:
         if self._runner is None:
-            message = "nothing was leased yet"
-            raise LeaseUnavailable(message)
+            raise LeaseUnavailable("nothing was leased yet")
         return self._runner
 
     def __enter__(self) -> Self:

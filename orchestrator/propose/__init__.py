@@ -42,8 +42,7 @@ def build(
         from orchestrator.propose.replay import ReplayProposer  # noqa: PLC0415
 
         if config.replay_of is None:
-            message = "PROPOSER=replay needs the run to replay: REPLAY=runs/tag"
-            raise ConfigError(message)
+            raise ConfigError("PROPOSER=replay needs the run to replay: REPLAY=runs/tag")
         return ReplayProposer.open(config.replay_of, config.task.name)
     return _claude(config, ledger, environment, waiting)
 

@@ -83,17 +83,15 @@ class Purse:
         with self._guard:
             spent = self.ledger.charged()
             if self.max_usd and spent.cost_usd + worst.cost_usd > self.max_usd:
-                message = (
+                raise BudgetExhausted(
                     f"${spent.cost_usd:.2f} of MAX_USD {self.max_usd:g} are spent and the next call could cost"
                     f" ${worst.cost_usd:.2f}: not made; raise MAX_USD to go on"
                 )
-                raise BudgetExhausted(message)
             if self.max_tokens and spent.total_tokens + worst.total_tokens > self.max_tokens:
-                message = (
+                raise BudgetExhausted(
                     f"{spent.total_tokens} of MAX_TOKENS {self.max_tokens} are used and the next call could use"
                     f" {worst.total_tokens}: not made; raise MAX_TOKENS to go on"
                 )
-                raise BudgetExhausted(message)
             return self.ledger.reserve(worst)
 
     def settle(self, call: int, actual: Usage) -> None:

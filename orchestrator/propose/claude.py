@@ -75,16 +75,16 @@ class ClaudeProposer:
         """Check files, prices, key and model before the first experiment. Raises ConfigError or ProposerUnavailable."""
         self.prompts.check()
         if self.purse.max_usd and self.settings.price is None:
-            message = (
+            raise ConfigError(
                 f"task.toml: [prices.models] has no {self.settings.model!r}, so max_usd = {self.purse.max_usd:g}"
                 " cannot be held; add its price, or set max_usd = 0"
             )
-            raise ConfigError(message)
         try:
             self._patiently(self._count_tokens, tenacity.stop_after_attempt(PREFLIGHT_TRIES), self.waiting)
         except NotReached as error:
-            message = f"{self._url()}: cannot be reached: {error}; mend [claude] base_url or the network"
-            raise ProposerUnavailable(message) from None
+            raise ProposerUnavailable(
+                f"{self._url()}: cannot be reached: {error}; mend [claude] base_url or the network"
+            ) from None
         except Delayed as delayed:  # the API is there, though not well: the first call waits until it is
             log.warning("preflight.skipped", reason=str(delayed))
 
@@ -98,8 +98,7 @@ class ClaudeProposer:
 
         def attempt() -> dict[str, Any]:
             if self._stopped.is_set():
-                message = "stopped while it waited for the API"
-                raise ProposerUnavailable(message)
+                raise ProposerUnavailable("stopped while it waited for the API")
             calls.append(self.purse.reserve(worst))
             charged.append(worst)  # as long as nothing better is known
             try:

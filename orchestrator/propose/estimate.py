@@ -78,8 +78,7 @@ def _texts(config: Config) -> list[str]:
     try:
         return [path.read_text(encoding="utf-8") for path in paths]
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{config.root}: is no whole task directory: {error}"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{config.root}: is no whole task directory: {error}") from error
 
 
 def _call_usd(price: Price, cached: int, fresh: int, *, long: bool) -> float:

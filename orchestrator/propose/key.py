@@ -20,11 +20,10 @@ def find(environment: Mapping[str, str], key_file: Path | None) -> SecretStr:
         return _usable(_read(key_file), str(key_file))
     if text := environment.get(VARIABLE, ""):
         return _usable(text, VARIABLE)
-    message = (
+    raise ConfigError(
         f"{VARIABLE} is not set: set it, or name a file of mode 600 as [claude] key_file,"
         " or use PROPOSER=sweep, which needs no key"
     )
-    raise ConfigError(message)
 
 
 def _read(path: Path) -> str:
@@ -34,22 +33,18 @@ def _read(path: Path) -> str:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                message = f"{path}: is no plain file; [claude] key_file names one that holds the key alone"
-                raise ConfigError(message)
+                raise ConfigError(f"{path}: is no plain file; [claude] key_file names one that holds the key alone")
             if status.st_mode & OTHERS:
-                message = (
+                raise ConfigError(
                     f"{path}: has mode {stat.S_IMODE(status.st_mode):o}, others can read the key; chmod 600 {path}"
                 )
-                raise ConfigError(message)
             return file.read(MAX_BYTES + 1).decode("ascii", "replace")
     except OSError as error:
-        message = f"{path}: cannot be read: {error.strerror}; mend [claude] key_file"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; mend [claude] key_file") from error
 
 
 def _usable(text: str, where: str) -> SecretStr:
     key = text.strip()
     if not key or len(key) > MAX_BYTES or not (key.isascii() and key.isprintable()) or " " in key:
-        message = f"{where}: holds no key: one line of printable characters without spaces is expected"
-        raise ConfigError(message)
+        raise ConfigError(f"{where}: holds no key: one line of printable characters without spaces is expected")
     return SecretStr(key)

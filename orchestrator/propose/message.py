@@ -73,8 +73,7 @@ class Message:
             return
         self.size += len(piece)
         if self.size > MAX_BYTES:
-            message = f"more than {MAX_BYTES} characters in one message"
-            raise ValueError(message)
+            raise ValueError(f"more than {MAX_BYTES} characters in one message")
 
     def _count(self, usage: Mapping[str, Any]) -> None:
         """The counts are cumulative: the last one holds."""
@@ -99,11 +98,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object without duplicate keys: what would be lost by parsing is kept as text."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        message = "duplicate keys"
-        raise ValueError(message)
+        raise ValueError("duplicate keys")
     return found
 
 
 def _no_constant(name: str) -> None:
-    message = f"{name} is no JSON"
-    raise ValueError(message)
+    raise ValueError(f"{name} is no JSON")

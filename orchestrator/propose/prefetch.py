@@ -49,6 +49,5 @@ class Ahead:
         if self._failed:
             error = self._failed.pop()
             if not isinstance(error, AutoresearchError):
-                message = f"asking ahead failed: {error!r}"
-                raise RuntimeError(message) from error
+                raise RuntimeError(f"asking ahead failed: {error!r}") from error
             raise error

@@ -196,14 +196,13 @@ class PromptBuilder:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            message = f"{path}: cannot be read: {error}; it holds what the researcher is told"
-            raise ConfigError(message) from error
+            raise ConfigError(f"{path}: cannot be read: {error}; it holds what the researcher is told") from error
         if not text.strip():
-            message = f"{path}: is empty; write down what should be researched, and how"
-            raise ConfigError(message)
+            raise ConfigError(f"{path}: is empty; write down what should be researched, and how")
         if (found := self.count(text)) > INSTRUCTION_TOKENS:
-            message = f"{path}: has {found} tokens, at most {INSTRUCTION_TOKENS} fit into every prompt; shorten it"
-            raise ConfigError(message)
+            raise ConfigError(
+                f"{path}: has {found} tokens, at most {INSTRUCTION_TOKENS} fit into every prompt; shorten it"
+            )
         return text
 
 

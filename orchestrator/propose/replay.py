@@ -33,15 +33,12 @@ class ReplayProposer:
                 tasks = {record.body.get("task", "") for record in journal.records("session.started")}
                 recorded = tuple(e for e in journal.experiments() if _ran(e))
         except JournalError as error:
-            message = f"REPLAY={run}: {error}"
-            raise ConfigError(message) from error
+            raise ConfigError(f"REPLAY={run}: {error}") from error
         if tasks != {task}:
             found = ", ".join(sorted(repr(name) for name in tasks)) or "no session"
-            message = f"REPLAY={run}: is a record of task {found}, this is {task!r}; name a run of this task"
-            raise ConfigError(message)
+            raise ConfigError(f"REPLAY={run}: is a record of task {found}, this is {task!r}; name a run of this task")
         if not recorded:
-            message = f"REPLAY={run}: holds no experiment but the baseline; name another run"
-            raise ConfigError(message)
+            raise ConfigError(f"REPLAY={run}: holds no experiment but the baseline; name another run")
         return cls(run=run, recorded=recorded)
 
     def ask(self, context: Context) -> Reply:
@@ -52,8 +49,7 @@ class ReplayProposer:
         for e in self.recorded:
             if e.id > last and e.hypothesis not in context.in_flight:
                 return self._reply(e)
-        message = f"{self.run} was replayed to its end, {counted(len(self.recorded), 'experiment')}"
-        raise BudgetExhausted(message)
+        raise BudgetExhausted(f"{self.run} was replayed to its end, {counted(len(self.recorded), 'experiment')}")
 
     def read(self, reply: Reply) -> Proposal:
         """Parse what `ask` wrote. Raises PatchRejected."""
@@ -66,16 +62,14 @@ class ReplayProposer:
                 why_again="it is a replay",
             )
         except (ValueError, KeyError, TypeError) as error:
-            message = f"this is no reply of a replay: {error!r}"
-            raise PatchRejected(message) from error
+            raise PatchRejected(f"this is no reply of a replay: {error!r}") from error
 
     def _reply(self, e: Experiment) -> Reply:
         path = e.folder / "train.py"
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            message = f"{path}: cannot be read: {error}; the record is not whole"
-            raise ConfigError(message) from error
+            raise ConfigError(f"{path}: cannot be read: {error}; the record is not whole") from error
         text = json.dumps({"hypothesis": e.hypothesis, "expected_effect": e.expected_effect, "source": source})
         prompt = f"replay of experiment {e.id} of {self.run.name}, which ended as {e.status} with {e.val_bpb}"
         return Reply(proposer=self.name, model=f"{self.run.name}/{e.id}", prompt=prompt, text=text)

@@ -41,8 +41,9 @@ class SweepProposer:
         """The next point, never one that was tried. Raises ProposerUnavailable when there is none."""
         knobs = kn.find(context.best_source, self.profile)
         if not knobs:
-            message = "train.py has no UPPER_CASE constants with a number at top level to sweep; use PROPOSER=claude"
-            raise ProposerUnavailable(message)
+            raise ProposerUnavailable(
+                "train.py has no UPPER_CASE constants with a number at top level to sweep; use PROPOSER=claude"
+            )
         told = [e for e in context.history[-TOLD:] if e.status not in UNTOLD]
         tried = {_key(knobs, self._point(e)) for e in told}
         turn = len(told) + 1000 * len(context.rejected) + 1_000_000 * len(context.in_flight)
@@ -51,8 +52,9 @@ class SweepProposer:
             hypothesis = _words(knobs, values)
             if values and hypothesis not in context.in_flight and _key(knobs, values) not in tried:
                 return self._reply(context, knobs, values, hypothesis)
-        message = f"the sweep has tried what there is near the best: {', '.join(knobs)}; use PROPOSER=claude"
-        raise ProposerUnavailable(message)
+        raise ProposerUnavailable(
+            f"the sweep has tried what there is near the best: {', '.join(knobs)}; use PROPOSER=claude"
+        )
 
     def read(self, reply: Reply) -> Proposal:
         """Parse what `ask` wrote. Raises PatchRejected."""
@@ -133,8 +135,7 @@ def read(reply: Reply) -> Proposal:
             why_again="a sweep measures neighbours",
         )
     except (ValueError, KeyError, TypeError) as error:
-        message = f"this is no reply of a sweep: {error!r}"
-        raise PatchRejected(message) from error
+        raise PatchRejected(f"this is no reply of a sweep: {error!r}") from error
 
 
 def _holds(distribution: optuna.distributions.BaseDistribution, drawn: Value) -> bool:

@@ -87,34 +87,32 @@ def read(reply: Reply) -> Proposal:
 
 def _check_stop(reason: object) -> None:
     if reason == "max_tokens":
-        message = "the reply was cut off at the limit of output tokens; make the change smaller, with short edits"
-        raise PatchRejected(message)
+        raise PatchRejected(
+            "the reply was cut off at the limit of output tokens; make the change smaller, with short edits"
+        )
     if reason == "refusal":
-        message = "the model refused to answer; propose another experiment"
-        raise PatchRejected(message)
+        raise PatchRejected("the model refused to answer; propose another experiment")
     if reason == "model_context_window_exceeded":
-        message = "the reply did not fit the model's context; make the change smaller"
-        raise PatchRejected(message)
+        raise PatchRejected("the reply did not fit the model's context; make the change smaller")
 
 
 def _input(call: dict[str, Any]) -> _Input:
     if "input_json" in call:
-        message = f"the arguments of {NAME} are not valid JSON: {str(call['input_json'])[-200:]!r}"
-        raise PatchRejected(message)
+        raise PatchRejected(f"the arguments of {NAME} are not valid JSON: {str(call['input_json'])[-200:]!r}")
     try:
         return _Input.model_validate(call.get("input"))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "arguments"
-        message = f"the arguments of {NAME} are not as its schema wants them: {where}: {first['msg']}"
-        raise PatchRejected(message) from error
+        raise PatchRejected(
+            f"the arguments of {NAME} are not as its schema wants them: {where}: {first['msg']}"
+        ) from error
 
 
 def _proposal(given: _Input) -> Proposal:
     whole = given.source or None
     if whole is None and not given.edits:
-        message = "neither edits nor a source were given; propose a change"
-        raise PatchRejected(message)
+        raise PatchRejected("neither edits nor a source were given; propose a change")
     return Proposal(
         hypothesis=" ".join(given.hypothesis.split())[:MAX_WORDS],
         expected_effect=" ".join(given.expected_effect.split())[:MAX_WORDS],

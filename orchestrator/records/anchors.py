@@ -29,8 +29,9 @@ def write(path: Path, tag: str, first: str, seq: int, head: str) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        message = f"{path}: the anchor cannot be written: {error.strerror}; mend it, or [record] anchor in task.toml"
-        raise RecordFailed(message) from error
+        raise RecordFailed(
+            f"{path}: the anchor cannot be written: {error.strerror}; mend it, or [record] anchor in task.toml"
+        ) from error
 
 
 def name_head(config: Config, journal: Journal) -> None:

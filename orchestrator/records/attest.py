@@ -24,8 +24,9 @@ SETTINGS = ("profile", "runtime", "default_runtime", "tier", "engine", "kernel",
 def statement(journal: Journal, experiment: Experiment) -> dict[str, Any]:
     """The statement about a kept experiment. Raises JournalError for any other."""
     if experiment.status is not Status.KEEP:
-        message = f"experiment {experiment.id} was not kept ({experiment.status}): only kept ones are attested"
-        raise JournalError(message)
+        raise JournalError(
+            f"experiment {experiment.id} was not kept ({experiment.status}): only kept ones are attested"
+        )
     begun = journal.records("experiment.begun", experiment.id)[0]
     finished = journal.records("experiment.finished", experiment.id)[0]
     return {
@@ -85,8 +86,7 @@ def _inputs(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        message = f"{path}: cannot be read: {error}; `make verify` says what is intact"
-        raise JournalError(message) from error
+        raise JournalError(f"{path}: cannot be read: {error}; `make verify` says what is intact") from error
     return data if isinstance(data, dict) else {}
 
 

@@ -44,8 +44,9 @@ class Record:
     def of_experiment(self) -> int:
         """The experiment that it is about. Raises JournalError if it names none."""
         if self.experiment_id is None:
-            message = f"record {self.seq} ({self.kind}) names no experiment; `make verify` says what else is wrong"
-            raise JournalError(message)
+            raise JournalError(
+                f"record {self.seq} ({self.kind}) names no experiment; `make verify` says what else is wrong"
+            )
         return self.experiment_id
 
     @property
@@ -80,11 +81,13 @@ class Chain:
             seal.remove(folder)
             chain._mirror_missing()
         except BlockingIOError as error:
-            message = f"{folder}: another session is using this run; choose another RUN=tag or wait for it"
-            raise JournalError(message) from error
+            raise JournalError(
+                f"{folder}: another session is using this run; choose another RUN=tag or wait for it"
+            ) from error
         except OSError as error:
-            message = f"{error.filename or folder}: cannot be written: {error.strerror}; mend it, or use RUNS=folder"
-            raise RecordFailed(message) from error
+            raise RecordFailed(
+                f"{error.filename or folder}: cannot be written: {error.strerror}; mend it, or use RUNS=folder"
+            ) from error
         except sqlite3.Error as error:
             raise _translated(folder, error) from error
         return chain
@@ -94,8 +97,7 @@ class Chain:
         """Open for reading only. Raises JournalError if there is none."""
         path = folder / "journal.db"
         if not path.is_file():
-            message = f"{path}: no such run; `make runs` lists those there are"
-            raise JournalError(message)
+            raise JournalError(f"{path}: no such run; `make runs` lists those there are")
         try:
             connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False, timeout=10)
             if tables.version_of(connection, path) < tables.VERSION:  # the file is left as it is
@@ -119,8 +121,7 @@ class Chain:
         try:
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError as error:
-            message = f"{path}: cannot be read: {error.strerror}"
-            raise JournalError(message) from error
+            raise JournalError(f"{path}: cannot be read: {error.strerror}") from error
         for line in lines:
             with suppress(ValueError, KeyError, TypeError, AttributeError, sqlite3.Error), chain._db:
                 chain._insert(json.loads(line), line)

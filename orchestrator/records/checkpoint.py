@@ -106,10 +106,9 @@ def export(experiment: Experiment, recorded_sha256: str | None, out: Path) -> in
     """Copy a kept checkpoint to `out`, which must not exist; returns its size. Raises JournalError or RecordFailed."""
     path = experiment.folder / NAME
     if recorded_sha256 is None or not path.exists():
-        message = (
+        raise JournalError(
             f"experiment {experiment.id} ({experiment.status}) has no checkpoint on record; kept ones may have one"
         )
-        raise JournalError(message)
     digest, size = hashlib.sha256(), 0
     try:
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -120,10 +119,8 @@ def export(experiment: Experiment, recorded_sha256: str | None, out: Path) -> in
                 size += len(data)
             broken = parcel.broken
     except OSError as error:
-        message = f"{error.filename or out}: {error.strerror}; name another file with OUT="
-        raise RecordFailed(message) from error
+        raise RecordFailed(f"{error.filename or out}: {error.strerror}; name another file with OUT=") from error
     if broken or digest.hexdigest() != recorded_sha256:
         out.unlink(missing_ok=True)
-        message = f"{path}: is not what was recorded; {broken or '`make verify` says what else is not'}"
-        raise JournalError(message)
+        raise JournalError(f"{path}: is not what was recorded; {broken or '`make verify` says what else is not'}")
     return size

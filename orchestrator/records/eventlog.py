@@ -84,8 +84,9 @@ def logging_to(folder: Path, *, screen: bool) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         chain = Chain(folder / NAME)
     except OSError as error:
-        message = f"{folder}: cannot be written: {error.strerror}; mend the permissions or use RUNS=folder"
-        raise RecordFailed(message) from error
+        raise RecordFailed(
+            f"{folder}: cannot be written: {error.strerror}; mend the permissions or use RUNS=folder"
+        ) from error
     as_text = structlog.dev.ConsoleRenderer(colors=False)
 
     def render(logger: WrappedLogger, name: str, event: EventDict) -> str:

@@ -88,11 +88,13 @@ def write(experiments: list[Experiment], how: Format, out: Path) -> None:
         else:
             _tensorboard(experiments, out)
     except ImportError as error:
-        message = f"--format {how}: {error.name} is not installed; pip install 'autoresearch-sandbox[export]'"
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"--format {how}: {error.name} is not installed; pip install 'autoresearch-sandbox[export]'"
+        ) from error
     except OSError as error:
-        message = f"{out}: cannot be written: {error.strerror or error}; name another place with OUT="
-        raise RecordFailed(message) from error
+        raise RecordFailed(
+            f"{out}: cannot be written: {error.strerror or error}; name another place with OUT="
+        ) from error
 
 
 def _harmless(cell: Cell) -> Cell:

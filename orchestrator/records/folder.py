@@ -27,18 +27,16 @@ def read(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        message = f"{path}: cannot be read: {error.strerror}; `make verify` says what is intact"
-        raise JournalError(message) from error
+        raise JournalError(f"{path}: cannot be read: {error.strerror}; `make verify` says what is intact") from error
 
 
 def part(experiment: Experiment, name: str) -> Path:
     """The folder of an experiment, or of one of its further runs. Raises JournalError if there is none."""
     known = sorted(path.name for path in experiment.folder.glob("*/"))
     if name and name not in known:
-        message = (
+        raise JournalError(
             f"{experiment.folder}: there is no {name!r}; further runs of this experiment: {', '.join(known) or 'none'}"
         )
-        raise JournalError(message)
     return experiment.folder / name
 
 
@@ -47,6 +45,5 @@ def data(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read(path) or "{}")
     except ValueError as error:
-        message = f"{path}: is no JSON: {error}; `make verify` says what is intact"
-        raise JournalError(message) from error
+        raise JournalError(f"{path}: is no JSON: {error}; `make verify` says what is intact") from error
     return found if isinstance(found, dict) else {}

@@ -151,8 +151,7 @@ def follow(folder: Path, view: View, wants_out: Callable[[float], bool]) -> str:
     Raises JournalError if no session is running.
     """
     if not is_live(folder):
-        message = f"{folder.name}: no session is running; `make loop RUN={folder.name}` goes on with it"
-        raise JournalError(message)
+        raise JournalError(f"{folder.name}: no session is running; `make loop RUN={folder.name}` goes on with it")
     with Journal.read(folder) as journal:
         follower = Follower(journal=journal, view=view)
         follower.catch_up()

@@ -96,8 +96,7 @@ class Journal(Chain):
         """One finished experiment. Raises JournalError if there is none."""
         found = self.experiments("id = ?", experiment_id)
         if not found:
-            message = f"{self.folder}: no finished experiment {experiment_id}; `make status` lists them"
-            raise JournalError(message)
+            raise JournalError(f"{self.folder}: no finished experiment {experiment_id}; `make status` lists them")
         return found[0]
 
     def best(self) -> Experiment | None:
@@ -172,8 +171,7 @@ class Journal(Chain):
         """The newest reply. Raises JournalError if there is none."""
         last = self._all("SELECT line FROM records WHERE kind = 'reply.received' ORDER BY seq DESC LIMIT 1")
         if not last:
-            message = f"{self.folder}: no reply is recorded"
-            raise JournalError(message)
+            raise JournalError(f"{self.folder}: no reply is recorded")
         return _REPLY.validate_python(json.loads(last[0][0])["body"])
 
     def projected(self) -> dict[int, Row]:

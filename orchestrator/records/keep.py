@@ -33,8 +33,9 @@ class Keeper:
         """Refuse a run whose branch the user has checked out: it would move under their feet."""
         here = self._git("symbolic-ref", "-q", "HEAD", check=False) or ""
         if re.fullmatch(rf"{re.escape(branches(self.tag, '')[0])}(-[0-9a-f]{{8}})?", here):
-            message = f"{here.removeprefix('refs/heads/')} is checked out; switch to another branch or use RUN=tag"
-            raise ConfigError(message)
+            raise ConfigError(
+                f"{here.removeprefix('refs/heads/')} is checked out; switch to another branch or use RUN=tag"
+            )
 
     def committed(self) -> str | None:
         """The file as the user's own HEAD has it, which no loop ever moves; None if it is not there."""
@@ -71,8 +72,9 @@ class Keeper:
                 return False
             files.put(self.path, source.encode(), self.path.stat().st_mode & 0o777)
         except OSError as error:
-            message = f"{self.path}: cannot be replaced: {error.strerror}; the kept file is in the record"
-            raise RecordFailed(message) from error
+            raise RecordFailed(
+                f"{self.path}: cannot be replaced: {error.strerror}; the kept file is in the record"
+            ) from error
         return True
 
     def _tree(self, parent: str | None, name: str, source: str) -> str:
@@ -102,8 +104,7 @@ class Keeper:
         if done.returncode == 0:
             return done.stdout.strip()
         if check:
-            message = f"git {arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}"
-            raise RecordFailed(message)
+            raise RecordFailed(f"git {arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
         return None
 
 

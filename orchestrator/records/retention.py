@@ -107,5 +107,6 @@ def _unlink(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        message = f"{path}: cannot be removed: {error.strerror}; mend the permissions and run it again"
-        raise RecordFailed(message) from error
+        raise RecordFailed(
+            f"{path}: cannot be removed: {error.strerror}; mend the permissions and run it again"
+        ) from error

@@ -34,8 +34,7 @@ def ended(journal: Journal, experiment_id: int) -> Experiment:
             if is_live(journal.folder)
             else f"was cut off; `make loop {run}` goes on"
         )
-        message = f"experiment {experiment_id} {now}"
-        raise JournalError(message)
+        raise JournalError(f"experiment {experiment_id} {now}")
     return journal.experiment(experiment_id)
 
 

@@ -73,8 +73,9 @@ def version_of(db: sqlite3.Connection, path: Path) -> int:
     """How many migrations a database has had. Raises JournalError if there were more than we know."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > VERSION:
-        message = f"{path}: written by a newer version ({version}, this one knows {VERSION}); use that version"
-        raise JournalError(message)
+        raise JournalError(
+            f"{path}: written by a newer version ({version}, this one knows {VERSION}); use that version"
+        )
     return version
 
 

@@ -65,8 +65,9 @@ def recorded_in(folder: Path) -> list[Path]:
     runs = [folder, *sorted(folder.glob("*/"))]
     found = [one for one in runs if any((one / name).exists() for name in ("journal.db", MIRROR, seal.NAME))]
     if not found:
-        message = f"{folder}: no run is recorded there; `make loop` makes one, RUNS=folder names another place"
-        raise JournalError(message)
+        raise JournalError(
+            f"{folder}: no run is recorded there; `make loop` makes one, RUNS=folder names another place"
+        )
     return found
 
 

@@ -68,8 +68,7 @@ def summary(measurements: Iterable[Measurement], config: Config, image_id: str) 
     """The thresholds that these runs ask for. Raises ConfigError if none has a score, or they bound nothing."""
     scores = [m.score for m in measurements if m.score is not None]
     if not scores:
-        message = "no honest run was scored, so nothing was measured; `make loop` says what fails"
-        raise ConfigError(message)
+        raise ConfigError("no honest run was scored, so nothing was measured; `make loop` says what fails")
     worst = max(score.max_difference_nats or 0.0 for score in scores)
     worst_mean = max(abs(score.mean_difference_nats or 0.0) for score in scores)
     cap, floor = thresholds.proposed(worst, worst_mean, config)
@@ -113,8 +112,9 @@ def _committed(config: Config) -> str:
     """The human's own train.py: what a loop put there may leak, and would set the bounds of all later claims."""
     source = Keeper(path=config.mutable_path, tag=config.tag).committed()
     if source is None:
-        message = f"{config.mutable_path} is in no commit of yours, and only a file you stand for calibrates: commit it"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"{config.mutable_path} is in no commit of yours, and only a file you stand for calibrates: commit it"
+        )
     return source
 
 
@@ -122,5 +122,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: cannot be read: {error}; name a train.py that keeps the contract"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{path}: cannot be read: {error}; name a train.py that keeps the contract") from error

@@ -85,11 +85,11 @@ def confirm(journal: Journal, slot: Slot, experiment_id: int, seeds: int, told: 
     """
     kept = journal.experiment(experiment_id)
     if kept.status is not Status.KEEP or kept.val_bpb is None:
-        message = f"experiment {experiment_id} ended as {kept.status}; only a kept one can be confirmed"
-        raise ConfigError(message)
+        raise ConfigError(f"experiment {experiment_id} ended as {kept.status}; only a kept one can be confirmed")
     if kept.score is not None and kept.score.level is Level.L0:
-        message = f"experiment {experiment_id} is at L0, and so would be its score on the holdout; run it audited first"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"experiment {experiment_id} is at L0, and so would be its score on the holdout; run it audited first"
+        )
     measure.refuse_changed(journal, slot.facts())
     baseline = journal.experiments("status = ?", Status.KEEP, limit=1)[0]
     if kept.id == baseline.id:
@@ -150,8 +150,9 @@ def _not_confirmed(journal: Journal, experiment: Experiment, trial: Trial, body:
     journal.note(FAILED, {**body, "failure": trial.failure, "message": trial.message}, experiment.id)
     record.write_results(journal.folder, journal.experiments())
     fell = "; it is kept no more, nor is what was made from it" if trial.failure is Status.CHEAT else ""
-    message = f"experiment {experiment.id} has no score on the holdout: {trial.failure}: {trial.message}{fell}"
-    raise SandboxError(message)
+    raise SandboxError(
+        f"experiment {experiment.id} has no score on the holdout: {trial.failure}: {trial.message}{fell}"
+    )
 
 
 def _record(trials: list[Trial]) -> dict[str, Any]:

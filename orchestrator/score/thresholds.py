@@ -53,12 +53,11 @@ def proposed(worst_nats: float, worst_mean_nats: float, config: Config) -> tuple
     floor = max(LEAST_FLOOR_NATS, MARGIN * worst_mean_nats)
     for name, found, said in (("cap", cap, config.box.cap_nats), ("floor", floor, config.box.floor_nats)):
         if found > MOST * said:
-            message = (
+            raise ConfigError(
                 f"task.toml: [profile.{config.profile_name}] {name}_nats = {said:g}: these runs ask for"
                 f" {found:.2g}, more than {MOST:g} times that, and nothing was kept: a model among them sees what it"
                 f" should not; where such a difference is honest on this hardware, raise {name}_nats"
             )
-            raise ConfigError(message)
     return cap, floor
 
 
@@ -96,5 +95,4 @@ def _read(path: Path) -> dict[str, Measured]:
         return {}
     except (OSError, ValidationError) as error:
         why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-        message = f"{path}: cannot be used: {why}; run `make calibrate` again after removing it"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{path}: cannot be used: {why}; run `make calibrate` again after removing it") from error

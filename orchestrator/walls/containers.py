@@ -84,8 +84,7 @@ class Engine:
             version, info = api.version(), api.info()
         least = tuple(int(part) for part in api.api_version.split("."))
         if least < LEAST_API:
-            message = f"the engine speaks API {api.api_version}; at least 1.41 is needed: update it"
-            raise EngineUnavailable(message)
+            raise EngineUnavailable(f"the engine speaks API {api.api_version}; at least 1.41 is needed: update it")
         name = "podman" if "podman" in json.dumps(version.get("Components", "")).lower() else "docker"
         engine = cls(api, {"engine": f"{name} {version.get('Version', '?')}"})
         own = engine.own("info")["host"] if name == "podman" else {}
@@ -176,8 +175,7 @@ class Engine:
         """Refuse a runtime that the engine does not know."""
         known = set(self.info().get("Runtimes") or {})
         if runtime and runtime not in known:
-            message = f"RUNTIME={runtime!r}: the engine knows {sorted(known)} only; register it in daemon.json"
-            raise SpecRefused(message)
+            raise SpecRefused(f"RUNTIME={runtime!r}: the engine knows {sorted(known)} only; register it in daemon.json")
 
     def image_id(self, reference: str) -> str:
         """The local id of an image. Raises ImageMissing, or SpecRefused for an image that declares volumes."""
@@ -186,12 +184,10 @@ class Engine:
                 image = self._api.inspect_image(reference)
         except SandboxError as error:
             if isinstance(error.__cause__, (ImageNotFound, NotFound)):
-                message = f"image {reference} is not there; `make image` builds it"
-                raise ImageMissing(message) from error
+                raise ImageMissing(f"image {reference} is not there; `make image` builds it") from error
             raise
         if (image.get("Config") or {}).get("Volumes"):
-            message = f"image {reference} declares volumes, which stay writable; build it without VOLUME"
-            raise SpecRefused(message)
+            raise SpecRefused(f"image {reference} declares volumes, which stay writable; build it without VOLUME")
         found = str(image["Id"])
         return found if found.startswith("sha256:") else f"sha256:{found}"
 
@@ -212,8 +208,7 @@ class Engine:
             self._api.create_volume(name, driver="local", driver_opts=options, labels=labels)
             made = self._api.inspect_volume(name)
         if wrong := of_volume(options, labels, made):
-            message = f"the volume {name} was there before, or is otherwise than asked: {'; '.join(wrong)}"
-            raise SpecRefused(message)
+            raise SpecRefused(f"the volume {name} was there before, or is otherwise than asked: {'; '.join(wrong)}")
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume; one that is gone is fine."""
@@ -250,8 +245,7 @@ class Engine:
     def _asked(self, spec: ContainerSpec) -> dict[str, Any]:
         config = as_config(spec, self._variables(spec.image_id))
         if spec.user == YOURSELF and "rootless" not in self._facts["security"]:
-            message = f"container spec: user = {YOURSELF} is root on an engine that is not rootless"
-            raise SpecRefused(message)
+            raise SpecRefused(f"container spec: user = {YOURSELF} is root on an engine that is not rootless")
         config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
         if not self.limits_swap:  # a person has accepted that
             config["HostConfig"]["MemorySwap"] = -1
@@ -277,8 +271,7 @@ class Engine:
             own = self.own(f"containers/{container_id}/json")
             inspected = podman.in_docker_words(config, _profile(spec, folder), inspected, own, limited=self.limits)
         if wrong := differences(config, inspected, self._facts):
-            message = f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}"
-            raise SpecRefused(message)
+            raise SpecRefused(f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}")
 
     def inspect(self, container_id: str) -> dict[str, Any]:
         """The engine's view of a container."""
@@ -362,10 +355,9 @@ def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
             message += "; install the NVIDIA Container Toolkit and restart the engine, or use PROFILE=cpu"
         raise SandboxError(message) from error
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
-        message = (
+        raise EngineUnavailable(
             f"the container engine does not answer ({what}, {timeout:g} s): is it running? `make engine` starts it"
-        )
-        raise EngineUnavailable(message) from error
+        ) from error
     except DockerException as error:
         said = f"{what}: {error}"
         message = f"no container engine answers ({said}); `make engine` starts one, DOCKER_HOST names another"

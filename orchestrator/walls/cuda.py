@@ -44,5 +44,6 @@ def check(place: Place) -> None:
         )
     if result.exit_code != 0:
         said = (result.log_tail.strip().splitlines() or [f"exit code {result.exit_code}, no output"])[-1]
-        message = f"torch in a container cannot use {place.gpu_uuid}: {said[:REASON_CHARS]}; {MEND}, or use PROFILE=cpu"
-        raise LeaseUnavailable(message)
+        raise LeaseUnavailable(
+            f"torch in a container cannot use {place.gpu_uuid}: {said[:REASON_CHARS]}; {MEND}, or use PROFILE=cpu"
+        )

@@ -19,8 +19,9 @@ def files(root: Path) -> list[Path]:
     """All of them, by name; the task's own ones win. Raises ConfigError."""
     own = {path.name: path for path in (root / "locked").glob("*.py")}
     if missing := [name for name in WANTED if name not in own]:
-        message = f"{root / 'locked' / missing[0]}: no such file; a task brings {', '.join(WANTED)} (docs/tasks.md)"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"{root / 'locked' / missing[0]}: no such file; a task brings {', '.join(WANTED)} (docs/tasks.md)"
+        )
     found = {name: OURS / name for name in SHARED} | own
     return [found[name] for name in sorted(found)]
 

@@ -86,8 +86,7 @@ class Running:
         """Block until it is gone; its record is written. Raises SandboxError if the engine failed."""
         bound = self._deadline_s + LATE_S if timeout_s is None else timeout_s
         if not self._finished.wait(max(0.0, self._started + bound - time.monotonic())):
-            message = f"{self.spec.name} did not end although it was killed: the engine hangs"
-            raise EngineUnavailable(message)
+            raise EngineUnavailable(f"{self.spec.name} did not end although it was killed: the engine hangs")
         self._reader.join(JOIN_S)
         if self._fault is not None:
             raise self._fault

@@ -147,5 +147,4 @@ def _is_of_host(path: Path) -> bool:
 
 
 def _refuse(name: str, value: object, wanted: str) -> None:
-    message = f"container spec: {name} = {value!r} weakens a wall; it must be {wanted}"
-    raise SpecRefused(message)
+    raise SpecRefused(f"container spec: {name} = {value!r} weakens a wall; it must be {wanted}")

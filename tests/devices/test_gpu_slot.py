@@ -113,8 +113,7 @@ def test_a_contended_run_ends_early(tmp_path: Path) -> None:
         machine.runs("GPU-1", 43)
         ended.append(runner.ended.wait(20))
         machine.runs("GPU-1")
-        message = "their_training.py used the device too"
-        raise SandboxError(message)
+        raise SandboxError("their_training.py used the device too")
 
     ended, runner = list[bool](), fakes.ArithmeticRunner(lambda _: during())
     leased.make = lambda _: runner
@@ -243,8 +242,7 @@ def test_a_gpu_that_is_of_no_use_is_given_back(tmp_path: Path) -> None:
     leased = slot(policy, lambda: fakes.scored(1.0))
 
     def make(_: Lease) -> fakes.ArithmeticRunner:
-        message = "torch sees no GPU"
-        raise LeaseUnavailable(message)
+        raise LeaseUnavailable("torch sees no GPU")
 
     leased.make = make
     for _ in range(2):
@@ -260,8 +258,7 @@ def picky(policy: LeasePolicy, *faults: Exception | None, bad: str = "", told: l
 
     def make(leased: Lease) -> fakes.ArithmeticRunner:
         if leased.name == bad:
-            message = "torch sees no GPU"
-            raise LeaseUnavailable(message)
+            raise LeaseUnavailable("torch sees no GPU")
         if fault := next(ahead, None):
             raise fault
         return fakes.ArithmeticRunner(lambda _: fakes.scored(1.0), hardware=leased.name)

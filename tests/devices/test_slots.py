@@ -81,7 +81,7 @@ def test_more_than_there_can_be_is_said_before_any_wait(machine: Machine, tmp_pa
     machine.gpu("GPU-2", name="NVIDIA_A100")
     both = config_of(tmp_path, 2)
     resume(both.run_path)
-    with pytest.raises(ConfigError, match="--parallel 2: only 1 of NVIDIA"), slots(both, fakes.SilentView()):
+    with pytest.raises(ConfigError, match="PARALLEL=2: only 1 of NVIDIA"), slots(both, fakes.SilentView()):
         pass
 
 
@@ -110,8 +110,7 @@ def test_a_bad_gpu_is_left_out_by_all(machine: Machine, tmp_path: Path, monkeypa
     def check(_config: object, _engine: object, leased: Lease) -> Lease:
         if leased.name == "GPU-1":
             machine.gpu("GPU-2", util=0)
-            message = "torch in a container cannot use GPU-1"
-            raise LeaseUnavailable(message)
+            raise LeaseUnavailable("torch in a container cannot use GPU-1")
         return leased
 
     monkeypatch.setattr(compose, "tried", check)

@@ -77,8 +77,7 @@ class Thinker:
         self.lengths.append(len(context.history))
         self.threads.append(threading.current_thread().name)
         if len(self.contexts) - 1 == self.fail_at:
-            message = "the API is gone"
-            raise ProposerUnavailable(message)
+            raise ProposerUnavailable("the API is gone")
         text = json.dumps(self.answers[len(self.contexts) - 1])
         return Reply(proposer=self.name, model="m", prompt="", text=text, parent_id=context.best.id)
 

@@ -70,8 +70,7 @@ def score(options: argparse.Namespace) -> None:
     first.rehearse()
     claims = first.all(features, options.batch)
     if not np.isfinite(claims).all():
-        message = "a prediction is not a finite number"
-        raise Refused(message)
+        raise Refused("a prediction is not a finite number")
     errors = (claims - sizes) ** 2
     rmse = float(np.sqrt(errors.mean()))
     print(f"claims_sha256: {hashlib.sha256(claims.tobytes()).hexdigest()}", flush=True)
@@ -79,8 +78,7 @@ def score(options: argparse.Namespace) -> None:
     frames.wait(options.root / "control", "seed", until=until)
     seed = frames.read(options.root / "control", "seed", 32)
     if second.digest() != digest:
-        message = "the checkpoint changed between predictor A and predictor B"
-        raise Refused(message)
+        raise Refused("the checkpoint changed between predictor A and predictor B")
     second.rehearse()
     chance = np.random.default_rng(list(seed))
     k = options.large_k if rmse < options.keep_below else options.small_k
@@ -88,8 +86,7 @@ def score(options: argparse.Namespace) -> None:
     difference = np.abs(second.all(features[drawn], options.batch // 3) - claims[drawn])
     if not (worst := float(difference.max())) <= options.cap:
         print(f"max_difference: {worst:.4f}")
-        message = f"two answers about one function differ by more than {options.cap:g}"
-        raise Refused(message)
+        raise Refused(f"two answers about one function differ by more than {options.cap:g}")
     print("---")
     print(f"val_rmse: {rmse:.6f}")
     print(f"standard_error: {difference.std() / len(difference) ** 0.5:.2e}")
