@@ -71,5 +71,4 @@ def _fetch_once(address: str, part: Path) -> None:
                 file.write(block)
                 got += len(block)
         if expected is not None and got != int(expected):
-            message = f"{got} of {expected} bytes came"
-            raise OSError(message)
+            raise OSError(f"{got} of {expected} bytes came")

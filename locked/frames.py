@@ -37,8 +37,7 @@ def wait(folder: Path, name: str, *, until: float, poll_s: float = POLL_S) -> No
     path = folder / name
     while not os.path.lexists(path):
         if time.monotonic() > until:
-            message = f"frame {name} did not come in time"
-            raise NoAnswer(message)
+            raise NoAnswer(f"frame {name} did not come in time")
         time.sleep(poll_s)
 
 
@@ -47,23 +46,19 @@ def read(folder: Path, name: str, size: int) -> bytes:
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        message = f"frame {name} cannot be opened: {error.strerror}"
-        raise FrameError(message) from error
+        raise FrameError(f"frame {name} cannot be opened: {error.strerror}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            message = f"frame {name} is not a plain file"
-            raise FrameError(message)
+            raise FrameError(f"frame {name} is not a plain file")
         if status.st_size != size:
-            message = f"frame {name} has {status.st_size} bytes, expected {size}"
-            raise FrameError(message)
+            raise FrameError(f"frame {name} has {status.st_size} bytes, expected {size}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(size + 1)
     finally:
         os.close(descriptor)
     if len(data) != size:
-        message = f"frame {name} changed its size while it was read"
-        raise FrameError(message)
+        raise FrameError(f"frame {name} changed its size while it was read")
     return data
 
 

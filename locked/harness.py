@@ -44,8 +44,7 @@ def load_candidate() -> ModuleType:
     """Import train.py under the name `train`; from here on this process is untrusted."""
     spec = importlib.util.spec_from_file_location("train", TRAIN)
     if spec is None or spec.loader is None:
-        message = f"{TRAIN} cannot be imported"
-        raise ImportError(message)
+        raise ImportError(f"{TRAIN} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules["train"] = module
     spec.loader.exec_module(module)

@@ -51,8 +51,7 @@ def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabul
     with torch.no_grad():
         logits = model(inputs)
     if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
-        message = f"load_model(...)(tokens) must return a floating-point tensor, got {type(logits).__name__}"
-        raise TypeError(message)
+        raise TypeError(f"load_model(...)(tokens) must return a floating-point tensor, got {type(logits).__name__}")
     _check(logits, (*inputs.shape, vocabulary), tokens.device.type)
     if ask.kind == protocol.CLAIMS:
         rows = [
@@ -62,15 +61,15 @@ def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabul
         result = torch.stack(rows)
         bad = ~result.isfinite() & (tokens[:, 1:] != unscored)
         if (result[bad] == float("-inf")).any():
-            message = "the token that follows has probability 0: give every token but BOS a finite logit, mask none"
-            raise ValueError(message)
+            raise ValueError(
+                "the token that follows has probability 0: give every token but BOS a finite logit, mask none"
+            )
     else:
         positions = torch.from_numpy(ask.positions.astype("int64")).to(device)
         result = logits[torch.arange(len(positions), device=device), positions].float()
         bad = result.isnan() | (result == float("inf"))
     if bad.any():
-        message = "a logit is NaN or infinite: did the training diverge?"
-        raise ValueError(message)
+        raise ValueError("a logit is NaN or infinite: did the training diverge?")
     return bytes(result.cpu().contiguous().numpy().astype("<f4").tobytes())
 
 
@@ -80,11 +79,11 @@ def _check(logits: "torch.Tensor", wanted: tuple[int, ...], device: str) -> None
         got = f"for tokens {list(wanted[:-1])}, got {list(logits.shape)}"
         padded = tuple(logits.shape[:-1]) == wanted[:-1] and logits.shape[-1] > wanted[-1]
         mend = f": cut a padded vocabulary off, logits[..., :{wanted[-1]}]" if padded else ""
-        message = f"load_model(...)(tokens) must return logits {list(wanted)} {got}{mend}"
-        raise ValueError(message)
+        raise ValueError(f"load_model(...)(tokens) must return logits {list(wanted)} {got}{mend}")
     if logits.device.type != device:
-        message = f"the logits are on {logits.device.type}, the tokens on {device}: return logits.to(tokens.device)"
-        raise ValueError(message)
+        raise ValueError(
+            f"the logits are on {logits.device.type}, the tokens on {device}: return logits.to(tokens.device)"
+        )
 
 
 def serve() -> None:

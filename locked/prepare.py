@@ -291,8 +291,7 @@ def dataloader(
 def __getattr__(name: str) -> object:
     """Upstream's other names, for scripts that report their own number: make_dataloader, evaluate_bpb."""
     if name not in {"make_dataloader", "evaluate_bpb", "get_token_bytes"}:
-        message = f"module 'prepare' has no attribute {name!r}"
-        raise AttributeError(message)
+        raise AttributeError(f"module 'prepare' has no attribute {name!r}")
     import upstream
 
     return getattr(upstream, name)

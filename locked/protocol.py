@@ -54,8 +54,7 @@ def decode(data: bytes) -> Ask:
     """Read an Ask; the scorer is trusted, so a bad one is our own bug and raises ValueError."""
     magic, kind, rows, width = _HEADER.unpack_from(data)
     if magic != _MAGIC:
-        message = f"a frame begins with {magic!r}, expected {_MAGIC!r}"
-        raise ValueError(message)
+        raise ValueError(f"a frame begins with {magic!r}, expected {_MAGIC!r}")
     body = np.frombuffer(data, dtype="<i4", offset=_HEADER.size)
     return Ask(kind=kind, tokens=body[: rows * width].reshape(rows, width), positions=body[rows * width :])
 

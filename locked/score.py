@@ -97,8 +97,9 @@ class Predictor:
         try:
             answer = self.request(ask, shape)
         except frames.NoAnswer as fault:
-            message = f"load_model and the model's first answer took longer than the {self.load_s:.1f} s left for them"
-            raise TooSlow(message) from fault
+            raise TooSlow(
+                f"load_model and the model's first answer took longer than the {self.load_s:.1f} s left for them"
+            ) from fault
         self.until = time.monotonic() + left
         print(f"load_seconds_{self.name}: {self.took[0]:.2f}", flush=True)
         return answer
@@ -141,12 +142,10 @@ def collect_claims(predictor: Predictor, rows: np.ndarray, counted: np.ndarray, 
     predictor.check_pace()
     claims = np.concatenate(parts)
     if not np.isfinite(claims[counted]).all():
-        message = "a claim is not a finite number"
-        raise Refused(message)
+        raise Refused("a claim is not a finite number")
     if (highest := claims[counted].max()) > ROUNDING:
         print(f"highest_claim: {highest:.4f}")
-        message = "a claim is a log-probability above 0"
-        raise Refused(message)
+        raise Refused("a claim is a log-probability above 0")
     return claims
 
 
@@ -214,8 +213,7 @@ def score(options: argparse.Namespace) -> None:
     seed = wait_for_seed(options.root / "control", second.until)
     second.hash()
     if second.hello().digest != found.digest:
-        message = "the checkpoint changed between predictor A and predictor B"
-        raise Refused(message)
+        raise Refused("the checkpoint changed between predictor A and predictor B")
     second.rehearse(options.batch)
     k = options.large_k if claimed_bpb < options.keep_below else options.small_k
     positions, audited = audit(second, rows, estimator.draw(counted, k, seed), options.batch)
