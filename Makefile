@@ -116,7 +116,7 @@ setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 	@touch $@
 
 profile:
-	@[ "$(PROFILE)" != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); mend the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
+	@[ "$(PROFILE)" != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); fix the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
 
 exp:
 	@[[ "$(EXP)" =~ ^[0-9]+$$ ]] || { echo "EXP=3 says which experiment; make status lists them" >&2; exit 1; }

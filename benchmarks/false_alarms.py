@@ -64,7 +64,7 @@ def audited(place: Place, source: str, runs: int, k: int) -> str:
         for key, value in place.environment(1).items():
             command += ["-e", f"{key}={value}"]
         limits = (place.thresholds.cap_nats, place.thresholds.floor_nats)
-        numbers = [str(number) for number in (runs, k, place.config.box.batch_rows, *limits)]
+        numbers = [str(number) for number in (runs, k, place.config.active_profile.batch_rows, *limits)]
         command += ["--entrypoint=python3", place.image_id, "-s", "-B", "-c", PROGRAM, *numbers]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
 
@@ -81,7 +81,7 @@ def main() -> int:
     place, bad = compose.place(config, Engine.connect()), 0
     for entry in entries():
         if entry.honest and any(name in entry.name for name in options.names):
-            k = options.k or config.box.small_k
+            k = options.k or config.active_profile.small_k
             said = audited(place, entry.source, options.runs, k)
             print(f"{entry.name}, K = {k:,}: {said}", flush=True)
             bad += not said.startswith("refused 0 ")

@@ -33,14 +33,14 @@ TRAIN = ROOT / "mutable" / "train.py"
 
 
 def gpus() -> str:
-    """The names of the GPUs here. Ends the program with the reason and the mend where there is none."""
+    """The names of the GPUs here. Ends the program with the reason and the fix where there is none."""
     said = "neither nvidia-smi nor torch knows one"
     if (command := shutil.which("nvidia-smi")) is not None:
         done = subprocess.run([command, "-L"], capture_output=True, text=True, check=False, timeout=60)
         if done.returncode == 0 and done.stdout.strip():
             return done.stdout.strip()
         words = " ".join((done.stdout + done.stderr).split())[:300]
-        said = f"nvidia-smi fails: {words}; mend the driver, a reboot is due after its update"
+        said = f"nvidia-smi fails: {words}; fix the driver, a reboot is due after its update"
     return _seen_by_torch() or fail(f"there is no NVIDIA GPU to use here ({said}): nothing was tested")
 
 

@@ -57,7 +57,7 @@ def plain(place: Place) -> float:
     device = f"--cpuset-cpus={place.cpuset}" if place.gpu_uuid is None else f"--gpus=device={place.gpu_uuid}"
     command = ["docker", "run", "--rm", "--user=0", "--network=none", device]
     if place.gpu_uuid is not None:
-        command += [f"--cpus={place.config.box.cpus:g}", f"--shm-size={place.config.box.shm_mb}m"]
+        command += [f"--cpus={place.config.active_profile.cpus:g}", f"--shm-size={place.config.active_profile.shm_mb}m"]
     mounts = {ROOT / "locked": "/locked", ROOT / "mutable": "/mutable"}
     mounts |= {place.config.data_path / part: f"/data/{part}" for part in ("tokenizer", "train")}
     for source, target in mounts.items():

@@ -165,7 +165,7 @@ def _jsonl_file(path: Path) -> Iterator[list[bytes]]:
             try:
                 text = json.loads(line)["text"].encode() if line.strip() else b""
             except (ValueError, KeyError, TypeError, AttributeError):
-                fail(f'{path} line {number} is no JSON object with a field "text": mend or remove it')
+                fail(f'{path} line {number} is no JSON object with a field "text": fix or remove it')
             yield [text]
 
 
@@ -179,7 +179,7 @@ def _parquet_file(path: Path) -> Iterator[list[bytes]]:
             for value in batch.column(0):
                 yield [(value.as_py() or "").encode()]
     except (pa.ArrowException, OSError, KeyError, IndexError, AttributeError) as error:
-        fail(f'{path} is no Parquet file with a column "text" ({type(error).__name__}): mend or remove it')
+        fail(f'{path} is no Parquet file with a column "text" ({type(error).__name__}): fix or remove it')
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------

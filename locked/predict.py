@@ -74,12 +74,12 @@ def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabul
 
 
 def _check(logits: "torch.Tensor", wanted: tuple[int, ...], device: str) -> None:
-    """Raise ValueError with the mend for logits of another shape, or on another device than their tokens."""
+    """Raise ValueError with the fix for logits of another shape, or on another device than their tokens."""
     if tuple(logits.shape) != wanted:
         got = f"for tokens {list(wanted[:-1])}, got {list(logits.shape)}"
         padded = tuple(logits.shape[:-1]) == wanted[:-1] and logits.shape[-1] > wanted[-1]
-        mend = f": cut a padded vocabulary off, logits[..., :{wanted[-1]}]" if padded else ""
-        raise ValueError(f"load_model(...)(tokens) must return logits {list(wanted)} {got}{mend}")
+        fix = f": cut a padded vocabulary off, logits[..., :{wanted[-1]}]" if padded else ""
+        raise ValueError(f"load_model(...)(tokens) must return logits {list(wanted)} {got}{fix}")
     if logits.device.type != device:
         raise ValueError(
             f"the logits are on {logits.device.type}, the tokens on {device}: return logits.to(tokens.device)"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def fail(message: str) -> NoReturn:
-    """End with one line that names the file or variable, its value and the mend."""
+    """End with one line that names the file or variable, its value and the fix."""
     raise SystemExit("error: " + message)
 
 
@@ -91,7 +91,7 @@ def device() -> str:
             reason = "torch sees no device"
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
-        fail(f"AUTORESEARCH_PROFILE=gpu, but torch cannot use a GPU here ({reason}): mend the driver, or PROFILE=cpu")
+        fail(f"AUTORESEARCH_PROFILE=gpu, but torch cannot use a GPU here ({reason}): fix the driver, or PROFILE=cpu")
     return "cuda"
 
 

@@ -77,7 +77,7 @@ class Predictor:
     def rehearse_twice(self, batch: int, cap_nats: float) -> None:
         """The same for claims, then half of the rows once more, each at another place beside other rows.
 
-        Says so where those claims differ by more than `cap_nats`: then an honest mistake is likely, and the mend known.
+        Says so where those claims differ by more than `cap_nats`: then an honest mistake is likely, and the fix known.
         """
         first, other = _random_tokens(batch, prepare.MAX_SEQ_LEN + 1), _random_tokens(batch, prepare.MAX_SEQ_LEN + 1, 1)
         half, shape = batch // 2, (batch, prepare.MAX_SEQ_LEN)

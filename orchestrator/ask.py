@@ -17,7 +17,7 @@ from orchestrator.types import Candidate, Conditions, Context, Experiment, Propo
 
 log = structlog.get_logger()
 SIMILAR = 8  # earlier experiments that share words with a proposal and are compared with it
-NOT_AGAIN = (Status.DISCARD, Status.CHEAT)  # a failure may be mended, and mending it stays close to it
+NOT_AGAIN = (Status.DISCARD, Status.CHEAT)  # a failure may be fixed, and fixing it stays close to it
 
 
 def next_candidate(session: Session, best: Experiment, spent: Spent, at_work: Sequence[Running]) -> Candidate:

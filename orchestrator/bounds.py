@@ -17,7 +17,7 @@ from orchestrator.session import Running, Session
 from orchestrator.types import INTERRUPTED, Plan, Spent
 
 if TYPE_CHECKING:
-    from orchestrator.executors.local import Crew
+    from orchestrator.executors.local import Pool
 
 log = structlog.get_logger()
 
@@ -99,10 +99,10 @@ def _counts(running: Running) -> bool:
     return running.candidate.parent_id is not None and running.candidate.measures is None
 
 
-def interrupt(session: Session, crew: "Crew") -> str:
+def interrupt(session: Session, pool: "Pool") -> str:
     """End what runs; it is owed another attempt."""
-    crew.stop()
-    for running in crew.at_work:
+    pool.stop()
+    for running in pool.at_work:
         turn.finish(session, running, turn.failed(f"{INTERRUPTED}run again at the next start"), None)
     return end(session, "interrupted")
 

@@ -85,7 +85,7 @@ def profile(path: Path, runtime: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}; restore it") from error
     if wanted := must_be(text):
-        raise ConfigError(f"{path}: it must be {wanted}; mend or restore it")
+        raise ConfigError(f"{path}: it must be {wanted}; fix or restore it")
     return for_runtime(text, runtime)
 
 
@@ -96,12 +96,12 @@ def refuse_weak(there: Place) -> None:
     except SpecRefused as error:
         table = f"[profile.{there.config.profile_name}]"
         raise ConfigError(
-            f"{error}: mend task.toml {table}, or what the command line or AUTORESEARCH_* says instead"
+            f"{error}: fix task.toml {table}, or what the command line or AUTORESEARCH_* says instead"
         ) from error
 
 
 def tried(config: Config, engine: Engine, leased: Lease) -> Place:
-    """The place of a lease, whose GPU works in a container. Raises ConfigError or SandboxError with the mend."""
+    """The place of a lease, whose GPU works in a container. Raises ConfigError or SandboxError with the fix."""
     made = place(config, engine, leased)
     if leased.device is not None and leased.device.parent and made.tier().startswith("gVisor"):
         raise ConfigError(
@@ -163,10 +163,10 @@ def refuse_unsafe(config: Config) -> None:
     if config.profile_name != "gpu" or not (machine := look(config.root)).people:
         return
     if found := unaccepted(examine(machine), config.accept):
-        said = "; ".join(f"{check.name}: {check.detail} ({check.mend})" for check in found)
+        said = "; ".join(f"{check.name}: {check.detail} ({check.fix})" for check in found)
         accept = f"ACCEPT='{' '.join(check.name for check in found)}'"
         raise ConfigError(
-            f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; mend it, or {accept}"
+            f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; fix it, or {accept}"
         )
 
 
@@ -198,7 +198,7 @@ def refuse_unlimited(config: Config, engine: Engine) -> None:
 
 def refuse_too_large(config: Config, engine: Engine) -> None:
     """A limit that is more than the machine has is none, or refused by the engine without a word of task.toml."""
-    each, there = config.box.memory_gb, engine.memory_bytes() / GIB
+    each, there = config.active_profile.memory_gb, engine.memory_bytes() / GIB
     if there and config.parallel * each > there:
         one = config.parallel == 1
         raise ConfigError(
@@ -206,7 +206,7 @@ def refuse_too_large(config: Config, engine: Engine) -> None:
             f"{'' if one else f' for each of PARALLEL={config.parallel}'}: this machine has {there:.1f} GB;"
             f" lower {'memory_gb' if one else 'either'}"
         )
-    cpus, processors = config.box.cpus, engine.processors()
+    cpus, processors = config.active_profile.cpus, engine.processors()
     if processors and cpus > processors:
         raise ConfigError(
             f"task.toml: [profile.{config.profile_name}] cpus = {cpus:g}: this machine has {processors}; lower it"
@@ -260,7 +260,7 @@ def policy_of(config: Config) -> LeasePolicy:
     """What may be leased. Raises ConfigError, or LeaseUnavailable where no GPU answers."""
     allow = allowed(config.gpu.allow, os.environ) if config.profile_name == "gpu" else ()
     return LeasePolicy(
-        profile=config.profile_name, cpus=config.box.cpus, allow=allow, exclude=config.gpu.exclude,
+        profile=config.profile_name, cpus=config.active_profile.cpus, allow=allow, exclude=config.gpu.exclude,
         leave_free=config.gpu.leave_free,
     )  # fmt: skip
 
@@ -284,7 +284,9 @@ def alone(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slo
 
 def patient(config: Config) -> Config:
     """With more time to load and to score."""
-    return config.with_box(**{key: getattr(config.box, key) * PATIENCE for key in ("load_s", "score_budget_s")})
+    return config.with_profile(
+        **{key: getattr(config.active_profile, key) * PATIENCE for key in ("load_s", "score_budget_s")}
+    )
 
 
 @contextmanager

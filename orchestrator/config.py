@@ -88,13 +88,13 @@ class Config(BaseSettings):
         return self
 
     @property
-    def box(self) -> Profile:
+    def active_profile(self) -> Profile:
         """The chosen profile."""
         return self.profile[self.profile_name]
 
-    def with_box(self, **limits: float) -> "Config":
+    def with_profile(self, **limits: float) -> "Config":
         """The same with other limits in the chosen profile."""
-        box = self.box.model_copy(update=limits)
+        box = self.active_profile.model_copy(update=limits)
         return self.model_copy(update={"profile": {**self.profile, self.profile_name: box}})
 
     @property
@@ -105,7 +105,7 @@ class Config(BaseSettings):
     @property
     def needed_k(self) -> int:
         """How many positions of a new best must have been audited."""
-        return 0 if self.self_reported else self.box.large_k
+        return 0 if self.self_reported else self.active_profile.large_k
 
     @property
     def mutable_path(self) -> Path:
@@ -150,7 +150,7 @@ class Config(BaseSettings):
 def load(root: Path, flags: dict[str, Any]) -> Config:
     """Read `root`/task.toml and lay variables and `flags` over it; dotted flags ("limits.hours") reach into tables.
 
-    Raises ConfigError, one line that names the file or flag, the value and the mend.
+    Raises ConfigError, one line that names the file or flag, the value and the fix.
     """
     path = root / TASK_FILE
     if not path.is_file():
@@ -177,7 +177,7 @@ def _one_line(path: Path, flags: dict[str, Any], error: ValidationError) -> str:
     variable = f"AUTORESEARCH_{where.upper().replace('.', '__')}"
     said = "command line" if where in flags else variable if variable in os.environ else path
     if first["type"] == "extra_forbidden":
-        return f"{said}: unknown key {where!r}; remove it or mend its spelling"
+        return f"{said}: unknown key {where!r}; remove it or fix its spelling"
     if first["type"] == "missing":
         return f"{said}: key {where!r} is missing; add it"
     value = first.get("input")

@@ -55,7 +55,7 @@ def check_train(target: Path) -> None:
 
 
 def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], None]) -> Path:
-    """Make `data/<profile>-<corpus>` unless it is there. Raises ConfigError or SandboxError with the mend."""
+    """Make `data/<profile>-<corpus>` unless it is there. Raises ConfigError or SandboxError with the fix."""
     target = place.config.data_path
     if is_ready(target):
         return target
@@ -77,7 +77,7 @@ def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], Non
             shutil.rmtree(private, ignore_errors=True)
     except OSError as error:
         raise ConfigError(
-            f"{error.filename or target}: cannot be written: {error.strerror}; free some space or mend the permissions"
+            f"{error.filename or target}: cannot be written: {error.strerror}; free some space or fix the permissions"
         ) from error
     return target
 

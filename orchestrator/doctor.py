@@ -1,4 +1,4 @@
-"""Is this machine fit and safe: one line per check, ok / weak / unsafe, why, and the mend. What is unknown is never ok.
+"""Is this machine fit and safe: one line per check, ok / weak / unsafe, why, and the fix. What is unknown is never ok.
 
 Pure: `machine.look` has collected the facts. weak: a wall is missing or old, and what still stands is named.
 unsafe: others or model-written code could get at the host; on a shared machine that stops a GPU run until a person
@@ -26,7 +26,7 @@ PAGE_CACHE_MENDED = date(2026, 5, 15)  # CVE-2026-31431 and CVE-2026-43284 write
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Least:
-    """Least versions that are known to be mended, as of November 2026, by branch."""
+    """Least versions that are known to be fixed, as of November 2026, by branch."""
 
     branches: tuple[tuple[int, ...], ...]
     same: int  # this many leading numbers name a branch
@@ -61,11 +61,11 @@ class Check:
     name: str  # also what ACCEPT takes
     judgement: Judgement
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(machine: Machine) -> list[Check]:
-    """Every check, in the order in which a person would mend things."""
+    """Every check, in the order in which a person would fix things."""
     if machine.engine_error:
         there = [kernel(machine), *sockets(machine), processes(machine), disk(machine), *gpus(machine)]
         return [engine(machine), *there]
@@ -98,14 +98,14 @@ def unaccepted(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
 
 
 def report(checks: Iterable[Check], console: Console) -> None:
-    """Print one line per check, below it the mend, and at the end what follows from all of them."""
+    """Print one line per check, below it the fix, and at the end what follows from all of them."""
     found = list(checks)
     for check in found:
         line = Text(f"{check.judgement:7}", COLOURS[check.judgement]).append(f"{check.name:17}", "bold not dim")
         line.append(check.detail, "default")
         console.print(line, soft_wrap=True)
-        if check.mend:
-            console.print(Text(f"{'':7}→ {check.mend}", "dim"), soft_wrap=True)
+        if check.fix:
+            console.print(Text(f"{'':7}→ {check.fix}", "dim"), soft_wrap=True)
     console.print(Text(verdict(found), "bold"), soft_wrap=True)
 
 
@@ -118,11 +118,11 @@ def verdict(checks: Iterable[Check]) -> str:
     if "engine" in unsafe:
         return f"{counted}: nothing runs without an engine"
     if unsafe:
-        accept = f"mend it, or take it upon yourself: make loop ACCEPT='{' '.join(unsafe)}'"
+        accept = f"fix it, or take it upon yourself: make loop ACCEPT='{' '.join(unsafe)}'"
         return f"{counted}: a loop on a GPU is refused where others use this machine too; {accept}"
     if count[Judgement.WEAK]:
         return (
-            f"{counted}: a loop runs, unless a line says otherwise; mend what is weak where others use this machine too"
+            f"{counted}: a loop runs, unless a line says otherwise; fix what is weak where others use this machine too"
         )
     return f"{counted}: fit and safe"
 
@@ -133,7 +133,7 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
-def is_mended(text: str, least: Least) -> bool | None:
+def is_patched(text: str, least: Least) -> bool | None:
     """Whether a version is at least the least one of its branch; None where nobody can know."""
     found = numbers(text)
     if not found:
@@ -145,7 +145,7 @@ def is_mended(text: str, least: Least) -> bool | None:
 
 
 def engine(machine: Machine) -> Check:
-    """Which engine, and whether its known holes are mended."""
+    """Which engine, and whether its known holes are fixed."""
     name = "engine"
     if "permission denied" in machine.engine_error.lower():
         detail = f"{machine.socket.address} may not be used by you"
@@ -160,13 +160,13 @@ def engine(machine: Machine) -> Check:
             name, f"{detail} read back, and ours have no capabilities", "keep it as new as your distribution's"
         )
     stands = "we never call exec, cp or archive, read every container back, and use our own seccomp profile"
-    return _version(name, f"docker {machine.engine or '?'}", is_mended(machine.engine, ENGINE), ENGINE, stands)
+    return _version(name, f"docker {machine.engine or '?'}", is_patched(machine.engine, ENGINE), ENGINE, stands)
 
 
 def runc(machine: Machine) -> Check:
-    """What starts the containers; a distribution's mends under an old number are not counted."""
+    """What starts the containers; a distribution's fixes under an old number are not counted."""
     stands = "only our own image and fixed mounts are ever started, as user 65532 without capabilities"
-    return _version("runc", machine.runc, is_mended(machine.runc, RUNC), RUNC, stands)
+    return _version("runc", machine.runc, is_patched(machine.runc, RUNC), RUNC, stands)
 
 
 def seccomp(machine: Machine) -> Check:
@@ -219,15 +219,15 @@ def runtimes(machine: Machine) -> Iterator[Check]:
             continue
         given = {argument.lstrip("-").removesuffix("=true") for argument in arguments or ()}
         if arguments is None:
-            said, mend = "nobody can see its arguments here", "see that it has --oci-seccomp and no --ignore-cgroups"
+            said, fix = "nobody can see its arguments here", "see that it has --oci-seccomp and no --ignore-cgroups"
         elif "ignore-cgroups" in given:
-            said, mend = "--ignore-cgroups: memory, processors and processes are not limited", "take it out"
+            said, fix = "--ignore-cgroups: memory, processors and processes are not limited", "take it out"
         elif "oci-seccomp" not in given:
-            said, mend = "without --oci-seccomp our profile is not used inside", "add it"
+            said, fix = "without --oci-seccomp our profile is not used inside", "add it"
         else:
             yield _ok(f"runtime-{name}", "registered with our profile and with limits")
             continue
-        yield _weak(f"runtime-{name}", said, f"{mend}: runtimeArgs in daemon.json, docs/hardening.md")
+        yield _weak(f"runtime-{name}", said, f"{fix}: runtimeArgs in daemon.json, docs/hardening.md")
 
 
 def processes(machine: Machine) -> Check:
@@ -235,107 +235,105 @@ def processes(machine: Machine) -> Check:
     if not machine.hidden:
         return _ok("processes", "what others run is seen, so contention can be told")
     detail = "/proc hides what others run (hidepid), our own containers too: nobody can tell whose a GPU is, and a GPU"
-    mend = "`mount -o remount,gid=GROUP /proc`, with a group of yours"
-    return _weak("processes", f"{detail} run is refused", mend)
+    fix = "`mount -o remount,gid=GROUP /proc`, with a group of yours"
+    return _weak("processes", f"{detail} run is refused", fix)
 
 
 def kernel(machine: Machine) -> Check:
     """The one kernel that everyone shares: a number proves little, a day of building a little more."""
     name, built = "kernel", machine.kernel_built
     stands = "our profile closes the crypto sockets, and every experiment has private copies, hashed before and after"
-    mend = "update and reboot; RUNTIME=runsc puts a second kernel in between"
+    fix = "update and reboot; RUNTIME=runsc puts a second kernel in between"
     if built is None:
-        return _weak(name, f"{machine.kernel}: nobody can see when it was built; {stands}", mend)
+        return _weak(name, f"{machine.kernel}: nobody can see when it was built; {stands}", fix)
     if built < PAGE_CACHE_MENDED:
-        return _weak(
-            name, f"{machine.kernel} of {built}: older than mends of CVE-2026-31431 and -43284; {stands}", mend
-        )
+        return _weak(name, f"{machine.kernel} of {built}: older than fixes of CVE-2026-31431 and -43284; {stands}", fix)
     return _ok(name, f"{machine.kernel} of {built}, shared with every container")
 
 
 def sockets(machine: Machine) -> Iterator[Check]:
     """Whoever reaches the engine is as good as root, and can look into every experiment."""
     yield socket(machine.socket)
-    name, mend = "engine-port", 'remove the tcp:// address from "hosts" in daemon.json'
+    name, fix = "engine-port", 'remove the tcp:// address from "hosts" in daemon.json'
     if machine.ports is None:
-        yield _weak(name, "unknown whether an engine listens on a port: /proc/net/tcp cannot be read", mend)
+        yield _weak(name, "unknown whether an engine listens on a port: /proc/net/tcp cannot be read", fix)
     elif PLAIN_PORT in machine.ports:
         detail = "something on this machine listens on port 2375, where engines speak without encryption or password"
-        yield _unsafe(name, detail, mend)
+        yield _unsafe(name, detail, fix)
     elif machine.ports:
         detail = "something on this machine listens on port 2376, where engines speak to whoever has a certificate"
-        yield _weak(name, detail, mend)
+        yield _weak(name, detail, fix)
     else:
         yield _ok(name, "nothing listens on the ports of an engine, 2375 and 2376")
 
 
 def socket(found: Socket) -> Check:
     """Who else can reach the engine."""
-    name, mend = "engine-socket", "let nobody else into its group, or give the loop a machine of its own"
+    name, fix = "engine-socket", "let nobody else into its group, or give the loop a machine of its own"
     if found.everyone:
-        return _unsafe(name, f"{found.address}: every user of this machine can reach it and become root", mend)
+        return _unsafe(name, f"{found.address}: every user of this machine can reach it and become root", fix)
     if found.unseen:
         return _weak(
             name, f"{found.address}: unknown who can reach it: {found.unseen}", "use a local socket of your own"
         )
     if found.others:
         who = ", ".join(found.others[:8]) + (", …" if len(found.others) > 8 else "")  # noqa: PLR2004  # one line
-        return _weak(name, f"{found.address}: {who} (group {found.group}) can reach it and become root", mend)
+        return _weak(name, f"{found.address}: {who} (group {found.group}) can reach it and become root", fix)
     return _ok(name, f"{found.address}: nobody but you and root")
 
 
 def disk(machine: Machine) -> Check:
     """Room for records, images and logs."""
-    name, mend = "disk", f"free {LEAST_DISK_GIB} GiB; RUNS=folder puts records elsewhere"
+    name, fix = "disk", f"free {LEAST_DISK_GIB} GiB; RUNS=folder puts records elsewhere"
     said = {where: "?" if free is None else f"{free / GIB:.0f} GiB" for where, free in machine.free_bytes.items()}
     detail = ", ".join(f"{size} free for {where}" for where, size in said.items())
     known = [free for free in machine.free_bytes.values() if free is not None]
     if len(known) == len(machine.free_bytes) and min(known, default=0) >= LEAST_DISK_GIB * GIB:
         return _ok(name, detail)
-    return _weak(name, detail or "unknown", mend)
+    return _weak(name, detail or "unknown", fix)
 
 
 def gpus(machine: Machine) -> Iterator[Check]:
     """Devices, and the software that model-written code reaches straight through the wall."""
     found = machine.gpus
     if not found.devices:
-        detail, _, mend = (found.error or "NVML shows none").partition("; ")
-        yield _weak("gpu", detail, mend or "PROFILE=cpu needs none")
+        detail, _, fix = (found.error or "NVML shows none").partition("; ")
+        yield _weak("gpu", detail, fix or "PROFILE=cpu needs none")
         return
     if found.mps:
         yield _weak("gpu", f"an MPS daemon shares the GPUs out: {found.mps}", "none is leased until it is stopped")
     elif found.troubles:
-        mend = "a loop waits until a GPU is idle; what is broken, its administrator resets, or [gpu] exclude names it"
-        yield _weak("gpu", "; ".join(found.troubles), mend)
+        fix = "a loop waits until a GPU is idle; what is broken, its administrator resets, or [gpu] exclude names it"
+        yield _weak("gpu", "; ".join(found.troubles), fix)
     else:
         yield _ok("gpu", "; ".join(found.devices))
     driver = _version(
-        "nvidia-driver", found.driver, is_mended(found.driver, DRIVER), DRIVER, "only the leased GPU is visible"
+        "nvidia-driver", found.driver, is_patched(found.driver, DRIVER), DRIVER, "only the leased GPU is visible"
     )
     toolkit = _version(
-        "nvidia-toolkit", found.toolkit, is_mended(found.toolkit, TOOLKIT), TOOLKIT, "only our own image is started"
+        "nvidia-toolkit", found.toolkit, is_patched(found.toolkit, TOOLKIT), TOOLKIT, "only our own image is started"
     )
     if driver.judgement is Judgement.OK and numbers(found.driver) < RUNS_IMAGE:
-        detail = f"{found.driver}: its known holes are mended, but torch in our image is built for CUDA 13"
+        detail = f"{found.driver}: its known holes are fixed, but torch in our image is built for CUDA 13"
         driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or PROFILE=cpu")
-    yield _exposed(driver, is_mended(found.driver, DRIVER))
+    yield _exposed(driver, is_patched(found.driver, DRIVER))
     if machine.no_nvidia:
         detail = "the engine has none and hands out no GPU: PROFILE=gpu is refused"
         yield _weak("nvidia-toolkit", detail, f"install {TOOLKIT} or newer, and restart the engine")
         return
-    yield _exposed(toolkit, is_mended(found.toolkit, TOOLKIT))
+    yield _exposed(toolkit, is_patched(found.toolkit, TOOLKIT))
 
 
-def _exposed(check: Check, mended: bool | None) -> Check:  # noqa: FBT001
+def _exposed(check: Check, fixed: bool | None) -> Check:  # noqa: FBT001
     """Known holes that model-written code can reach are unsafe, whatever else stands."""
-    return check if mended is not False else _unsafe(check.name, check.detail, check.mend)
+    return check if fixed is not False else _unsafe(check.name, check.detail, check.fix)
 
 
-def _version(name: str, found: str, mended: bool | None, least: Least, stands: str) -> Check:  # noqa: FBT001
-    if mended:
+def _version(name: str, found: str, fixed: bool | None, least: Least, stands: str) -> Check:  # noqa: FBT001
+    if fixed:
         return _ok(name, found)
-    if mended is None:
-        detail = f"{found or 'version unknown'}: nobody can tell whether known holes are mended"
+    if fixed is None:
+        detail = f"{found or 'version unknown'}: nobody can tell whether known holes are fixed"
         return _weak(name, detail, f"{least} or newer of that branch is known to be")
     if not stands:
         return _unsafe(name, f"{found} has known holes, and model-written code reaches it", f"update to {least}")
@@ -346,9 +344,9 @@ def _ok(name: str, detail: str) -> Check:
     return Check(name=name, judgement=Judgement.OK, detail=detail)
 
 
-def _weak(name: str, detail: str, mend: str) -> Check:
-    return Check(name=name, judgement=Judgement.WEAK, detail=detail, mend=mend)
+def _weak(name: str, detail: str, fix: str) -> Check:
+    return Check(name=name, judgement=Judgement.WEAK, detail=detail, fix=fix)
 
 
-def _unsafe(name: str, detail: str, mend: str) -> Check:
-    return Check(name=name, judgement=Judgement.UNSAFE, detail=detail, mend=mend)
+def _unsafe(name: str, detail: str, fix: str) -> Check:
+    return Check(name=name, judgement=Judgement.UNSAFE, detail=detail, fix=fix)

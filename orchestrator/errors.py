@@ -1,7 +1,7 @@
 """The exceptions of the project.
 
 AutoresearchError
-├── ConfigError           a file, flag or variable is wrong: names it, its value and the mend
+├── ConfigError           a file, flag or variable is wrong: names it, its value and the fix
 ├── PatchRejected         the patch is refused; the message is the answer to the LLM
 ├── SandboxError          we or the engine failed, never the patch's fault
 │   ├── EngineUnavailable no engine answers, or it died
@@ -19,7 +19,7 @@ PatchRejected is answered to the LLM (ask.py). A SandboxError ends the experimen
 
 
 class AutoresearchError(Exception):
-    """Root of the tree. Its message is one line for a person: what, which value, how to mend it."""
+    """Root of the tree. Its message is one line for a person: what, which value, how to fix it."""
 
 
 class ConfigError(AutoresearchError):
@@ -27,7 +27,7 @@ class ConfigError(AutoresearchError):
 
 
 class PatchRejected(AutoresearchError):
-    """The patch is refused before anything ran; the message tells the LLM what to mend."""
+    """The patch is refused before anything ran; the message tells the LLM what to fix."""
 
 
 class SandboxError(AutoresearchError):

@@ -18,13 +18,13 @@ from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, R
 from orchestrator.units import MIB
 from orchestrator.walls.box import SUFFIX, Box
 from orchestrator.walls.place import Place
-from orchestrator.walls.running import OUTSIDE, Running
+from orchestrator.walls.running import OUTSIDE, RunningContainer
 
 POLL_S = 0.05
 CLAIMS_COMMITTED = "claims_sha256: "
 REHEARSED = "rehearsed: "  # what a predictor prints after this may be validation text: nobody but its log sees it
 SCORER_UNANSWERED = 4  # exit code of locked/score.py: a predictor did not answer in time
-MENDS = {
+FIXES = {
     Status.TIMEOUT: "was still running at its deadline: end before prepare.time_left() is over",
     Status.OOM: "was killed for memory: make it smaller",
     Status.INFRA: "was killed from outside its container: did the container engine restart?",
@@ -126,9 +126,9 @@ class _Turn:
             return self.trial(Status.CRASH, f"train.py {UNREPORTED.format(metric)}\n{trained.log_tail[-2000:]}")
         return self.trial(None, "", score)
 
-    def score(self, first: Running, second: Running, scorer: Running) -> Trial:
+    def score(self, first: RunningContainer, second: RunningContainer, scorer: RunningContainer) -> Trial:
         self.box.trained(self.load_s())
-        self.view.phase(self.box.experiment_id, Role.SCORER, self.box.place.config.box.score_budget_s)
+        self.view.phase(self.box.experiment_id, Role.SCORER, self.box.place.config.active_profile.score_budget_s)
         while not self.committed.wait(POLL_S) and scorer.alive():
             if not first.alive():
                 return self.predictor_died(scorer, first)
@@ -144,10 +144,10 @@ class _Turn:
 
     def load_s(self) -> float:
         """What load_model may take: training and loading share what there is, so neither gains by being late."""
-        box = self.box.place.config.box
+        box = self.box.place.config.active_profile
         return max(0.0, box.load_s + box.time_budget_s - self.ended[0].duration_s)
 
-    def judge(self, scorer: ExecutionResult, second: Running) -> Trial:
+    def judge(self, scorer: ExecutionResult, second: RunningContainer) -> Trial:
         output = "\n".join(self.said)
         score = parse_score(output, self.box.place.config.task.metric)
         if scorer.exit_code == 0 and score is not None:
@@ -158,11 +158,11 @@ class _Turn:
             hint = HINT if any(line.startswith(UNSTEADY) for line in self.said) else ""
             return self.trial(Status.CHEAT, f"the scorer refused it: {reason}{hint}")
         if (reason := too_slow(output)) is not None:
-            box = self.box.place.config.box
+            box = self.box.place.config.active_profile
             message = SLOW.format(reason, self.ended[0].duration_s, box.time_budget_s, box.load_s)
             return self.trial(Status.TIMEOUT, message)
         if scorer.exit_code == SCORER_UNANSWERED or scorer.timed_out:
-            unanswered = UNANSWERED.format(self.box.place.config.box.score_budget_s)
+            unanswered = UNANSWERED.format(self.box.place.config.active_profile.score_budget_s)
             return self.trial(Status.TIMEOUT, self.suspicion() + unanswered)
         if scorer.exit_code != 0 or score is None:
             return self.trial(
@@ -177,7 +177,7 @@ class _Turn:
             result = checkpoint.carry(self.box, recording.checkpoint_mb * MIB)
             self.ended += [] if result is None else [result]
 
-    def predictor_died(self, scorer: Running, predictor: Running) -> Trial:
+    def predictor_died(self, scorer: RunningContainer, predictor: RunningContainer) -> Trial:
         died = self.wait(predictor)
         scorer.kill("a predictor died")
         self.wait(scorer)
@@ -197,10 +197,10 @@ class _Turn:
         return SUSPECT if self.rehearsed(Role.PREDICTOR_B) else ""
 
     def hint(self, output: str) -> str:
-        size = self.box.place.config.box.out_mb
+        size = self.box.place.config.active_profile.out_mb
         return f"\nhint: the checkpoint must fit into {size} MiB" if NO_SPACE in output else ""
 
-    def start(self, role: Role) -> Running:
+    def start(self, role: Role) -> RunningContainer:
         running = self.box.start(role, best=self.best, on_line=lambda text: self.heard(role, text))
         if self.ending:  # it may have come too late to be killed with the others
             raise SandboxError(self.ending)
@@ -208,7 +208,7 @@ class _Turn:
             self.view.phase(self.box.experiment_id, role, self.box.deadline_s(role))
         return running
 
-    def wait(self, running: Running) -> ExecutionResult:
+    def wait(self, running: RunningContainer) -> ExecutionResult:
         result = running.wait()
         self.ended.append(result)
         return result
@@ -262,10 +262,10 @@ def failure_of(result: ExecutionResult) -> Status | None:
 
 def explain(failure: Status, what: str, result: ExecutionResult) -> str:
     """One text for the LLM and the human: what failed and the end of its output."""
-    mend = MENDS.get(failure, f"ended with exit code {result.exit_code}")
-    mend = GPU_FULL_MEND if failure is Status.OOM and not result.oom_killed else mend
-    mend = GPU_BROKEN_MEND if failure is Status.INFRA and not result.killed_by else mend
-    return f"{what} {mend}\n{result.log_tail[-2000:]}".strip()
+    fix = FIXES.get(failure, f"ended with exit code {result.exit_code}")
+    fix = GPU_FULL_MEND if failure is Status.OOM and not result.oom_killed else fix
+    fix = GPU_BROKEN_MEND if failure is Status.INFRA and not result.killed_by else fix
+    return f"{what} {fix}\n{result.log_tail[-2000:]}".strip()
 
 
 def _ends_with(result: ExecutionResult, words: re.Pattern[str]) -> bool:

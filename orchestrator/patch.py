@@ -1,4 +1,4 @@
-"""From a parent and a proposal to a full train.py, or a refusal that says what to mend. Pure: no I/O, no clock.
+"""From a parent and a proposal to a full train.py, or a refusal that says what to fix. Pure: no I/O, no clock.
 
 A refusal is the answer to the LLM: it names the edit or the line, and quotes the nearest text there is.
 """

@@ -83,7 +83,7 @@ def _baseline(session: Session) -> Candidate:
         source = path.read_text(encoding="utf-8")
         patch.check(source, ask.rules(session), contract=not session.config.self_reported)
     except (OSError, UnicodeDecodeError, PatchRejected) as error:
-        raise ConfigError(f"{path}: cannot be the baseline: {error}; mend it") from error
+        raise ConfigError(f"{path}: cannot be the baseline: {error}; fix it") from error
     reply = Reply(proposer="baseline", model="", prompt="", text="")
     return Candidate(proposal=BASELINE, source=source, parent_id=None, parent_source=source, reply=reply)
 
@@ -109,7 +109,7 @@ def check(session: Session, experiment: Experiment) -> None:
     """Raise ConfigError if there is nothing to compare with: the baseline has no score."""
     if session.journal.best() is None and experiment.status not in (Status.INFRA, Status.CONTENDED):
         why = f"{experiment.status}: {experiment.rule}"
-        raise ConfigError(f"the baseline itself has no score ({why}); mend {session.keeper.path}")
+        raise ConfigError(f"the baseline itself has no score ({why}); fix {session.keeper.path}")
 
 
 def judged(
@@ -132,7 +132,10 @@ def judged(
     spread = ask.spread(session)
     verdict = judge(trial, best, needed_k=session.config.needed_k, spread=spread, measures=measures)
     if verdict.status is Status.KEEP and best is not None:
-        kept, budget = session.journal.experiments("status = ?", Status.KEEP), session.config.box.time_budget_s
+        kept, budget = (
+            session.journal.experiments("status = ?", Status.KEEP),
+            session.config.active_profile.time_budget_s,
+        )
         if why := plausible.doubt(trial, best, kept, time_budget_s=budget):
             return measure.doubted(session, running, trial, why)
     return trial, verdict

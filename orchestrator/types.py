@@ -179,7 +179,7 @@ class Trial:
     executions: tuple[ExecutionResult, ...]
     score: Score | None
     failure: Status | None  # None: it was scored
-    message: str  # what to mend, for the LLM and the human; "" when scored
+    message: str  # what to fix, for the LLM and the human; "" when scored
     checkpoint_sha256: str = ""
     checkpoint_bytes: int = 0
     gpu_used: bool | None = None  # by the training; None: there is none, or nobody looked
@@ -335,7 +335,7 @@ class Proposer(Protocol):
         """Ask for the next idea; blocks. Raises ProposerUnavailable or BudgetExhausted."""
 
     def read(self, reply: Reply) -> Proposal:
-        """Parse a stored reply; pure. Raises PatchRejected with what to mend."""
+        """Parse a stored reply; pure. Raises PatchRejected with what to fix."""
 
 
 class Runner(Protocol):

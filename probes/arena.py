@@ -17,7 +17,7 @@ from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.box import Box
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.place import Place
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 from probes.base import Finding, How, Outcome, Probe, Seen, judge, stem
 from probes.look import Held, held
 from probes.weak import WeakEngine, Weaker
@@ -31,7 +31,7 @@ SMALL = {
 ROOM_FOR_GVISOR = 256  # processes: its own threads count too
 LOOKED = "looked.py"  # a locked file by which the host tells a probe that it has looked
 INSIDE = (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
-Watch = Callable[[Running, Seen], None]
+Watch = Callable[[RunningContainer, Seen], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +204,7 @@ class Ear:
 
     seen: Seen
     answers: Path  # whom the host has looked at
-    running: "Future[Running]" = field(default_factory=Future)
+    running: "Future[RunningContainer]" = field(default_factory=Future)
     pid: int = 0
 
     def hear(self, line: str) -> None:

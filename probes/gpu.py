@@ -13,7 +13,7 @@ from orchestrator.devices import gpu
 from orchestrator.devices.gpu import Device
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.errors import ImageMissing, LeaseUnavailable
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 from probes.arena import Arena, driver
 from probes.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
 from probes.weak import Weaker
@@ -171,7 +171,7 @@ def endless(arena: Arena, device: Device) -> list[Finding]:
     profile = {**ROOM, "time_budget_s": STARTING_S, "grace_s": 1.0}
     before = gpu.activity(device).memory_bytes
 
-    def look(running: Running, seen: Seen) -> None:
+    def look(running: RunningContainer, seen: Seen) -> None:
         """The memory that is still taken some time after the deadline; in the control it is alive then."""
         until = time.monotonic() + STARTING_S + BACK_S
         while (taken := gpu.activity(device).memory_bytes - before) > NOTHING or running.alive():

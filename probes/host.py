@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 
 ROOT = Path("/sys/fs/cgroup")
 
 
-def cgroups_of(running: Running) -> dict[str, str]:
+def cgroups_of(running: RunningContainer) -> dict[str, str]:
     """The container's cgroup in each hierarchy, as the host names it; {} while it has no process."""
     pid = running._engine.inspect(running.id)["State"].get("Pid") or 0  # noqa: SLF001
     try:
@@ -33,7 +33,7 @@ def file_of(folders: dict[str, str], first: str, second: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def while_alive(running: Running) -> Iterator[dict[str, str]]:
+def while_alive(running: RunningContainer) -> Iterator[dict[str, str]]:
     """The container's cgroups, again and again until it has ended."""
     folders: dict[str, str] = {}
     while running.alive():

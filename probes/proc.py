@@ -5,7 +5,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 from probes import host
 from probes.arena import Arena
 from probes.base import Finding, Probe, Seen
@@ -137,7 +137,7 @@ def run(arena: Arena) -> list[Finding]:
         canary.wait()
 
 
-def look_at_limits(running: Running, seen: Seen) -> None:
+def look_at_limits(running: RunningContainer, seen: Seen) -> None:
     """Every value that the container's limits had while it lived."""
     for folders in host.while_alive(running):
         for which, (first, second, _) in LIMITS.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.experiment import failure_of
 from orchestrator.types import Status
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 from probes import host
 from probes.arena import INSIDE, Arena, Watch
 from probes.base import Finding, How, Oracle, Outcome, Probe, Seen, judge
@@ -48,7 +48,7 @@ def outlived(seen: Seen, _probe: str) -> bool:
     return seen.result is None or seen.result.duration_s > seen.result.deadline_s - seen.facts["patience"] + LATE_S
 
 
-def tasks(running: Running, seen: Seen) -> None:
+def tasks(running: RunningContainer, seen: Seen) -> None:
     """How many tasks it had at most, by the cgroup's counter."""
     for folders in host.while_alive(running):
         if (path := host.file_of(folders, "pids/pids.current", "pids.current")) is not None:
@@ -56,7 +56,7 @@ def tasks(running: Running, seen: Seen) -> None:
                 seen.facts["tasks"] = max(seen.facts.get("tasks", 0), int(path.read_text(encoding="ascii")))
 
 
-def throttling(running: Running, seen: Seen) -> None:
+def throttling(running: RunningContainer, seen: Seen) -> None:
     """Whether the kernel ever held its processes back."""
     seen.facts["free"] = 1
     for folders in host.while_alive(running):
@@ -66,7 +66,7 @@ def throttling(running: Running, seen: Seen) -> None:
                 seen.facts["free"] = int(held["nr_throttled"] == "0")
 
 
-def memory(running: Running, seen: Seen) -> None:
+def memory(running: RunningContainer, seen: Seen) -> None:
     """How much this process grows by what the container prints."""
     before = host.memory_mib()
     for _ in host.while_alive(running):
@@ -76,7 +76,7 @@ def memory(running: Running, seen: Seen) -> None:
 def survivors(mark: str) -> Watch:
     """Which processes are alive a second after the main one has ended."""
 
-    def watch(running: Running, seen: Seen) -> None:
+    def watch(running: RunningContainer, seen: Seen) -> None:
         while running.alive() and "the main one ends" not in seen.lines:
             time.sleep(0.02)
         time.sleep(1.0)
@@ -85,7 +85,7 @@ def survivors(mark: str) -> Watch:
     return watch
 
 
-def disk(running: Running, seen: Seen) -> None:
+def disk(running: RunningContainer, seen: Seen) -> None:
     """How much the engine wrote to the host's disk for its log."""
     root = Path(running._engine.info()["DockerRootDir"]) / "containers" / running.id  # noqa: SLF001
     seen.facts["readable"] = root.is_dir()

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.units import MIB
 from orchestrator.walls.containers import Engine
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 from orchestrator.walls.spec import ContainerSpec
 
 CAPABILITIES = [  # by their number in the kernel, as far as the oldest engine knows them
@@ -39,7 +39,7 @@ class WeakEngine(Engine):
 
     weaker: Weaker
 
-    def start(self, spec: ContainerSpec, *, deadline_s: float, **rest: Any) -> Running:  # noqa: ANN401  # as the engine
+    def start(self, spec: ContainerSpec, *, deadline_s: float, **rest: Any) -> RunningContainer:  # noqa: ANN401  # as the engine
         """With patience."""
         return super().start(spec, deadline_s=deadline_s + self.weaker.patience_s, **rest)
 

@@ -13,7 +13,7 @@ from orchestrator.units import MIB
 from orchestrator.walls import owner
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.profile import for_runtime
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources
 
 ROOT = Path(__file__).parent.parent
@@ -82,7 +82,7 @@ class Boxes:
             return running.wait()
 
     @contextmanager
-    def started(self, source: str, *, deadline_s: float = 20.0, **changed: Any) -> Iterator[Running]:
+    def started(self, source: str, *, deadline_s: float = 20.0, **changed: Any) -> Iterator[RunningContainer]:
         """Start it; removed at the end of the block."""
         spec = self.spec(source, **changed)
         with self.engine.start(spec, deadline_s=deadline_s, folder=self.folder) as running:

@@ -34,7 +34,7 @@ def test_a_session_begins_on_the_training_set_that_was_prepared(prepared: Path) 
     "text", ["", "[]", '{"files": {"tokens-000000.bin": 1}}', '{"files": {"gone": {"sha256": 1}}}']
 )
 def test_a_manifest_that_says_nothing_is_named(prepared: Path, text: str) -> None:
-    """With the mend."""
+    """With the fix."""
     (prepared / "train" / "manifest.json").write_text(text)
     with pytest.raises(ConfigError, match=r"train/manifest.json: it or what it names cannot be read .*; remove"):
         data.check_train(prepared)

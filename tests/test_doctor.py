@@ -69,7 +69,7 @@ def test_a_machine_without_a_fault_is_ok_in_every_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "least", "mended"),
+    ("text", "least", "fixed"),
     [
         ("29.7.1", ENGINE, True),
         ("29.10.0", ENGINE, True),
@@ -87,7 +87,7 @@ def test_a_machine_without_a_fault_is_ok_in_every_line() -> None:
         ("535.309.01", DRIVER, True),
         ("535.400.00", DRIVER, True),
         ("535.308.99", DRIVER, False),
-        ("550.200.01", DRIVER, False),  # between the branches that get mends
+        ("550.200.01", DRIVER, False),  # between the branches that get fixes
         ("580.159.03", DRIVER, True),
         ("580.82.07", DRIVER, False),
         ("590.48.01", DRIVER, None),
@@ -95,9 +95,9 @@ def test_a_machine_without_a_fault_is_ok_in_every_line() -> None:
         ("1.18.9", TOOLKIT, False),
     ],
 )
-def test_a_version_is_compared_within_its_branch(text: str, least: Least, mended: bool | None) -> None:
-    """By number, not by letter; what nobody can know is neither mended nor not."""
-    assert mended is doctor.is_mended(text, least)
+def test_a_version_is_compared_within_its_branch(text: str, least: Least, fixed: bool | None) -> None:
+    """By number, not by letter; what nobody can know is neither fixed nor not."""
+    assert fixed is doctor.is_patched(text, least)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_one_fault_is_one_line_that_is_not_ok_and_names_a_mend(
 
     assert judgement is found[name].judgement
     assert found[name].detail
-    assert found[name].mend
+    assert found[name].fix
     assert all(check.judgement is Judgement.OK for check in found.values() if check.name != name)
 
 
@@ -182,7 +182,7 @@ def test_accepting_what_is_no_check_is_refused() -> None:
 def test_the_report_is_one_line_per_check_and_one_for_its_mend() -> None:
     """However long a line is, and whatever brackets it holds; the last one says what follows."""
     out = io.StringIO()
-    check = Check(name="kernel", judgement=Judgement.WEAK, detail="[bold]" + "x" * 300, mend="reboot")
+    check = Check(name="kernel", judgement=Judgement.WEAK, detail="[bold]" + "x" * 300, fix="reboot")
     report([check, check], Console(file=out, width=80))
 
     lines = out.getvalue().splitlines()
@@ -205,12 +205,12 @@ def test_the_verdict_is_no_better_than_the_checks() -> None:
 
 
 def test_a_missing_driver_is_said_once() -> None:
-    """With the one mend that it comes with."""
+    """With the one fix that it comes with."""
     error = "NVML: Library Not Found: no NVIDIA driver is installed here; install it, or use PROFILE=cpu"
     (found,) = (check for check in examine(replace(GOOD, gpus=Gpus(error=error))) if check.name == "gpu")
 
     assert "NVML: Library Not Found: no NVIDIA driver is installed here" == found.detail
-    assert "install it, or use PROFILE=cpu" == found.mend
+    assert "install it, or use PROFILE=cpu" == found.fix
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_an_engine_that_does_not_answer_is_a_finding(monkeypatch: pytest.MonkeyP
     found = {check.name: check for check in examine(look(tmp_path))}
 
     assert Judgement.UNSAFE is found["engine"].judgement
-    assert "make engine" == found["engine"].mend
+    assert "make engine" == found["engine"].fix
     assert "seccomp" not in found
 
 

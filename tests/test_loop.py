@@ -96,7 +96,7 @@ def test_infra_is_run_again_and_not_blamed_on_the_patch(tmp_path: Path) -> None:
 
 
 def test_infra_in_a_row_ends_the_session(tmp_path: Path) -> None:
-    """Three failures of ours are no weather any more; once they are mended, the same run goes on."""
+    """Three failures of ours are no weather any more; once they are fixed, the same run goes on."""
     config = task(tmp_path, 9)
 
     def run(source: str) -> Trial:
@@ -105,9 +105,9 @@ def test_infra_in_a_row_ends_the_session(tmp_path: Path) -> None:
     loop, _, _ = session(config, run, ["0.05"])
     with loop.journal, pytest.raises(SandboxError, match="3 failures of the sandbox in a row, the last: no engine"):
         run_session(loop)
-    mended, _, _ = session(task(tmp_path, 1), lambda _: fakes.scored(2.0), ["0.05"])
-    with mended.journal:
-        run_session(mended)
+    fixed, _, _ = session(task(tmp_path, 1), lambda _: fakes.scored(2.0), ["0.05"])
+    with fixed.journal:
+        run_session(fixed)
 
     assert ["infra", "infra", "infra", "keep", "discard"] == [status for _, status in statuses(config)]
 

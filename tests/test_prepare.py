@@ -159,7 +159,7 @@ def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_corpus_is_refused_by_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    """The one line names the file and the mend."""
+    """The one line names the file and the fix."""
     with pytest.raises(SystemExit, match=message):
         corpus.open_corpus(str(folder_of(tmp_path, {name: content})))
 
@@ -321,7 +321,7 @@ def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_variable_is_refused_in_one_line(name: str, value: str, message: str) -> None:
-    """The variable, its value and the mend, and a non-zero exit."""
+    """The variable, its value and the fix, and a non-zero exit."""
     ended = subprocess.run(
         [sys.executable, "-c", "import prepare"],
         env={"PYTHONPATH": str(LOCKED), name: value},

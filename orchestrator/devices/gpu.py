@@ -1,6 +1,6 @@
 """NVML, only here: which GPUs there are, what runs on them, what broke. It reads; no setting is ever changed.
 
-Any failure is a LeaseUnavailable of one line that says what to mend.
+Any failure is a LeaseUnavailable of one line that says what to fix.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _UNSUPPORTED = (
     pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
     pynvml.NVML_ERROR_NO_PERMISSION,
 )
-_MENDS = {
+_FIXES = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver is installed here; install it, or use PROFILE=cpu",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; `modprobe nvidia`, or use PROFILE=cpu",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
@@ -274,6 +274,6 @@ def opened() -> Iterator[None]:
 
 
 def _translated(error: pynvml.NVMLError) -> LeaseUnavailable:
-    mend = _MENDS.get(error.value, "`nvidia-smi` may say more; or use PROFILE=cpu")
+    fix = _FIXES.get(error.value, "`nvidia-smi` may say more; or use PROFILE=cpu")
     said = str(error).rstrip(".")
-    return LeaseUnavailable(f"NVML: {said}: {mend}")
+    return LeaseUnavailable(f"NVML: {said}: {fix}")

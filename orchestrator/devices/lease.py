@@ -120,7 +120,7 @@ def _wanted(policy: LeasePolicy, known: tuple[Device, ...], lost: str) -> list[D
         for uuid in uuids:
             if uuid not in names and not lost:
                 there = ", ".join(device.uuid for device in known) or "no GPU at all"
-                raise ConfigError(f"task.toml: [gpu] {key} names {uuid!r}, but this machine has {there}; mend the list")
+                raise ConfigError(f"task.toml: [gpu] {key} names {uuid!r}, but this machine has {there}; fix the list")
     return [
         device
         for device in known

@@ -6,7 +6,7 @@ from orchestrator.devices import gpu
 from orchestrator.errors import ConfigError
 
 NAME = "CUDA_VISIBLE_DEVICES"
-MEND = "give UUIDs, as `nvidia-smi -L` lists them, or name them in task.toml, [gpu] allow"
+FIX = "give UUIDs, as `nvidia-smi -L` lists them, or name them in task.toml, [gpu] allow"
 
 
 def allowed(listed: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -26,6 +26,6 @@ def allowed(listed: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...
         meant = numbered or [name for name in names if word and name.startswith(word)]
         if len(meant) != 1:
             hint = "" if is_numbered else " (a number means one for sure only with CUDA_DEVICE_ORDER=PCI_BUS_ID)"
-            raise ConfigError(f"{NAME}={environ[NAME]!r}: {word!r} names no GPU here for sure{hint}: {MEND}")
+            raise ConfigError(f"{NAME}={environ[NAME]!r}: {word!r} names no GPU here for sure{hint}: {FIX}")
         found += meant
     return tuple(found)

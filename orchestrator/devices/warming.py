@@ -54,8 +54,8 @@ def own_source(keeper: Keeper) -> str:
 def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.Warm:
     """Train for a minute and keep what was compiled. Raises ConfigError, PatchRejected or SandboxError."""
     source, among = own_source(keeper), warm.folder(place.config)
-    limits = place.config.box
-    brief = place.config.with_box(time_budget_s=TRAINING_S, grace_s=limits.time_budget_s + limits.grace_s)
+    limits = place.config.active_profile
+    brief = place.config.with_profile(time_budget_s=TRAINING_S, grace_s=limits.time_budget_s + limits.grace_s)
     reply = Reply(proposer="warm", model="", prompt="", text="")
     candidate = Candidate(
         proposal=Proposal(hypothesis="warm"), source=source, parent_id=None, parent_source=source, reply=reply

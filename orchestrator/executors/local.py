@@ -1,7 +1,7 @@
 """Experiments side by side on this machine, a thread for each leased device. Threads only run containers.
 
-Who asks `first` decides, records and keeps, in one thread, so one writer owns the best. With one runner nothing is ever
-side by side: that is the plain loop.
+Who asks `next_ended` decides, records and keeps, in one thread, so one writer owns the best. With one runner nothing
+is ever side by side: that is the plain loop.
 """
 
 import threading
@@ -24,7 +24,7 @@ FRESH_S = 10.0  # that nobody else had a runner's device so long ago says someth
 STOP_S = 60.0  # for containers to be gone; the reaper of the next start takes what is left
 
 
-class Crew:
+class Pool:
     """Runners with one experiment each at a time; a context manager, at whose end every container is gone."""
 
     def __init__(self, runners: Sequence[Runner], ready: Callable[[Runner], bool]) -> None:
@@ -44,7 +44,7 @@ class Crew:
         """What runs right now, in the order it began."""
         return tuple(running for running, _ in self._at_work.values())
 
-    def free(self) -> Runner | None:
+    def idle_runner(self) -> Runner | None:
         """A runner where an experiment may start now. None: something has changed, or something else must end first."""
         if self._fit:
             return self._fit[0]
@@ -71,7 +71,7 @@ class Crew:
         thread = self._thread(lambda: (running, _run(running)), f"experiment {running.id}")
         self._at_work[running.id] = running, thread
 
-    def first(self) -> tuple[Running, Trial] | None:
+    def next_ended(self) -> tuple[Running, Trial] | None:
         """Wait for the next run that ends. None: none is at work, or something else has changed.
 
         Raises what a thread raised. A runner without a device is done without, unless it is the last one.
@@ -94,13 +94,13 @@ class Crew:
         self._fit.append(ended)
         return None
 
-    def done(self, running: Running) -> None:
+    def release(self, running: Running) -> None:
         """Let its runner go, for it needs no further run."""
         del self._at_work[running.id]
         self._idle.append(running.runner)
 
     def wake(self) -> None:
-        """Have `first` return: something has changed that the loop waits for. From any thread."""
+        """Have `next_ended` return: something has changed that the loop waits for. From any thread."""
         self._ended.put(None)
 
     def stop(self) -> None:
@@ -133,7 +133,7 @@ class Crew:
         def body() -> None:
             try:
                 self._ended.put(work())
-            except BaseException as error:  # noqa: BLE001  # raised again by first, in the thread that can act on it
+            except BaseException as error:  # noqa: BLE001  # raised again by next_ended, in the thread that can act on it
                 self._ended.put(error)
 
         thread = threading.Thread(target=body, name=name, daemon=True)

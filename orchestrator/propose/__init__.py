@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
 from orchestrator.propose import key
-from orchestrator.propose.budget import Ledger, Purse, outlives_cache
+from orchestrator.propose.budget import Budget, Ledger, outlives_cache
 from orchestrator.propose.count import counter
 from orchestrator.propose.prompt import PromptBuilder
 from orchestrator.types import Proposer
@@ -49,7 +49,7 @@ def build(
 
 def prompts(config: Config) -> PromptBuilder:
     """What builds the prompts of a task."""
-    box = config.box
+    box = config.active_profile
     budget = f"{box.time_budget_s:g} s of wall clock, {box.memory_gb:g} GB of memory, {box.cpus:g} CPUs"
     return PromptBuilder(
         instructions=config.root / config.task.instructions,
@@ -74,10 +74,10 @@ def _claude(config: Config, ledger: Ledger, environment: Mapping[str, str], wait
         max_output_tokens=config.claude.max_output_tokens,
         thinking_tokens=config.claude.thinking_tokens,
         price=config.prices.models.get(config.claude.model),
-        cache_for_an_hour=outlives_cache(config.box),
+        cache_for_an_hour=outlives_cache(config.active_profile),
         max_wait_s=min(wait_s, hours * SECONDS_PER_HOUR) if hours else wait_s,
     )
-    purse = Purse(ledger=ledger, max_usd=config.limits.max_usd, max_tokens=config.limits.max_tokens)
-    proposer = ClaudeProposer(settings=settings, prompts=prompts(config), purse=purse, waiting=waiting)
+    budget = Budget(ledger=ledger, max_usd=config.limits.max_usd, max_tokens=config.limits.max_tokens)
+    proposer = ClaudeProposer(settings=settings, prompts=prompts(config), budget=budget, waiting=waiting)
     proposer.preflight()
     return proposer

@@ -70,7 +70,7 @@ def worst_case(request_bytes: int, max_output_tokens: int, price: Price | None, 
 
 
 @dataclass(slots=True, kw_only=True)
-class Purse:
+class Budget:
     """Hands out reservations as long as none of them could cross a limit; 0 is no limit."""
 
     ledger: Ledger

@@ -1,7 +1,7 @@
 """Ideas from an LLM over the Messages API. The anthropic SDK is imported only here, and so are its exceptions.
 
 Faults of the API and the network are waited out, with retry-after honoured and the SDK's own retries off; what waiting
-cannot mend (a wrong key, an unknown model) ends at once in one line. Every call is paid for in advance: see budget.py.
+cannot fix (a wrong key, an unknown model) ends at once in one line. Every call is paid for in advance: see budget.py.
 """
 
 import json
@@ -66,7 +66,7 @@ class ClaudeProposer:
 
     settings: ClaudeSettings
     prompts: PromptBuilder
-    purse: budget.Purse
+    budget: budget.Budget
     waiting: Callable[[str], None] = lambda _reason: None  # tells a person why nothing runs
     name: str = NAME
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -74,16 +74,16 @@ class ClaudeProposer:
     def preflight(self) -> None:
         """Check files, prices, key and model before the first experiment. Raises ConfigError or ProposerUnavailable."""
         self.prompts.check()
-        if self.purse.max_usd and self.settings.price is None:
+        if self.budget.max_usd and self.settings.price is None:
             raise ConfigError(
-                f"task.toml: [prices.models] has no {self.settings.model!r}, so max_usd = {self.purse.max_usd:g}"
+                f"task.toml: [prices.models] has no {self.settings.model!r}, so max_usd = {self.budget.max_usd:g}"
                 " cannot be held; add its price, or set max_usd = 0"
             )
         try:
             self._patiently(self._count_tokens, tenacity.stop_after_attempt(PREFLIGHT_TRIES), self.waiting)
         except NotReached as error:
             raise ProposerUnavailable(
-                f"{self._url()}: cannot be reached: {error}; mend [claude] base_url or the network"
+                f"{self._url()}: cannot be reached: {error}; fix [claude] base_url or the network"
             ) from None
         except Delayed as delayed:  # the API is there, though not well: the first call waits until it is
             log.warning("preflight.skipped", reason=str(delayed))
@@ -99,7 +99,7 @@ class ClaudeProposer:
         def attempt() -> dict[str, Any]:
             if self._stopped.is_set():
                 raise ProposerUnavailable("stopped while it waited for the API")
-            calls.append(self.purse.reserve(worst))
+            calls.append(self.budget.reserve(worst))
             charged.append(worst)  # as long as nothing better is known
             try:
                 answer = self._called(request)
@@ -112,7 +112,7 @@ class ClaudeProposer:
                 charged[-1] = Usage()
                 raise
             finally:
-                self.purse.settle(calls[-1], charged[-1])
+                self.budget.settle(calls[-1], charged[-1])
 
         tell = (lambda _reason: None) if context.in_flight else self.waiting  # something runs: nobody waits yet
         try:
@@ -134,7 +134,7 @@ class ClaudeProposer:
         )
 
     def read(self, reply: Reply) -> Proposal:
-        """Parse a stored reply. Raises PatchRejected with what to mend."""
+        """Parse a stored reply. Raises PatchRejected with what to fix."""
         return tool.read(reply)
 
     def stop(self) -> None:
@@ -245,18 +245,18 @@ class ClaudeProposer:
         cost = budget.cost_usd(usage, self.settings.price, hour_writes=self.settings.cache_for_an_hour)
         return replace(usage, cost_usd=cost)
 
-    # ---- waiting, and what waiting cannot mend
+    # ---- waiting, and what waiting cannot fix
 
     def _patiently(self, attempt: Callable[[], T], stop: tenacity.stop.stop_base, tell: Callable[[str], None]) -> T:
         first_s, longest_s = self.settings.first_wait_s, self.settings.longest_wait_s
         return patiently(attempt, stop, tell, first_s=first_s, longest_s=longest_s, stopped=self._stopped)
 
     def _explained(self, error: Exception) -> Exception:
-        """What a failed request means: wait, or mend something."""
+        """What a failed request means: wait, or fix something."""
         said, cause = self._said(error), error.__cause__ or error
         if not isinstance(error, anthropic.APIStatusError):
             if isinstance(cause, NEVER_SENDABLE) or not isinstance(cause, SENT_BUT_LOST):
-                return ConfigError(f"{self._url()}: cannot be asked: {said}; mend [claude] base_url and extra_headers")
+                return ConfigError(f"{self._url()}: cannot be asked: {said}; fix [claude] base_url and extra_headers")
             if isinstance(cause, NEVER_SENT):
                 return NotReached(said, usage=Usage())
             return Delayed(said, usage=None)
@@ -264,13 +264,13 @@ class ClaudeProposer:
         if status in RETRIED or status >= 500:  # noqa: PLR2004 - HTTP's
             usage = None if status in MAYBE_CHARGED else Usage()
             return Delayed(said, usage=usage, retry_after_s=retry_after_s(error.response.headers))
-        mends = {
+        fixes = {
             401: "the API does not know the key; set ANTHROPIC_API_KEY or [claude] key_file to a valid one",
-            403: f"the key may not use {self.settings.model!r}; mend [claude] model, or use another key",
-            404: f"no model {self.settings.model!r} there; mend [claude] model in task.toml",
+            403: f"the key may not use {self.settings.model!r}; fix [claude] model, or use another key",
+            404: f"no model {self.settings.model!r} there; fix [claude] model in task.toml",
         }
-        if status in mends:
-            return ConfigError(f"{self._url()}: {mends[status]} ({said})")
+        if status in fixes:
+            return ConfigError(f"{self._url()}: {fixes[status]} ({said})")
         return ProposerUnavailable(f"{self._url()}: the request was refused ({said})")
 
     def _said(self, error: Exception) -> str:

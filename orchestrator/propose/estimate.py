@@ -56,10 +56,10 @@ def estimate(config: Config) -> Estimate:
     cached = sum(guess(text) for text in (ROLE, *_texts(config), str(tool.SCHEMA), tool.DESCRIPTION))
     fresh = HISTORY_TOKENS + TURN_TOKENS
     hours = config.limits.hours or NIGHT_H
-    fitting = int(hours * SECONDS_PER_HOUR // config.box.time_budget_s)
+    fitting = int(hours * SECONDS_PER_HOUR // config.active_profile.time_budget_s)
     experiments = min(fitting, config.limits.experiments or fitting)
     price = config.prices.models.get(config.claude.model)
-    long = budget.outlives_cache(config.box)
+    long = budget.outlives_cache(config.active_profile)
     call = None if price is None else _call_usd(price, cached, fresh, long=long)
     worst = budget.worst_case(
         (cached + fresh) * BYTES_PER_TOKEN, config.claude.max_output_tokens, price, hour_writes=long

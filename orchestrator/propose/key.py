@@ -40,7 +40,7 @@ def _read(path: Path) -> str:
                 )
             return file.read(MAX_BYTES + 1).decode("ascii", "replace")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; mend [claude] key_file") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; fix [claude] key_file") from error
 
 
 def _usable(text: str, where: str) -> SecretStr:

@@ -145,7 +145,7 @@ class PromptBuilder:
             paragraphs.append(_change_of_mind(context, self.drought, self.metric))
         paragraphs += [_refusal(reply.text, why) for reply, why in context.rejected[-3:]]
         ask = "Propose the next experiment"
-        ask += ", mended or another one." if context.rejected else "."
+        ask += ", fixed or another one." if context.rejected else "."
         return Block(title="Now", text="\n\n".join([*paragraphs, ask]))
 
     def _noise(self, context: Context) -> str:

@@ -70,7 +70,7 @@ class _Input(BaseModel):
 
 
 def read(reply: Reply) -> Proposal:
-    """A proposal from a stored reply. Raises PatchRejected with what to mend."""
+    """A proposal from a stored reply. Raises PatchRejected with what to fix."""
     try:
         message = json.loads(reply.text)
         content, stopped = message["content"], message["stop_reason"]

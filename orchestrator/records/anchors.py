@@ -30,7 +30,7 @@ def write(path: Path, tag: str, first: str, seq: int, head: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise RecordFailed(
-            f"{path}: the anchor cannot be written: {error.strerror}; mend it, or [record] anchor in task.toml"
+            f"{path}: the anchor cannot be written: {error.strerror}; fix it, or [record] anchor in task.toml"
         ) from error
 
 

@@ -86,7 +86,7 @@ class Chain:
             ) from error
         except OSError as error:
             raise RecordFailed(
-                f"{error.filename or folder}: cannot be written: {error.strerror}; mend it, or use RUNS=folder"
+                f"{error.filename or folder}: cannot be written: {error.strerror}; fix it, or use RUNS=folder"
             ) from error
         except sqlite3.Error as error:
             raise _translated(folder, error) from error
@@ -243,5 +243,5 @@ def _translated(folder: Path, error: sqlite3.Error) -> JournalError | RecordFail
     path = folder / "journal.db"
     text = str(error)
     if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
-        return RecordFailed(f"{path}: {text}; free the disk or mend the permissions, nothing recorded was lost")
+        return RecordFailed(f"{path}: {text}; free the disk or fix the permissions, nothing recorded was lost")
     return JournalError(f"{path}: {text}; `make verify` says what is readable, record.jsonl holds a copy")

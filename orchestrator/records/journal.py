@@ -215,7 +215,7 @@ class Journal(Chain):
         return bool(self.experiments("status = ?", Status.KEEP, limit=1) or self._all(placed))
 
     def _consecutive_infra(self) -> int:
-        """Of this session: what a person has mended meanwhile does not count."""
+        """Of this session: what a person has fixed meanwhile does not count."""
         rows = self._all(
             "SELECT json_extract(line, '$.body.experiment.status') FROM records WHERE kind = 'experiment.finished' AND"
             " seq > (SELECT COALESCE(MAX(seq), 0) FROM records WHERE kind = 'session.started')"

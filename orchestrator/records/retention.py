@@ -108,5 +108,5 @@ def _unlink(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise RecordFailed(
-            f"{path}: cannot be removed: {error.strerror}; mend the permissions and run it again"
+            f"{path}: cannot be removed: {error.strerror}; fix the permissions and run it again"
         ) from error

@@ -92,7 +92,7 @@ def line(measurement: Measurement) -> str:
 
 def report(measured: Measured, config: Config, hardware: str) -> list[str]:
     """What was found, beside what task.toml says."""
-    worst, said = (measured.worst_nats, measured.worst_mean_nats), config.box
+    worst, said = (measured.worst_nats, measured.worst_mean_nats), config.active_profile
     return [
         f"hardware: {hardware}, profile {config.profile_name}",
         f"{measured.runs} runs, {measured.positions} audited positions",

@@ -51,7 +51,10 @@ def proposed(worst_nats: float, worst_mean_nats: float, config: Config) -> tuple
     """The cap and the floor that leave honest runs a margin. Raises ConfigError where they would let lies pass."""
     cap = max(LEAST_CAP_NATS.get(config.profile_name, 0.0), MARGIN * worst_nats)
     floor = max(LEAST_FLOOR_NATS, MARGIN * worst_mean_nats)
-    for name, found, said in (("cap", cap, config.box.cap_nats), ("floor", floor, config.box.floor_nats)):
+    for name, found, said in (
+        ("cap", cap, config.active_profile.cap_nats),
+        ("floor", floor, config.active_profile.floor_nats),
+    ):
         if found > MOST * said:
             raise ConfigError(
                 f"task.toml: [profile.{config.profile_name}] {name}_nats = {said:g}: these runs ask for"
@@ -75,7 +78,9 @@ def load(config: Config, hardware: str) -> Thresholds:
     """The thresholds of this hardware. Raises ConfigError for a file that is not what `save` wrote."""
     measured = _read(path_of(config)).get(key_of(config, hardware))
     if measured is None:
-        return Thresholds(cap_nats=config.box.cap_nats, floor_nats=config.box.floor_nats, origin="task.toml")
+        return Thresholds(
+            cap_nats=config.active_profile.cap_nats, floor_nats=config.active_profile.floor_nats, origin="task.toml"
+        )
     origin = f"calibrated {measured.measured_at}"
     return Thresholds(cap_nats=measured.cap_nats, floor_nats=measured.floor_nats, origin=origin)
 

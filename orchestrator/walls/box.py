@@ -16,7 +16,7 @@ from orchestrator.types import Candidate, Plan, Role
 from orchestrator.units import MIB
 from orchestrator.walls import copies, locked, owner
 from orchestrator.walls.place import Place
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 from orchestrator.walls.spec import ContainerSpec, Mount
 from orchestrator.walls.weak import refuse_weak
 
@@ -40,7 +40,7 @@ class Box:
     private: Path
     name: str
     hashes: dict[str, str]
-    running: list[Running] = field(default_factory=list)
+    running: list[RunningContainer] = field(default_factory=list)
 
     @classmethod
     @contextmanager
@@ -79,7 +79,7 @@ class Box:
         on_line: Callable[[str], None],
         sink: Callable[[bytes], None] | None = None,
         keep_cache: bool = False,
-    ) -> Running:
+    ) -> RunningContainer:
         """Start the container of a role."""
         spec = replace(self.spec(role, best), keep_cache=keep_cache)
         running = self.place.engine.start(
@@ -92,7 +92,7 @@ class Box:
         """Seconds from a container's start to SIGKILL."""
         if role is Role.COURIER:
             return COURIER_S
-        box = self.place.config.box
+        box = self.place.config.active_profile
         training = box.time_budget_s + box.grace_s
         if self.place.config.self_reported:  # it starts its clock after the first steps, and evaluates itself
             training += box.score_budget_s
@@ -154,7 +154,7 @@ class Box:
             return (*python, "/locked/carry.py", str(self.place.config.record.checkpoint_mb * MIB))
         if role is not Role.SCORER:
             return (*python, "/locked/predict.py")
-        box = self.place.config.box
+        box = self.place.config.active_profile
         options = {
             "batch": box.batch_rows,
             "small-k": box.small_k,
@@ -198,7 +198,7 @@ class Box:
         return Mount(source=f"{self.name}-{which}", target=target, volume=True, writable=writable)
 
     def _volumes(self) -> dict[str, int]:
-        box = self.place.config.box
+        box = self.place.config.active_profile
         frames = {f"{what}-{which}": box.frames_mb for what in ("ask", "answer") for which in SUFFIX.values()}
         return {f"{self.name}-{which}": size * MIB for which, size in {"out": box.out_mb, **frames}.items()}
 
@@ -218,7 +218,7 @@ class Box:
 
     def _close(self) -> None:
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(Running.close, self.running))
+            list(pool.map(RunningContainer.close, self.running))
         for name in self._volumes():
             self.place.engine.remove_volume(name)
 

@@ -23,7 +23,7 @@ from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, S
 from orchestrator.files import write_json
 from orchestrator.walls import owner, podman
 from orchestrator.walls.readback import differences, of_volume
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 from orchestrator.walls.spec import LABEL, UID, ContainerSpec, as_config
 from orchestrator.walls.weak import YOURSELF
 
@@ -227,7 +227,7 @@ class Engine:
         folder: Path,
         on_line: Callable[[str], None] | None = None,
         sink: Callable[[bytes], None] | None = None,
-    ) -> Running:
+    ) -> RunningContainer:
         """Create, read back, compare, attach and start; killed `deadline_s` after the start. Raises SandboxError.
 
         Standard output goes to `sink`, if there is one, and not into the log.
@@ -237,7 +237,9 @@ class Engine:
         container_id = self._create(spec, config, folder)
         try:
             self._read_back(container_id, spec, config, folder)
-            return Running(self, spec, container_id, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink)
+            return RunningContainer(
+                self, spec, container_id, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink
+            )
         except BaseException:
             self.remove(container_id)
             raise

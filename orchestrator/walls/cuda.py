@@ -15,7 +15,7 @@ from orchestrator.walls.spec import Mount
 
 CHECK_S = 120.0  # the first import of torch from a cold disk
 REASON_CHARS = 300
-MEND = "update the host's NVIDIA driver (CUDA 13 needs 580 or newer), see that every user may open /dev/nvidia*"
+FIX = "update the host's NVIDIA driver (CUDA 13 needs 580 or newer), see that every user may open /dev/nvidia*"
 CHECK = """
 import torch
 try:
@@ -45,5 +45,5 @@ def check(place: Place) -> None:
     if result.exit_code != 0:
         said = (result.log_tail.strip().splitlines() or [f"exit code {result.exit_code}, no output"])[-1]
         raise LeaseUnavailable(
-            f"torch in a container cannot use {place.gpu_uuid}: {said[:REASON_CHARS]}; {MEND}, or use PROFILE=cpu"
+            f"torch in a container cannot use {place.gpu_uuid}: {said[:REASON_CHARS]}; {FIX}, or use PROFILE=cpu"
         )

@@ -1,6 +1,6 @@
 """Whether an engine can hand out a GPU at all, before a device is waited for or an image built for hours of use.
 
-    python3 -m orchestrator.walls.nvidia    # fails, with the mend, where it surely cannot
+    python3 -m orchestrator.walls.nvidia    # fails, with the fix, where it surely cannot
 
 It says no only where every sign is missing; whether it works is for walls/cuda.py to try. The standard library only.
 """

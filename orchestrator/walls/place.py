@@ -67,7 +67,7 @@ class Place:
 
     def environment(self, seed: int) -> dict[str, str]:
         """The variables a container gets, all of them."""
-        box = self.config.box
+        box = self.config.active_profile
         return {
             "AUTORESEARCH_PROFILE": self.config.profile_name,
             "AUTORESEARCH_TIME_BUDGET": f"{box.time_budget_s:g}",
@@ -89,7 +89,7 @@ class Place:
 
     def resources(self) -> Resources:
         """The limits of one container."""
-        box = self.config.box
+        box = self.config.active_profile
         return Resources(
             memory=int(box.memory_gb * GIB),
             cpus=box.cpus,

@@ -31,7 +31,7 @@ JOIN_S = 30.0
 log = structlog.get_logger()
 
 
-class Running:
+class RunningContainer:
     """One container from its start to its removal; a context manager."""
 
     def __init__(  # noqa: PLR0913  # what a start is made of

@@ -78,13 +78,13 @@ def test_a_small_gpu_may_use_500_mib_and_still_be_idle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "mend"), [(18, "reboot"), (9, "modprobe"), (12, "install"), (4, "permissions"), (999, "nvidia-smi")]
+    ("code", "fix"), [(18, "reboot"), (9, "modprobe"), (12, "install"), (4, "permissions"), (999, "nvidia-smi")]
 )
-def test_a_driver_that_does_not_work_is_told_with_its_mend(tmp_path: Path, code: int, mend: str) -> None:
+def test_a_driver_that_does_not_work_is_told_with_its_mend(tmp_path: Path, code: int, fix: str) -> None:
     """One line: what NVML said and what to do."""
     machine = Machine(tmp_path, init=code)
 
-    with pytest.raises(LeaseUnavailable, match=mend) as caught:
+    with pytest.raises(LeaseUnavailable, match=fix) as caught:
         gpu.devices(machine.sysfs)
     assert 1 == len(str(caught.value).splitlines())
 

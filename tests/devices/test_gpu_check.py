@@ -57,7 +57,7 @@ def test_a_driver_that_fails_is_no_machine_without_a_gpu(commands: Path) -> None
     found = make(commands, "-n", "cost")
 
     assert 0 != stopped.returncode
-    assert f"nvidia-smi is here, but fails: {MISMATCH}; mend the driver" in stopped.stderr
+    assert f"nvidia-smi is here, but fails: {MISMATCH}; fix the driver" in stopped.stderr
     assert 0 == given.returncode, given.stderr
     assert "--profile cpu" in without.stdout
     assert "--profile gpu" in found.stdout
@@ -83,7 +83,7 @@ def test_a_fresh_clone_with_the_image_gets_what_its_containers_are_started_with(
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [(None, "neither nvidia-smi nor torch knows one"), (18, f"nvidia-smi fails: {MISMATCH}; mend")]
+    ("code", "said"), [(None, "neither nvidia-smi nor torch knows one"), (18, f"nvidia-smi fails: {MISMATCH}; fix")]
 )
 def test_why_there_is_no_gpu_is_said(commands: Path, code: int | None, said: str) -> None:
     """A broken driver is not a machine without one."""
@@ -94,7 +94,7 @@ def test_why_there_is_no_gpu_is_said(commands: Path, code: int | None, said: str
 
 
 def test_the_walls_are_left_out_only_where_there_can_be_none(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not because an image is missing: that has a mend."""
+    """Not because an image is missing: that has a fix."""
     nothing = gpu.no_containers()
     says(commands, "docker", "Cannot connect to the Docker daemon", 1)
     silent = gpu.no_containers()

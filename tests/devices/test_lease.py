@@ -199,7 +199,7 @@ def test_a_gpu_that_is_lost_makes_no_list_wrong(tmp_path: Path, lists: dict[str,
 
 
 def test_the_only_allowed_gpu_that_is_lost_is_said_so(tmp_path: Path) -> None:
-    """No list is to be mended: at the start, and when it is to be leased anew in mid-run."""
+    """No list is to be fixed: at the start, and when it is to be leased anew in mid-run."""
     machine = with_gpus(tmp_path, "GPU-1", "GPU-2")
     asked = policy(machine, allow=("GPU-2",))
     with lease(asked, wait_s=0):

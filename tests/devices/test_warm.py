@@ -132,7 +132,7 @@ def test_every_container_gets_a_copy_of_its_own(cache: warm.Warm, tmp_path: Path
 
 
 def test_a_changed_file_is_never_handed_out(cache: warm.Warm, tmp_path: Path) -> None:
-    """It is named, with the mend; so is one that is gone."""
+    """It is named, with the fix; so is one that is gone."""
     path = cache.folder / warm.FILES / "triton/kernel.so"
     path.write_text("poison")
     with pytest.raises(SandboxError, match=r"kernel\.so is not what was written"):

@@ -1,4 +1,4 @@
-"""What a train.py can do wrong: each ends in its own status, with a message that says what to mend."""
+"""What a train.py can do wrong: each ends in its own status, with a message that says what to fix."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -40,7 +40,7 @@ def device(**changes: str) -> Device:
 
 
 def test_torch_that_sees_no_gpu_stops_the_session(place: Place) -> None:
-    """With torch's own reason and the mend, in one line."""
+    """With torch's own reason and the fix, in one line."""
     with pytest.raises(LeaseUnavailable, match=r"torch in a container cannot use .*AssertionError.* driver") as caught:
         cuda.check(place)
 

@@ -17,7 +17,7 @@ from orchestrator.experiment import failure_of
 from orchestrator.types import Role, Status
 from orchestrator.units import MIB
 from orchestrator.walls.containers import Engine
-from orchestrator.walls.running import Running
+from orchestrator.walls.running import RunningContainer
 from orchestrator.walls.spec import ContainerSpec, Resources
 from probes.own_engine import own_engine
 
@@ -75,7 +75,7 @@ def kill(pid: int) -> None:
     subprocess.run(["kill", f"-{signal.SIGKILL.value}", str(pid)], check=False)
 
 
-def abandon(running: Running) -> None:
+def abandon(running: RunningContainer) -> None:
     """End its threads, although there is no engine to remove it from."""
     with suppress(SandboxError):
         running.close()

@@ -1,4 +1,4 @@
-"""What is wrong before the first experiment is said then: where it stands, the value, the mend; nothing is made."""
+"""What is wrong before the first experiment is said then: where it stands, the value, the fix; nothing is made."""
 
 import json
 import os
@@ -40,10 +40,10 @@ NOBODY = 65534
     ],
 )
 def test_a_broken_profile_is_named(tmp_path: Path, text: str, says: str, runtime: str) -> None:
-    """The file, what it must be, and the mend, whichever runtime reads it."""
+    """The file, what it must be, and the fix, whichever runtime reads it."""
     (path := tmp_path / "seccomp.json").write_text(text)
 
-    with pytest.raises(ConfigError, match=rf"{path}: it must be .*{says}.*; mend or restore it"):
+    with pytest.raises(ConfigError, match=rf"{path}: it must be .*{says}.*; fix or restore it"):
         compose.profile(path, runtime)
 
 
@@ -58,8 +58,8 @@ def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"profile.cpu.cpus": 1e-10}, r"resources.cpus = 1e-10 .*0.01 or more: mend task.toml \[profile.cpu\]"),
-        ({"profile.cpu.memory_gb": 1e-12}, r"resources.memory = 0 .*: mend task.toml \[profile.cpu\]"),
+        ({"profile.cpu.cpus": 1e-10}, r"resources.cpus = 1e-10 .*0.01 or more: fix task.toml \[profile.cpu\]"),
+        ({"profile.cpu.memory_gb": 1e-12}, r"resources.memory = 0 .*: fix task.toml \[profile.cpu\]"),
         ({"runs": Path("/etc/runs")}, r"mounts = '/etc/runs/.* the command line"),
     ],
 )

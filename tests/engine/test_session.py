@@ -148,7 +148,7 @@ def test_an_interrupt_ends_it_cleanly_at_once(task: Path, unique: str, number: s
 
 
 def test_what_is_wrong_is_said_in_one_line(task: Path, unique: str) -> None:
-    """A train.py that does not parse, an unknown key: the file, the value, the mend; nothing half-written."""
+    """A train.py that does not parse, an unknown key: the file, the value, the fix; nothing half-written."""
     path = task / "mutable" / "train.py"
     whole = path.read_text()
     path.write_text("def load_model(:\n")

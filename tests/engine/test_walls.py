@@ -204,7 +204,7 @@ def test_a_run_that_is_ended_early_says_nothing_of_the_patch(boxes: Boxes, tmp_p
     usual = runner.run(candidate_of("raise SystemExit(1)"), plan(), experiment_id=2, folder=tmp_path, best=None)
 
     assert (Status.INFRA, "bob used the device too") == said
-    assert took_s < config.box.time_budget_s
+    assert took_s < config.active_profile.time_budget_s
     assert Status.CRASH is usual.failure
 
 

@@ -14,7 +14,7 @@ from tests.propose.test_night import task
 CASES = {
     "no key": (("--proposer", "claude"), "", "", "ANTHROPIC_API_KEY is not set"),
     "a wrong key": ((), "sk-wrong", "", "the API does not know the key; set ANTHROPIC_API_KEY"),
-    "an unknown model": (("--model", "claude-sonnet-4-5"), KEY, "", "no model 'claude-sonnet-4-5' there; mend"),
+    "an unknown model": (("--model", "claude-sonnet-4-5"), KEY, "", "no model 'claude-sonnet-4-5' there; fix"),
     "a budget without prices": (("--model", "local"), KEY, "", "[prices.models] has no 'local', so max_usd = 10"),
     "an empty program.md": ((), KEY, "program.md", "program.md: is empty; write down what should be researched"),
     "an empty program.md, without LLM": (("--proposer", "sweep"), "", "program.md", "program.md: is empty"),
@@ -55,7 +55,7 @@ def error_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 def test_what_is_wrong_is_said_in_one_line_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
-    """The value and the mend, never the key; no message was sent, no experiment begun."""
+    """The value and the fix, never the key; no message was sent, no experiment begun."""
     flags, key, spoiled, expected = CASES[case]
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
     with FakeMessagesApi() as api:

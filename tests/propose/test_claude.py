@@ -75,7 +75,7 @@ def proposer(
             instructions=tmp_path / "program.md", prepare=tmp_path / "prepare.py", facts={"hardware": "two cores"},
             limits=Limits(), count=guess,
         ),
-        purse=budget.Purse(ledger=PaperLedger(), max_usd=max_usd, max_tokens=max_tokens),
+        budget=budget.Budget(ledger=PaperLedger(), max_usd=max_usd, max_tokens=max_tokens),
     )  # fmt: skip
 
 
@@ -103,8 +103,8 @@ def once_asked(api: FakeMessagesApi, act: Callable[[], None]) -> None:
 
 def ledger(claude: ClaudeProposer) -> PaperLedger:
     """The ledger of a proposer."""
-    assert isinstance(claude.purse.ledger, PaperLedger)
-    return claude.purse.ledger
+    assert isinstance(claude.budget.ledger, PaperLedger)
+    return claude.budget.ledger
 
 
 def test_a_proposal_comes_back_as_the_tool_call_said(api: FakeMessagesApi, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_useless_reply_is_stored_then_refused(api: FakeMessagesApi, tmp_path: Path, case: str) -> None:
-    """The reply is whole and paid; reading it says what to mend, and nothing is asked again behind the loop's back."""
+    """The reply is whole and paid; reading it says what to fix, and nothing is asked again behind the loop's back."""
     message, expected = REFUSED[case]
     api.script.append(message)
     claude = proposer(api, tmp_path)

@@ -135,7 +135,7 @@ def test_editing_program_md_steers_a_running_loop(tmp_path: Path) -> None:
 
 
 def test_instructions_that_fit_no_prompt_are_refused(tmp_path: Path) -> None:
-    """With the number of tokens and the mend."""
+    """With the number of tokens and the fix."""
     build = builder(tmp_path)
     (tmp_path / "program.md").write_text("word " * 40_000)
     with pytest.raises(ConfigError, match=r"program\.md: has 66667 tokens, at most 16000 .* shorten it"):

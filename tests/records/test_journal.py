@@ -150,7 +150,7 @@ def test_a_newer_journal_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_corrupt_journal_is_a_clear_error(tmp_path: Path) -> None:
-    """Garbage in the database names the file and the mend."""
+    """Garbage in the database names the file and the fix."""
     Journal.open(tmp_path).close()
     (tmp_path / "journal.db").write_bytes(b"not a database" * 100)
 

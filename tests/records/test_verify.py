@@ -340,7 +340,7 @@ def test_a_full_disk_loses_nothing_that_was_recorded(run: Path) -> None:
     with Journal.read(run) as journal:
         assert before == [one.line for one in journal.records()][: len(before)]
     with Journal.open(run) as journal:
-        journal.note("session.ended", {"reason": "mended"})
+        journal.note("session.ended", {"reason": "fixed"})
 
     assert [] == list(findings(run))
 

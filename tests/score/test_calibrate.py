@@ -62,7 +62,7 @@ def test_until_something_was_measured_the_task_decides(config: Config) -> None:
     """The numbers of task.toml, and that they are its."""
     found = thresholds.load(config, "some cpu")
 
-    assert (config.box.cap_nats, config.box.floor_nats) == (found.cap_nats, found.floor_nats)
+    assert (config.active_profile.cap_nats, config.active_profile.floor_nats) == (found.cap_nats, found.floor_nats)
     assert "task.toml" == found.origin
 
 

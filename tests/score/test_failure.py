@@ -69,7 +69,7 @@ def test_a_broken_gpu_is_not_called_killed() -> None:
 
 
 def test_a_full_gpu_is_not_called_killed() -> None:
-    """The mend is for the memory that was short."""
+    """The fix is for the memory that was short."""
     said = explain(Status.OOM, "train.py", fakes.execution(exit_code=1, log_tail=FULL))
 
     assert said.startswith("train.py ran out of GPU memory: make the model or its batches smaller\nTraceback")

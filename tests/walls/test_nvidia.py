@@ -69,7 +69,7 @@ def test_a_cdi_specification_may_try(info: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_a_run_on_a_gpu_is_refused_before_one_is_waited_for(info: dict[str, Any]) -> None:
-    """With the mend; the cpu profile needs none."""
+    """With the fix; the cpu profile needs none."""
     engine = cast("Any", SimpleNamespace(is_podman=False, info=lambda: info))
     compose.refuse_gpu(cast("Any", SimpleNamespace(profile_name="cpu")), engine)
     with pytest.raises(
