@@ -12,7 +12,7 @@ from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.errors import SandboxError
 from orchestrator.experiment import ContainerRunner
-from orchestrator.score.calibrate import controls, on_base
+from orchestrator.trust.calibrate import controls, on_base
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status, Trial
 from orchestrator.walls.containers import Engine
 

@@ -14,7 +14,7 @@ from orchestrator.records import anchors, record
 from orchestrator.records.chain import GENESIS
 from orchestrator.records.journal import Journal
 from orchestrator.session import Running, Session
-from orchestrator.types import INTERRUPTED, Plan, Spent
+from orchestrator.types import INTERRUPTED, Plan, Spent, Trial
 
 if TYPE_CHECKING:
     from orchestrator.executors.local import Pool
@@ -56,7 +56,7 @@ def recover(session: Session) -> Base:
             below=None,
         )
         record.drop_private(running.folder)
-        turn.finish(session, running, turn.failed("the orchestrator died while it ran: run again"), None)
+        turn.finish(session, running, Trial.infra("the orchestrator died while it ran: run again"), None)
     measure.refuse_changed(journal, session.runner.facts())
     best = journal.best()
     if best is not None:
@@ -103,7 +103,7 @@ def interrupt(session: Session, pool: "Pool") -> str:
     """End what runs; it is owed another attempt."""
     pool.stop()
     for running in pool.at_work:
-        turn.finish(session, running, turn.failed(f"{INTERRUPTED}run again at the next start"), None)
+        turn.finish(session, running, Trial.infra(f"{INTERRUPTED}run again at the next start"), None)
     return end(session, "interrupted")
 
 

@@ -38,8 +38,6 @@ from orchestrator.commands.options import (
 )
 from orchestrator.data import IN_IMAGE, is_ready, prepare
 from orchestrator.devices import quiet
-from orchestrator.devices import warm as warm_cache
-from orchestrator.devices.warming import fill
 from orchestrator.doctor import Judgement, examine
 from orchestrator.doctor import report as doctor_report
 from orchestrator.errors import AutoresearchError
@@ -48,6 +46,7 @@ from orchestrator.loop import run_session
 from orchestrator.machine import look
 from orchestrator.notify import notifying
 from orchestrator.propose.estimate import estimate
+from orchestrator.records.confirmations import confirmed
 from orchestrator.records.eventlog import logging_to
 from orchestrator.records.journal import Journal
 from orchestrator.records.keep import Keeper
@@ -55,9 +54,10 @@ from orchestrator.records.state import state
 from orchestrator.records.verify import is_live
 from orchestrator.report import Report
 from orchestrator.report.live import Reporting
-from orchestrator.score.confirm import confirmed
 from orchestrator.types import Level, Status
+from orchestrator.walls import compile_cache
 from orchestrator.walls.containers import Engine
+from orchestrator.warm import fill
 from orchestrator.watch import LiveView, PlainView, experiments_table, staircase, tally
 
 app = typer.Typer(
@@ -176,7 +176,7 @@ def loop(
             stack.enter_context(view)
         page = Report(config.run_path)
         session = stack.enter_context(compose.session(config, Reporting(view, page) if live else view))
-        if note := warm_cache.missing(session.runner.facts()):
+        if note := compile_cache.missing(session.runner.facts()):
             console.print(f"note: {note}", highlight=False)
         if isinstance(view, LiveView):
             view.seen(session.journal.experiments(), session.journal.best(), session.journal.spent())

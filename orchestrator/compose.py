@@ -12,12 +12,11 @@ from orchestrator import propose
 from orchestrator.bounds import last_word
 from orchestrator.config import Config
 from orchestrator.data import check_train, is_ready
-from orchestrator.devices import warm, who
+from orchestrator.devices import who
 from orchestrator.devices.contention import watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.devices.quiet import Gate, quiet_hours
 from orchestrator.devices.visible import allowed
-from orchestrator.devices.warming import warmed
 from orchestrator.doctor import examine, unaccepted
 from orchestrator.errors import ConfigError, SpecRefused
 from orchestrator.executors.slot import Slot
@@ -29,12 +28,13 @@ from orchestrator.score import thresholds
 from orchestrator.score.thresholds import UNBOUNDED
 from orchestrator.session import Session
 from orchestrator.types import Level, Status, View
-from orchestrator.walls import cuda, nvidia
+from orchestrator.walls import compile_cache, cuda, nvidia
 from orchestrator.walls.box import refuse_weak_specs
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.place import Place
 from orchestrator.walls.profile import for_runtime, must_be
 from orchestrator.walls.reaper import reaping
+from orchestrator.warm import warmed
 from orchestrator.watch import PlainView
 
 SECONDS_PER_HOUR = 3600
@@ -64,7 +64,7 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
         gpu_uuid=leased.device.uuid if leased and leased.device else None,
         driver=leased.device.driver if leased and leased.device else "",
         cpuset=leased.cpuset if leased else "",
-        warm=warm.find(warm.folder(config), leased.hardware if leased else "", image_id),
+        warm=compile_cache.find(compile_cache.folder(config), leased.hardware if leased else "", image_id),
     )
     refuse_weak(found)
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from orchestrator import ask, files, measure, patch
-from orchestrator.errors import ConfigError, PatchRejected, SandboxError
+from orchestrator.errors import ConfigError, PatchRejected
 from orchestrator.measure import committed, new_plan, revealed
 from orchestrator.records import anchors, checkpoint, record
 from orchestrator.records.tables import canonical
@@ -156,11 +156,6 @@ def _settled(running: Running, first: Trial, again: Trial, best: Experiment) -> 
     verdict = plausible.settled(running.doubt, first, again, best)
     worse = again.score is None or first.score is None or again.score.val_bpb > first.score.val_bpb
     return replace(again if worse else first, executions=(*first.executions, *again.executions)), verdict
-
-
-def failed(why: SandboxError | str) -> Trial:
-    """A trial that we spoiled ourselves."""
-    return Trial(executions=(), score=None, failure=Status.INFRA, message=str(why))
 
 
 def finish(session: Session, running: Running, trial: Trial, verdict: Verdict | None) -> Experiment:

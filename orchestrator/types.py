@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 Conditions = tuple[str, str, str]  # scores compare only where these are the same: hardware, image, compile cache
 
@@ -185,6 +185,11 @@ class Trial:
     gpu_used: bool | None = None  # by the training; None: there is none, or nobody looked
     contended_by: str = ""
     measured: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
+
+    @classmethod
+    def infra(cls, why: object) -> Self:
+        """One that the sandbox spoiled, not the candidate."""
+        return cls(executions=(), score=None, failure=Status.INFRA, message=str(why))
 
     @property
     def runs(self) -> tuple[float, ...]:

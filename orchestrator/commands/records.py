@@ -26,19 +26,19 @@ from orchestrator.commands.options import (
     settings_of,
 )
 from orchestrator.errors import JournalError
+from orchestrator.follow import ToldView, follow, keys
 from orchestrator.records import checkpoint, retention
 from orchestrator.records import export as exporting
 from orchestrator.records import folder as folder_of
 from orchestrator.records import lineage as lines_of
-from orchestrator.records import show as showing
 from orchestrator.records.attest import statement
 from orchestrator.records.export import TEXT, Format
-from orchestrator.records.follow import ToldView, follow, keys
 from orchestrator.records.journal import Journal
 from orchestrator.records.state import ended
 from orchestrator.records.tables import canonical
 from orchestrator.records.verify import findings, is_live, recorded_in
 from orchestrator.report import compare as comparing
+from orchestrator.report import show as showing
 from orchestrator.text import counted, sanitise
 from orchestrator.types import Role
 from orchestrator.watch import LiveView, tally

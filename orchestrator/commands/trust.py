@@ -13,9 +13,9 @@ from orchestrator.data import IN_IMAGE
 from orchestrator.interrupt import interruptible
 from orchestrator.records.eventlog import logging_to
 from orchestrator.records.journal import Journal
-from orchestrator.score import calibrate as calibration
-from orchestrator.score import confirm as confirmation
 from orchestrator.score import thresholds
+from orchestrator.trust import calibrate as calibration
+from orchestrator.trust import confirm as confirmation
 
 app = typer.Typer()
 

@@ -1,1 +1,1 @@
-"""Whose turn it is on a shared machine: GPUs and cores leased, others noticed, compile caches kept warm."""
+"""Whose turn it is on a shared machine: GPUs and cores leased, others noticed."""

@@ -16,7 +16,6 @@ import structlog
 
 from orchestrator.errors import SandboxError
 from orchestrator.session import Running
-from orchestrator.turn import failed
 from orchestrator.types import Runner, Trial
 
 log = structlog.get_logger()
@@ -147,4 +146,4 @@ def _run(running: Running) -> Trial:
             running.candidate, running.plan, experiment_id=running.id, folder=running.where, best=running.below
         )
     except SandboxError as error:
-        return failed(error)
+        return Trial.infra(error)

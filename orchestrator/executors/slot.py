@@ -80,7 +80,7 @@ class Slot:
             except SandboxError as error:
                 if not seen.contended_by:
                     raise
-                trial = Trial(executions=(), score=None, failure=Status.INFRA, message=str(error))
+                trial = Trial.infra(error)
         if seen.lost:
             self._leave_out(self._lease, seen.lost)
             self.give_back()

@@ -4,10 +4,10 @@ import hashlib
 from dataclasses import dataclass
 
 from orchestrator.config import Config
-from orchestrator.devices.warm import Warm
 from orchestrator.score.thresholds import Thresholds
 from orchestrator.units import GIB, MIB
 from orchestrator.walls import copies, locked
+from orchestrator.walls.compile_cache import CompileCache
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.spec import Resources
 
@@ -28,7 +28,7 @@ class Place:
     driver: str = ""  # of the GPU
     cpuset: str = ""
     holdout: bool = False  # score on the text that no experiment is ever scored on
-    warm: Warm | None = None  # compile caches that every trainer begins with
+    warm: CompileCache | None = None  # compile caches that every trainer begins with
 
     def facts(self) -> dict[str, str]:
         """For the record of every experiment."""

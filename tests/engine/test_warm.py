@@ -8,13 +8,13 @@ import pytest
 
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.devices import warm
-from orchestrator.devices.warming import fill
 from orchestrator.measure import new_plan
 from orchestrator.records.keep import Keeper
 from orchestrator.types import Candidate, Proposal, Reply, Role
+from orchestrator.walls import compile_cache
 from orchestrator.walls.box import Box
 from orchestrator.walls.containers import Engine
+from orchestrator.warm import fill
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
@@ -62,7 +62,7 @@ def test_what_the_humans_file_compiled_is_there_for_every_trainer(tmp_path: Path
     assert place.warm is not None
     for _ in range(2):
         assert "found: compiled by the human's file" in trained(place, tmp_path)
-    assert made.files == getattr(warm.find(warm.folder(config), "", place.image_id), "files", None)
+    assert made.files == getattr(compile_cache.find(compile_cache.folder(config), "", place.image_id), "files", None)
 
 
 def trained(place: compose.Place, folder: Path) -> str:

@@ -29,7 +29,7 @@ UNUSED_S = 30 * 86400.0  # of a cache that may go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Warm:
+class CompileCache:
     """A cache as its manifest describes it."""
 
     folder: Path
@@ -63,7 +63,7 @@ def folder(config: Config) -> Path:
     return config.root / "build" / "warm" / config.profile_name
 
 
-def find(among: Path, hardware: str, image_id: str) -> Warm | None:
+def find(among: Path, hardware: str, image_id: str) -> CompileCache | None:
     """The newest cache for this hardware and image, None if there is none. Raises SandboxError if it cannot be read."""
     path = max(_of(among, hardware, image_id).glob(f"*/{MANIFEST}"), default=None)
     if path is None:
@@ -79,7 +79,9 @@ def find(among: Path, hardware: str, image_id: str) -> Warm | None:
         ) from error
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise SandboxError(f"{path}: names a file outside of it; remove {place}")
-    return Warm(folder=place, files=files, sha256=copies.digest(files)) if made == (hardware, image_id) else None
+    return (
+        CompileCache(folder=place, files=files, sha256=copies.digest(files)) if made == (hardware, image_id) else None
+    )
 
 
 def missing(facts: Mapping[str, str]) -> str:
@@ -89,7 +91,7 @@ def missing(facts: Mapping[str, str]) -> str:
     return "no compile cache for this GPU and image: every training compiles anew; `make warm` says why none was made"
 
 
-def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> Warm:
+def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> CompileCache:
     """Write the manifest of what was copied to `place`/files. Raises SandboxError for anything but plain files."""
     files: dict[str, str] = {}
     for path in sorted((place / FILES).rglob("*")):
@@ -101,10 +103,10 @@ def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> War
         files[str(path.relative_to(place / FILES))] = hashlib.sha256(path.read_bytes()).hexdigest()
     about = {"hardware": hardware, "image_id": image_id, "train_sha256": train_sha256}
     (place / MANIFEST).write_text(json.dumps({**about, "files": files}, indent=1, sort_keys=True) + "\n")
-    return Warm(folder=place, files=files, sha256=copies.digest(files))
+    return CompileCache(folder=place, files=files, sha256=copies.digest(files))
 
 
-def put(made: Warm, among: Path, *, hardware: str, image_id: str) -> Warm:
+def put(made: CompileCache, among: Path, *, hardware: str, image_id: str) -> CompileCache:
     """Put a sealed cache in place, whole or not at all, and remove those that nobody began with for a month."""
     place = _of(among, hardware, image_id) / f"{time.time_ns()}"
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.records import ran, show
 from orchestrator.records.journal import Journal
+from orchestrator.report import ran, show
 from orchestrator.types import Level, Role, Score
 from tests import fakes
 from tests.journals import kept

@@ -10,15 +10,16 @@ from typing import Any, cast
 import pytest
 import structlog
 
+from orchestrator import warm
 from orchestrator.config import load
-from orchestrator.devices import warm, warming
-from orchestrator.devices.warming import own_source
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError, SpecRefused
 from orchestrator.records.keep import Keeper
 from orchestrator.score.thresholds import UNBOUNDED
 from orchestrator.types import Role
+from orchestrator.walls import compile_cache
 from orchestrator.walls.place import Place
 from orchestrator.walls.spec import Mount, as_config
+from orchestrator.warm import own_source
 from tests import fakes
 from tests.walls import test_spec
 
@@ -26,15 +27,15 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "sha256:fake"
 
 
-def filled(caches: Path, hardware: str, kernel: str) -> warm.Warm:
+def filled(caches: Path, hardware: str, kernel: str) -> compile_cache.CompileCache:
     """A cache of two files."""
     sealed = caches / ".sealed"
     for name, text in (("inductor/ab/graph.py", "compiled"), ("triton/kernel.so", kernel)):
-        path = sealed / warm.FILES / name
+        path = sealed / compile_cache.FILES / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    made = warm.seal(sealed, hardware=hardware, image_id=IMAGE, train_sha256="0" * 64)
-    return warm.put(made, caches, hardware=hardware, image_id=IMAGE)
+    made = compile_cache.seal(sealed, hardware=hardware, image_id=IMAGE, train_sha256="0" * 64)
+    return compile_cache.put(made, caches, hardware=hardware, image_id=IMAGE)
 
 
 @pytest.fixture
@@ -45,32 +46,34 @@ def caches(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(caches: Path) -> warm.Warm:
+def cache(caches: Path) -> compile_cache.CompileCache:
     """That one."""
-    found = warm.find(caches, "H100", IMAGE)
+    found = compile_cache.find(caches, "H100", IMAGE)
     assert found is not None
     return found
 
 
-def test_a_cache_counts_only_where_it_was_made(caches: Path, cache: warm.Warm) -> None:
+def test_a_cache_counts_only_where_it_was_made(caches: Path, cache: compile_cache.CompileCache) -> None:
     """The same hardware and image; elsewhere there is none."""
     assert {"inductor/ab/graph.py", "triton/kernel.so"} == set(cache.files)
-    assert warm.find(caches, "A100", IMAGE) is None
-    assert warm.find(caches, "H100", "sha256:other") is None
-    assert warm.find(caches / "nowhere", "H100", IMAGE) is None
+    assert compile_cache.find(caches, "A100", IMAGE) is None
+    assert compile_cache.find(caches, "H100", "sha256:other") is None
+    assert compile_cache.find(caches / "nowhere", "H100", IMAGE) is None
 
 
-def test_filling_another_takes_none_away(caches: Path, cache: warm.Warm, tmp_path: Path) -> None:
+def test_filling_another_takes_none_away(caches: Path, cache: compile_cache.CompileCache, tmp_path: Path) -> None:
     """Whoever began with the first goes on with it, whatever is filled beside it; who begins gets the newest."""
     elsewhere, newer = filled(caches, "A100", "other code"), filled(caches, "H100", "newer code")
     cache.copy(tmp_path / "copy")
 
     assert "code" == (tmp_path / "copy/triton/kernel.so").read_text()
-    assert newer == warm.find(caches, "H100", IMAGE)
-    assert elsewhere == warm.find(caches, "A100", IMAGE)
+    assert newer == compile_cache.find(caches, "H100", IMAGE)
+    assert elsewhere == compile_cache.find(caches, "A100", IMAGE)
 
 
-def test_a_cache_that_nobody_began_with_for_a_month_is_removed(caches: Path, cache: warm.Warm, tmp_path: Path) -> None:
+def test_a_cache_that_nobody_began_with_for_a_month_is_removed(
+    caches: Path, cache: compile_cache.CompileCache, tmp_path: Path
+) -> None:
     """When the next one is filled, of whatever image; one that is in use is not, however old it is."""
     unused = filled(caches, "A100", "other code")
     for made in (cache, unused):
@@ -86,8 +89,12 @@ def test_a_session_on_a_gpu_without_one_says_what_fills_it() -> None:
     """It is worth more than most ideas; the cpu profile compiles nothing."""
     without = {"profile": "gpu", "warm_sha256": ""}
 
-    assert "`make warm` says why" in warm.missing(without)
-    assert "" == warm.missing({**without, "warm_sha256": "ab"}) == warm.missing({**without, "profile": "cpu"})
+    assert "`make warm` says why" in compile_cache.missing(without)
+    assert (
+        ""
+        == compile_cache.missing({**without, "warm_sha256": "ab"})
+        == compile_cache.missing({**without, "profile": "cpu"})
+    )
 
 
 FAULTS = (ConfigError("not committed"), SandboxError("no"), PatchRejected("no"), OSError(28, "No space left on device"))
@@ -95,45 +102,45 @@ FAULTS = (ConfigError("not committed"), SandboxError("no"), PatchRejected("no"),
 
 @pytest.mark.parametrize("fault", [None, *FAULTS])
 def test_a_session_on_a_gpu_fills_one_where_there_is_none(
-    cache: warm.Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+    cache: compile_cache.CompileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
 ) -> None:
     """Once; on the cpu profile never; and where it cannot be filled experiments begin without, and the log says why."""
     asked = []
 
-    def fill(place: Place, *_: object) -> warm.Warm | None:
+    def fill(place: Place, *_: object) -> compile_cache.CompileCache | None:
         asked.append(place.gpu_uuid)
         if fault is not None:
             raise fault
         return cache
 
-    monkeypatch.setattr(warming, "fill", fill)
+    monkeypatch.setattr(warm, "fill", fill)
     config = load(ROOT, {"tag": "warm", "runs": tmp_path / "runs", "profile_name": "gpu"})
     on_cpu = Place(engine=cast("Any", None), config=config, image_id=IMAGE, seccomp="", thresholds=UNBOUNDED)
     keeper, view = Keeper(path=config.mutable_path, tag="warm"), fakes.SilentView()
     with structlog.testing.capture_logs() as logged:
-        warmed = warming.warmed(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
+        warmed = warm.warmed(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
 
     assert (cache if fault is None else None) is warmed.warm
-    assert warmed is warming.warmed(warmed, keeper, view)
-    assert on_cpu is warming.warmed(on_cpu, keeper, view)
+    assert warmed is warm.warmed(warmed, keeper, view)
+    assert on_cpu is warm.warmed(on_cpu, keeper, view)
     assert ([] if fault is None else [("compile_cache.not_filled", str(fault))]) == [
         (line["event"], line["reason"]) for line in logged
     ]
     assert ["GPU-1"] * (1 if fault is None else 2) == asked
 
 
-def test_every_container_gets_a_copy_of_its_own(cache: warm.Warm, tmp_path: Path) -> None:
+def test_every_container_gets_a_copy_of_its_own(cache: compile_cache.CompileCache, tmp_path: Path) -> None:
     """Other inodes, the same bytes."""
     cache.copy(tmp_path / "copy")
-    copy, original = tmp_path / "copy/triton/kernel.so", cache.folder / warm.FILES / "triton/kernel.so"
+    copy, original = tmp_path / "copy/triton/kernel.so", cache.folder / compile_cache.FILES / "triton/kernel.so"
 
     assert copy.read_text() == original.read_text() == "code"
     assert copy.stat().st_ino != original.stat().st_ino
 
 
-def test_a_changed_file_is_never_handed_out(cache: warm.Warm, tmp_path: Path) -> None:
+def test_a_changed_file_is_never_handed_out(cache: compile_cache.CompileCache, tmp_path: Path) -> None:
     """It is named, with the fix; so is one that is gone."""
-    path = cache.folder / warm.FILES / "triton/kernel.so"
+    path = cache.folder / compile_cache.FILES / "triton/kernel.so"
     path.write_text("poison")
     with pytest.raises(SandboxError, match=r"kernel\.so is not what was written"):
         cache.copy(tmp_path / "one")
@@ -143,27 +150,27 @@ def test_a_changed_file_is_never_handed_out(cache: warm.Warm, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd"])
-def test_a_manifest_names_nothing_outside(caches: Path, cache: warm.Warm, name: str) -> None:
+def test_a_manifest_names_nothing_outside(caches: Path, cache: compile_cache.CompileCache, name: str) -> None:
     """Whoever wrote it."""
-    manifest = json.loads((cache.folder / warm.MANIFEST).read_text())
+    manifest = json.loads((cache.folder / compile_cache.MANIFEST).read_text())
     manifest["files"][name] = "0" * 64
-    (cache.folder / warm.MANIFEST).write_text(json.dumps(manifest))
+    (cache.folder / compile_cache.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(SandboxError, match="names a file outside"):
-        warm.find(caches, "H100", IMAGE)
+        compile_cache.find(caches, "H100", IMAGE)
 
 
-def test_a_manifest_that_cannot_be_read_is_said(caches: Path, cache: warm.Warm) -> None:
+def test_a_manifest_that_cannot_be_read_is_said(caches: Path, cache: compile_cache.CompileCache) -> None:
     """With what to remove."""
-    (cache.folder / warm.MANIFEST).write_text("{")
+    (cache.folder / compile_cache.MANIFEST).write_text("{")
     with pytest.raises(SandboxError, match="cannot be read"):
-        warm.find(caches, "H100", IMAGE)
+        compile_cache.find(caches, "H100", IMAGE)
 
 
-def test_only_plain_files_are_sealed(cache: warm.Warm) -> None:
+def test_only_plain_files_are_sealed(cache: compile_cache.CompileCache) -> None:
     """A link in a cache is refused, not followed."""
-    (cache.folder / warm.FILES / "link").symlink_to("/etc/passwd")
+    (cache.folder / compile_cache.FILES / "link").symlink_to("/etc/passwd")
     with pytest.raises(SandboxError, match="plain files only"):
-        warm.seal(cache.folder, hardware="H100", image_id=IMAGE, train_sha256="0" * 64)
+        compile_cache.seal(cache.folder, hardware="H100", image_id=IMAGE, train_sha256="0" * 64)
 
 
 def test_only_what_the_human_committed_fills_a_cache(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from orchestrator.bounds import last_word
 from orchestrator.errors import ConfigError, JournalError
+from orchestrator.follow import follow
 from orchestrator.records import record
 from orchestrator.records.eventlog import logging_to
-from orchestrator.records.follow import follow
 from orchestrator.records.journal import Journal
 from orchestrator.types import Candidate, Experiment, Role, Spent
 from orchestrator.watch import LiveView, PlainView

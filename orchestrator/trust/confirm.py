@@ -7,9 +7,8 @@ told to a proposer: a holdout that ideas are chosen by is none.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
 from typing import Any, NoReturn
 
 from orchestrator import measure
@@ -17,33 +16,11 @@ from orchestrator.ask import source_of
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.executors.slot import Slot
 from orchestrator.records import record
+from orchestrator.records.confirmations import KIND, Runs, confirmations, val_bpb
 from orchestrator.records.journal import Journal
 from orchestrator.types import Experiment, Level, Plan, Status, Trial
 
-KIND, FAILED = "experiment.confirmed", "experiment.not_confirmed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runs:
-    """val_bpb of one source: on val, as the loop measured it, and on the holdout, with other seeds."""
-
-    experiment_id: int
-    val_bpb: float
-    holdout: tuple[float, ...]
-
-    @property
-    def holdout_bpb(self) -> float:
-        """The mean of its runs."""
-        return fmean(self.holdout)
-
-    @property
-    def standard_error(self) -> float:
-        """Of that mean; infinite where there is one run only."""
-        return stdev(self.holdout) / math.sqrt(len(self.holdout)) if len(self.holdout) > 1 else math.inf
-
-    def __str__(self) -> str:
-        """For a terminal."""
-        return f"{self.holdout_bpb:.6f} ± {self.standard_error:.1e} over {len(self.holdout)} runs with other seeds"
+FAILED = "experiment.not_confirmed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +83,6 @@ def known(journal: Journal, experiment: Experiment, facts: dict[str, str], seeds
     return found[-1] if found else None
 
 
-def confirmations(journal: Journal, experiment: Experiment, facts: dict[str, str] | None = None) -> Iterator[Runs]:
-    """Every confirmation of an experiment on record, oldest first; with `facts`, those made under them."""
-    for body in (found.body for found in journal.records(KIND, experiment.id)):
-        if all(body["facts"].get(name, "") == value for name, value in (facts or {}).items()):
-            yield Runs(experiment_id=experiment.id, val_bpb=_val_bpb(experiment), holdout=tuple(body["holdout"]))
-
-
-def confirmed(journal: Journal) -> set[int]:
-    """The experiments at L3."""
-    return {found.experiment_id for found in journal.records(KIND) if found.experiment_id is not None}
-
-
 def _run(journal: Journal, slot: Slot, experiment: Experiment, seeds: int, told: Callable[[str], None]) -> Runs:
     home = journal.folder / "confirm" / f"{experiment.id:04d}-{journal.head()[:8]}"
     record.make_folder(home)
@@ -138,11 +103,11 @@ def _run(journal: Journal, slot: Slot, experiment: Experiment, seeds: int, told:
         journal.note("seeds.revealed", measure.revealed(plan), experiment.id)
     holdout = tuple(trial.score.val_bpb for trial in trials if trial.score)
     where = {"folder": home.relative_to(journal.folder).as_posix(), "files": record.hashes(home)}
-    body = {**_record(trials), **where, "val_bpb": _val_bpb(experiment), "holdout": holdout, "facts": slot.facts()}
+    body = {**_record(trials), **where, "val_bpb": val_bpb(experiment), "holdout": holdout, "facts": slot.facts()}
     if trials[-1].score is None:
         _not_confirmed(journal, experiment, trials[-1], body)
     journal.note(KIND, {**body, "level": Level.L3}, experiment.id)
-    return Runs(experiment_id=experiment.id, val_bpb=_val_bpb(experiment), holdout=holdout)
+    return Runs(experiment_id=experiment.id, val_bpb=val_bpb(experiment), holdout=holdout)
 
 
 def _not_confirmed(journal: Journal, experiment: Experiment, trial: Trial, body: dict[str, Any]) -> NoReturn:
@@ -158,10 +123,6 @@ def _not_confirmed(journal: Journal, experiment: Experiment, trial: Trial, body:
 def _record(trials: list[Trial]) -> dict[str, Any]:
     scores = [asdict(trial.score) for trial in trials if trial.score]
     return {"scores": scores, "checkpoints": [trial.checkpoint_sha256 for trial in trials]}
-
-
-def _val_bpb(experiment: Experiment) -> float:
-    return experiment.val_bpb if experiment.val_bpb is not None else math.nan
 
 
 def lines(found: Confirmation) -> list[str]:

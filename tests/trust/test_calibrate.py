@@ -12,8 +12,9 @@ from orchestrator.devices.contention import Ours, Sampler, Then
 from orchestrator.devices.lease import Lease
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.executors.slot import Slot
-from orchestrator.score import calibrate, thresholds
+from orchestrator.score import thresholds
 from orchestrator.score.thresholds import LEAST_FLOOR_NATS, Measured
+from orchestrator.trust import calibrate
 from orchestrator.types import Status, Trial
 from tests import fakes
 from tests.devices.test_lease import four_cores

@@ -10,11 +10,12 @@ from rich.console import Console
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.executors.slot import Slot
 from orchestrator.loop import run_session
-from orchestrator.records import show
+from orchestrator.records.confirmations import Runs
 from orchestrator.records.journal import Journal
 from orchestrator.records.verify import findings
-from orchestrator.score import confirm
-from orchestrator.score.confirm import Confirmation, Runs
+from orchestrator.report import show
+from orchestrator.trust import confirm
+from orchestrator.trust.confirm import Confirmation
 from orchestrator.types import Status, Trial
 from orchestrator.watch import experiments_table
 from tests import fakes

@@ -9,10 +9,10 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.records import ran
+from orchestrator.records.confirmations import confirmations
 from orchestrator.records.folder import read
 from orchestrator.records.journal import Journal
-from orchestrator.score.confirm import confirmations
+from orchestrator.report import ran
 from orchestrator.score.noise import spread
 from orchestrator.score.told import in_words
 from orchestrator.text import sanitise

@@ -10,11 +10,11 @@ from pathlib import Path
 import structlog
 
 from orchestrator import patch
-from orchestrator.devices import warm
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.measure import new_plan
 from orchestrator.records.keep import Keeper
 from orchestrator.types import Candidate, Proposal, Reply, Role, View
+from orchestrator.walls import compile_cache
 from orchestrator.walls.box import Box
 from orchestrator.walls.oneshot import run_once
 from orchestrator.walls.place import Place
@@ -51,9 +51,9 @@ def own_source(keeper: Keeper) -> str:
     return source
 
 
-def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.Warm:
+def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> compile_cache.CompileCache:
     """Train for a minute and keep what was compiled. Raises ConfigError, PatchRejected or SandboxError."""
-    source, among = own_source(keeper), warm.folder(place.config)
+    source, among = own_source(keeper), compile_cache.folder(place.config)
     limits = place.config.active_profile
     brief = place.config.with_profile(time_budget_s=TRAINING_S, grace_s=limits.time_budget_s + limits.grace_s)
     reply = Reply(proposer="warm", model="", prompt="", text="")
@@ -64,7 +64,7 @@ def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.W
     with tempfile.TemporaryDirectory(dir=among, prefix=".warming-") as name:
         staging, cache = Path(name), Path(name) / "cache"
         staging.chmod(0o755)
-        (cache / warm.FILES).mkdir(parents=True)
+        (cache / compile_cache.FILES).mkdir(parents=True)
         cold = replace(place, config=brief, warm=None)
         with Box.open(cold, candidate, new_plan(), experiment_id=0, folder=staging) as box:
             box.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
@@ -73,10 +73,10 @@ def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> warm.W
                 raise SandboxError(
                     f"train.py did not end well (exit code {trained.exit_code}): {trained.log_tail[-500:]}"
                 )
-            _copy_out(box, staging, cache / warm.FILES, on_line)
+            _copy_out(box, staging, cache / compile_cache.FILES, on_line)
         digest = hashlib.sha256(source.encode()).hexdigest()
-        made = warm.seal(cache, hardware=place.hardware, image_id=place.image_id, train_sha256=digest)
-        return warm.put(made, among, hardware=place.hardware, image_id=place.image_id)
+        made = compile_cache.seal(cache, hardware=place.hardware, image_id=place.image_id, train_sha256=digest)
+        return compile_cache.put(made, among, hardware=place.hardware, image_id=place.image_id)
 
 
 def _copy_out(box: Box, staging: Path, target: Path, on_line: Callable[[str], None]) -> None:
