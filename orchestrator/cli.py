@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.text import Text
 from typer.exceptions import TyperException
 
-from orchestrator import __version__, compose, propose
+from orchestrator import __version__, compose, preflight, propose
 from orchestrator.bounds import base_of
 from orchestrator.commands import records, trust
 from orchestrator.commands.options import (
@@ -104,9 +104,9 @@ def fit(
     flags = {"profile_name": profile, "accept": accept or None, "runtime": runtime, "parallel": parallel}
     config = settings(task, "fit", None, flags)
     engine = Engine.connect()
-    compose.refuse_gpu(config, engine)
-    compose.refuse_unfit(config, engine)
-    compose.enough(compose.policy_of(config), config.parallel)
+    preflight.refuse_gpu(config, engine)
+    preflight.refuse_unfit(config, engine)
+    preflight.enough(compose.policy_of(config), config.parallel)
 
 
 @app.command()

@@ -8,37 +8,31 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from orchestrator import propose
+from orchestrator import preflight, propose
 from orchestrator.bounds import last_word
 from orchestrator.config import Config
 from orchestrator.data import check_train, is_ready
-from orchestrator.devices import who
 from orchestrator.devices.contention import watching
-from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
+from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.devices.quiet import Gate, quiet_hours
 from orchestrator.devices.visible import allowed
-from orchestrator.doctor import examine, unaccepted
-from orchestrator.errors import ConfigError, SpecRefused
+from orchestrator.errors import ConfigError
 from orchestrator.executors.slot import Slot
 from orchestrator.experiment import ContainerRunner
-from orchestrator.machine import look
+from orchestrator.protocols import View
 from orchestrator.records.journal import Journal
 from orchestrator.records.keep import Keeper
 from orchestrator.score import thresholds
 from orchestrator.score.thresholds import UNBOUNDED
 from orchestrator.session import Session
-from orchestrator.types import Level, Status, View
-from orchestrator.walls import compile_cache, cuda, nvidia
-from orchestrator.walls.box import refuse_weak_specs
+from orchestrator.units import SECONDS_PER_HOUR
+from orchestrator.walls import compile_cache, cuda
 from orchestrator.walls.containers import Engine
 from orchestrator.walls.place import Place
-from orchestrator.walls.profile import for_runtime, must_be
 from orchestrator.walls.reaper import reaping
 from orchestrator.warm import warmed
 from orchestrator.watch import PlainView
 
-SECONDS_PER_HOUR = 3600
-GIB = 1 << 30
 PATIENCE = 5  # times the time to load and to score
 SECCOMP = Path(__file__).parents[1] / "sandbox" / "seccomp.json"
 
@@ -51,8 +45,8 @@ def image_name(config: Config) -> str:
 def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     """Where experiments of this config run; nothing is made yet. Raises ConfigError, SpecRefused or ImageMissing."""
     hardware = leased.hardware if leased else ""
-    seccomp = profile(SECCOMP, config.runtime)
-    refuse_unfit(config, engine)
+    seccomp = preflight.profile(SECCOMP, config.runtime)
+    preflight.refuse_unfit(config, engine)
     image_id = engine.image_id(image_name(config))
     found = Place(
         engine=engine,
@@ -66,38 +60,8 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
         cpuset=leased.cpuset if leased else "",
         warm=compile_cache.find(compile_cache.folder(config), leased.hardware if leased else "", image_id),
     )
-    refuse_weak(found)
+    preflight.refuse_weak(found)
     return found
-
-
-def refuse_unfit(config: Config, engine: Engine) -> None:
-    """Stop where this machine and its engine run no container of this config; no image is needed to know it."""
-    engine.check_runtime(config.runtime)
-    refuse_unlimited(config, engine)
-    refuse_too_large(config, engine)
-    refuse_hidden(config)
-
-
-def profile(path: Path, runtime: str) -> str:
-    """The text of the seccomp profile, for a runtime. Raises ConfigError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}; restore it") from error
-    if wanted := must_be(text):
-        raise ConfigError(f"{path}: it must be {wanted}; fix or restore it")
-    return for_runtime(text, runtime)
-
-
-def refuse_weak(there: Place) -> None:
-    """Stop before the first experiment if one of its containers would be refused."""
-    try:
-        refuse_weak_specs(there)
-    except SpecRefused as error:
-        table = f"[profile.{there.config.profile_name}]"
-        raise ConfigError(
-            f"{error}: fix task.toml {table}, or what the command line or AUTORESEARCH_* says instead"
-        ) from error
 
 
 def tried(config: Config, engine: Engine, leased: Lease) -> Place:
@@ -115,8 +79,8 @@ def tried(config: Config, engine: Engine, leased: Lease) -> Place:
 def connected(config: Config) -> Engine:
     """The engine, for a config that may run on it: the machine is fit, the data is prepared. Raises ConfigError."""
     engine = Engine.connect()
-    refuse_unsafe(config)
-    refuse_gpu(config, engine)
+    preflight.refuse_unsafe(config)
+    preflight.refuse_gpu(config, engine)
     if not is_ready(config.data_path):
         raise ConfigError(f"{config.data_path}: the data is not prepared; `make data` does it")
     check_train(config.data_path)
@@ -131,7 +95,7 @@ def session(config: Config, view: View) -> Iterator[Session]:
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
         stack.enter_context(last_word(journal))
-        refuse_mixed(config, journal)
+        preflight.refuse_mixed(config, journal)
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
         engine = connected(config)
         stack.enter_context(reaping(engine.reap))  # before a device is waited for, which an orphan may hold
@@ -158,80 +122,6 @@ def ready(gate: Gate, leased: Slot, view: View) -> bool:
     return True
 
 
-def refuse_unsafe(config: Config) -> None:
-    """Stop a GPU run on a machine that other people use until what doctor calls unsafe is accepted by name."""
-    if config.profile_name != "gpu" or not (machine := look(config.root)).people:
-        return
-    if found := unaccepted(examine(machine), config.accept):
-        said = "; ".join(f"{check.name}: {check.detail} ({check.fix})" for check in found)
-        accept = f"ACCEPT='{' '.join(check.name for check in found)}'"
-        raise ConfigError(
-            f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; fix it, or {accept}"
-        )
-
-
-def refuse_gpu(config: Config, engine: Engine) -> None:
-    """Stop before a GPU is waited for that this engine hands out to nobody."""
-    if config.profile_name == "gpu" and engine.is_podman:
-        raise ConfigError(
-            "PROFILE=gpu: Podman takes no request for one GPU through Docker's API; use Docker Engine (DOCKER_HOST), or"
-            " PROFILE=cpu"
-        )
-    if config.profile_name == "gpu" and nvidia.is_missing(engine.info()):
-        raise ConfigError(f"PROFILE=gpu: {nvidia.NONE}")
-
-
-def refuse_unlimited(config: Config, engine: Engine) -> None:
-    """Stop on an engine that limits nothing until that is accepted by name."""
-    if not engine.limits and "limits" not in config.accept:
-        raise ConfigError(
-            f"the engine cannot limit {', '.join(engine.unlimited)}: without root that takes cgroup v2 (boot with"
-            " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or ACCEPT=limits, and one"
-            " experiment may take the whole machine"
-        )
-    if not engine.limits_swap and "limits" not in config.accept:
-        raise ConfigError(
-            "the engine cannot limit swap, as this kernel does not count it: boot with swapaccount=1, or with"
-            " systemd.unified_cgroup_hierarchy=1; or ACCEPT=limits, and one experiment may fill the machine's swap"
-        )
-
-
-def refuse_too_large(config: Config, engine: Engine) -> None:
-    """A limit that is more than the machine has is none, or refused by the engine without a word of task.toml."""
-    each, there = config.active_profile.memory_gb, engine.memory_bytes() / GIB
-    if there and config.parallel * each > there:
-        one = config.parallel == 1
-        raise ConfigError(
-            f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g}"
-            f"{'' if one else f' for each of PARALLEL={config.parallel}'}: this machine has {there:.1f} GB;"
-            f" lower {'memory_gb' if one else 'either'}"
-        )
-    cpus, processors = config.active_profile.cpus, engine.processors()
-    if processors and cpus > processors:
-        raise ConfigError(
-            f"task.toml: [profile.{config.profile_name}] cpus = {cpus:g}: this machine has {processors}; lower it"
-        )
-
-
-def refuse_hidden(config: Config) -> None:
-    """Where nobody may see our own containers' processes, every GPU run would count as contended."""
-    if config.profile_name == "gpu" and who.is_hidden():
-        raise ConfigError(
-            "/proc hides other users' processes (hidepid), and our containers' with them: none could be told from a"
-            " stranger's on the GPU; `mount -o remount,gid=GROUP /proc` with a group of yours"
-        )
-
-
-def refuse_mixed(config: Config, journal: Journal) -> None:
-    """One run holds scores of one kind: what a script says of itself is never compared with what was audited."""
-    kept = journal.experiments("status = ?", Status.KEEP, limit=1)
-    level = kept[0].score.level if kept and kept[0].score else None
-    if level is not None and (level is Level.L0) is not config.self_reported:
-        raise ConfigError(
-            f"run {config.tag} holds scores at {level}, TRUST={config.trust} makes others; use another RUN=tag"
-        )
-
-
 @contextmanager
 def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate) -> Iterator[tuple[Slot, ...]]:
     """As many devices of one kind as experiments run side by side; the first is leased, the others when they are used.
@@ -239,7 +129,7 @@ def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate
     Raises ConfigError or LeaseUnavailable.
     """
     policy = policy_of(config)
-    enough(policy, config.parallel)
+    preflight.enough(policy, config.parallel)
     gate.wait(view.waiting)
 
     def make(leased: Lease) -> ContainerRunner:
@@ -248,7 +138,7 @@ def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate
     with ExitStack() as stack:
         first = stack.enter_context(slot(config, view, policy, make))
         if config.parallel > 1:  # scores compare only within one class of hardware
-            enough(replace(policy, hardware=first.facts()["hardware"]), config.parallel)
+            preflight.enough(replace(policy, hardware=first.facts()["hardware"]), config.parallel)
             first.policy = replace(first.policy, hardware=first.facts()["hardware"])
         more = [slot(config, view, first.policy, make) for _ in range(config.parallel - 1)]
         for one in more:
@@ -292,25 +182,12 @@ def patient(config: Config) -> Config:
 @contextmanager
 def leased_place(config: Config, view: View) -> Iterator[Place]:
     """One leased device, for what is no experiment."""
-    refuse_unsafe(config)
+    preflight.refuse_unsafe(config)
     engine, wait_s = Engine.connect(), config.gpu.wait_hours * SECONDS_PER_HOUR
     engine.reap()
-    refuse_gpu(config, engine)
+    preflight.refuse_gpu(config, engine)
     with lease(policy_of(config), wait_s=wait_s, on_wait=view.waiting) as leased:
         yield tried(config, engine, leased)
-
-
-def enough(policy: LeasePolicy, wanted: int) -> None:
-    """Raise ConfigError if so many devices can never be leased here."""
-    if wanted > (there := most(policy)):
-        kind = f" of {policy.hardware}" if policy.hardware else ""
-        why = (
-            "[profile.cpu] cpus = {:g} each" if policy.profile == "cpu" else "[gpu] allow, exclude and leave_free = {}"
-        )
-        asked = why.format(policy.cpus if policy.profile == "cpu" else policy.leave_free)
-        raise ConfigError(
-            f"PARALLEL={wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
-        )
 
 
 def slot(config: Config, view: View, policy: LeasePolicy, make: Callable[[Lease], ContainerRunner]) -> Slot:

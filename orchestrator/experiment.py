@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import SandboxError
+from orchestrator.protocols import View
 from orchestrator.records import checkpoint
 from orchestrator.score.decide import parse_reported, parse_score, refused, too_slow
-from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, Role, Score, Status, Trial, View
+from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, Role, Score, Status, Trial
 from orchestrator.units import MIB
 from orchestrator.walls.box import SUFFIX, Box
 from orchestrator.walls.place import Place

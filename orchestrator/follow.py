@@ -15,12 +15,13 @@ from pathlib import Path
 import structlog
 
 from orchestrator.errors import JournalError
+from orchestrator.protocols import View
 from orchestrator.records.chain import Record
 from orchestrator.records.eventlog import NAME as LOG
 from orchestrator.records.journal import Journal
 from orchestrator.records.verify import is_live
 from orchestrator.text import sanitise
-from orchestrator.types import Candidate, Experiment, Reply, Role, Spent, View
+from orchestrator.types import Candidate, Experiment, Reply, Role, Spent
 from orchestrator.walls.box import GUARD_MARGIN_S
 from orchestrator.walls.spec import GUARD
 from orchestrator.watch import PlainView

@@ -16,9 +16,10 @@ from typing import Any
 import structlog
 
 from orchestrator.errors import AutoresearchError
+from orchestrator.protocols import View
 from orchestrator.records.journal import QUEUED_AGAIN, Journal
 from orchestrator.settings import Notify
-from orchestrator.types import Candidate, Experiment, Role, Spent, Status, View
+from orchestrator.types import Candidate, Experiment, Role, Spent, Status
 
 SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 

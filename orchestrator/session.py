@@ -7,9 +7,10 @@ from pathlib import Path
 
 from orchestrator.config import Config
 from orchestrator.propose.prefetch import Ahead
+from orchestrator.protocols import Proposer, Runner, View
 from orchestrator.records.journal import Journal
 from orchestrator.records.keep import Keeper
-from orchestrator.types import Candidate, Plan, Proposer, Runner, Trial, View
+from orchestrator.types import Candidate, Plan, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

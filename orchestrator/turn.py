@@ -12,23 +12,14 @@ import structlog
 from orchestrator import ask, files, measure, patch
 from orchestrator.errors import ConfigError, PatchRejected
 from orchestrator.measure import committed, new_plan, revealed
+from orchestrator.protocols import Runner
 from orchestrator.records import anchors, checkpoint, record
 from orchestrator.records.tables import canonical
 from orchestrator.score import noise, plausible
 from orchestrator.score.decide import judge
 from orchestrator.score.told import told
 from orchestrator.session import Running, Session
-from orchestrator.types import (
-    Candidate,
-    Experiment,
-    Proposal,
-    Reply,
-    Runner,
-    Status,
-    Trial,
-    Usage,
-    Verdict,
-)
+from orchestrator.types import Candidate, Experiment, Proposal, Reply, Status, Trial, Usage, Verdict
 
 log = structlog.get_logger()
 ELSEWHERE = Verdict(

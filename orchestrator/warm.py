@@ -12,8 +12,9 @@ import structlog
 from orchestrator import patch
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.measure import new_plan
+from orchestrator.protocols import View
 from orchestrator.records.keep import Keeper
-from orchestrator.types import Candidate, Proposal, Reply, Role, View
+from orchestrator.types import Candidate, Proposal, Reply, Role
 from orchestrator.walls import compile_cache
 from orchestrator.walls.box import Box
 from orchestrator.walls.oneshot import run_once

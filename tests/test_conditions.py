@@ -9,10 +9,11 @@ import pytest
 
 from orchestrator.executors import local
 from orchestrator.loop import run_session
+from orchestrator.protocols import Runner
 from orchestrator.records.journal import Journal
 from orchestrator.score import noise
 from orchestrator.score.decide import judge
-from orchestrator.types import Context, Experiment, Reply, Runner, Status, Trial
+from orchestrator.types import Context, Experiment, Reply, Status, Trial
 from tests import fakes, sessions
 from tests.test_parallel import config_for, crowd
 

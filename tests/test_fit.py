@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from orchestrator import compose
+from orchestrator import compose, preflight
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 
@@ -48,7 +48,7 @@ def gpu(parallel: int = 1) -> Config:
 
 def refuse(config: Config, engine: Engineless) -> None:
     """Ask."""
-    compose.refuse_unfit(config, cast("Engine", engine))
+    preflight.refuse_unfit(config, cast("Engine", engine))
 
 
 def test_the_gpu_profile_fits_a_desktop() -> None:
@@ -70,4 +70,4 @@ def test_an_engine_that_hands_out_no_gpu_is_told() -> None:
 
     refuse(gpu(), podman)
     with pytest.raises(ConfigError, match="PROFILE=gpu: Podman takes no request for one GPU"):
-        compose.refuse_gpu(gpu(), cast("Engine", podman))
+        preflight.refuse_gpu(gpu(), cast("Engine", podman))

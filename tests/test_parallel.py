@@ -18,9 +18,10 @@ from orchestrator.config import Config, load
 from orchestrator.devices.lease import LeasePolicy
 from orchestrator.errors import ConfigError, EngineUnavailable, LeaseUnavailable
 from orchestrator.loop import run_session
+from orchestrator.protocols import Runner
 from orchestrator.score.noise import is_inside, spread
 from orchestrator.session import Session
-from orchestrator.types import Candidate, Experiment, Plan, Runner, Spent, Status, Trial
+from orchestrator.types import Candidate, Experiment, Plan, Spent, Status, Trial
 from tests import fakes, sessions
 from tests.fake_nvml import Machine
 

@@ -15,8 +15,9 @@ from typing import Self
 import structlog
 
 from orchestrator.errors import SandboxError
+from orchestrator.protocols import Runner
 from orchestrator.session import Running
-from orchestrator.types import Runner, Trial
+from orchestrator.types import Trial
 
 log = structlog.get_logger()
 FRESH_S = 10.0  # that nobody else had a runner's device so long ago says something of now

@@ -16,7 +16,8 @@ import structlog
 from orchestrator.devices.contention import Ours, Sampler, Then, watching
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
-from orchestrator.types import Candidate, Plan, Runner, Status, Trial
+from orchestrator.protocols import Runner
+from orchestrator.types import Candidate, Plan, Status, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0

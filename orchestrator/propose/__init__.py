@@ -8,7 +8,7 @@ from orchestrator.propose import key
 from orchestrator.propose.budget import Budget, Ledger, outlives_cache
 from orchestrator.propose.count import counter
 from orchestrator.propose.prompt import PromptBuilder
-from orchestrator.types import Proposer
+from orchestrator.protocols import Proposer
 from orchestrator.units import SECONDS_PER_HOUR
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from orchestrator.protocols import View
 from orchestrator.report import Report
-from orchestrator.types import Candidate, Experiment, Role, Spent, View
+from orchestrator.types import Candidate, Experiment, Role, Spent
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from docker.errors import APIError
 
-from orchestrator import compose
+from orchestrator import compose, preflight
 from orchestrator.config import load
 from orchestrator.devices.gpu import Device
 from orchestrator.devices.lease import Lease
@@ -74,7 +74,7 @@ def test_podman_and_gvisors_mig_are_refused_in_plain_words(place: Place, tmp_pat
     config = load(ROOT, {"tag": "cuda", "runs": tmp_path, "profile_name": "gpu"})
     part = Lease(name="MIG-1", hardware="H100", device=device(uuid="MIG-1", parent=UUID))
     with pytest.raises(ConfigError, match="Podman takes no request for one GPU"):
-        compose.refuse_gpu(config, Engine(place.engine._api, {"engine": "podman 5.2"}))
+        preflight.refuse_gpu(config, Engine(place.engine._api, {"engine": "podman 5.2"}))
     there = Engine(place.engine._api, {**place.engine.facts(), "default_runtime": "runsc"})
     with pytest.raises(ConfigError, match="gVisor does not know: exclude"):
         compose.tried(place.config, there, part)

@@ -15,7 +15,7 @@ from typing import Any
 import docker
 import pytest
 
-from orchestrator import compose
+from orchestrator import compose, preflight
 from orchestrator.config import load
 from orchestrator.errors import ConfigError, EngineUnavailable, SpecRefused
 from orchestrator.records.journal import Journal
@@ -44,7 +44,7 @@ def test_a_broken_profile_is_named(tmp_path: Path, text: str, says: str, runtime
     (path := tmp_path / "seccomp.json").write_text(text)
 
     with pytest.raises(ConfigError, match=rf"{path}: it must be .*{says}.*; fix or restore it"):
-        compose.profile(path, runtime)
+        preflight.profile(path, runtime)
 
 
 def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for path in (tmp_path / "nowhere", tmp_path / "binary"):
         with pytest.raises(ConfigError, match=rf"{path}: cannot be read: .*; restore it"):
-            compose.profile(path, "")
+            preflight.profile(path, "")
 
 
 @pytest.mark.parametrize(

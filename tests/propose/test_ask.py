@@ -13,10 +13,11 @@ from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError, PatchRejected, ProposerUnavailable
 from orchestrator.loop import run_session
 from orchestrator.propose.replay import ReplayProposer
+from orchestrator.protocols import Proposer
 from orchestrator.records.journal import Journal
 from orchestrator.records.keep import Keeper
 from orchestrator.session import Session
-from orchestrator.types import Context, Edit, Proposal, Proposer, Reply, Trial
+from orchestrator.types import Context, Edit, Proposal, Reply, Trial
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator import compose
+from orchestrator import preflight
 from orchestrator.errors import ConfigError
 from orchestrator.walls import nvidia
 from tests.boxes import ROOT
@@ -71,13 +71,13 @@ def test_a_cdi_specification_may_try(info: dict[str, Any], tmp_path: Path) -> No
 def test_a_run_on_a_gpu_is_refused_before_one_is_waited_for(info: dict[str, Any]) -> None:
     """With the fix; the cpu profile needs none."""
     engine = cast("Any", SimpleNamespace(is_podman=False, info=lambda: info))
-    compose.refuse_gpu(cast("Any", SimpleNamespace(profile_name="cpu")), engine)
+    preflight.refuse_gpu(cast("Any", SimpleNamespace(profile_name="cpu")), engine)
     with pytest.raises(
         ConfigError, match=r"PROFILE=gpu: .* install the NVIDIA Container Toolkit .* or use PROFILE=cpu"
     ):
-        compose.refuse_gpu(cast("Any", SimpleNamespace(profile_name="gpu")), engine)
+        preflight.refuse_gpu(cast("Any", SimpleNamespace(profile_name="gpu")), engine)
     info["Runtimes"]["nvidia"] = {}
-    compose.refuse_gpu(cast("Any", SimpleNamespace(profile_name="gpu")), engine)
+    preflight.refuse_gpu(cast("Any", SimpleNamespace(profile_name="gpu")), engine)
 
 
 @pytest.mark.parametrize("answer", ["exit 1", "echo nonsense", "echo []", "echo '{}'"])
