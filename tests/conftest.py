@@ -1,5 +1,6 @@
 """What every test may ask for: the real engine, the real image, the real profile. A missing engine fails."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from orchestrator.walls.containers import Engine
 ROOT = Path(__file__).parent.parent
 settings.register_profile("shared machine", deadline=None)  # how long an example takes says who else is busy
 settings.load_profile("shared machine")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what runs in its background ignore Ctrl-C
 
 
 @pytest.fixture(scope="session")

@@ -111,12 +111,12 @@ def test_what_the_host_sees_outweighs_what_an_attempt_says() -> None:
 
 def test_an_attack_that_lies_is_found_out(engine: Engine, tmp_path: Path) -> None:
     """It took a lower priority, which it may, and says that it was refused; the host looks for itself."""
-    liar = Probe(name="p", source="os.nice(5)\nraise PermissionError('refused')")
+    liar = Probe(name="p", source="os.setpriority(os.PRIO_PROCESS, 0, 19)\nraise PermissionError('refused')")
     finding = Arena(engine=engine, scratch=tmp_path).shared("g", [liar])[0]
 
     assert Verdict.ALLOWED == finding.verdict
     assert finding.by_host
-    assert "the host sees ['nice 5" in finding.why
+    assert "the host sees ['nice 19" in finding.why
 
 
 def test_what_a_new_process_has_is_gained_only_if_no_other_had_it() -> None:
