@@ -21,7 +21,7 @@ from orchestrator.machine import Machine, Socket
 GIB = 1 << 30
 LEAST_DISK_GIB = 10
 PLAIN_PORT = 2375
-PAGE_CACHE_MENDED = date(2026, 5, 15)  # CVE-2026-31431 and CVE-2026-43284 write to files that can only be read
+PAGE_CACHE_FIXED = date(2026, 5, 15)  # CVE-2026-31431 and CVE-2026-43284 write to files that can only be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +246,7 @@ def kernel(machine: Machine) -> Check:
     fix = "update and reboot; RUNTIME=runsc puts a second kernel in between"
     if built is None:
         return _weak(name, f"{machine.kernel}: nobody can see when it was built; {stands}", fix)
-    if built < PAGE_CACHE_MENDED:
+    if built < PAGE_CACHE_FIXED:
         return _weak(name, f"{machine.kernel} of {built}: older than fixes of CVE-2026-31431 and -43284; {stands}", fix)
     return _ok(name, f"{machine.kernel} of {built}, shared with every container")
 

@@ -51,9 +51,9 @@ HINT = (
 SUSPECT = f"{FOR_A_PERSON}it ended or fell silent during the audit, which so could not be finished; "
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
 GPU_FULL = re.compile("OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
-GPU_FULL_MEND = "ran out of GPU memory: make the model or its batches smaller"
+GPU_FULL_FIX = "ran out of GPU memory: make the model or its batches smaller"
 GPU_BROKEN = re.compile(r"uncorrectable (?:ECC|NVLink) error|GPU is lost|device\(s\) is/are busy or unavailable")
-GPU_BROKEN_MEND = "could not use its GPU, which is broken or somebody else's: see `make doctor`"
+GPU_BROKEN_FIX = "could not use its GPU, which is broken or somebody else's: see `make doctor`"
 TRACEBACK_END = 10  # lines: CUDA's errors have advice behind them
 ENDS = "the session ends"
 NO_SPACE = "No space left on device"
@@ -264,8 +264,8 @@ def failure_of(result: ExecutionResult) -> Status | None:
 def explain(failure: Status, what: str, result: ExecutionResult) -> str:
     """One text for the LLM and the human: what failed and the end of its output."""
     fix = FIXES.get(failure, f"ended with exit code {result.exit_code}")
-    fix = GPU_FULL_MEND if failure is Status.OOM and not result.oom_killed else fix
-    fix = GPU_BROKEN_MEND if failure is Status.INFRA and not result.killed_by else fix
+    fix = GPU_FULL_FIX if failure is Status.OOM and not result.oom_killed else fix
+    fix = GPU_BROKEN_FIX if failure is Status.INFRA and not result.killed_by else fix
     return f"{what} {fix}\n{result.log_tail[-2000:]}".strip()
 
 

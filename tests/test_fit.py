@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from orchestrator import compose, preflight
+from orchestrator import preflight
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
+from orchestrator.units import GIB
 
 if TYPE_CHECKING:
     from orchestrator.walls.containers import Engine
@@ -31,7 +32,7 @@ class Engineless:
 
     def memory_bytes(self) -> int:
         """Of the machine."""
-        return int(self.memory_gib * compose.GIB)
+        return int(self.memory_gib * GIB)
 
     def processors(self) -> int:
         """Of the machine."""

@@ -13,11 +13,11 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.compose import enough
 from orchestrator.config import Config, load
 from orchestrator.devices.lease import LeasePolicy
 from orchestrator.errors import ConfigError, EngineUnavailable, LeaseUnavailable
 from orchestrator.loop import run_session
+from orchestrator.preflight import enough
 from orchestrator.protocols import Runner
 from orchestrator.score.noise import is_inside, spread
 from orchestrator.session import Session

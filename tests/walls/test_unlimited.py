@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.compose import refuse_unlimited
 from orchestrator.errors import ConfigError
+from orchestrator.preflight import refuse_unlimited
 from orchestrator.walls.containers import Engine
 
 ALL = ("memory", "processors", "processes")
