@@ -2,7 +2,7 @@
 
 import difflib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -13,7 +13,17 @@ from orchestrator.propose import repeats
 from orchestrator.propose.memory import History, recall
 from orchestrator.score import noise
 from orchestrator.session import Running, Session
-from orchestrator.types import Candidate, Conditions, Context, Experiment, Proposal, Reply, Spent, Status
+from orchestrator.types import (
+    Candidate,
+    Conditions,
+    Context,
+    Experiment,
+    Proposal,
+    Reply,
+    Spent,
+    Status,
+    conditions_of,
+)
 
 log = structlog.get_logger()
 SIMILAR = 8  # earlier experiments that share words with a proposal and are compared with it
@@ -95,11 +105,6 @@ def spread(session: Session) -> float | None:
 def conditions(session: Session) -> Conditions:
     """What scores depend on besides the source: they compare only where it is the same."""
     return conditions_of(session.runner.facts())
-
-
-def conditions_of(facts: Mapping[str, str]) -> Conditions:
-    """The same, of what is on record of one experiment."""
-    return facts.get("hardware", ""), facts.get("image_id", ""), facts.get("warm_sha256", "")
 
 
 def source_of(experiment: Experiment) -> str:

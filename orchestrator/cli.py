@@ -84,9 +84,8 @@ def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE, acc
         return
     engine = Engine.connect()
     engine.reap()
-    cpus = min(
-        config.active_profile.cpus, engine.processors() or config.active_profile.cpus
-    )  # this may be another machine than trains on it
+    wanted = config.active_profile.cpus
+    cpus = min(wanted, engine.processors() or wanted)  # this may be another machine than trains on it
     where = compose.place(config.with_profile(cpus=cpus), engine)
     image = engine.image_id(compose.image_name(config) + ("-library" if data == IN_IMAGE else ""))
     prepare(where, data, image, lambda line: print(f"data: {line}", flush=True))

@@ -17,8 +17,8 @@ from rich.text import Text
 
 from orchestrator.errors import ConfigError
 from orchestrator.machine import Machine, Socket
+from orchestrator.units import GIB
 
-GIB = 1 << 30
 LEAST_DISK_GIB = 10
 PLAIN_PORT = 2375
 PAGE_CACHE_FIXED = date(2026, 5, 15)  # CVE-2026-31431 and CVE-2026-43284 write to files that can only be read

@@ -19,7 +19,7 @@ from orchestrator.score import noise, plausible
 from orchestrator.score.decide import judge
 from orchestrator.score.told import told
 from orchestrator.session import Running, Session
-from orchestrator.types import Candidate, Experiment, Proposal, Reply, Status, Trial, Usage, Verdict
+from orchestrator.types import Candidate, Experiment, Proposal, Reply, Status, Trial, Usage, Verdict, conditions_of
 
 log = structlog.get_logger()
 ELSEWHERE = Verdict(
@@ -111,7 +111,7 @@ def judged(
     if trial.score is not None and (why := _fell(session, running.candidate)):
         return trial, Verdict(status=Status.DISCARD, rule=why)
     measures = running.candidate.measures
-    if trial.score and best and measures is None and ask.conditions_of(running.facts) != best.conditions:
+    if trial.score and best and measures is None and conditions_of(running.facts) != best.conditions:
         return trial, ELSEWHERE
     if running.doubt and running.before is not None and best is not None:
         return _settled(running, running.before, trial, best)
@@ -123,11 +123,8 @@ def judged(
     spread = ask.spread(session)
     verdict = judge(trial, best, needed_k=session.config.needed_k, spread=spread, measures=measures)
     if verdict.status is Status.KEEP and best is not None:
-        kept, budget = (
-            session.journal.experiments("status = ?", Status.KEEP),
-            session.config.active_profile.time_budget_s,
-        )
-        if why := plausible.doubt(trial, best, kept, time_budget_s=budget):
+        kept = session.journal.experiments("status = ?", Status.KEEP)
+        if why := plausible.doubt(trial, best, kept, time_budget_s=session.config.active_profile.time_budget_s):
             return measure.doubted(session, running, trial, why)
     return trial, verdict
 

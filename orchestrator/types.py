@@ -4,7 +4,7 @@ Data flows one way through the loop and every arrow is one of these values:
 Context -> Reply -> Proposal -> Candidate -> Trial -> Verdict -> Experiment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -329,3 +329,8 @@ class Context:
     spread: float | None = None  # standard deviation of single runs of one source here; None: not known yet
     hardware: str = ""  # where it will run
     rejected: tuple[tuple[Reply, str], ...] = ()  # replies of this turn and why each was refused
+
+
+def conditions_of(facts: Mapping[str, str]) -> Conditions:
+    """What is on record of where an experiment ran, as far as scores depend on it."""
+    return facts.get("hardware", ""), facts.get("image_id", ""), facts.get("warm_sha256", "")

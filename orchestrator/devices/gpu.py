@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pynvml
 
 from orchestrator.errors import LeaseUnavailable
+from orchestrator.units import MIB
 
 SYSFS = Path("/sys")
-MIB = 1 << 20
 IDLE_MEMORY_BYTES = 500 * MIB
 IDLE_MEMORY_SHARE = 0.02
 IDLE_UTILISATION_PERCENT = 5
@@ -178,9 +177,7 @@ class XidWatch:
                 break
         return found
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Unsubscribe; nothing that fails here matters any more."""
         with suppress(pynvml.NVMLError):
             if self._events is not None:

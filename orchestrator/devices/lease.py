@@ -21,10 +21,10 @@ from orchestrator.devices import gpu, who
 from orchestrator.devices.cores import cpu_model, online_cores, ranges
 from orchestrator.devices.gpu import Device
 from orchestrator.errors import ConfigError, LeaseUnavailable
+from orchestrator.units import SECONDS_PER_HOUR
 
 MIG_FILES = ("vendor", "device", "class", "revision", "subsystem_vendor", "subsystem_device", "irq")
 CHOOSING_S = 5.0
-SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from orchestrator.records.journal import Journal
-from orchestrator.types import Experiment
+from orchestrator.types import Conditions, Experiment, conditions_of
 
 KIND = "experiment.confirmed"
 
@@ -34,10 +34,10 @@ class Runs:
         return f"{self.holdout_bpb:.6f} ± {self.standard_error:.1e} over {len(self.holdout)} runs with other seeds"
 
 
-def confirmations(journal: Journal, experiment: Experiment, facts: dict[str, str] | None = None) -> Iterator[Runs]:
-    """Every confirmation of an experiment on record, oldest first; with `facts`, those made under them."""
+def confirmations(journal: Journal, experiment: Experiment, under: Conditions | None = None) -> Iterator[Runs]:
+    """Every confirmation of an experiment on record, oldest first; with conditions, those made under them."""
     for body in (found.body for found in journal.records(KIND, experiment.id)):
-        if all(body["facts"].get(name, "") == value for name, value in (facts or {}).items()):
+        if under is None or conditions_of(body["facts"]) == under:
             yield Runs(experiment_id=experiment.id, val_bpb=val_bpb(experiment), holdout=tuple(body["holdout"]))
 
 

@@ -29,7 +29,6 @@ SHOWN = 600  # characters of a hypothesis or a rule in the table
 
 def render(night: Night, details: dict[int, str], shared: str, *, live: bool = False) -> str:
     """The whole page; `details` are JSON by experiment, `shared` is what they point at; neither has a `<` in it."""
-    style, script, plotly = _asset("report.css"), _asset("report.js"), _plotly()
     return (
         _environment()
         .get_template("report.html")
@@ -39,11 +38,7 @@ def render(night: Night, details: dict[int, str], shared: str, *, live: bool = F
             summary=summary(night),
             lineage=lineage(night),
             rows=[_row(turn) for turn in sorted(night.turns, key=lambda turn: turn.experiment.id)],
-            policy=_policy(style=style, scripts=(plotly, script)),
-            style=Markup(style),  # noqa: S704  # ours
-            script=Markup(script),  # noqa: S704  # ours
-            held=_OWN_SHEETS.findall(plotly),
-            plotly=Markup(plotly),  # noqa: S704  # the installed package's
+            **_head(_asset("report.js")),
             plots=Markup(as_block({"staircase": figures.staircase(night), "outcomes": figures.outcomes(night)})),  # noqa: S704
             shared=Markup(shared),  # noqa: S704  # escaped by as_block
             details={number: Markup(block) for number, block in details.items()},  # noqa: S704  # escaped by as_block
@@ -53,7 +48,6 @@ def render(night: Night, details: dict[int, str], shared: str, *, live: bool = F
 
 def comparison(tags: Sequence[str], figures: list[dict[str, Any]], notes: Sequence[str]) -> str:
     """A page of figures side by side, on a phone one below the other, in the same colours and under the same policy."""
-    style, plotly = _asset("report.css"), _plotly()
     draw = "Plotly.newPlot(`panel${at}`, each.data, each.layout, {responsive: true, displayModeBar: false})"
     script = f"{as_block(figures)}.forEach((each, at) => {draw})"
     return (
@@ -63,13 +57,21 @@ def comparison(tags: Sequence[str], figures: list[dict[str, Any]], notes: Sequen
             tags=tags,
             notes=notes,
             panels=len(figures),
-            policy=_policy(style=style, scripts=(plotly, script)),
-            style=Markup(style),  # noqa: S704  # ours
-            held=_OWN_SHEETS.findall(plotly),
-            plotly=Markup(plotly),  # noqa: S704  # the installed package's
-            script=Markup(script),  # noqa: S704  # escaped by as_block
+            **_head(script),
         )
     )
+
+
+def _head(script: str) -> dict[str, Any]:
+    """What every page is made of besides its text, and the policy that lets nothing else in; the script is ours."""
+    style, plotly = _asset("report.css"), _plotly()
+    return {
+        "policy": _policy(style=style, scripts=(plotly, script)),
+        "style": Markup(style),  # noqa: S704  # ours
+        "script": Markup(script),  # noqa: S704  # ours; what it holds is escaped by as_block
+        "held": _OWN_SHEETS.findall(plotly),
+        "plotly": Markup(plotly),  # noqa: S704  # the installed package's
+    }
 
 
 def _policy(*, style: str, scripts: tuple[str, ...]) -> str:

@@ -18,7 +18,7 @@ from orchestrator.executors.slot import Slot
 from orchestrator.records import record
 from orchestrator.records.confirmations import KIND, Runs, confirmations, val_bpb
 from orchestrator.records.journal import Journal
-from orchestrator.types import Experiment, Level, Plan, Status, Trial
+from orchestrator.types import Experiment, Level, Plan, Status, Trial, conditions_of
 
 FAILED = "experiment.not_confirmed"
 
@@ -78,8 +78,7 @@ def confirm(journal: Journal, slot: Slot, experiment_id: int, seeds: int, told: 
 
 def known(journal: Journal, experiment: Experiment, facts: dict[str, str], seeds: int) -> Runs | None:
     """What an earlier confirmation under the same conditions, with at least so many seeds, has found."""
-    here = {name: facts.get(name, "") for name in ("hardware", "image_id", "warm_sha256")}
-    found = [runs for runs in confirmations(journal, experiment, here) if len(runs.holdout) >= seeds]
+    found = [runs for runs in confirmations(journal, experiment, conditions_of(facts)) if len(runs.holdout) >= seeds]
     return found[-1] if found else None
 
 

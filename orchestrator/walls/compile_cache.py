@@ -1,10 +1,11 @@
 """Warm compile caches: what torch compiled for the human's own train.py, given to every trainer to begin with.
 
-Compiled code is code, so only a file that the human committed fills it, on command (`make warm`), in the same walls as
-any training; never an experiment. What it left is copied out by a container that runs our code only, hashed, and read
-only from then on: each trainer gets a private copy, its hashes checked, in a container that is as untrusted with it as
-without. Predictors and the scorer never see it. It counts only where it was made: same hardware, same image; each of
-these has a folder, each cache one of its own in it, which nobody ever changes: another loop may begin with it.
+Compiled code is code, so only a file that the human committed fills it, when a session finds none or on `make warm`,
+in the same walls as any training; never an experiment. What it left is copied out by a container that runs our code
+only, hashed, and read only from then on: each trainer gets a private copy, its hashes checked, in a container that is
+as untrusted with it as without. Predictors and the scorer never see it. It counts only where it was made: same
+hardware, same image; each of these has a folder, each cache one of its own in it, which nobody ever changes: another
+loop may begin with it.
 """
 
 import hashlib
