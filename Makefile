@@ -166,14 +166,14 @@ test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fai
 test-tiers: .venv/ready-dev image data ## the same contract and attacks on gVisor and on rootless Podman, in engines of their own
 	@tests/runsc.sh
 	@tests/podman.sh
-	@$(BIN)/python -m probes.gvisor
-	@$(BIN)/python -m probes.rootless
+	@$(BIN)/python -m attacks.walls.gvisor
+	@$(BIN)/python -m attacks.walls.rootless
 
 probes: .venv/ready-dev image data ## attack the walls, each attack with a control: RUNTIME=runsc
-	@$(BIN)/python -m probes $(call flag,RUNTIME,runtime)
+	@$(BIN)/python -m attacks.walls $(call flag,RUNTIME,runtime)
 
 cheats: .venv/ready image data ## every cheat and honest control we know, through the real containers: none believed, none refused: CHEATS=name
-	@$(BIN)/python -m cheats $(CHEATS)
+	@$(BIN)/python -m attacks.scores $(CHEATS)
 
 ##@ Measure
 
@@ -187,10 +187,10 @@ overhead: .venv/ready-dev image data ## what the walls cost a training, in per c
 	@$(BIN)/python -m benchmarks.overhead --profile $(PROFILE)
 
 flood: .venv/ready-dev image ## an experiment prints 10 GB, a line of 1 GB and single bytes, and leaves a million files
-	@$(BIN)/python -m benchmarks.flood
+	@$(BIN)/python -m tests.soak.flood
 
 kill-storm: .venv/ready-dev image data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
-	@$(BIN)/python -m benchmarks.kill_storm $(call flag,PARALLEL,parallel)
+	@$(BIN)/python -m tests.soak.kill_storm $(call flag,PARALLEL,parallel)
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
-	@$(BIN)/python -m benchmarks.lease_storm
+	@$(BIN)/python -m tests.soak.lease_storm

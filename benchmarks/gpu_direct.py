@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from orchestrator.errors import AutoresearchError
-from orchestrator.score.told import told
+from orchestrator.scoring.self_reported import told
 
 ROOT = Path(__file__).parents[1]
 LARGEST_SOURCE = 1 << 20  # bytes
@@ -133,8 +133,8 @@ def sources(folder: Path) -> Path:
 def leased(asked: Direct) -> Iterator[None]:
     """An idle GPU of ours alone, by the real locks; said plainly where none is taken."""
     try:
+        from orchestrator.devices.cuda_visible_devices import allowed  # noqa: PLC0415
         from orchestrator.devices.lease import LeasePolicy, lease  # noqa: PLC0415 - needs nvidia-ml-py and structlog
-        from orchestrator.devices.visible import allowed  # noqa: PLC0415
     except ImportError as error:
         print(f"lease: none was taken, {error.name} is not installed for {sys.executable}", flush=True)
         yield

@@ -22,10 +22,10 @@ from typing import Any
 
 from orchestrator import compose
 from orchestrator.config import load
+from orchestrator.look.live_view import PlainView
 from orchestrator.loop import run_session
-from orchestrator.records.journal import Journal
-from orchestrator.watch import PlainView
-from tests.fake_messages_api import KEY, FakeMessagesApi, Message, proposal
+from orchestrator.record.journal import Journal
+from tests.support.fake_messages_api import KEY, FakeMessagesApi, Message, proposal
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,13 +22,13 @@ from pathlib import Path
 
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.devices.cores import numbers, ranges
+from orchestrator.devices.cpus import numbers, ranges
 from orchestrator.devices.lease import lease
 from orchestrator.errors import AutoresearchError
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
-from orchestrator.walls.box import Box
-from orchestrator.walls.containers import Engine
-from orchestrator.walls.place import Place
+from orchestrator.walls.engine import Engine
+from orchestrator.walls.execution_context import Place
+from orchestrator.walls.experiment_sandbox import Box
 
 ROOT = Path(__file__).parents[1]
 PLAN = Plan(train_seed=1, audit_seed=bytes(32))

@@ -11,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator.propose.count import counter
-from orchestrator.propose.memory import History, recall
+from orchestrator.propose.history import History, recall
 from orchestrator.propose.prompt import Prompt, PromptBuilder
-from orchestrator.records import tables
-from orchestrator.records.journal import Journal
-from orchestrator.records.tables import canonical
+from orchestrator.propose.token_count import counter
+from orchestrator.record import index
+from orchestrator.record.index import canonical
+from orchestrator.record.journal import Journal
 from orchestrator.settings import Limits
 from orchestrator.types import Context, Experiment, Level, Score, Status, Usage
 
@@ -59,7 +59,7 @@ def fill(journal: Journal, start: int, end: int) -> None:
                 (3 * number + 2, "experiment.finished", number, finished),
             ):
                 db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (seq, kind, of, line, f"{seq:064x}"))
-            tables.follow(db, end, DIFF)
+            index.follow(db, end, DIFF)
 
 
 def turn(journal: Journal, builder: PromptBuilder) -> Prompt:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from orchestrator.report import Report
-from tests.nights import made
+from orchestrator.look.report import Report
+from tests.support.nights import made
 
 MB = 1e6
 TIMES = 3

@@ -9,9 +9,9 @@ import structlog
 
 from orchestrator import limits, patch
 from orchestrator.errors import PatchRejected
-from orchestrator.propose import repeats
-from orchestrator.propose.memory import History, recall
-from orchestrator.score import noise
+from orchestrator.propose import similarity
+from orchestrator.propose.history import History, recall
+from orchestrator.scoring import noise
 from orchestrator.session import Running, Session
 from orchestrator.types import (
     Candidate,
@@ -157,14 +157,14 @@ def _refuse_twin(candidate: Candidate, at_work: Sequence[Running]) -> None:
 def _refuse_close(session: Session, best: Experiment, proposal: Proposal, parent_source: str, source: str) -> None:
     """What is close to an earlier discarded experiment is shown with its outcome: something else, or a reason."""
     diff = "".join(difflib.unified_diff(parent_source.splitlines(keepends=True), source.splitlines(keepends=True), n=0))
-    for earlier in session.journal.similar(f"{proposal.hypothesis}\n{repeats.words(diff)}", SIMILAR):
+    for earlier in session.journal.similar(f"{proposal.hypothesis}\n{similarity.words(diff)}", SIMILAR):
         if earlier.status not in NOT_AGAIN:
             continue
         try:
             tried = (earlier.folder / "patch.diff").read_text(encoding="utf-8")
         except OSError:
             continue  # its folder was cleaned up
-        if repeats.closeness(diff, tried) >= repeats.CLOSE:
+        if similarity.closeness(diff, tried) >= similarity.CLOSE:
             outcome = "no score" if earlier.val_bpb is None else f"{session.config.task.metric} {earlier.val_bpb:.6f}"
             raise PatchRejected(
                 f"this is close to experiment {earlier.id}, {earlier.status} with {outcome} (the best has"

@@ -10,14 +10,14 @@ import structlog
 
 from orchestrator import limits, measure, turn
 from orchestrator.errors import AutoresearchError, SandboxError
-from orchestrator.records import anchors, record
-from orchestrator.records.chain import GENESIS
-from orchestrator.records.journal import Journal
+from orchestrator.record import anchors, experiment_dir
+from orchestrator.record.chain import GENESIS
+from orchestrator.record.journal import Journal
 from orchestrator.session import Running, Session
 from orchestrator.types import INTERRUPTED, Plan, Spent, Trial
 
 if TYPE_CHECKING:
-    from orchestrator.executors.local import Pool
+    from orchestrator.execution.pool import Pool
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ def recover(session: Session) -> Base:
             where=folder,
             below=None,
         )
-        record.drop_private(running.folder)
+        experiment_dir.drop_private(running.folder)
         turn.finish(session, running, Trial.infra("the orchestrator died while it ran: run again"), None)
     measure.refuse_changed(journal, session.runner.facts())
     best = journal.best()

@@ -36,29 +36,29 @@ from orchestrator.commands.options import (
     settings,
     unfinished,
 )
-from orchestrator.data import IN_IMAGE, is_ready, prepare
-from orchestrator.devices import quiet
-from orchestrator.doctor import Judgement, examine
-from orchestrator.doctor import report as doctor_report
+from orchestrator.devices import schedule
 from orchestrator.errors import AutoresearchError
+from orchestrator.host.compile_cache_build import fill
+from orchestrator.host.data import IN_IMAGE, is_ready, prepare
+from orchestrator.host.doctor import Judgement, examine
+from orchestrator.host.doctor import report as doctor_report
+from orchestrator.host.host_facts import look
 from orchestrator.interrupt import interruptible
+from orchestrator.look.live_view import LiveView, PlainView, experiments_table, staircase, tally
+from orchestrator.look.notify import notifying
+from orchestrator.look.report import Report
+from orchestrator.look.report_on_finish import Reporting
 from orchestrator.loop import run_session
-from orchestrator.machine import look
-from orchestrator.notify import notifying
 from orchestrator.propose.estimate import estimate
-from orchestrator.records.confirmations import confirmed
-from orchestrator.records.eventlog import logging_to
-from orchestrator.records.journal import Journal
-from orchestrator.records.keep import Keeper
-from orchestrator.records.state import state
-from orchestrator.records.verify import is_live
-from orchestrator.report import Report
-from orchestrator.report.live import Reporting
+from orchestrator.record.confirmations import confirmed
+from orchestrator.record.git_branch import Keeper
+from orchestrator.record.journal import Journal
+from orchestrator.record.run_status import state
+from orchestrator.record.session_log import logging_to
+from orchestrator.record.verify import is_live
 from orchestrator.types import Level, Status
 from orchestrator.walls import compile_cache
-from orchestrator.walls.containers import Engine
-from orchestrator.warm import fill
-from orchestrator.watch import LiveView, PlainView, experiments_table, staircase, tally
+from orchestrator.walls.engine import Engine
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -271,7 +271,7 @@ def doctor(task: Task = HERE, as_json: AsJson = False) -> None:
 def pause(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
     """Start no further experiment and give the device back; the one that runs goes on to its end."""
     folder = run_folder(task, run, runs)
-    quiet.pause(folder)
+    schedule.pause(folder)
     print(f"paused: {folder.name}; `make resume {given(task, folder.name, runs)}` lets it go on")
 
 
@@ -279,7 +279,7 @@ def pause(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
 def resume(task: Task = HERE, run: Run = "", runs: Runs = None) -> None:
     """Let a paused run go on."""
     folder = run_folder(task, run, runs)
-    if not quiet.resume(folder):
+    if not schedule.resume(folder):
         print(f"was not paused: {folder.name}")
     elif is_live(folder):
         print(f"goes on: {folder.name}")

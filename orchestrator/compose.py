@@ -11,27 +11,27 @@ from pathlib import Path
 from orchestrator import preflight, propose
 from orchestrator.bounds import last_word
 from orchestrator.config import Config
-from orchestrator.data import check_train, is_ready
 from orchestrator.devices.contention import watching
+from orchestrator.devices.cuda_visible_devices import allowed
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
-from orchestrator.devices.quiet import Gate, quiet_hours
-from orchestrator.devices.visible import allowed
+from orchestrator.devices.schedule import Gate, quiet_hours
 from orchestrator.errors import ConfigError
-from orchestrator.executors.slot import Slot
-from orchestrator.experiment import ContainerRunner
+from orchestrator.execution.experiment import ContainerRunner
+from orchestrator.execution.slot import Slot
+from orchestrator.host.compile_cache_build import warmed
+from orchestrator.host.data import check_train, is_ready
+from orchestrator.look.live_view import PlainView
 from orchestrator.protocols import View
-from orchestrator.records.journal import Journal
-from orchestrator.records.keep import Keeper
-from orchestrator.score import thresholds
-from orchestrator.score.thresholds import UNBOUNDED
+from orchestrator.record.git_branch import Keeper
+from orchestrator.record.journal import Journal
+from orchestrator.scoring import thresholds
+from orchestrator.scoring.thresholds import UNBOUNDED
 from orchestrator.session import Session
 from orchestrator.units import SECONDS_PER_HOUR
-from orchestrator.walls import compile_cache, cuda
-from orchestrator.walls.containers import Engine
-from orchestrator.walls.place import Place
+from orchestrator.walls import compile_cache, gpu_check
+from orchestrator.walls.engine import Engine
+from orchestrator.walls.execution_context import Place
 from orchestrator.walls.reaper import reaping
-from orchestrator.warm import warmed
-from orchestrator.watch import PlainView
 
 PATIENCE = 5  # times the time to load and to score
 SECCOMP = Path(__file__).parents[1] / "sandbox" / "seccomp.json"
@@ -72,7 +72,7 @@ def tried(config: Config, engine: Engine, leased: Lease) -> Place:
             f"{leased.name} is a MIG instance, which gVisor does not know: exclude those in [gpu], or RUNTIME=runc"
         )
     if made.gpu_uuid is not None:
-        cuda.check(made)
+        gpu_check.check(made)
     return made
 
 

@@ -2,7 +2,7 @@
 
 from orchestrator import ask, bounds, turn
 from orchestrator.errors import BudgetExhausted
-from orchestrator.executors.local import Pool
+from orchestrator.execution.pool import Pool
 from orchestrator.session import Running, Session
 
 

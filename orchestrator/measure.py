@@ -11,11 +11,11 @@ import structlog
 
 from orchestrator.ask import conditions, source_of, spread
 from orchestrator.errors import ConfigError, SandboxError
-from orchestrator.executors.slot import Slot
-from orchestrator.records import record
-from orchestrator.records.journal import QUEUED_AGAIN, Journal
-from orchestrator.score import noise
-from orchestrator.score.decide import judge
+from orchestrator.execution.slot import Slot
+from orchestrator.record import experiment_dir
+from orchestrator.record.journal import QUEUED_AGAIN, Journal
+from orchestrator.scoring import noise
+from orchestrator.scoring.decide import judge
 from orchestrator.session import Running, Session
 from orchestrator.types import Candidate, Experiment, Plan, Proposal, Reply, Status, Trial
 
@@ -37,7 +37,7 @@ def once_more(session: Session, running: Running, trial: Trial, best: Experiment
     so_far = {"run": runs + 1, "most": most, "val_bpb": fmean(trial.runs)}
     session.journal.note("experiment.run_again", {**so_far, **committed(plan)}, running.id)
     where = running.folder / f"run-{runs + 1}"
-    record.make_folder(where)
+    experiment_dir.make_folder(where)
     return replace(running, plan=plan, where=where, below=None, before=trial)
 
 
@@ -54,7 +54,7 @@ def doubted(session: Session, running: Running, trial: Trial, why: str) -> Runni
     plan, where = new_plan(), running.folder / "again"
     session.journal.note("experiment.doubted", {"why": why, **committed(plan)}, running.id)
     log.warning("experiment.doubted", experiment_id=running.id, why=why)
-    record.make_folder(where)
+    experiment_dir.make_folder(where)
     return replace(running, plan=plan, where=where, below=None, before=trial, doubt=why)
 
 

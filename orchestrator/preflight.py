@@ -3,19 +3,19 @@
 from pathlib import Path
 
 from orchestrator.config import Config
-from orchestrator.devices import who
+from orchestrator.devices import processes
 from orchestrator.devices.lease import LeasePolicy, most
-from orchestrator.doctor import examine, unaccepted
 from orchestrator.errors import ConfigError, SpecRefused
-from orchestrator.machine import look
-from orchestrator.records.journal import Journal
+from orchestrator.host.doctor import examine, unaccepted
+from orchestrator.host.host_facts import look
+from orchestrator.record.journal import Journal
 from orchestrator.types import Level, Status
 from orchestrator.units import GIB
 from orchestrator.walls import nvidia
-from orchestrator.walls.box import refuse_weak_specs
-from orchestrator.walls.containers import Engine
-from orchestrator.walls.place import Place
-from orchestrator.walls.profile import for_runtime, must_be
+from orchestrator.walls.engine import Engine
+from orchestrator.walls.execution_context import Place
+from orchestrator.walls.experiment_sandbox import refuse_weak_specs
+from orchestrator.walls.seccomp import for_runtime, must_be
 
 
 def refuse_unfit(config: Config, engine: Engine) -> None:
@@ -105,7 +105,7 @@ def refuse_too_large(config: Config, engine: Engine) -> None:
 
 def refuse_hidden(config: Config) -> None:
     """Where nobody may see our own containers' processes, every GPU run would count as contended."""
-    if config.profile_name == "gpu" and who.is_hidden():
+    if config.profile_name == "gpu" and processes.is_hidden():
         raise ConfigError(
             "/proc hides other users' processes (hidepid), and our containers' with them: none could be told from a"
             " stranger's on the GPU; `mount -o remount,gid=GROUP /proc` with a group of yours"

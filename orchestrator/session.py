@@ -8,8 +8,8 @@ from pathlib import Path
 from orchestrator.config import Config
 from orchestrator.propose.prefetch import Ahead
 from orchestrator.protocols import Proposer, Runner, View
-from orchestrator.records.journal import Journal
-from orchestrator.records.keep import Keeper
+from orchestrator.record.git_branch import Keeper
+from orchestrator.record.journal import Journal
 from orchestrator.types import Candidate, Plan, Trial
 
 

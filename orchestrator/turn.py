@@ -13,11 +13,11 @@ from orchestrator import ask, files, measure, patch
 from orchestrator.errors import ConfigError, PatchRejected
 from orchestrator.measure import committed, new_plan, revealed
 from orchestrator.protocols import Runner
-from orchestrator.records import anchors, checkpoint, record
-from orchestrator.records.tables import canonical
-from orchestrator.score import noise, plausible
-from orchestrator.score.decide import judge
-from orchestrator.score.told import told
+from orchestrator.record import anchors, checkpoint, experiment_dir
+from orchestrator.record.index import canonical
+from orchestrator.scoring import noise, plausible
+from orchestrator.scoring.decide import judge
+from orchestrator.scoring.self_reported import told
 from orchestrator.session import Running, Session
 from orchestrator.types import Candidate, Experiment, Proposal, Reply, Status, Trial, Usage, Verdict, conditions_of
 
@@ -83,11 +83,11 @@ def begin(session: Session, candidate: Candidate, runner: Runner, best: Experime
     """Write down what will run, commit the intent, then hand out the plan."""
     started, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     folder = session.journal.folder / f"{session.journal.next_id():04d}"
-    record.write_candidate(folder, candidate)
+    experiment_dir.write_candidate(folder, candidate)
     plan, facts = new_plan(), runner.facts()
     measure.refuse_changed(session.journal, facts)
     below = None if best is None or candidate.measures is not None else best.val_bpb
-    intent = {**committed(plan), "files": record.hashes(folder), **facts}
+    intent = {**committed(plan), "files": experiment_dir.hashes(folder), **facts}
     experiment_id = session.journal.begin(candidate, intent=intent)
     session.view.begun(experiment_id, candidate)
     return Running(
@@ -180,7 +180,7 @@ def finish(session: Session, running: Running, trial: Trial, verdict: Verdict | 
     )
     kept = verdict.status is Status.KEEP
     checkpoint.settle(running.folder, kept=kept, checkpoint_sha256=trial.checkpoint_sha256)
-    return _close(session, experiment, trial, record.diff_of(candidate))
+    return _close(session, experiment, trial, experiment_dir.diff_of(candidate))
 
 
 def record_invalid(session: Session, reason: str) -> None:
@@ -221,10 +221,10 @@ def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) ->
         experiment.folder / "result.json",
         canonical({"experiment": session.journal.as_json(experiment), **facts}),
     )
-    facts["files"] = record.hashes(experiment.folder)
+    facts["files"] = experiment_dir.hashes(experiment.folder)
     session.journal.finish(experiment, diff=diff, facts=facts)
     anchors.name_head(session.config, session.journal)
-    record.write_results(session.journal.folder, session.journal.experiments())
+    experiment_dir.write_results(session.journal.folder, session.journal.experiments())
     return experiment
 
 
@@ -247,7 +247,7 @@ def keep(session: Session, experiment: Experiment, candidate: Candidate) -> None
     replaced = session.keeper.put(candidate.source, ours=ours)
     if not replaced:
         log.warning("train_py.left_alone", path=str(session.keeper.path), reason="it was changed by hand")
-    record.write_results(session.journal.folder, session.journal.experiments())
+    experiment_dir.write_results(session.journal.folder, session.journal.experiments())
 
 
 def reread(session: Session, experiment_id: int) -> Candidate:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from orchestrator.walls.containers import Engine
+from orchestrator.walls.engine import Engine
 
 ROOT = Path(__file__).parent.parent
 settings.register_profile("shared machine", deadline=None)  # how long an example takes says who else is busy

@@ -15,16 +15,17 @@ from orchestrator.cli import app, main, steps
 from orchestrator.commands.options import unfinished
 from orchestrator.config import load
 from orchestrator.errors import JournalError
-from orchestrator.records.journal import Journal
-from orchestrator.records.state import state
-from orchestrator.report import Report, figures
-from orchestrator.report.night import gather
-from orchestrator.report.summary import summary
+from orchestrator.look import figures
+from orchestrator.look.history import gather
+from orchestrator.look.live_view import LiveView, staircase
+from orchestrator.look.report import Report
+from orchestrator.look.summary import summary
+from orchestrator.record.journal import Journal
+from orchestrator.record.run_status import state
 from orchestrator.types import INTERRUPTED, Status
-from orchestrator.watch import LiveView, staircase
-from tests.journals import kept
 from tests.records.test_journal import candidate
-from tests.runs import recorded
+from tests.support.journals import kept
+from tests.support.runs import recorded
 
 COMMANDS = get_group(app).commands
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.executors import local
+from orchestrator.execution import pool
 from orchestrator.loop import run_session
 from orchestrator.protocols import Runner
-from orchestrator.records.journal import Journal
-from orchestrator.score import noise
-from orchestrator.score.decide import judge
+from orchestrator.record.journal import Journal
+from orchestrator.scoring import noise
+from orchestrator.scoring.decide import judge
 from orchestrator.types import Context, Experiment, Reply, Status, Trial
-from tests import fakes, sessions
+from tests.support import fakes, sessions
 from tests.test_parallel import config_for, crowd
 
 ALICE = "alice's python train.py (pid 7)"
@@ -128,7 +128,7 @@ def test_an_experiment_whose_proposal_took_long_starts_only_if_it_still_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Paused while the LLM answers: its reply is kept, and the runner is asked once more before anything runs."""
-    monkeypatch.setattr(local, "FRESH_S", 0.2)
+    monkeypatch.setattr(pool, "FRESH_S", 0.2)
     config, happened = sessions.task(tmp_path, experiments=1), list[str]()
 
     class Slow(fakes.ScriptedProposer):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import compose, data
+from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.errors import ConfigError
-from tests.boxes import ROOT
+from orchestrator.host import data
+from tests.support.boxes import ROOT
 
 
 @pytest.fixture

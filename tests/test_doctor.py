@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator import doctor, machine
-from orchestrator.doctor import (
+from orchestrator.errors import ConfigError
+from orchestrator.host import doctor, host_facts
+from orchestrator.host.doctor import (
     DRIVER,
     ENGINE,
     GIB,
@@ -27,8 +28,7 @@ from orchestrator.doctor import (
     unaccepted,
     verdict,
 )
-from orchestrator.errors import ConfigError
-from orchestrator.machine import (
+from orchestrator.host.host_facts import (
     ACL,
     Gpus,
     Machine,
@@ -298,7 +298,7 @@ def test_whoever_has_something_here_is_a_person(tmp_path: Path, monkeypatch: pyt
     """A home, a session or a process, although no list names them; a container's user, without a name, is none."""
     (tmp_path / place).mkdir(parents=True)
     named = {os.getuid(): pwd.struct_passwd(("alice", "x", os.getuid(), 1, "", "/home/alice", "/bin/sh"))}
-    monkeypatch.setattr(machine, "FIRST_PERSON_UID", 0)
+    monkeypatch.setattr(host_facts, "FIRST_PERSON_UID", 0)
     monkeypatch.setattr(os, "getuid", lambda: 4242)
     monkeypatch.setattr(pwd, "getpwall", list)
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: named[uid])

@@ -12,7 +12,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.units import GIB
 
 if TYPE_CHECKING:
-    from orchestrator.walls.containers import Engine
+    from orchestrator.walls.engine import Engine
 
 ROOT = Path(__file__).parents[1]
 

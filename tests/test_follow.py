@@ -17,15 +17,15 @@ from rich.console import Console
 
 from orchestrator.bounds import last_word
 from orchestrator.errors import ConfigError, JournalError
-from orchestrator.follow import follow
-from orchestrator.records import record
-from orchestrator.records.eventlog import logging_to
-from orchestrator.records.journal import Journal
+from orchestrator.look.follow import follow
+from orchestrator.look.live_view import LiveView, PlainView
+from orchestrator.record import experiment_dir
+from orchestrator.record.journal import Journal
+from orchestrator.record.session_log import logging_to
 from orchestrator.types import Candidate, Experiment, Role, Spent
-from orchestrator.watch import LiveView, PlainView
-from tests import fakes
-from tests.journals import kept
 from tests.records.test_journal import candidate
+from tests.support import fakes
+from tests.support.journals import kept
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +67,7 @@ def begin(journal: Journal) -> Path:
     """An experiment whose trainer has started and printed two lines."""
     number = journal.begin(candidate(), intent={"files": {}})
     folder = journal.folder / f"{number:04d}"
-    record.make_folder(folder)
+    experiment_dir.make_folder(folder)
     created = {"Args": ["-s", "/locked/guard.py", "315", "--", "python3", "/mutable/train.py"]}
     (folder / "trainer.created.json").write_text(json.dumps(created))
     (folder / "trainer.log").write_text("[    0.001 out] one\n[    0.002 err] \x1b[31mtwo\nhalf a li")

@@ -7,10 +7,10 @@ import pytest
 from orchestrator.bounds import base_of
 from orchestrator.errors import ConfigError, EngineUnavailable, SandboxError
 from orchestrator.loop import run_session
-from orchestrator.records.journal import Journal
+from orchestrator.record.journal import Journal
 from orchestrator.types import Status, Trial
-from tests import fakes
-from tests.sessions import git, parabola, session, statuses, task
+from tests.support import fakes
+from tests.support.sessions import git, parabola, session, statuses, task
 
 
 def test_only_strict_improvements_are_kept(tmp_path: Path) -> None:

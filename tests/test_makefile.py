@@ -44,7 +44,7 @@ def test_each_target_s_words_are_taken(target: str, given: tuple[str, ...], monk
 
     found = OURS.findall(done.stdout)
     assert found or not any(
-        word in recipe(target) for word in ("/autoresearch ", "-m probes", "-m benchmarks", "-m cheats")
+        word in recipe(target) for word in ("/autoresearch ", "-m attacks.walls", "-m benchmarks", "-m attacks.scores")
     )
     for cli, module, words in found:
         if not given and re.search(r"\$\((EXP|A)\)", recipe(target)):
@@ -54,7 +54,7 @@ def test_each_target_s_words_are_taken(target: str, given: tuple[str, ...], monk
 
 def test_a_word_that_no_program_takes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a target's name is taken for one of its groups."""
-    for cli, module in (("", "probes"), ("", "benchmarks.kill_storm"), ("", "benchmarks.idle_share")):
+    for cli, module in (("", "probes"), ("", "tests.soak.kill_storm"), ("", "benchmarks.idle_share")):
         with pytest.raises((SystemExit, AssertionError)):
             taken(cli, module, ["kill-storm"], monkeypatch)
 

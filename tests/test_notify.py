@@ -11,12 +11,12 @@ import pytest
 
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
+from orchestrator.look.notify import notifying
 from orchestrator.loop import run_session
-from orchestrator.notify import notifying
 from orchestrator.settings import Notify
 from orchestrator.types import FOR_A_PERSON, Status, Trial
-from tests import fakes
-from tests.sessions import parabola, session, statuses, task
+from tests.support import fakes
+from tests.support.sessions import parabola, session, statuses, task
 
 WRITES = """
 import json, sys

@@ -19,11 +19,11 @@ from orchestrator.errors import ConfigError, EngineUnavailable, LeaseUnavailable
 from orchestrator.loop import run_session
 from orchestrator.preflight import enough
 from orchestrator.protocols import Runner
-from orchestrator.score.noise import is_inside, spread
+from orchestrator.scoring.noise import is_inside, spread
 from orchestrator.session import Session
 from orchestrator.types import Candidate, Experiment, Plan, Spent, Status, Trial
-from tests import fakes, sessions
-from tests.fake_nvml import Machine
+from tests.support import fakes, sessions
+from tests.support.fake_nvml import Machine
 
 RATES = [f"{0.07 * 2.5**power:.7f}" for power in range(-8, 12)]  # far enough apart to be different questions
 SCORES = st.integers(180, 200).map(lambda n: n / 100)  # no jump that would be doubted

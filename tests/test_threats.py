@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.__main__ import GROUPS
+from attacks.walls.__main__ import GROUPS
 
 ROOT = Path(__file__).parent
 AGREED: dict[str, str] = {  # the attack: names of probes, * for any, or file.py::test; separated by |

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.config import TASK_FILE, Config, load
-from orchestrator.data import corpus_name
 from orchestrator.errors import JournalError
-from orchestrator.records.journal import Journal
-from orchestrator.records.state import cut_short
-from orchestrator.records.verify import is_live
+from orchestrator.host.data import corpus_name
+from orchestrator.record.journal import Journal
+from orchestrator.record.run_status import cut_short
+from orchestrator.record.verify import is_live
 
 Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
 Run = Annotated[

@@ -26,22 +26,22 @@ from orchestrator.commands.options import (
     settings_of,
 )
 from orchestrator.errors import JournalError
-from orchestrator.follow import ToldView, follow, keys
-from orchestrator.records import checkpoint, retention
-from orchestrator.records import export as exporting
-from orchestrator.records import folder as folder_of
-from orchestrator.records import lineage as lines_of
-from orchestrator.records.attest import statement
-from orchestrator.records.export import TEXT, Format
-from orchestrator.records.journal import Journal
-from orchestrator.records.state import ended
-from orchestrator.records.tables import canonical
-from orchestrator.records.verify import findings, is_live, recorded_in
-from orchestrator.report import compare as comparing
-from orchestrator.report import show as showing
+from orchestrator.look import compare as comparing
+from orchestrator.look import export as exporting
+from orchestrator.look import lineage_tree as lines_of
+from orchestrator.look import show as showing
+from orchestrator.look.export import TEXT, Format
+from orchestrator.look.follow import ToldView, follow, keys
+from orchestrator.look.live_view import LiveView, tally
+from orchestrator.record import checkpoint, retention
+from orchestrator.record import experiment_files as folder_of
+from orchestrator.record.index import canonical
+from orchestrator.record.journal import Journal
+from orchestrator.record.provenance import statement
+from orchestrator.record.run_status import ended
+from orchestrator.record.verify import findings, is_live, recorded_in
 from orchestrator.text import counted, sanitise
 from orchestrator.types import Role
-from orchestrator.watch import LiveView, tally
 
 app = typer.Typer()
 

@@ -9,11 +9,11 @@ import typer
 
 from orchestrator import compose
 from orchestrator.commands.options import HERE, Accept, Data, Profile, Run, Runs, Task, machine, run_folder, settings
-from orchestrator.data import IN_IMAGE
+from orchestrator.host.data import IN_IMAGE
 from orchestrator.interrupt import interruptible
-from orchestrator.records.eventlog import logging_to
-from orchestrator.records.journal import Journal
-from orchestrator.score import thresholds
+from orchestrator.record.journal import Journal
+from orchestrator.record.session_log import logging_to
+from orchestrator.scoring import thresholds
 from orchestrator.trust import calibrate as calibration
 from orchestrator.trust import confirm as confirmation
 

@@ -12,8 +12,8 @@ from typing import Self
 
 import structlog
 
-from orchestrator.devices import gpu, who
-from orchestrator.devices.cores import busy_s, numbers
+from orchestrator.devices import gpu, processes
+from orchestrator.devices.cpus import busy_s, numbers
 from orchestrator.devices.gpu import Device
 from orchestrator.devices.lease import Lease
 from orchestrator.errors import LeaseUnavailable
@@ -36,7 +36,7 @@ class GpuLook:
 
     device: Device
     ours: Ours
-    proc: Path = who.PROC
+    proc: Path = processes.PROC
     confirm_s: float = CONFIRM_S
     _seen: set[str] = field(default_factory=set)
     _lists: bool | None = None  # whether NVML lists processes where there must be some
@@ -47,7 +47,7 @@ class GpuLook:
         if suspects:
             time.sleep(self.confirm_s)
             suspects &= self._foreign()
-        return who.describe(min(suspects), self.proc) if suspects else ""
+        return processes.describe(min(suspects), self.proc) if suspects else ""
 
     def used_by(self) -> frozenset[str] | None:
         """Our containers that were seen on it; None where NVML lists no process although the GPU was in use."""
@@ -58,7 +58,7 @@ class GpuLook:
         if now.pids or now.busy(self.device):
             self._lists = self._lists or bool(now.pids)
         for pid in now.pids:
-            mine = who.containers_of(pid, self.proc) & ours
+            mine = processes.containers_of(pid, self.proc) & ours
             self._seen.update(mine)
             if not mine:
                 found.add(pid)
@@ -72,7 +72,7 @@ class CpuLook:
     cpuset: str
     ours: Ours
     others: float = OTHERS
-    proc: Path = who.PROC
+    proc: Path = processes.PROC
     cgroups: Path = CGROUPS
     clock: Callable[[], float] = time.monotonic
     _before: tuple[float, float, dict[str, float]] | None = None
@@ -103,7 +103,7 @@ class CpuLook:
                     path = self._paths.get(name) or self._paths.setdefault(name, _cgroup(self.cgroups, name))
                     found[name] = _used_s(path)
                 except StopIteration:  # an engine without root has none to give on cgroup v1
-                    used = who.tree_s(name, self.proc)
+                    used = processes.tree_s(name, self.proc)
                     found |= {} if used is None else {name: used}
         return found
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.devices import gpu, who
-from orchestrator.devices.cores import cpu_model, online_cores, ranges
+from orchestrator.devices import gpu, processes
+from orchestrator.devices.cpus import cpu_model, online_cores, ranges
 from orchestrator.devices.gpu import Device
 from orchestrator.errors import ConfigError, LeaseUnavailable
 from orchestrator.units import SECONDS_PER_HOUR
@@ -41,7 +41,7 @@ class LeasePolicy:
     interval_s: float = 5.0  # between samples
     poll_s: float = 10.0  # between tries, give or take a half
     sysfs: Path = gpu.SYSFS
-    proc: Path = who.PROC
+    proc: Path = processes.PROC
     cores: frozenset[int] | None = None  # None: those this process may run on
 
 
@@ -171,11 +171,11 @@ def _settled(device: Device, mine: ExitStack, policy: LeasePolicy, locks: ExitSt
 
 def in_use(device: Device, proc: Path) -> str:
     """Who or what uses a device right now, "" if nothing does. Raises LeaseUnavailable."""
-    if daemon := who.mps_daemon(proc):
+    if daemon := processes.mps_daemon(proc):
         return f"an MPS daemon shares it out, {daemon}"
     now = gpu.activity(device)
     if now.pids:
-        return who.describe(min(now.pids), proc)
+        return processes.describe(min(now.pids), proc)
     return now.busy(device)
 
 
@@ -230,7 +230,7 @@ def _lock(path: Path, held: ExitStack, proc: Path, how: int = fcntl.LOCK_EX) -> 
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
-        reason = who.holder(file, proc)
+        reason = processes.holder(file, proc)
         os.close(file)
         return reason
     held.callback(os.close, file)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
-from orchestrator.propose import key
+from orchestrator.propose import api_key
 from orchestrator.propose.budget import Budget, Ledger, outlives_cache
-from orchestrator.propose.count import counter
 from orchestrator.propose.prompt import PromptBuilder
+from orchestrator.propose.token_count import counter
 from orchestrator.protocols import Proposer
 from orchestrator.units import SECONDS_PER_HOUR
 
@@ -16,7 +16,7 @@ def chosen(config: Config, environment: Mapping[str, str]) -> Config:
     """The config with a proposer: the one named, else the one that what was given is for."""
     if "proposer" in config.model_fields_set:
         return config
-    has_key = config.api_key or config.claude.key_file or environment.get(key.VARIABLE)
+    has_key = config.api_key or config.claude.key_file or environment.get(api_key.VARIABLE)
     found = "replay" if config.replay_of else "claude" if has_key else "sweep"
     return config.model_copy(update={"proposer": found})
 
@@ -68,7 +68,7 @@ def _claude(config: Config, ledger: Ledger, environment: Mapping[str, str], wait
     wait_s, hours = config.claude.max_wait_hours * SECONDS_PER_HOUR, config.limits.hours
     settings = ClaudeSettings(
         model=config.claude.model,
-        api_key=config.api_key or key.find(environment, config.claude.key_file),
+        api_key=config.api_key or api_key.find(environment, config.claude.key_file),
         base_url=config.claude.base_url,
         extra_headers=config.claude.extra_headers,
         max_output_tokens=config.claude.max_output_tokens,

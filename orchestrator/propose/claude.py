@@ -18,10 +18,10 @@ import tenacity
 from pydantic import SecretStr
 
 from orchestrator.errors import AutoresearchError, ConfigError, ProposerUnavailable
-from orchestrator.propose import budget, plain, tool
+from orchestrator.propose import budget, prompt_text, tool_schema
 from orchestrator.propose.message import Message
-from orchestrator.propose.patience import Delayed, NotReached, patiently, retry_after_s
 from orchestrator.propose.prompt import Prompt, PromptBuilder
+from orchestrator.propose.retry import Delayed, NotReached, patiently, retry_after_s
 from orchestrator.settings import Price
 from orchestrator.types import Context, Proposal, Reply, Usage
 from orchestrator.units import SECONDS_PER_HOUR
@@ -135,7 +135,7 @@ class ClaudeProposer:
 
     def read(self, reply: Reply) -> Proposal:
         """Parse a stored reply. Raises PatchRejected with what to fix."""
-        return tool.read(reply)
+        return tool_schema.read(reply)
 
     def stop(self) -> None:
         """End a wait that goes on in another thread."""
@@ -158,7 +158,7 @@ class ClaudeProposer:
             "system": system,
             "messages": [{"role": "user", "content": user}],
             "tools": [_TOOL],
-            "tool_choice": {"type": "tool", "name": tool.NAME, "disable_parallel_tool_use": True},
+            "tool_choice": {"type": "tool", "name": tool_schema.NAME, "disable_parallel_tool_use": True},
         }
         if self.settings.thinking_tokens:  # the API lets no model think that is forced to call a tool
             request["thinking"] = {"type": "enabled", "budget_tokens": self.settings.thinking_tokens}
@@ -279,7 +279,7 @@ class ClaudeProposer:
         text = f"{error.status_code} {error.api_message or error.message}" if isinstance(
             error, anthropic.APIStatusError
         ) else f"{type(cause).__name__} {cause}"  # fmt: skip
-        return plain.line(self._secretless(text), 300)
+        return prompt_text.line(self._secretless(text), 300)
 
     def _url(self) -> str:
         return self._secretless(self.settings.base_url or "the API")
@@ -289,4 +289,9 @@ class ClaudeProposer:
         return text.replace(self.settings.api_key.get_secret_value(), "[key]")
 
 
-_TOOL: Any = {"name": tool.NAME, "description": tool.DESCRIPTION, "input_schema": tool.SCHEMA, "strict": True}
+_TOOL: Any = {
+    "name": tool_schema.NAME,
+    "description": tool_schema.DESCRIPTION,
+    "input_schema": tool_schema.SCHEMA,
+    "strict": True,
+}

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
-from orchestrator.propose import budget, tool
-from orchestrator.propose.count import guess
+from orchestrator.propose import budget, tool_schema
 from orchestrator.propose.prompt import HISTORY_TOKENS, ROLE
+from orchestrator.propose.token_count import guess
 from orchestrator.settings import Price
 from orchestrator.types import Usage
 from orchestrator.units import SECONDS_PER_HOUR
@@ -53,7 +53,7 @@ class Estimate:
 
 def estimate(config: Config) -> Estimate:
     """What the run that this config describes would ask of the LLM. Raises ConfigError."""
-    cached = sum(guess(text) for text in (ROLE, *_texts(config), str(tool.SCHEMA), tool.DESCRIPTION))
+    cached = sum(guess(text) for text in (ROLE, *_texts(config), str(tool_schema.SCHEMA), tool_schema.DESCRIPTION))
     fresh = HISTORY_TOKENS + TURN_TOKENS
     hours = config.limits.hours or NIGHT_H
     fitting = int(hours * SECONDS_PER_HOUR // config.active_profile.time_budget_s)

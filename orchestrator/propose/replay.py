@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import BudgetExhausted, ConfigError, JournalError, PatchRejected
-from orchestrator.records.journal import QUEUED_AGAIN, Journal
+from orchestrator.record.journal import QUEUED_AGAIN, Journal
 from orchestrator.text import counted
 from orchestrator.types import Context, Experiment, Proposal, Reply, Status
 

@@ -13,8 +13,8 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from orchestrator.errors import PatchRejected, ProposerUnavailable
-from orchestrator.propose import knobs as kn
-from orchestrator.propose.knobs import Knob, Value
+from orchestrator.propose import tunables as kn
+from orchestrator.propose.tunables import Knob, Value
 from orchestrator.types import Context, Edit, Experiment, Proposal, Reply, Status
 
 NAME = "sweep"

@@ -8,13 +8,15 @@ from pathlib import Path
 from orchestrator import measure
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
-from orchestrator.executors.slot import Slot
-from orchestrator.records.keep import Keeper
-from orchestrator.score import thresholds
-from orchestrator.score.thresholds import Measured
+from orchestrator.execution.slot import Slot
+from orchestrator.record.git_branch import Keeper
+from orchestrator.scoring import thresholds
+from orchestrator.scoring.thresholds import Measured
 from orchestrator.types import Score
 
-CONTROLS = Path("controls")  # honest models of other kinds, where a task has some: base.py, then one of the others
+CONTROLS = Path(
+    "reference_models"
+)  # honest models of other kinds, where a task has some: base.py, then one of the others
 MAIN = '\n\nif __name__ == "__main__":\n    train()\n'
 
 

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 from orchestrator import measure
 from orchestrator.ask import source_of
 from orchestrator.errors import ConfigError, SandboxError
-from orchestrator.executors.slot import Slot
-from orchestrator.records import record
-from orchestrator.records.confirmations import KIND, Runs, confirmations, val_bpb
-from orchestrator.records.journal import Journal
+from orchestrator.execution.slot import Slot
+from orchestrator.record import experiment_dir
+from orchestrator.record.confirmations import KIND, Runs, confirmations, val_bpb
+from orchestrator.record.journal import Journal
 from orchestrator.types import Experiment, Level, Plan, Status, Trial, conditions_of
 
 FAILED = "experiment.not_confirmed"
@@ -84,7 +84,7 @@ def known(journal: Journal, experiment: Experiment, facts: dict[str, str], seeds
 
 def _run(journal: Journal, slot: Slot, experiment: Experiment, seeds: int, told: Callable[[str], None]) -> Runs:
     home = journal.folder / "confirm" / f"{experiment.id:04d}-{journal.head()[:8]}"
-    record.make_folder(home)
+    experiment_dir.make_folder(home)
     source, trials, plans = source_of(experiment), [], []
 
     def planned() -> Plan:
@@ -101,7 +101,7 @@ def _run(journal: Journal, slot: Slot, experiment: Experiment, seeds: int, told:
     for plan in plans:
         journal.note("seeds.revealed", measure.revealed(plan), experiment.id)
     holdout = tuple(trial.score.val_bpb for trial in trials if trial.score)
-    where = {"folder": home.relative_to(journal.folder).as_posix(), "files": record.hashes(home)}
+    where = {"folder": home.relative_to(journal.folder).as_posix(), "files": experiment_dir.hashes(home)}
     body = {**_record(trials), **where, "val_bpb": val_bpb(experiment), "holdout": holdout, "facts": slot.facts()}
     if trials[-1].score is None:
         _not_confirmed(journal, experiment, trials[-1], body)
@@ -112,7 +112,7 @@ def _run(journal: Journal, slot: Slot, experiment: Experiment, seeds: int, told:
 def _not_confirmed(journal: Journal, experiment: Experiment, trial: Trial, body: dict[str, Any]) -> NoReturn:
     """Record what came in the way, and raise SandboxError; one that cheated is no best any more."""
     journal.note(FAILED, {**body, "failure": trial.failure, "message": trial.message}, experiment.id)
-    record.write_results(journal.folder, journal.experiments())
+    experiment_dir.write_results(journal.folder, journal.experiments())
     fell = "; it is kept no more, nor is what was made from it" if trial.failure is Status.CHEAT else ""
     raise SandboxError(
         f"experiment {experiment.id} has no score on the holdout: {trial.failure}: {trial.message}{fell}"

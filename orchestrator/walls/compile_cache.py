@@ -21,7 +21,7 @@ from pathlib import Path
 
 from orchestrator.config import Config
 from orchestrator.errors import SandboxError
-from orchestrator.walls import copies
+from orchestrator.walls import staging
 
 MANIFEST = "manifest.json"
 FILES = "files"
@@ -53,7 +53,7 @@ class CompileCache:
                 raise SandboxError(
                     f"{self.folder / FILES / name} is not what was written; remove {self.folder}, or `make warm`"
                 )
-            copies.put(target / name, data)
+            staging.put(target / name, data)
         for path in target.rglob("*"):
             if path.is_dir():
                 path.chmod(0o755)  # whatever the user's umask is
@@ -81,7 +81,7 @@ def find(among: Path, hardware: str, image_id: str) -> CompileCache | None:
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise SandboxError(f"{path}: names a file outside of it; remove {place}")
     return (
-        CompileCache(folder=place, files=files, sha256=copies.digest(files)) if made == (hardware, image_id) else None
+        CompileCache(folder=place, files=files, sha256=staging.digest(files)) if made == (hardware, image_id) else None
     )
 
 
@@ -104,7 +104,7 @@ def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> Com
         files[str(path.relative_to(place / FILES))] = hashlib.sha256(path.read_bytes()).hexdigest()
     about = {"hardware": hardware, "image_id": image_id, "train_sha256": train_sha256}
     (place / MANIFEST).write_text(json.dumps({**about, "files": files}, indent=1, sort_keys=True) + "\n")
-    return CompileCache(folder=place, files=files, sha256=copies.digest(files))
+    return CompileCache(folder=place, files=files, sha256=staging.digest(files))
 
 
 def put(made: CompileCache, among: Path, *, hardware: str, image_id: str) -> CompileCache:

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.types import Role
 from orchestrator.units import MIB
-from orchestrator.walls.weak import refuse_weak
+from orchestrator.walls.spec_policy import refuse_weak
 
 UID = 65532
 USER = f"{UID}:{UID}"

@@ -7,8 +7,8 @@ import pytest
 
 from orchestrator.devices import gpu
 from orchestrator.errors import LeaseUnavailable
-from orchestrator.machine import look_at_gpus
-from tests.fake_nvml import Machine
+from orchestrator.host.host_facts import look_at_gpus
+from tests.support.fake_nvml import Machine
 
 
 def test_a_gpu_is_known_by_what_scores_depend_on(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from benchmarks import gpu
 from benchmarks.gpu_direct import Direct, answered, leased, prepared, trained
 from orchestrator.walls import nvidia
-from tests.boxes import ROOT
-from tests.fake_nvml import Machine
+from tests.support.boxes import ROOT
+from tests.support.fake_nvml import Machine
 
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
 

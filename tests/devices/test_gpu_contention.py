@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.devices import gpu
 from orchestrator.devices.contention import CpuLook, GpuLook, Sampler
-from orchestrator.devices.cores import TICKS_PER_S
-from tests.fake_nvml import Machine
+from orchestrator.devices.cpus import TICKS_PER_S
+from tests.support.fake_nvml import Machine
 
 OURS = "a" * 64
 THEIRS = "b" * 64

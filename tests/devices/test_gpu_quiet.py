@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.devices.quiet import Gate, pause, quiet_hours, resume
+from orchestrator.devices.schedule import Gate, pause, quiet_hours, resume
 from orchestrator.errors import ConfigError, RecordFailed
 
 

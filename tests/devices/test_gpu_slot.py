@@ -14,14 +14,14 @@ from orchestrator.compose import ready
 from orchestrator.config import Config
 from orchestrator.devices.contention import GpuLook, Ours, Sampler, Then
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
-from orchestrator.devices.quiet import Gate, pause, resume
+from orchestrator.devices.schedule import Gate, pause, resume
 from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
-from orchestrator.executors.slot import Slot, container_ids
+from orchestrator.execution.slot import Slot, container_ids
 from orchestrator.loop import run_session
-from orchestrator.records.journal import Journal
+from orchestrator.record.journal import Journal
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Status, Trial
-from tests import fakes, sessions
-from tests.fake_nvml import Machine
+from tests.support import fakes, sessions
+from tests.support.fake_nvml import Machine
 
 PLAN = Plan(train_seed=1, audit_seed=b"")
 CANDIDATE = Candidate(

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
 from orchestrator.errors import ConfigError, LeaseUnavailable
-from tests.fake_nvml import Machine
+from tests.support.fake_nvml import Machine
 
 
 def policy(machine: Machine, **changes: object) -> LeasePolicy:

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from benchmarks.lease_storm import Storm, main
 from orchestrator.devices.lease import LeasePolicy
+from tests.soak.lease_storm import Storm, main
 
 
 def test_a_storm_of_loops_shares_and_leaks_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.devices.lease import LeasePolicy, lease
 from orchestrator.errors import LeaseUnavailable
-from tests.fake_nvml import Machine
+from tests.support.fake_nvml import Machine
 
 NOBODY = 65534
 

@@ -9,12 +9,12 @@ import pytest
 from orchestrator import compose
 from orchestrator.config import Config
 from orchestrator.devices.lease import Lease, LeasePolicy
-from orchestrator.devices.quiet import Gate, pause, resume
+from orchestrator.devices.schedule import Gate, pause, resume
 from orchestrator.errors import ConfigError, LeaseUnavailable
-from orchestrator.executors.slot import Slot
-from tests import fakes
+from orchestrator.execution.slot import Slot
 from tests.devices.test_gpu_slot import free
-from tests.fake_nvml import Machine
+from tests.support import fakes
+from tests.support.fake_nvml import Machine
 from tests.test_parallel import config_for
 
 

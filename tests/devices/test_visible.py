@@ -8,11 +8,11 @@ import pytest
 from benchmarks import gpu_direct
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.devices.visible import allowed
+from orchestrator.devices.cuda_visible_devices import allowed
 from orchestrator.errors import ConfigError
-from tests.boxes import ROOT
 from tests.devices.test_gpu_check import direct
-from tests.fake_nvml import Machine
+from tests.support.boxes import ROOT
+from tests.support.fake_nvml import Machine
 
 BY_BUS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 

@@ -8,9 +8,9 @@ import pytest
 
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.devices import who
+from orchestrator.devices import processes
 from orchestrator.errors import ConfigError
-from orchestrator.walls.containers import Engine
+from orchestrator.walls.engine import Engine
 
 ROOT = Path(__file__).parents[2]
 LOOKS = """
@@ -42,7 +42,7 @@ def test_a_gpu_run_is_refused_where_strangers_cannot_be_told(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Instead of calling every run contended; without a GPU nothing depends on it."""
-    monkeypatch.setattr(who, "is_hidden", lambda: True)
+    monkeypatch.setattr(processes, "is_hidden", lambda: True)
     gpu, cpu = (load(ROOT, {"tag": "t", "runs": tmp_path, "profile_name": name}) for name in ("gpu", "cpu"))
     monkeypatch.setattr(Engine, "memory_bytes", lambda _: 0)
     monkeypatch.setattr(Engine, "processors", lambda _: 0)

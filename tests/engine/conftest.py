@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.walls.containers import Engine
-from tests.boxes import Boxes
+from orchestrator.walls.engine import Engine
+from tests.support.boxes import Boxes
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cheats.run import BUDGET, Outcome, run
+from attacks.scores.run import BUDGET, Outcome, run
 from orchestrator.types import Status
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cheats.run import Judged, chosen, run_all
+from attacks.scores.run import Judged, chosen, run_all
 
 FAST = chosen([], fast=True)
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from docker.errors import APIError
 
+from attacks.walls.own_engine import own_engine
 from orchestrator import compose, preflight
 from orchestrator.config import load
 from orchestrator.devices.gpu import Device
 from orchestrator.devices.lease import Lease
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
-from orchestrator.walls import containers, cuda
-from orchestrator.walls.containers import Engine
-from orchestrator.walls.place import Place
-from probes.own_engine import own_engine
-from tests.boxes import ENVIRONMENT, ROOT, Boxes
+from orchestrator.walls import engine, gpu_check
+from orchestrator.walls.engine import Engine
+from orchestrator.walls.execution_context import Place
+from tests.support.boxes import ENVIRONMENT, ROOT, Boxes
 from tests.walls.test_gpu_engine import hook, load_image  # noqa: F401  # a fixture
 
 UUID = "GPU-5f3d2c1b-0000-4000-8000-0123456789ab"
@@ -42,7 +42,7 @@ def device(**changes: str) -> Device:
 def test_torch_that_sees_no_gpu_stops_the_session(place: Place) -> None:
     """With torch's own reason and the fix, in one line."""
     with pytest.raises(LeaseUnavailable, match=r"torch in a container cannot use .*AssertionError.* driver") as caught:
-        cuda.check(place)
+        gpu_check.check(place)
 
     assert 1 == len(str(caught.value).splitlines())
 
@@ -56,7 +56,7 @@ def test_an_engine_that_hands_out_no_gpu_is_found_before_the_first_experiment(pl
 def test_a_gpu_that_works_lets_the_session_begin(place: Place, hook: Path) -> None:  # noqa: F811  # the fixture
     """Our program ran on it and ended well."""
     with own_engine(hook) as address, closing(Engine.connect(address)) as engine:
-        cuda.check(replace(place, engine=engine, image_id=load_image(address, hook), gpu_uuid=UUID))
+        gpu_check.check(replace(place, engine=engine, image_id=load_image(address, hook), gpu_uuid=UUID))
         asked = (hook / "asked").read_text()
 
     assert f"NVIDIA_VISIBLE_DEVICES={UUID}" in asked
@@ -65,7 +65,7 @@ def test_a_gpu_that_works_lets_the_session_begin(place: Place, hook: Path) -> No
 @pytest.mark.parametrize("said", ["could not select device driver with capabilities: [[gpu]]", CDI])
 def test_engines_of_every_age_without_nvidia_support_get_the_mend(said: str) -> None:
     """Each has words of its own for it."""
-    with pytest.raises(SandboxError, match="install the NVIDIA Container Toolkit"), containers._translated("start"):
+    with pytest.raises(SandboxError, match="install the NVIDIA Container Toolkit"), engine._translated("start"):
         raise APIError(said)
 
 

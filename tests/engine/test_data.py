@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from attacks.walls.own_engine import own_engine
 from orchestrator import cli, compose
 from orchestrator.config import load
-from orchestrator.data import corpus_name, is_ready, prepare
 from orchestrator.errors import SpecRefused
-from orchestrator.experiment import ContainerRunner
+from orchestrator.execution.experiment import ContainerRunner
+from orchestrator.host.data import corpus_name, is_ready, prepare
+from orchestrator.look.live_view import PlainView
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.units import MIB
-from orchestrator.walls.containers import Engine
+from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec, Mount
-from orchestrator.watch import PlainView
-from probes.own_engine import own_engine
 from tests.engine.test_deadline import UNIFORM
 from tests.engine.test_engine_restart import load_image, sleeper
 

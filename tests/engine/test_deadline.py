@@ -18,14 +18,14 @@ import requests
 from orchestrator import cli, compose
 from orchestrator.config import Config, load
 from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
-from orchestrator.experiment import ContainerRunner, failure_of
+from orchestrator.execution.experiment import ContainerRunner, failure_of
+from orchestrator.look.live_view import PlainView
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Status
-from orchestrator.walls import owner
-from orchestrator.walls.containers import Engine
+from orchestrator.walls import container_labels
+from orchestrator.walls.container import LOOK_S, OUTSIDE
+from orchestrator.walls.engine import Engine
 from orchestrator.walls.reaper import reaping
-from orchestrator.walls.running import LOOK_S, OUTSIDE
-from orchestrator.watch import PlainView
-from tests.boxes import ROOT, Boxes
+from tests.support.boxes import ROOT, Boxes
 
 pytestmark = pytest.mark.engine
 
@@ -175,8 +175,8 @@ def owned_by_another(boxes: Boxes, *, limit_s: float) -> Iterator[tuple["subproc
         import sys, time
         from pathlib import Path
         sys.path.insert(0, {str(ROOT)!r})
-        from orchestrator.walls.containers import Engine
-        from tests.boxes import Boxes
+        from orchestrator.walls.engine import Engine
+        from tests.support.boxes import Boxes
         boxes = Boxes(engine=Engine.connect(), image_id={boxes.image_id!r},
             seccomp={boxes.seccomp!r}, folder=Path({str(boxes.folder)!r}))
         with boxes.started("while True: pass", deadline_s=60, hard_limit_s={limit_s}) as running:
@@ -227,7 +227,10 @@ def test_every_start_reaps_before_it_waits_for_a_device(
     monkeypatch.setattr(compose, "connected", lambda _: boxes.engine)  # which looks at the config first
     for name in ("slots", "slot", "lease", "place"):
         monkeypatch.setattr(compose, name, waits)
-    name, of = tmp_path.name, owner.labels(tag="test", experiment_id=0, attempt=1, role="volume", dies_in_s=60)
+    name, of = (
+        tmp_path.name,
+        container_labels.labels(tag="test", experiment_id=0, attempt=1, role="volume", dies_in_s=60),
+    )
     boxes.engine.volume(name, 4096, of | {"autoresearch.owner": of["autoresearch.owner"] + "0"})
     config = load(ROOT, {"tag": name[:40], "runs": tmp_path, "proposer": "sweep"})
     with pytest.raises(LeaseUnavailable):

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from attacks.walls.own_engine import own_engine
 from orchestrator.errors import SandboxError
-from orchestrator.experiment import failure_of
+from orchestrator.execution.experiment import failure_of
 from orchestrator.types import Role, Status
 from orchestrator.units import MIB
-from orchestrator.walls.containers import Engine
-from orchestrator.walls.running import RunningContainer
+from orchestrator.walls.container import RunningContainer
+from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec, Resources
-from probes.own_engine import own_engine
 
 # the SDK leaves the sockets of its attached streams to the garbage collector
 ignored = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.records.journal import Journal
-from orchestrator.walls.containers import Engine
+from orchestrator.record.journal import Journal
+from orchestrator.walls.engine import Engine
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(240)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.timeout(600)
 def test_a_flood_costs_no_memory() -> None:
     """Of lines, of one line, of empty ones, of single bytes, of files: the benchmark fails above its bound."""
-    command = [sys.executable, "-m", "benchmarks.flood", "400"]
+    command = [sys.executable, "-m", "tests.soak.flood", "400"]
     done = subprocess.run(command, cwd=ROOT, check=False, text=True, capture_output=True)
 
     assert 0 == done.returncode, done.stdout + done.stderr

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.boxes import ROOT
+from tests.support.boxes import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.walls.containers import Engine
-from probes import gpu
-from probes.arena import Arena
-from probes.base import Finding, Probe, Verdict
-from tests import fake_nvml
+from attacks.walls import gpu
+from attacks.walls.arena import Arena
+from attacks.walls.base import Finding, Probe, Verdict
+from orchestrator.walls.engine import Engine
+from tests.support import fake_nvml
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 GPU = "gpu uuid=GPU-{0} bus=00000000:0{0}:00.0 name=NVIDIA_H100 memory=80000 used=4 util=0 power=700 mig=0 error=0"

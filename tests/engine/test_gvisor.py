@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from probes.gvisor import IMAGE, environment, own_gvisor
-from probes.own_engine import load
-from probes.tiers import OTHERWISE
+from attacks.walls.gvisor import IMAGE, environment, own_gvisor
+from attacks.walls.own_engine import load
+from attacks.walls.tiers import OTHERWISE
 from tests.engine.test_session import ends, loop, status, task
 
 __all__ = ["task"]
@@ -29,7 +29,7 @@ def address() -> Iterator[str]:
 
 def test_the_walls_stand_on_gvisor(address: str) -> None:
     """The same contract as on runc, and attacks by the same probes."""
-    command = [sys.executable, "-m", "probes.gvisor", "kernel", "network, IPC"]
+    command = [sys.executable, "-m", "attacks.walls.gvisor", "kernel", "network, IPC"]
     done = subprocess.run(command, cwd=ROOT, env=environment(address), check=False, text=True, capture_output=True)
 
     assert 0 == done.returncode, done.stdout[-4000:] + done.stderr[-2000:]

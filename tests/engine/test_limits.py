@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from orchestrator.units import MIB
-from orchestrator.walls.containers import Engine
+from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec
-from tests.boxes import SMALL, Boxes
+from tests.support.boxes import SMALL, Boxes
 
 pytestmark = pytest.mark.engine
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.units import MIB
-from tests.boxes import Boxes
+from tests.support.boxes import Boxes
 
 pytestmark = pytest.mark.engine
 BOMBS = {

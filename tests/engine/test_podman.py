@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.timeout(900)
 def test_the_walls_stand_on_rootless_podman() -> None:
     """The same contract as on Docker, and attacks by the same probes."""
-    command = [sys.executable, "-m", "probes.rootless", "files", "kernel", "network, IPC"]
+    command = [sys.executable, "-m", "attacks.walls.rootless", "files", "kernel", "network, IPC"]
     done = subprocess.run(command, cwd=ROOT, check=False, text=True, capture_output=True)
 
     assert 0 == done.returncode, done.stdout[-4000:] + done.stderr[-2000:]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.walls.containers import Engine
-from probes import faults
-from probes.__main__ import GROUPS
-from probes.arena import Arena
-from probes.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
-from probes.look import gained
-from probes.tiers import explained
+from attacks.walls import faults
+from attacks.walls.__main__ import GROUPS
+from attacks.walls.arena import Arena
+from attacks.walls.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
+from attacks.walls.look import gained
+from attacks.walls.tiers import explained
+from orchestrator.walls.engine import Engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 ALL = [

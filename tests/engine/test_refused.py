@@ -18,10 +18,10 @@ import pytest
 from orchestrator import compose, preflight
 from orchestrator.config import load
 from orchestrator.errors import ConfigError, EngineUnavailable, SpecRefused
-from orchestrator.records.journal import Journal
-from orchestrator.walls.containers import Engine
+from orchestrator.record.journal import Journal
+from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec
-from tests.boxes import ROOT, Boxes
+from tests.support.boxes import ROOT, Boxes
 
 pytestmark = pytest.mark.engine
 NOBODY = 65534

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.units import MIB
 from orchestrator.walls.spec import Resources
-from tests.boxes import ROOT, Boxes
+from tests.support.boxes import ROOT, Boxes
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 GOLDEN = Path(__file__).parent / "seccomp.golden"

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.records.journal import Journal
+from orchestrator.record.journal import Journal
 from orchestrator.types import Status
-from orchestrator.walls.containers import Engine
+from orchestrator.walls.engine import Engine
 
 ROOT = Path(__file__).parents[2]
 BUDGET_S = 8.0

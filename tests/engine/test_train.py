@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.boxes import ENVIRONMENT, ROOT, SMALL, Boxes
+from tests.support.boxes import ENVIRONMENT, ROOT, SMALL, Boxes
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 TRAIN = (ROOT / "mutable" / "train.py").read_text(encoding="utf-8")

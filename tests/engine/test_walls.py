@@ -12,13 +12,13 @@ import pytest
 from orchestrator import compose
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError, SandboxError
-from orchestrator.experiment import ContainerRunner
+from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status
-from orchestrator.walls.box import Box
-from orchestrator.walls.readback import PODMAN_OWN
+from orchestrator.walls.experiment_sandbox import Box
+from orchestrator.walls.inspect_diff import PODMAN_OWN
 from orchestrator.walls.spec import ContainerSpec
-from tests import fakes
-from tests.boxes import ENVIRONMENT, ROOT, Boxes
+from tests.support import fakes
+from tests.support.boxes import ENVIRONMENT, ROOT, Boxes
 
 GIB = 1 << 30
 

@@ -8,13 +8,13 @@ import pytest
 
 from orchestrator import compose
 from orchestrator.config import load
+from orchestrator.host.compile_cache_build import fill
 from orchestrator.measure import new_plan
-from orchestrator.records.keep import Keeper
+from orchestrator.record.git_branch import Keeper
 from orchestrator.types import Candidate, Proposal, Reply, Role
 from orchestrator.walls import compile_cache
-from orchestrator.walls.box import Box
-from orchestrator.walls.containers import Engine
-from orchestrator.warm import fill
+from orchestrator.walls.engine import Engine
+from orchestrator.walls.experiment_sandbox import Box
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """

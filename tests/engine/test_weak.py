@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.own_engine import own_engine
-from probes.weak import WeakEngine, Weaker
+from attacks.walls.own_engine import own_engine
+from attacks.walls.weak import WeakEngine, Weaker
 from tests.engine.test_engine_restart import load_image, sleeper
 
 pytestmark = pytest.mark.engine

@@ -14,11 +14,11 @@ from orchestrator.errors import ConfigError, PatchRejected, ProposerUnavailable
 from orchestrator.loop import run_session
 from orchestrator.propose.replay import ReplayProposer
 from orchestrator.protocols import Proposer
-from orchestrator.records.journal import Journal
-from orchestrator.records.keep import Keeper
+from orchestrator.record.git_branch import Keeper
+from orchestrator.record.journal import Journal
 from orchestrator.session import Session
 from orchestrator.types import Context, Edit, Proposal, Reply, Trial
-from tests import fakes
+from tests.support import fakes
 
 ROOT = Path(__file__).parents[2]
 

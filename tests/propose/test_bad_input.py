@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import cli
-from orchestrator.records.journal import Journal
-from tests.fake_messages_api import KEY, FakeMessagesApi
+from orchestrator.record.journal import Journal
 from tests.propose.test_night import task
+from tests.support.fake_messages_api import KEY, FakeMessagesApi
 
 CASES = {
     "no key": (("--proposer", "claude"), "", "", "ANTHROPIC_API_KEY is not set"),

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator import propose
-from tests.fake_messages_api import KEY, FakeMessagesApi
 from tests.propose.test_night import task
+from tests.support.fake_messages_api import KEY, FakeMessagesApi
 
 WITH_KEY = {"ANTHROPIC_API_KEY": KEY}
 

@@ -17,12 +17,12 @@ from structlog.testing import capture_logs
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected, ProposerUnavailable
 from orchestrator.propose import budget
 from orchestrator.propose.claude import ClaudeProposer, ClaudeSettings
-from orchestrator.propose.count import guess
 from orchestrator.propose.prompt import PromptBuilder
+from orchestrator.propose.token_count import guess
 from orchestrator.settings import Limits, Price
 from orchestrator.types import Context, Edit, Spent, Usage
-from tests.fake_messages_api import KEY, MODEL, Failure, FakeMessagesApi, Message, proposal
-from tests.journals import kept
+from tests.support.fake_messages_api import KEY, MODEL, Failure, FakeMessagesApi, Message, proposal
+from tests.support.journals import kept
 
 PRICE = Price(input=5.0, output=25.0, cache_write=6.25, cache_read=0.5)
 PRICES = {"input": 5.0, "output": 25.0, "cache_write": 6.25, "cache_read": 0.5}

@@ -8,11 +8,11 @@ import pytest
 from orchestrator import cli
 from orchestrator.config import load
 from orchestrator.propose.estimate import ANSWER_TOKENS, estimate
-from orchestrator.records.journal import Journal
+from orchestrator.record.journal import Journal
 from orchestrator.types import Usage
-from tests.fake_messages_api import FakeMessagesApi
-from tests.journals import kept
 from tests.propose.test_night import task
+from tests.support.fake_messages_api import FakeMessagesApi
+from tests.support.journals import kept
 
 
 def test_an_estimate_is_the_prompt_times_price_times_experiments(tmp_path: Path) -> None:

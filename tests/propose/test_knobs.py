@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import patch
-from orchestrator.propose import knobs as kn
+from orchestrator.propose import tunables as kn
 from orchestrator.types import Proposal
 
 ROOT = Path(__file__).parents[2]

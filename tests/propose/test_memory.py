@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from orchestrator.propose.memory import History, recall
-from orchestrator.records.journal import Journal
+from orchestrator.propose.history import History, recall
+from orchestrator.record.journal import Journal
 from orchestrator.types import Status
-from tests.journals import kept
+from tests.support.journals import kept
 
 
 def test_memory_holds_the_telling_experiments(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 from orchestrator.loop import run_session
 from orchestrator.propose.claude import ClaudeProposer
-from orchestrator.records.journal import Journal
-from orchestrator.records.keep import Keeper
+from orchestrator.record.git_branch import Keeper
+from orchestrator.record.journal import Journal
 from orchestrator.session import Session
 from orchestrator.types import Status, Trial
-from tests import fakes
-from tests.fake_messages_api import KEY, FakeMessagesApi, Message, proposal
 from tests.propose.test_claude import FAULTS, PRICES, REFUSED
+from tests.support import fakes
+from tests.support.fake_messages_api import KEY, FakeMessagesApi, Message, proposal
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("no answer at all", "429 with retry-after")

@@ -6,12 +6,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.errors import ConfigError
-from orchestrator.propose import repeats
-from orchestrator.propose.count import counter, guess
+from orchestrator.propose import similarity
 from orchestrator.propose.prompt import HISTORY_TOKENS, Prompt, PromptBuilder
+from orchestrator.propose.token_count import counter, guess
 from orchestrator.settings import Limits
 from orchestrator.types import Context, Experiment, Memory, Spent, Status, Usage
-from tests.journals import kept
+from tests.support.journals import kept
 
 ROOT = Path(__file__).parents[2]
 
@@ -201,4 +201,4 @@ def test_closeness_is_about_what_changes(other: str, *, close: bool) -> None:
     """Numbers within a tenth are the same, comments are nothing, the other way round is another change."""
     diff = "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-LR = 0.02\n+LR = 0.03\n"
 
-    assert close == (repeats.closeness(diff, other) >= repeats.CLOSE)
+    assert close == (similarity.closeness(diff, other) >= similarity.CLOSE)

@@ -9,14 +9,14 @@ import pytest
 from orchestrator.config import Config, load
 from orchestrator.errors import PatchRejected, ProposerUnavailable
 from orchestrator.loop import run_session
-from orchestrator.propose import knobs as kn
+from orchestrator.propose import tunables as kn
 from orchestrator.propose.sweep import SweepProposer
-from orchestrator.records.journal import Journal
-from orchestrator.records.keep import Keeper
+from orchestrator.record.git_branch import Keeper
+from orchestrator.record.journal import Journal
 from orchestrator.session import Session
 from orchestrator.types import Context, Reply, Spent, Status, Trial
-from tests import fakes
-from tests.journals import kept
+from tests.support import fakes
+from tests.support.journals import kept
 
 ROOT = Path(__file__).parents[2]
 TRAIN_PY = fakes.TRAIN_PY.replace(

@@ -12,9 +12,9 @@ import prepare
 import pytest
 
 from orchestrator.errors import JournalError, RecordFailed
-from orchestrator.records import checkpoint
+from orchestrator.record import checkpoint
 from orchestrator.types import Status
-from tests.journals import kept
+from tests.support.journals import kept
 
 DATA = bytes(range(256)) * 9000
 

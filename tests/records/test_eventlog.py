@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from orchestrator.errors import RecordFailed
-from orchestrator.records.eventlog import Chain, findings, logging_to
+from orchestrator.record.session_log import Chain, findings, logging_to
 
 
 def write(path: Path, who: int, lines: int = 50) -> None:

@@ -11,12 +11,12 @@ from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from orchestrator.errors import ConfigError, RecordFailed
-from orchestrator.records import export
-from orchestrator.records.export import Format
-from orchestrator.records.journal import Journal
+from orchestrator.look import export
+from orchestrator.look.export import Format
+from orchestrator.record.journal import Journal
 from orchestrator.types import Experiment, Status
-from tests.journals import kept
-from tests.runs import recorded
+from tests.support.journals import kept
+from tests.support.runs import recorded
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import JournalError
-from orchestrator.records.chain import GENESIS
-from orchestrator.records.journal import Journal
-from orchestrator.records.tables import MIGRATIONS, canonical
+from orchestrator.record.chain import GENESIS
+from orchestrator.record.index import MIGRATIONS, canonical
+from orchestrator.record.journal import Journal
 from orchestrator.types import Candidate, Proposal, Reply, Status, Usage
-from tests import fakes
-from tests.journals import kept
+from tests.support import fakes
+from tests.support.journals import kept
 
 
 def candidate(**changes: object) -> Candidate:

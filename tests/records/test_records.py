@@ -9,11 +9,11 @@ import pytest
 
 from orchestrator.commands.options import run_folders
 from orchestrator.errors import JournalError
-from orchestrator.records.attest import statement
-from orchestrator.records.journal import Journal
-from orchestrator.records.lineage import tree
-from tests import fakes
-from tests.runs import recorded
+from orchestrator.look.lineage_tree import tree
+from orchestrator.record.journal import Journal
+from orchestrator.record.provenance import statement
+from tests.support import fakes
+from tests.support.runs import recorded
 
 ROOT = Path(__file__).parents[2]
 

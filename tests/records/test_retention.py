@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.records import retention
-from orchestrator.records.journal import Journal
-from orchestrator.records.retention import Item
-from orchestrator.records.verify import findings
+from orchestrator.record import retention
+from orchestrator.record.journal import Journal
+from orchestrator.record.retention import Item
+from orchestrator.record.verify import findings
 from orchestrator.settings import Retention
 from orchestrator.types import Status
-from tests.runs import recorded
+from tests.support.runs import recorded
 
 ROOT = Path(__file__).parents[2]
 

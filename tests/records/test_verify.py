@@ -15,13 +15,13 @@ import pytest
 
 from orchestrator.errors import RecordFailed
 from orchestrator.loop import run_session
-from orchestrator.records import anchors, record, seal
-from orchestrator.records.journal import Journal
-from orchestrator.records.verify import findings
+from orchestrator.record import anchors, experiment_dir, seal
+from orchestrator.record.journal import Journal
+from orchestrator.record.verify import findings
 from orchestrator.settings import Recording
 from tests.records.test_journal import candidate
-from tests.runs import recorded
-from tests.sessions import git, parabola, session, task
+from tests.support.runs import recorded
+from tests.support.sessions import git, parabola, session, task
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = {"journal.db": 96, "record.jsonl": 48, "session.log": 48}  # besides first, middle and last byte
@@ -318,7 +318,7 @@ def test_copies_that_a_killed_session_left_are_no_part_of_the_record(tmp_path: P
     with loop.journal:
         run_session(loop)
         loop.journal.begin(candidate(), intent={"files": {}})
-        record.write_candidate(config.run_path / "0002", candidate())
+        experiment_dir.write_candidate(config.run_path / "0002", candidate())
         (config.run_path / "0002" / ".private-x" / "trainer").mkdir(parents=True)
         (config.run_path / "0002" / ".private-x" / "trainer" / "train.py").touch()
     assert ["experiment 2: began and has no end"] == list(findings(config.run_path))

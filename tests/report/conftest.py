@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from orchestrator.report import Report
-from tests.nights import made
+from orchestrator.look.report import Report
+from tests.support.nights import made
 
 DESKTOP = {"width": 1280, "height": 900}
 

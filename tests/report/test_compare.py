@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import Browser
 from rich.console import Console
 
-from orchestrator.records.journal import Journal
-from orchestrator.report import compare
+from orchestrator.look import compare
+from orchestrator.record.journal import Journal
 from orchestrator.types import Status, Usage
-from tests.journals import kept
+from tests.support.journals import kept
 
 
 def run(folder: Path, *scores: float, task: str = "language-model", **changes: object) -> Path:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
-from orchestrator.report import Report
-from tests.nights import made
+from orchestrator.look.report import Report
 from tests.report.conftest import Seen, settled
+from tests.support.nights import made
 
 EVIL = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)><svg/onload=alert(3)><!--<script> {{ 7 * 7 }} ]]>"

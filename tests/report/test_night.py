@@ -12,19 +12,20 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.errors import JournalError
+from orchestrator.look import figures
+from orchestrator.look.details import Shared, bounds, detail
+from orchestrator.look.history import Night, Turn, gather
+from orchestrator.look.lineage import lineage
+from orchestrator.look.report import Report
+from orchestrator.look.report_on_finish import Reporting
+from orchestrator.look.summary import summary
 from orchestrator.loop import run_session
-from orchestrator.records.journal import Journal
-from orchestrator.report import Report, figures
-from orchestrator.report.details import Shared, bounds, detail
-from orchestrator.report.lineage import lineage
-from orchestrator.report.live import Reporting
-from orchestrator.report.night import Night, Turn, gather
-from orchestrator.report.summary import summary
+from orchestrator.record.journal import Journal
 from orchestrator.types import Experiment, Spent, Status, Trial, Usage
-from tests import fakes
-from tests.journals import kept
-from tests.nights import made
-from tests.sessions import session, task
+from tests.support import fakes
+from tests.support.journals import kept
+from tests.support.nights import made
+from tests.support.sessions import session, task
 
 
 def evening(*experiments: Experiment) -> Night:

@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.records.journal import Journal
-from orchestrator.report import ran, show
+from orchestrator.look import container_rows, show
+from orchestrator.record.journal import Journal
 from orchestrator.types import Level, Role, Score
-from tests import fakes
-from tests.journals import kept
+from tests.support import fakes
+from tests.support.journals import kept
 
 WIDTH = 80
 
@@ -54,7 +54,7 @@ def test_what_all_containers_have_is_said_once(tmp_path: Path) -> None:
         "trainer           306   37.6  20.0 of 203  exit code 0",
         "predictor-a       306   37.6  20.0 of 203  ended by the host: its claims are in",
         "predictor-b       306   37.6  20.0 of 203  ended by the host: the score is in",
-    ] == seen(ran.containers(tmp_path, {"executions": found}))
+    ] == seen(container_rows.containers(tmp_path, {"executions": found}))
 
 
 def test_a_container_that_is_not_like_the_others_is_named(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_container_that_is_not_like_the_others_is_named(tmp_path: Path) -> Non
     make(tmp_path, Role.SCORER, "2", Memory=1 << 30)
     roles = (Role.TRAINER, Role.PREDICTOR_A, Role.SCORER, Role.PREDICTOR_B)
     found = [ended(role, str(number)) for number, role in enumerate(roles)]
-    said = " ".join(seen(ran.containers(tmp_path, {"executions": found})))
+    said = " ".join(seen(container_rows.containers(tmp_path, {"executions": found})))
 
     assert "each: image b35cc921cbfd, user 65532:65532, no network, root read-only" in said
     assert "exit code 0; NETWORK host" in said
@@ -77,7 +77,7 @@ def test_each_run_of_an_experiment_has_a_line_above_its_containers(tmp_path: Pat
     make(tmp_path, Role.TRAINER, "0")
     make(tmp_path / "run-2", Role.TRAINER, "1")
     found = {"executions": [ended(Role.TRAINER, "0"), ended(Role.TRAINER, "1")]}
-    starts = [line.split("  ")[0] for line in seen(ran.containers(tmp_path, found))[3:]]
+    starts = [line.split("  ")[0] for line in seen(container_rows.containers(tmp_path, found))[3:]]
 
     assert ["first run", "trainer", "run-2", "trainer"] == starts
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.score.decide import judge, parse_reported, parse_score, refused
+from orchestrator.scoring.decide import judge, parse_reported, parse_score, refused
 from orchestrator.types import Level, Score, Status, Trial, Verdict
-from tests import fakes
-from tests.journals import kept
+from tests.support import fakes
+from tests.support.journals import kept
 
 GOOD = "---\nval_bpb: 1.234500\nstandard_error: 1.00e-05\nlevel: L2\naudited_positions: 256\ntokens: 32768\n"
 

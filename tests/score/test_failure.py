@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.experiment import _Turn, explain, failure_of
+from orchestrator.execution.experiment import _Turn, explain, failure_of
 from orchestrator.types import Role, Status
-from tests import fakes
+from tests.support import fakes
 
 FULL = (
     'Traceback (most recent call last):\n  File "/mutable/train.py", line 349, in train\n'

@@ -14,15 +14,15 @@ from orchestrator import ask, turn
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 from orchestrator.loop import run_session
-from orchestrator.records.journal import Journal
-from orchestrator.records.verify import findings
-from orchestrator.score import noise
-from orchestrator.score.decide import judge
+from orchestrator.record.journal import Journal
+from orchestrator.record.verify import findings
+from orchestrator.scoring import noise
+from orchestrator.scoring.decide import judge
 from orchestrator.session import Running
 from orchestrator.settings import Noise
 from orchestrator.types import Status, Trial
-from tests import fakes, sessions
-from tests.journals import kept
+from tests.support import fakes, sessions
+from tests.support.journals import kept
 
 LIMITS = Noise(baseline_runs=3, reruns=2, again_every=0)
 VALUES = st.floats(0.5, 5.0)

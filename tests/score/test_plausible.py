@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.score import plausible
+from orchestrator.scoring import plausible
 from orchestrator.types import Experiment, Level, Role, Score, Status, Trial, Usage
-from tests import fakes
+from tests.support import fakes
 
 BUDGET_S = 25.0
 

@@ -19,7 +19,7 @@ import prepare
 import protocol
 import pytest
 
-from orchestrator.score.decide import parse_score, refused, too_slow
+from orchestrator.scoring.decide import parse_score, refused, too_slow
 from orchestrator.types import Level
 
 SCORER = Path(__file__).parents[2] / "locked" / "score.py"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.score.told import UNITS, in_words, told
+from orchestrator.scoring.self_reported import UNITS, in_words, told
 
 SUMMARY = "---\nstartup_seconds:  3.6\ntokens_per_second: 30463\nmfu_percent:      41.20\nnum_steps:        295\n"
 

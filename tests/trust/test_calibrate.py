@@ -11,14 +11,14 @@ from orchestrator.config import Config
 from orchestrator.devices.contention import Ours, Sampler, Then
 from orchestrator.devices.lease import Lease
 from orchestrator.errors import ConfigError, SandboxError
-from orchestrator.executors.slot import Slot
-from orchestrator.score import thresholds
-from orchestrator.score.thresholds import LEAST_FLOOR_NATS, Measured
+from orchestrator.execution.slot import Slot
+from orchestrator.scoring import thresholds
+from orchestrator.scoring.thresholds import LEAST_FLOOR_NATS, Measured
 from orchestrator.trust import calibrate
 from orchestrator.types import Status, Trial
-from tests import fakes
 from tests.devices.test_lease import four_cores
-from tests.sessions import task
+from tests.support import fakes
+from tests.support.sessions import task
 
 MEASURED = Measured(
     cap_nats=0.3, floor_nats=0.001, worst_nats=0.15, worst_mean_nats=0.0005, runs=3, positions=6144,
@@ -154,9 +154,9 @@ def test_a_shared_device_measures_nothing(config: Config, tmp_path: Path) -> Non
 
 def test_models_of_other_kinds_come_along_on_the_profile_they_are_made_for(config: Config, tmp_path: Path) -> None:
     """The controls beside a task, on cpu, and any file that is named."""
-    (tmp_path / "controls").mkdir()
-    (tmp_path / "controls" / "base.py").write_text("BASE = 1")
-    (tmp_path / "controls" / "01_small.py").write_text("SMALL = 1")
+    (tmp_path / "reference_models").mkdir()
+    (tmp_path / "reference_models" / "base.py").write_text("BASE = 1")
+    (tmp_path / "reference_models" / "01_small.py").write_text("SMALL = 1")
     own = tmp_path / "own.py"
     own.write_text("OWN = 1")
     on_gpu = config.model_copy(update={"profile_name": "gpu"})

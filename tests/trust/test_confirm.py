@@ -8,19 +8,19 @@ import pytest
 from rich.console import Console
 
 from orchestrator.errors import ConfigError, SandboxError
-from orchestrator.executors.slot import Slot
+from orchestrator.execution.slot import Slot
+from orchestrator.look import show
+from orchestrator.look.live_view import experiments_table
 from orchestrator.loop import run_session
-from orchestrator.records import confirmations
-from orchestrator.records.confirmations import Runs
-from orchestrator.records.journal import Journal
-from orchestrator.records.verify import findings
-from orchestrator.report import show
+from orchestrator.record import confirmations
+from orchestrator.record.confirmations import Runs
+from orchestrator.record.journal import Journal
+from orchestrator.record.verify import findings
 from orchestrator.trust import confirm
 from orchestrator.trust.confirm import Confirmation
 from orchestrator.types import Status, Trial
-from orchestrator.watch import experiments_table
-from tests import fakes
-from tests.sessions import parabola, session, task
+from tests.support import fakes
+from tests.support.sessions import parabola, session, task
 from tests.trust.test_calibrate import slot
 
 SEEDS = 3

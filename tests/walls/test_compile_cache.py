@@ -10,17 +10,17 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from orchestrator import warm
 from orchestrator.config import load
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError, SpecRefused
-from orchestrator.records.keep import Keeper
-from orchestrator.score.thresholds import UNBOUNDED
+from orchestrator.host import compile_cache_build
+from orchestrator.host.compile_cache_build import own_source
+from orchestrator.record.git_branch import Keeper
+from orchestrator.scoring.thresholds import UNBOUNDED
 from orchestrator.types import Role
 from orchestrator.walls import compile_cache
-from orchestrator.walls.place import Place
+from orchestrator.walls.execution_context import Place
 from orchestrator.walls.spec import Mount, as_config
-from orchestrator.warm import own_source
-from tests import fakes
+from tests.support import fakes
 from tests.walls import test_spec
 
 ROOT = Path(__file__).parents[2]
@@ -113,16 +113,16 @@ def test_a_session_on_a_gpu_fills_one_where_there_is_none(
             raise fault
         return cache
 
-    monkeypatch.setattr(warm, "fill", fill)
+    monkeypatch.setattr(compile_cache_build, "fill", fill)
     config = load(ROOT, {"tag": "warm", "runs": tmp_path / "runs", "profile_name": "gpu"})
     on_cpu = Place(engine=cast("Any", None), config=config, image_id=IMAGE, seccomp="", thresholds=UNBOUNDED)
     keeper, view = Keeper(path=config.mutable_path, tag="warm"), fakes.SilentView()
     with structlog.testing.capture_logs() as logged:
-        warmed = warm.warmed(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
+        warmed = compile_cache_build.warmed(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
 
     assert (cache if fault is None else None) is warmed.warm
-    assert warmed is warm.warmed(warmed, keeper, view)
-    assert on_cpu is warm.warmed(on_cpu, keeper, view)
+    assert warmed is compile_cache_build.warmed(warmed, keeper, view)
+    assert on_cpu is compile_cache_build.warmed(on_cpu, keeper, view)
     assert ([] if fault is None else [("compile_cache.not_filled", str(fault))]) == [
         (line["event"], line["reason"]) for line in logged
     ]

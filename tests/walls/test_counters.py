@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.walls import counters
-from orchestrator.walls.counters import Usage
+from orchestrator.walls import cgroup_stats
+from orchestrator.walls.cgroup_stats import Usage
 
 GROUP = "docker/c0ffee"
 
@@ -14,8 +14,8 @@ GROUP = "docker/c0ffee"
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cgroup file system of the test's own; this process is in the container."""
-    monkeypatch.setattr(counters, "ROOT", tmp_path / "cgroup")
-    monkeypatch.setattr(counters, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(cgroup_stats, "ROOT", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroup_stats, "PROC", tmp_path / "proc")
     (tmp_path / "proc" / str(os.getpid())).mkdir(parents=True)
     return tmp_path
 
@@ -35,7 +35,7 @@ def test_version_1(root: Path) -> None:
     write(root / "cgroup" / "pids" / GROUP / "pids.current", "3\n")
     moved = "8:0 Read 10\n8:0 Write 1\n8:16 Read 5\n8:16 Write 2\nTotal 18\n"
     write(root / "cgroup" / "blkio" / GROUP / "blkio.throttle.io_service_bytes_recursive", moved)
-    found = counters.read(os.getpid(), "c0ffee", Usage(peak_pids=7))
+    found = cgroup_stats.read(os.getpid(), "c0ffee", Usage(peak_pids=7))
 
     assert Usage(peak_memory_bytes=1000, cpu_s=2.5, peak_pids=7, read_bytes=15, written_bytes=3) == found
 
@@ -48,7 +48,7 @@ def test_version_2(root: Path) -> None:
     write(folder / "cpu.stat", "usage_usec 2500000\nuser_usec 1\n")
     write(folder / "pids.peak", "9\n")
     write(folder / "io.stat", "8:0 rbytes=10 wbytes=1 rios=1\n8:16 rbytes=5 wbytes=2\n")
-    found = counters.read(os.getpid(), "c0ffee", Usage())
+    found = cgroup_stats.read(os.getpid(), "c0ffee", Usage())
 
     assert Usage(peak_memory_bytes=1000, cpu_s=2.5, peak_pids=9, read_bytes=15, written_bytes=3) == found
 
@@ -56,8 +56,8 @@ def test_version_2(root: Path) -> None:
 def test_what_is_not_told_stays_as_it_was(root: Path) -> None:
     """No file, no such process, another container's process: unknown is None, and known stays known."""
     before = Usage(peak_memory_bytes=5)
-    assert before == counters.read(os.getpid(), "c0ffee", before)
+    assert before == cgroup_stats.read(os.getpid(), "c0ffee", before)
     write(root / "proc" / str(os.getpid()) / "cgroup", f"0::/{GROUP}\n")
 
-    assert before == counters.read(os.getpid(), "c0ffee", before)
-    assert before == counters.read(os.getpid(), "another", before)
+    assert before == cgroup_stats.read(os.getpid(), "c0ffee", before)
+    assert before == cgroup_stats.read(os.getpid(), "another", before)

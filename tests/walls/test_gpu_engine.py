@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from attacks.walls.own_engine import own_engine
 from orchestrator.errors import SandboxError
 from orchestrator.types import ExecutionResult, Role
-from orchestrator.walls.containers import Engine
+from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec, Resources
-from probes.own_engine import own_engine
 
 FAKE = Path(__file__).parents[1] / "fake_hook"
 UUID = "GPU-5f3d2c1b-0000-4000-8000-0123456789ab"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import EngineUnavailable
-from orchestrator.walls import containers
-from orchestrator.walls.containers import Engine
+from orchestrator.walls import engine as engine_module
+from orchestrator.walls.engine import Engine
 from tests.walls.test_spec import spec
 
 ID = "a" * 64
@@ -82,7 +82,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """An engine that will hang, and calls that wait a short while only."""
     for name in ("CALL_TIMEOUT_S", "LONG_CALL_TIMEOUT_S"):
-        monkeypatch.setattr(containers, name, 0.3)
+        monkeypatch.setattr(engine_module, name, 0.3)
     with Server(str(tmp_path / "engine.sock"), Hung) as server:
         server.hung, server.over = threading.Event(), threading.Event()  # type: ignore[attr-defined]
         server.trickles = False  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ def test_every_call_ends_by_itself(server: Server, call: Callable[[Engine], Any]
 def test_a_container_may_take_longer_to_make(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as the message says, where others end earlier."""
     engine = Engine.connect(f"unix://{server.server_address!s}")
-    monkeypatch.setattr(containers, "LONG_CALL_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(engine_module, "LONG_CALL_TIMEOUT_S", 1.5)
     server.hung.set()  # type: ignore[attr-defined]
     began = time.monotonic()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.walls import locked
+from orchestrator.walls import locked_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,12 +13,14 @@ ROOT = Path(__file__).parents[2]
 def test_a_task_brings_its_own_files_and_gets_ours_beside_them(tmp_path: Path) -> None:
     """What it has itself wins; what every task needs is there; what is particular to language models is not."""
     (tmp_path / "locked").mkdir()
-    for name in (*locked.WANTED, "frames.py"):
+    for name in (*locked_files.WANTED, "frames.py"):
         (tmp_path / "locked" / name).write_text(f"# {name} of the task\n")
-    locked.copy(tmp_path, tmp_path / "copy")
+    locked_files.copy(tmp_path, tmp_path / "copy")
     found = {path.name: path.read_text() for path in (tmp_path / "copy").iterdir()}
 
-    assert sorted({*locked.WANTED, *locked.SHARED}) == sorted(found) == sorted(locked.hashes(tmp_path))
+    assert (
+        sorted({*locked_files.WANTED, *locked_files.SHARED}) == sorted(found) == sorted(locked_files.hashes(tmp_path))
+    )
     assert "# frames.py of the task\n" == found["frames.py"]
     assert (ROOT / "locked" / "guard.py").read_text() == found["guard.py"]
 
@@ -29,10 +31,10 @@ def test_a_task_without_a_scorer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "locked" / "prepare.py").touch()
     (tmp_path / "locked" / "predict.py").touch()
     with pytest.raises(ConfigError, match=r"score\.py: no such file; a task brings .*docs/tasks\.md"):
-        locked.files(tmp_path)
+        locked_files.files(tmp_path)
 
 
 def test_the_shipped_tasks_are_whole() -> None:
     """The language model and every example."""
     for root in (ROOT, *(ROOT / "examples").iterdir()):
-        assert {*locked.WANTED, *locked.SHARED} <= {path.name for path in locked.files(root)}
+        assert {*locked_files.WANTED, *locked_files.SHARED} <= {path.name for path in locked_files.files(root)}

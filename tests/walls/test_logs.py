@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.walls.logs import HEAD_BYTES, LINE_BYTES, SHOWN_BYTES, STAMP_BYTES, TAIL_BYTES, BoundedLog
+from orchestrator.walls.bounded_log import HEAD_BYTES, LINE_BYTES, SHOWN_BYTES, STAMP_BYTES, TAIL_BYTES, BoundedLog
 
 LINE = re.compile(r"\[ *\d+\.\d{3} (out|err)\] [^\n]*\n")
 

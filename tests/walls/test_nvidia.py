@@ -12,7 +12,7 @@ import pytest
 from orchestrator import preflight
 from orchestrator.errors import ConfigError
 from orchestrator.walls import nvidia
-from tests.boxes import ROOT
+from tests.support.boxes import ROOT
 
 
 @pytest.fixture

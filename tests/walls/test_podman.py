@@ -9,7 +9,7 @@ import pytest
 from orchestrator.types import Role
 from orchestrator.units import MIB
 from orchestrator.walls import podman
-from orchestrator.walls.readback import differences
+from orchestrator.walls.inspect_diff import differences
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
 
 Json = dict[str, Any]

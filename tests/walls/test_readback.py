@@ -9,10 +9,10 @@ import pytest
 
 from orchestrator.errors import SpecRefused
 from orchestrator.units import MIB
-from orchestrator.walls.containers import Engine
-from orchestrator.walls.readback import differences
+from orchestrator.walls.engine import Engine
+from orchestrator.walls.inspect_diff import differences
 from orchestrator.walls.spec import LABEL, Mount
-from tests.boxes import Boxes
+from tests.support.boxes import Boxes
 
 pytestmark = pytest.mark.engine
 Json = dict[str, Any]

@@ -11,9 +11,9 @@ import pytest
 from orchestrator.errors import SpecRefused
 from orchestrator.types import Role
 from orchestrator.units import MIB
-from orchestrator.walls.profile import for_runtime
+from orchestrator.walls.seccomp import for_runtime
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
-from tests.boxes import ROOT
+from tests.support.boxes import ROOT
 
 PROFILE = '{"defaultAction": "SCMP_ACT_ERRNO"}'
 

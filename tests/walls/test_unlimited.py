@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.errors import ConfigError
 from orchestrator.preflight import refuse_unlimited
-from orchestrator.walls.containers import Engine
+from orchestrator.walls.engine import Engine
 
 ALL = ("memory", "processors", "processes")
 

@@ -1,0 +1,1 @@
+"""The adversarial suite: attacks on the walls, and on the score."""

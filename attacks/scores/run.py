@@ -1,0 +1,247 @@
+"""Runs a candidate through the real containers, as the loop does, and says what came out."""
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator import compose
+from orchestrator.config import load
+from orchestrator.errors import SandboxError
+from orchestrator.execution.experiment import ContainerRunner
+from orchestrator.trust.calibrate import controls, on_base
+from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status, Trial
+from orchestrator.walls.engine import Engine
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+TOLERANCE = 0.001  # bpb
+ALL = 10**9  # audited positions of a full audit: as many as there are
+BUDGET = {"time_budget_s": 120.0, "score_budget_s": 120.0}  # of the cheats: none needs it, but a busy machine is slow
+FULL = {**BUDGET, "large_k": ALL, "score_budget_s": 300.0}
+OVERRIDES = {  # what an entry needs to be quick about it, or at all
+    "02_compiled": {"time_budget_s": 100.0},  # compiling takes 23 s of a processor, nearly all of the profile's 25 s
+    "23_stops_the_clock": {"time_budget_s": 5.0},
+    "27_stalls": {"score_budget_s": 8.0},
+    "50_trains_on_in_load_model": {"time_budget_s": 60.0},
+}
+FAST = ("01", "10", "14", "21", "30", "36")
+FAST_HONEST = ("01_small", "04_recurrent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One train.py of the zoo, or an honest control."""
+
+    name: str
+    honest: bool
+    path: Path
+    whole: bool = False  # a train.py of its own, not built around the base
+
+    @property
+    def text(self) -> str:
+        """The file."""
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def says(self) -> str:
+        """What it tries, in one line."""
+        return self.text.split('"""')[1].split("\n")[0]
+
+    @property
+    def own_truth(self) -> bool:
+        """Whether its weights are not the base's, so that its true score needs a full audit of its own."""
+        return "Truth: full audit" in self.text
+
+    @property
+    def secret(self) -> str:
+        """What must never reach the message that the researcher sees."""
+        found = re.search(r"^Secret: (\S+)$", self.text, re.MULTILINE)
+        return found[1] if found else ""
+
+    @property
+    def ends(self) -> str:
+        """How it must end: a status, and what the message must say. Another end proves nothing."""
+        found = re.search(r"^Ends: (.+)$", self.text, re.MULTILINE)
+        return found[1] if found and not self.honest else "scored"
+
+    @property
+    def shows(self) -> str:
+        """What one of its containers must print, so that the attack is known to have taken place; a pattern."""
+        found = re.search(r"^Shows: (.+)$", self.text, re.MULTILINE)
+        return found[1] if found and not self.honest else ""
+
+    @property
+    def source(self) -> str:
+        """The candidate: one file."""
+        return self.text if self.whole else on_base(ROOT, self.text)
+
+
+@dataclass(slots=True)
+class Ear:
+    """A view that keeps what the containers said."""
+
+    said: dict[Role, list[str]] = field(default_factory=dict)
+
+    def begun(self, experiment_id: int, candidate: Candidate) -> None:
+        """Nothing to see."""
+
+    def waiting(self, why: str) -> None:
+        """Nothing to see."""
+
+    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+        """Nothing to see."""
+
+    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
+        """Nothing to see."""
+
+    def line(self, _experiment_id: int, role: Role, text: str) -> None:
+        """Keep the head."""
+        lines = self.said.setdefault(role, [])
+        if len(lines) < 1000:
+            lines.append(text)
+
+    def finished(self, *_: object) -> None:
+        """Nothing to see."""
+
+    def number(self, key: str) -> float | None:
+        """A number that the scorer printed."""
+        found = [line.partition(": ")[2] for line in self.said.get(Role.SCORER, []) if line.startswith(f"{key}: ")]
+        return float(found[0]) if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a run."""
+
+    trial: Trial
+    claimed: float | None
+    worst: float | None  # the largest |audited - claimed|, nats
+    seconds: float
+    said: str = ""  # by all containers
+
+    @property
+    def status(self) -> str:
+        """How it ended, `scored` if it got a number."""
+        return "scored" if self.trial.score else str(self.trial.failure)
+
+    @property
+    def val_bpb(self) -> float | None:
+        """The number."""
+        return self.trial.score.val_bpb if self.trial.score else None
+
+    @property
+    def why(self) -> str:
+        """Why it has no number: the first and the last line of what the researcher is told."""
+        lines = self.trial.message.removeprefix("the scorer refused it: ").splitlines() or [""]
+        return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
+
+
+def entries() -> list[Entry]:
+    """The zoo, then the honest controls."""
+    zoo = [Entry(name=path.stem, honest=False, path=path) for path in sorted((HERE / "zoo").glob("*.py"))]
+    honest = [Entry(name=path.stem, honest=True, path=path) for path in controls(ROOT)]
+    baseline = Entry(name="00_baseline", honest=True, path=ROOT / "mutable" / "train.py", whole=True)
+    return [*zoo, baseline, *honest]
+
+
+def chosen(names: list[str], *, fast: bool) -> list[Entry]:
+    """The entries to run."""
+    if names:
+        return [entry for entry in entries() if any(name in f"{entry.path.parent.name}/{entry.name}" for name in names)]
+    if not fast:
+        return entries()
+    return [e for e in entries() if (e.name in FAST_HONEST if e.honest else e.name.startswith(FAST))]
+
+
+def run(source: str, folder: Path, **overrides: float) -> Outcome:
+    """One experiment on the cpu profile, with the budgets of task.toml unless told. Raises SandboxError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = {f"profile.cpu.{key}": value for key, value in overrides.items()}
+    tag = f"zoo-{secrets.token_hex(3)}"
+    config = load(ROOT, {"tag": tag, "runs": folder, "profile_name": "cpu", **flags})
+    ear = Ear()
+    runner = ContainerRunner(place=compose.place(config, Engine.connect()), view=ear)
+    reply = Reply(proposer="zoo", model="", prompt="", text="")
+    candidate = Candidate(
+        proposal=Proposal(hypothesis="zoo"), source=source, parent_id=None, parent_source=source, reply=reply
+    )
+    plan = Plan(train_seed=secrets.randbelow(2**31), audit_seed=secrets.token_bytes(32))
+    started = time.monotonic()
+    trial = runner.run(candidate, plan, experiment_id=0, folder=folder, best=None)
+    return Outcome(
+        trial=trial,
+        claimed=ear.number("claimed_bpb"),
+        worst=ear.number("max_difference_nats"),
+        seconds=time.monotonic() - started,
+        said="\n".join(line for lines in ear.said.values() for line in lines),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A run beside what it was to show."""
+
+    entry: Entry
+    outcome: Outcome
+    truth: float | None  # its true score, by an audit of every position; None for honest ones
+
+    @property
+    def our_fault(self) -> bool:
+        """Whether it ended as our own failure, which no train.py may bring about."""
+        return self.outcome.trial.failure is Status.INFRA
+
+    @property
+    def refused(self) -> bool:
+        """Whether an honest one got no score."""
+        return self.entry.honest and self.outcome.val_bpb is None
+
+    @property
+    def believed(self) -> bool:
+        """Whether a cheat got a better number than its true one, or its secret out."""
+        if self.entry.honest:
+            return False
+        if self.entry.secret and self.entry.secret in self.outcome.trial.message:
+            return True
+        val_bpb = self.outcome.val_bpb
+        return val_bpb is not None and (self.truth is None or val_bpb < self.truth - TOLERANCE)
+
+    @property
+    def missed(self) -> str:
+        """Why a run proves nothing: it ended in another way than its attack would; "" if it did not."""
+        entry, outcome = self.entry, self.outcome
+        status, _, why = entry.ends.partition(", ")
+        if outcome.status != status or why not in outcome.trial.message:
+            return f"ended as {outcome.status}: {outcome.why}; its attack ends as {entry.ends}"
+        if entry.shows and not re.search(entry.shows, outcome.said):
+            return f"no container printed {entry.shows!r}"
+        return ""
+
+
+def run_all(wanted: list[Entry], folder: Path, *, jobs: int, heard: Callable[[str, Outcome], None]) -> list[Judged]:
+    """Run everything, `jobs` at once, with a full audit of each set of weights. Raises SandboxError."""
+
+    def once(name: str, source: str, **overrides: float) -> Outcome:
+        try:
+            outcome = run(source, folder / name, **overrides)
+        except SandboxError:  # the engine was too busy to answer in time; the loop would queue it again, too
+            outcome = run(source, folder / f"{name}-again", **overrides)
+        heard(name, outcome)
+        return outcome
+
+    with ThreadPoolExecutor(jobs) as pool:
+        base = pool.submit(once, "truth", on_base(ROOT, ""), **FULL)
+        truths = {e.name: pool.submit(once, f"{e.name}-truth", e.source, **FULL) for e in wanted if e.own_truth}
+        budgets = [({} if e.honest else BUDGET) | OVERRIDES.get(e.name, {}) for e in wanted]
+        outcomes = [pool.submit(once, e.name, e.source, **b) for e, b in zip(wanted, budgets, strict=True)]
+        return [
+            Judged(
+                entry=entry,
+                outcome=outcome.result(),
+                truth=None if entry.honest else truths.get(entry.name, base).result().val_bpb,
+            )
+            for entry, outcome in zip(wanted, outcomes, strict=True)
+        ]

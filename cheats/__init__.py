@@ -1,1 +1,0 @@
-"""Adversarial and honest train.py files, run through the real containers: `python -m cheats`."""

@@ -1,0 +1,273 @@
+"""The choreography of one experiment: trainer, predictors A and B, scorer, each a fresh container.
+
+predictors and scorer wait (they hold the volumes) -> trainer trains and dies -> scorer collects A's claims
+-> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer prints
+"""
+
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from orchestrator.errors import SandboxError
+from orchestrator.protocols import View
+from orchestrator.record import checkpoint
+from orchestrator.scoring.decide import parse_reported, parse_score, refused, too_slow
+from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, Role, Score, Status, Trial
+from orchestrator.units import MIB
+from orchestrator.walls.container import OUTSIDE, RunningContainer
+from orchestrator.walls.execution_context import Place
+from orchestrator.walls.experiment_sandbox import SUFFIX, Box
+
+POLL_S = 0.05
+CLAIMS_COMMITTED = "claims_sha256: "
+REHEARSED = "rehearsed: "  # what a predictor prints after this may be validation text: nobody but its log sees it
+SCORER_UNANSWERED = 4  # exit code of locked/score.py: a predictor did not answer in time
+FIXES = {
+    Status.TIMEOUT: "was still running at its deadline: end before prepare.time_left() is over",
+    Status.OOM: "was killed for memory: make it smaller",
+    Status.INFRA: "was killed from outside its container: did the container engine restart?",
+}
+UNANSWERED = (
+    "load_model or the model it returns did not answer within {:g} s, which is for a few hundred forward passes: make"
+    " loading and inference faster"
+)
+SLOW = (
+    "{}: the training took {:.1f} of its {:g} s, and what it leaves is for load_model, with {:g} s on top: train less,"
+    " or make loading faster. What a model takes longer for its first answers than for others counts as loading"
+)
+UNSEEN = (
+    "the model that load_model returns failed on validation text, after it had answered random tokens; its output is"
+    " not shown, for it may hold that text: look for values that depend on the tokens, a probability of 0, NaN or"
+    " growing memory"
+)
+UNSTEADY = "unsteady: "  # what locked/score.py says of a rehearsal that came out otherwise the second time
+HINT = (
+    "; hint: the same random rows got other log-probabilities when other rows stood beside them, so dropout or batch"
+    " statistics may still be on (call model.eval()), or answers depend on other rows, on chance or on earlier calls"
+)
+SUSPECT = f"{FOR_A_PERSON}it ended or fell silent during the audit, which so could not be finished; "
+UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
+GPU_FULL = re.compile("OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
+GPU_FULL_FIX = "ran out of GPU memory: make the model or its batches smaller"
+GPU_BROKEN = re.compile(r"uncorrectable (?:ECC|NVLink) error|GPU is lost|device\(s\) is/are busy or unavailable")
+GPU_BROKEN_FIX = "could not use its GPU, which is broken or somebody else's: see `make doctor`"
+TRACEBACK_END = 10  # lines: CUDA's errors have advice behind them
+ENDS = "the session ends"
+NO_SPACE = "No space left on device"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRunner:
+    """Runs candidates in containers of one engine, from one image, on one device."""
+
+    place: Place
+    view: View
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _turns: list["_Turn"] = field(default_factory=list)  # the one under way
+
+    def facts(self) -> dict[str, str]:
+        """Where experiments run."""
+        return self.place.facts()
+
+    def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
+        """Train and score; blocks until every container is gone. Raises SandboxError."""
+        with Box.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
+            turn = _Turn(box=box, view=self.view, plan=plan, best=best)
+            self._turns[:] = [turn]
+            if self.stopped.is_set():
+                turn.end(ENDS)
+            return unless_changed(turn.run(), box.changed())
+
+    def stop(self) -> None:
+        """End what runs and start nothing more; from another thread."""
+        self.stopped.set()
+        self.end(ENDS)
+
+    def end(self, why: str) -> None:
+        """End what runs now, if anything does; from another thread."""
+        for turn in self._turns[:]:
+            turn.end(why)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Turn:
+    box: Box
+    view: View
+    plan: Plan
+    best: float | None
+    ending: str = ""  # why it is over before its end
+    said: list[str] = field(default_factory=list)  # the scorer's lines
+    committed: threading.Event = field(default_factory=threading.Event)
+    ended: list[ExecutionResult] = field(default_factory=list)
+
+    def end(self, why: str) -> None:
+        self.ending = self.ending or why
+        for running in self.box.running[:]:
+            running.kill(why)
+
+    def run(self) -> Trial:
+        if self.box.place.config.self_reported:
+            return self.reported(self.wait(self.start(Role.TRAINER)))
+        with ThreadPoolExecutor(3) as pool:
+            waiting = list(pool.map(self.start, (Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER)))
+        trained = self.wait(self.start(Role.TRAINER))
+        if (failure := failure_of(trained)) is not None:
+            return self.trial(failure, explain(failure, "train.py", trained) + self.hint(trained.log_tail))
+        return self.score(*waiting)
+
+    def reported(self, trained: ExecutionResult) -> Trial:
+        if (failure := failure_of(trained)) is not None:
+            return self.trial(failure, explain(failure, "train.py", trained) + self.hint(trained.log_tail))
+        metric = self.box.place.config.task.metric
+        score = parse_reported(trained.log_tail, metric)
+        if score is None:
+            return self.trial(Status.CRASH, f"train.py {UNREPORTED.format(metric)}\n{trained.log_tail[-2000:]}")
+        return self.trial(None, "", score)
+
+    def score(self, first: RunningContainer, second: RunningContainer, scorer: RunningContainer) -> Trial:
+        self.box.trained(self.load_s())
+        self.view.phase(self.box.experiment_id, Role.SCORER, self.box.place.config.active_profile.score_budget_s)
+        while not self.committed.wait(POLL_S) and scorer.alive():
+            if not first.alive():
+                return self.predictor_died(scorer, first)
+        first.kill("its claims are in")
+        self.wait(first)
+        self.box.hand_over(self.plan.audit_seed)
+        while scorer.alive():
+            if not second.alive() and scorer.alive():
+                time.sleep(POLL_S)
+                return self.predictor_died(scorer, second)
+            time.sleep(POLL_S)
+        return self.judge(self.wait(scorer), second)
+
+    def load_s(self) -> float:
+        """What load_model may take: training and loading share what there is, so neither gains by being late."""
+        box = self.box.place.config.active_profile
+        return max(0.0, box.load_s + box.time_budget_s - self.ended[0].duration_s)
+
+    def judge(self, scorer: ExecutionResult, second: RunningContainer) -> Trial:
+        output = "\n".join(self.said)
+        score = parse_score(output, self.box.place.config.task.metric)
+        if scorer.exit_code == 0 and score is not None:
+            self.carry(score)
+        second.kill("the score is in")
+        self.wait(second)
+        if (reason := refused(output)) is not None:
+            hint = HINT if any(line.startswith(UNSTEADY) for line in self.said) else ""
+            return self.trial(Status.CHEAT, f"the scorer refused it: {reason}{hint}")
+        if (reason := too_slow(output)) is not None:
+            box = self.box.place.config.active_profile
+            message = SLOW.format(reason, self.ended[0].duration_s, box.time_budget_s, box.load_s)
+            return self.trial(Status.TIMEOUT, message)
+        if scorer.exit_code == SCORER_UNANSWERED or scorer.timed_out:
+            unanswered = UNANSWERED.format(self.box.place.config.active_profile.score_budget_s)
+            return self.trial(Status.TIMEOUT, self.suspicion() + unanswered)
+        if scorer.exit_code != 0 or score is None:
+            return self.trial(
+                Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}"
+            )
+        return self.trial(None, "", replace(score, audit_seed=self.plan.audit_seed.hex()))
+
+    def carry(self, score: Score) -> None:
+        """Keep the checkpoint of a would-be best, while B still holds the volume."""
+        recording = self.box.place.config.record
+        if recording.checkpoints and (self.best is None or score.val_bpb < self.best):
+            result = checkpoint.carry(self.box, recording.checkpoint_mb * MIB)
+            self.ended += [] if result is None else [result]
+
+    def predictor_died(self, scorer: RunningContainer, predictor: RunningContainer) -> Trial:
+        died = self.wait(predictor)
+        scorer.kill("a predictor died")
+        self.wait(scorer)
+        failure = failure_of(died) or Status.CRASH
+        if self.rehearsed(died.role):
+            if failure is Status.INFRA and not died.killed_by:  # its word alone, and another audit is what a liar wants
+                failure = Status.CRASH
+            return self.trial(failure, self.suspicion() + UNSEEN)
+        return self.trial(failure, explain(failure, "load_model or the model it returns", died))
+
+    def rehearsed(self, role: Role) -> bool:
+        """Whether a predictor has answered random tokens, so that it failed on validation text."""
+        return f"{REHEARSED}{SUFFIX[role]}" in self.said
+
+    def suspicion(self) -> str:
+        """What is said of an audit that its predictor cut short: a liar that is about to be caught could do that."""
+        return SUSPECT if self.rehearsed(Role.PREDICTOR_B) else ""
+
+    def hint(self, output: str) -> str:
+        size = self.box.place.config.active_profile.out_mb
+        return f"\nhint: the checkpoint must fit into {size} MiB" if NO_SPACE in output else ""
+
+    def start(self, role: Role) -> RunningContainer:
+        running = self.box.start(role, best=self.best, on_line=lambda text: self.heard(role, text))
+        if self.ending:  # it may have come too late to be killed with the others
+            raise SandboxError(self.ending)
+        if role is not Role.SCORER:  # it only waits at first
+            self.view.phase(self.box.experiment_id, role, self.box.deadline_s(role))
+        return running
+
+    def wait(self, running: RunningContainer) -> ExecutionResult:
+        result = running.wait()
+        self.ended.append(result)
+        return result
+
+    def heard(self, role: Role, text: str) -> None:
+        if role is Role.SCORER:
+            self.said.append(text)
+            if text.startswith(CLAIMS_COMMITTED):
+                self.committed.set()
+        self.view.line(self.box.experiment_id, role, text)
+
+    def scorer_said(self, key: str) -> str:
+        return next((line.removeprefix(f"{key}: ") for line in self.said if line.startswith(f"{key}: ")), "")
+
+    def trial(self, failure: Status | None, message: str, score: Score | None = None) -> Trial:
+        if self.ending and failure is not Status.CHEAT:  # what was killed says nothing of itself
+            failure, message, score = Status.INFRA, self.ending, None
+        return Trial(
+            executions=tuple(self.ended), score=score, failure=failure, message=message,
+            checkpoint_sha256=self.scorer_said("checkpoint_sha256"),
+            checkpoint_bytes=int(self.scorer_said("checkpoint_bytes") or 0),
+        )  # fmt: skip
+
+
+def unless_changed(trial: Trial, changed: list[str]) -> Trial:
+    """A trial, or a cheat in its place: who can change a file that is read-only to it has broken a wall."""
+    if not changed:
+        return trial
+    message = f"locked files changed while it ran, which only code that broke out can do: {', '.join(changed)}"
+    return replace(trial, score=None, failure=Status.CHEAT, message=message)
+
+
+def failure_of(result: ExecutionResult) -> Status | None:
+    """How an untrusted container failed, None if it ended as it should.
+
+    That a GPU was full or broken only its own words say; as they only make one failure another, nothing is to be won by
+    them: what is run again for our failure is so three times at most.
+    """
+    if result.timed_out:
+        return Status.TIMEOUT
+    if result.oom_killed:
+        return Status.OOM
+    if result.killed_by == OUTSIDE:
+        return Status.INFRA
+    if result.exit_code == 0:
+        return None
+    if _ends_with(result, GPU_BROKEN):
+        return Status.INFRA
+    return Status.OOM if _ends_with(result, GPU_FULL) else Status.CRASH
+
+
+def explain(failure: Status, what: str, result: ExecutionResult) -> str:
+    """One text for the LLM and the human: what failed and the end of its output."""
+    fix = FIXES.get(failure, f"ended with exit code {result.exit_code}")
+    fix = GPU_FULL_FIX if failure is Status.OOM and not result.oom_killed else fix
+    fix = GPU_BROKEN_FIX if failure is Status.INFRA and not result.killed_by else fix
+    return f"{what} {fix}\n{result.log_tail[-2000:]}".strip()
+
+
+def _ends_with(result: ExecutionResult, words: re.Pattern[str]) -> bool:
+    return bool(words.search("\n".join(result.log_tail.rstrip().splitlines()[-TRACEBACK_END:])))

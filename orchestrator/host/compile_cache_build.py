@@ -1,0 +1,109 @@
+"""Fill the compile cache: a minute of the human's own train.py, and what it compiled copied out by our own code."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from orchestrator import patch
+from orchestrator.errors import ConfigError, PatchRejected, SandboxError
+from orchestrator.measure import new_plan
+from orchestrator.protocols import View
+from orchestrator.record.git_branch import Keeper
+from orchestrator.types import Candidate, Proposal, Reply, Role
+from orchestrator.walls import compile_cache
+from orchestrator.walls.execution_context import Place
+from orchestrator.walls.experiment_sandbox import Box
+from orchestrator.walls.run_once import run_once
+from orchestrator.walls.spec import UID, Mount
+
+COPY_S = 120.0
+TRAINING_S = 60.0  # a first step compiles everything, however long that takes
+
+log = structlog.get_logger()
+
+
+def warmed(place: Place, keeper: Keeper, view: View) -> Place:
+    """The same with a compile cache if it has a GPU: filled first where there is none; without, if that fails."""
+    if place.gpu_uuid is None or place.warm is not None:
+        return place
+    view.waiting("your committed train.py compiles, once for this GPU and image")
+    try:
+        return replace(place, warm=fill(place, keeper, lambda _: None))
+    except (ConfigError, PatchRejected, SandboxError, OSError, UnicodeDecodeError) as error:
+        log.warning("compile_cache.not_filled", reason=str(error))
+        return place
+
+
+def own_source(keeper: Keeper) -> str:
+    """train.py, if it is what the human committed last. Raises ConfigError: what a loop put there fills no cache."""
+    source = keeper.path.read_text(encoding="utf-8")
+    committed = keeper.committed()
+    if committed is None or committed != source:
+        raise ConfigError(
+            f"{keeper.path} is not what your last commit holds, and compiled code must come from a file that you stand"
+            " for: commit it if it is yours, or put yours back"
+        )
+    patch.check(source, ())
+    return source
+
+
+def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> compile_cache.CompileCache:
+    """Train for a minute and keep what was compiled. Raises ConfigError, PatchRejected or SandboxError."""
+    source, among = own_source(keeper), compile_cache.folder(place.config)
+    limits = place.config.active_profile
+    brief = place.config.with_profile(time_budget_s=TRAINING_S, grace_s=limits.time_budget_s + limits.grace_s)
+    reply = Reply(proposer="warm", model="", prompt="", text="")
+    candidate = Candidate(
+        proposal=Proposal(hypothesis="warm"), source=source, parent_id=None, parent_source=source, reply=reply
+    )
+    among.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=among, prefix=".warming-") as name:
+        staging, cache = Path(name), Path(name) / "cache"
+        staging.chmod(0o755)
+        (cache / compile_cache.FILES).mkdir(parents=True)
+        cold = replace(place, config=brief, warm=None)
+        with Box.open(cold, candidate, new_plan(), experiment_id=0, folder=staging) as box:
+            box.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
+            trained = box.start(Role.TRAINER, best=None, on_line=on_line, keep_cache=True).wait()
+            if trained.exit_code != 0:
+                raise SandboxError(
+                    f"train.py did not end well (exit code {trained.exit_code}): {trained.log_tail[-500:]}"
+                )
+            _copy_out(box, staging, cache / compile_cache.FILES, on_line)
+        digest = hashlib.sha256(source.encode()).hexdigest()
+        made = compile_cache.seal(cache, hardware=place.hardware, image_id=place.image_id, train_sha256=digest)
+        return compile_cache.put(made, among, hardware=place.hardware, image_id=place.image_id)
+
+
+def _copy_out(box: Box, staging: Path, target: Path, on_line: Callable[[str], None]) -> None:
+    """Plain files only, by a container without the training data that runs nothing but our code."""
+    user, userns = box.place.engine.as_yourself()
+    if not os.getuid():
+        os.chown(target, UID, UID)
+    mounts = (
+        Mount(source=str(box.private / Role.TRAINER / "locked"), target="/locked"),
+        Mount(source=f"{box.name}-out", target="/corpus", volume=True),
+        Mount(source=str(target), target="/staging", writable=True),
+    )
+    copy = "import guard, pathlib; guard.copy_plain(pathlib.Path('/corpus/cache'), pathlib.Path('/staging'))"
+    result = run_once(
+        box.place,
+        "warm",
+        ("-c", copy),
+        name=f"{box.name}-warm",
+        mounts=mounts,
+        deadline_s=COPY_S,
+        folder=staging,
+        on_line=on_line,
+        user=user,
+        userns=userns,
+    )
+    if result.exit_code != 0:
+        raise SandboxError(
+            f"the compile cache could not be copied (exit code {result.exit_code}): {result.log_tail[-500:]}"
+        )

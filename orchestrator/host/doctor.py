@@ -1,0 +1,352 @@
+"""Is this machine fit and safe: one line per check, ok / weak / unsafe, why, and the fix. What is unknown is never ok.
+
+Pure: `machine.look` has collected the facts. weak: a wall is missing or old, and what still stands is named.
+unsafe: others or model-written code could get at the host; on a shared machine that stops a GPU run until a person
+accepts it by name.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from rich.console import Console
+from rich.text import Text
+
+from orchestrator.errors import ConfigError
+from orchestrator.host.host_facts import Machine, Socket
+from orchestrator.units import GIB
+
+LEAST_DISK_GIB = 10
+PLAIN_PORT = 2375
+PAGE_CACHE_FIXED = date(2026, 5, 15)  # CVE-2026-31431 and CVE-2026-43284 write to files that can only be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Least:
+    """Least versions that are known to be fixed, as of November 2026, by branch."""
+
+    branches: tuple[tuple[int, ...], ...]
+    same: int  # this many leading numbers name a branch
+
+    def __str__(self) -> str:
+        """Name them as a person would."""
+        return " / ".join(".".join(map(str, branch)) for branch in self.branches)
+
+
+ENGINE = Least(branches=((29, 7, 1),), same=0)
+RUNC = Least(branches=((1, 3, 6), (1, 4, 3)), same=2)
+TOOLKIT = Least(branches=((1, 19, 1),), same=0)
+RUNS_IMAGE = (580, 65, 6)  # the least driver for CUDA 13, which sandbox/requirements-gpu.txt pins
+DRIVER = Least(branches=((535, 309, 1), (580, 159, 3)), same=1)
+
+
+class Judgement(StrEnum):
+    """What a check came to."""
+
+    OK = "ok"
+    WEAK = "weak"
+    UNSAFE = "unsafe"
+
+
+COLOURS = {Judgement.OK: "green", Judgement.WEAK: "yellow", Judgement.UNSAFE: "bold red"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line."""
+
+    name: str  # also what ACCEPT takes
+    judgement: Judgement
+    detail: str
+    fix: str = ""
+
+
+def examine(machine: Machine) -> list[Check]:
+    """Every check, in the order in which a person would fix things."""
+    if machine.engine_error:
+        there = [kernel(machine), *sockets(machine), processes(machine), disk(machine), *gpus(machine)]
+        return [engine(machine), *there]
+    return [
+        engine(machine),
+        runc(machine),
+        seccomp(machine),
+        lsm(machine),
+        user_namespaces(machine),
+        limits(machine),
+        *runtimes(machine),
+        kernel(machine),
+        *sockets(machine),
+        processes(machine),
+        disk(machine),
+        *gpus(machine),
+    ]
+
+
+def unaccepted(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
+    """What must stop a GPU run on a shared machine. Raises ConfigError for an accepted name that is no check's."""
+    found = list(checks)
+    names = {check.name for check in found}
+    for name in accepted:
+        if name not in names:
+            raise ConfigError(
+                f"ACCEPT={name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
+            )
+    return [check for check in found if check.judgement is Judgement.UNSAFE and check.name not in set(accepted)]
+
+
+def report(checks: Iterable[Check], console: Console) -> None:
+    """Print one line per check, below it the fix, and at the end what follows from all of them."""
+    found = list(checks)
+    for check in found:
+        line = Text(f"{check.judgement:7}", COLOURS[check.judgement]).append(f"{check.name:17}", "bold not dim")
+        line.append(check.detail, "default")
+        console.print(line, soft_wrap=True)
+        if check.fix:
+            console.print(Text(f"{'':7}→ {check.fix}", "dim"), soft_wrap=True)
+    console.print(Text(verdict(found), "bold"), soft_wrap=True)
+
+
+def verdict(checks: Iterable[Check]) -> str:
+    """How many are ok, weak and unsafe, and whether a loop runs all the same."""
+    found = list(checks)
+    count = Counter(check.judgement for check in found)
+    counted = ", ".join(f"{count[judgement]} {judgement}" for judgement in Judgement)
+    unsafe = [check.name for check in found if check.judgement is Judgement.UNSAFE]
+    if "engine" in unsafe:
+        return f"{counted}: nothing runs without an engine"
+    if unsafe:
+        accept = f"fix it, or take it upon yourself: make loop ACCEPT='{' '.join(unsafe)}'"
+        return f"{counted}: a loop on a GPU is refused where others use this machine too; {accept}"
+    if count[Judgement.WEAK]:
+        return (
+            f"{counted}: a loop runs, unless a line says otherwise; fix what is weak where others use this machine too"
+        )
+    return f"{counted}: fit and safe"
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The numbers a version begins with: 20.10.24+dfsg1 is 20, 10, 24. A distribution's suffix proves nothing."""
+    found = re.search(r"\d+(?:\.\d+)+", text)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def is_patched(text: str, least: Least) -> bool | None:
+    """Whether a version is at least the least one of its branch; None where nobody can know."""
+    found = numbers(text)
+    if not found:
+        return None
+    for branch in least.branches:
+        if found[: least.same] == branch[: least.same]:
+            return found >= branch
+    return None if found > max(least.branches) else False
+
+
+def engine(machine: Machine) -> Check:
+    """Which engine, and whether its known holes are fixed."""
+    name = "engine"
+    if "permission denied" in machine.engine_error.lower():
+        detail = f"{machine.socket.address} may not be used by you"
+        return _unsafe(name, detail, "`sudo usermod -aG docker $USER`, which is as good as root")
+    if machine.engine_error:
+        return _unsafe(name, f"none answers at {machine.socket.address}", "make engine")
+    if machine.podman:
+        detail = (
+            f"podman {machine.engine or '?'}: nobody here tracks its known holes; what still stands: every container is"
+        )
+        return _weak(
+            name, f"{detail} read back, and ours have no capabilities", "keep it as new as your distribution's"
+        )
+    stands = "we never call exec, cp or archive, read every container back, and use our own seccomp profile"
+    return _version(name, f"docker {machine.engine or '?'}", is_patched(machine.engine, ENGINE), ENGINE, stands)
+
+
+def runc(machine: Machine) -> Check:
+    """What starts the containers; a distribution's fixes under an old number are not counted."""
+    stands = "only our own image and fixed mounts are ever started, as user 65532 without capabilities"
+    return _version("runc", machine.runc, is_patched(machine.runc, RUNC), RUNC, stands)
+
+
+def seccomp(machine: Machine) -> Check:
+    """Without it no system call is refused."""
+    if any("seccomp" in option for option in machine.security):
+        return _ok("seccomp", "the engine enforces profiles; ours is sandbox/seccomp.json")
+    return _unsafe("seccomp", "the engine enforces no profile", "use an engine and a kernel built with seccomp")
+
+
+def lsm(machine: Machine) -> Check:
+    """A second wall behind capabilities and seccomp."""
+    for name in ("apparmor", "selinux"):
+        if any(name in option for option in machine.security):
+            return _ok("lsm", f"the engine confines containers with {name}")
+    detail = "the engine uses neither AppArmor nor SELinux: seccomp, capabilities and namespaces stand alone"
+    return _weak("lsm", detail, "boot a kernel with AppArmor (apt-get install apparmor), then restart the engine")
+
+
+def user_namespaces(machine: Machine) -> Check:
+    """Whether root inside would be root outside."""
+    for option, detail in (("rootless", "the engine is rootless"), ("userns", "the engine remaps users")):
+        if any(option in found for found in machine.security):
+            return _ok("user-namespaces", f"{detail}: root inside is nobody outside")
+    detail = "root inside would be root outside; our containers run as 65532 and cannot gain privileges"
+    return _weak("user-namespaces", detail, '"userns-remap": "default" in daemon.json')
+
+
+def limits(machine: Machine) -> Check:
+    """Every limit needs a controller behind it."""
+    name = "limits"
+    if not machine.cgroup:
+        return _weak(name, "unknown: the engine does not say which cgroups it has", "update the engine")
+    version = f"cgroup v{machine.cgroup}"
+    if machine.limits_missing == ("swap",):
+        detail = f"{version}: swap is not limited, so memory can spill into it"
+        return _weak(name, detail, "boot with swapaccount=1, or use cgroup v2; until then the loop needs ACCEPT=limits")
+    if machine.limits_missing:
+        detail = f"{version}: the engine cannot limit {', '.join(machine.limits_missing)}"
+        return _unsafe(name, detail, "cgroup v2 with delegation to this user, or an engine that runs as root")
+    if machine.cgroup == "1":
+        detail = f"{version}: memory, swap, processors and processes are limited, by an interface that is at its end"
+        return _weak(name, detail, "boot with systemd.unified_cgroup_hierarchy=1 for cgroup v2")
+    return _ok(name, f"{version}: memory, swap, processors and processes")
+
+
+def runtimes(machine: Machine) -> Iterator[Check]:
+    """What gVisor is told when it starts is how strong it is."""
+    for name, arguments in machine.runtimes.items():
+        if "runsc" not in name:
+            continue
+        given = {argument.lstrip("-").removesuffix("=true") for argument in arguments or ()}
+        if arguments is None:
+            said, fix = "nobody can see its arguments here", "see that it has --oci-seccomp and no --ignore-cgroups"
+        elif "ignore-cgroups" in given:
+            said, fix = "--ignore-cgroups: memory, processors and processes are not limited", "take it out"
+        elif "oci-seccomp" not in given:
+            said, fix = "without --oci-seccomp our profile is not used inside", "add it"
+        else:
+            yield _ok(f"runtime-{name}", "registered with our profile and with limits")
+            continue
+        yield _weak(f"runtime-{name}", said, f"{fix}: runtimeArgs in daemon.json, docs/hardening.md")
+
+
+def processes(machine: Machine) -> Check:
+    """Ours run as another user, and must be told from strangers'."""
+    if not machine.hidden:
+        return _ok("processes", "what others run is seen, so contention can be told")
+    detail = "/proc hides what others run (hidepid), our own containers too: nobody can tell whose a GPU is, and a GPU"
+    fix = "`mount -o remount,gid=GROUP /proc`, with a group of yours"
+    return _weak("processes", f"{detail} run is refused", fix)
+
+
+def kernel(machine: Machine) -> Check:
+    """The one kernel that everyone shares: a number proves little, a day of building a little more."""
+    name, built = "kernel", machine.kernel_built
+    stands = "our profile closes the crypto sockets, and every experiment has private copies, hashed before and after"
+    fix = "update and reboot; RUNTIME=runsc puts a second kernel in between"
+    if built is None:
+        return _weak(name, f"{machine.kernel}: nobody can see when it was built; {stands}", fix)
+    if built < PAGE_CACHE_FIXED:
+        return _weak(name, f"{machine.kernel} of {built}: older than fixes of CVE-2026-31431 and -43284; {stands}", fix)
+    return _ok(name, f"{machine.kernel} of {built}, shared with every container")
+
+
+def sockets(machine: Machine) -> Iterator[Check]:
+    """Whoever reaches the engine is as good as root, and can look into every experiment."""
+    yield socket(machine.socket)
+    name, fix = "engine-port", 'remove the tcp:// address from "hosts" in daemon.json'
+    if machine.ports is None:
+        yield _weak(name, "unknown whether an engine listens on a port: /proc/net/tcp cannot be read", fix)
+    elif PLAIN_PORT in machine.ports:
+        detail = "something on this machine listens on port 2375, where engines speak without encryption or password"
+        yield _unsafe(name, detail, fix)
+    elif machine.ports:
+        detail = "something on this machine listens on port 2376, where engines speak to whoever has a certificate"
+        yield _weak(name, detail, fix)
+    else:
+        yield _ok(name, "nothing listens on the ports of an engine, 2375 and 2376")
+
+
+def socket(found: Socket) -> Check:
+    """Who else can reach the engine."""
+    name, fix = "engine-socket", "let nobody else into its group, or give the loop a machine of its own"
+    if found.everyone:
+        return _unsafe(name, f"{found.address}: every user of this machine can reach it and become root", fix)
+    if found.unseen:
+        return _weak(
+            name, f"{found.address}: unknown who can reach it: {found.unseen}", "use a local socket of your own"
+        )
+    if found.others:
+        who = ", ".join(found.others[:8]) + (", …" if len(found.others) > 8 else "")  # noqa: PLR2004  # one line
+        return _weak(name, f"{found.address}: {who} (group {found.group}) can reach it and become root", fix)
+    return _ok(name, f"{found.address}: nobody but you and root")
+
+
+def disk(machine: Machine) -> Check:
+    """Room for records, images and logs."""
+    name, fix = "disk", f"free {LEAST_DISK_GIB} GiB; RUNS=folder puts records elsewhere"
+    said = {where: "?" if free is None else f"{free / GIB:.0f} GiB" for where, free in machine.free_bytes.items()}
+    detail = ", ".join(f"{size} free for {where}" for where, size in said.items())
+    known = [free for free in machine.free_bytes.values() if free is not None]
+    if len(known) == len(machine.free_bytes) and min(known, default=0) >= LEAST_DISK_GIB * GIB:
+        return _ok(name, detail)
+    return _weak(name, detail or "unknown", fix)
+
+
+def gpus(machine: Machine) -> Iterator[Check]:
+    """Devices, and the software that model-written code reaches straight through the wall."""
+    found = machine.gpus
+    if not found.devices:
+        detail, _, fix = (found.error or "NVML shows none").partition("; ")
+        yield _weak("gpu", detail, fix or "PROFILE=cpu needs none")
+        return
+    if found.mps:
+        yield _weak("gpu", f"an MPS daemon shares the GPUs out: {found.mps}", "none is leased until it is stopped")
+    elif found.troubles:
+        fix = "a loop waits until a GPU is idle; what is broken, its administrator resets, or [gpu] exclude names it"
+        yield _weak("gpu", "; ".join(found.troubles), fix)
+    else:
+        yield _ok("gpu", "; ".join(found.devices))
+    driver = _version(
+        "nvidia-driver", found.driver, is_patched(found.driver, DRIVER), DRIVER, "only the leased GPU is visible"
+    )
+    toolkit = _version(
+        "nvidia-toolkit", found.toolkit, is_patched(found.toolkit, TOOLKIT), TOOLKIT, "only our own image is started"
+    )
+    if driver.judgement is Judgement.OK and numbers(found.driver) < RUNS_IMAGE:
+        detail = f"{found.driver}: its known holes are fixed, but torch in our image is built for CUDA 13"
+        driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or PROFILE=cpu")
+    yield _exposed(driver, is_patched(found.driver, DRIVER))
+    if machine.no_nvidia:
+        detail = "the engine has none and hands out no GPU: PROFILE=gpu is refused"
+        yield _weak("nvidia-toolkit", detail, f"install {TOOLKIT} or newer, and restart the engine")
+        return
+    yield _exposed(toolkit, is_patched(found.toolkit, TOOLKIT))
+
+
+def _exposed(check: Check, fixed: bool | None) -> Check:  # noqa: FBT001
+    """Known holes that model-written code can reach are unsafe, whatever else stands."""
+    return check if fixed is not False else _unsafe(check.name, check.detail, check.fix)
+
+
+def _version(name: str, found: str, fixed: bool | None, least: Least, stands: str) -> Check:  # noqa: FBT001
+    if fixed:
+        return _ok(name, found)
+    if fixed is None:
+        detail = f"{found or 'version unknown'}: nobody can tell whether known holes are fixed"
+        return _weak(name, detail, f"{least} or newer of that branch is known to be")
+    if not stands:
+        return _unsafe(name, f"{found} has known holes, and model-written code reaches it", f"update to {least}")
+    return _weak(name, f"{found} has known holes; what still stands: {stands}", f"update to {least}")
+
+
+def _ok(name: str, detail: str) -> Check:
+    return Check(name=name, judgement=Judgement.OK, detail=detail)
+
+
+def _weak(name: str, detail: str, fix: str) -> Check:
+    return Check(name=name, judgement=Judgement.WEAK, detail=detail, fix=fix)
+
+
+def _unsafe(name: str, detail: str, fix: str) -> Check:
+    return Check(name=name, judgement=Judgement.UNSAFE, detail=detail, fix=fix)

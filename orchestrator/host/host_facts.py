@@ -1,0 +1,276 @@
+"""What this machine is, as far as its user may see it; nothing is judged here, and nothing is changed."""
+
+import grp
+import os
+import pwd
+import re
+import shutil
+import stat
+import struct
+import subprocess
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from orchestrator.devices import gpu, processes
+from orchestrator.devices.lease import in_use
+from orchestrator.errors import AutoresearchError, SandboxError
+from orchestrator.walls import nvidia
+from orchestrator.walls.engine import LIMITS, Engine
+
+PROC = Path("/proc")
+SOCKET = "unix:///var/run/docker.sock"
+FIRST_PERSON_UID = 1000
+DIRECTORIES = {"sss", "ldap", "winbind", "nis", "compat"}  # where people may come from whom no list names
+PORTS = (2375, 2376)  # the engine's, without encryption and with it
+LISTENS = "0A"
+ACL = "system.posix_acl_access"
+ACL_USER, ACL_GROUP = 0x02, 0x08
+ASK_S = 10.0
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Socket:
+    """The way to the engine, and who else can take it."""
+
+    address: str
+    everyone: bool = False
+    others: tuple[str, ...] = ()
+    group: str = ""
+    unseen: str = ""  # why it could not be looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpus:
+    """Devices and the software between them and a container; "" is unknown."""
+
+    devices: tuple[str, ...] = ()
+    driver: str = ""
+    toolkit: str = ""
+    mps: str = ""
+    troubles: tuple[str, ...] = ()  # of a device: why a loop would wait for it, or should not use it
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Everything a check looks at; what could not be found out is empty or None."""
+
+    socket: Socket
+    engine_error: str = ""
+    podman: bool = False
+    engine: str = ""
+    runc: str = ""
+    runtimes: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)  # their arguments, if it tells
+    security: tuple[str, ...] = ()
+    cgroup: str = ""
+    limits_missing: tuple[str, ...] = ()
+    ports: tuple[int, ...] | None = ()  # of an engine's, those on which something listens here
+    no_nvidia: bool = False  # the engine surely hands out no GPU
+    hidden: bool = False  # /proc does not show what others run
+    kernel: str = ""
+    kernel_built: date | None = None
+    gpus: Gpus = field(default_factory=Gpus)
+    free_bytes: Mapping[str, int | None] = field(default_factory=dict)
+    people: tuple[str, ...] = ()  # others who may log in
+
+
+def look(root: Path) -> Machine:
+    """Collect the facts; an engine that does not answer is one of them."""
+    try:
+        with closing(Engine.connect()) as engine:
+            return facts(engine.info(), engine_error="", root=root)
+    except SandboxError as error:
+        return facts({}, engine_error=str(error), root=root)
+
+
+def facts(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Machine:
+    """Collect the facts; `info` is what the engine says of itself, {} if it says nothing."""
+    version: Mapping[str, Any] = info.get("Version") or {}
+    components = {str(c.get("Name", "")): str(c.get("Version", "")) for c in version.get("Components") or []}
+    storage = str(info.get("DockerRootDir") or "")
+    return Machine(
+        socket=look_at_socket(os.environ.get("DOCKER_HOST") or SOCKET),
+        engine_error=engine_error,
+        podman=any("podman" in name.lower() for name in components),
+        engine=str(version.get("Version") or ""),
+        runc=next((text for name, text in components.items() if "runc" in name.lower()), ""),
+        runtimes={name: _arguments(found or {}) for name, found in sorted((info.get("Runtimes") or {}).items())},
+        security=tuple(str(option) for option in info.get("SecurityOptions") or ()),
+        cgroup=str(info.get("CgroupVersion") or ""),
+        limits_missing=tuple(name for key, name in LIMITS.items() if not info.get(key)),
+        ports=listening(PROC),
+        no_nvidia=nvidia.is_missing(info),
+        hidden=processes.is_hidden(PROC),
+        kernel=str(info.get("KernelVersion") or os.uname().release),
+        kernel_built=built_on(_read(PROC / "version")),
+        gpus=look_at_gpus(),
+        free_bytes={"records": _free(str(root)), "the engine": _free(storage)},
+        people=people(),
+    )
+
+
+def look_at_socket(address: str) -> Socket:
+    """Who but this user and root can reach the engine there."""
+    if not address.startswith("unix://"):
+        plain = address.startswith("tcp://") and not os.environ.get("DOCKER_TLS_VERIFY")
+        return Socket(address=address, everyone=plain, unseen="it is no local socket")
+    path = Path(address.removeprefix("unix://"))
+    try:
+        status = path.stat()
+        above = [folder.stat() for folder in path.resolve().parents]
+        named = set().union(*(in_acl(place) for place in (path, *path.resolve().parents)))
+    except OSError as error:
+        return Socket(address=address, unseen=str(error.strerror))
+    if status.st_mode & stat.S_IWOTH and all(folder.st_mode & stat.S_IXOTH for folder in above):
+        return Socket(address=address, everyone=True)
+    others = {_name(status.st_uid)} | named
+    if status.st_mode & stat.S_IWGRP and all(_lets_in(folder, status.st_gid) for folder in above):
+        others |= members(status.st_gid)
+    return Socket(
+        address=address, others=tuple(sorted(others - {"root", _name(os.getuid())})), group=_group(status.st_gid)
+    )
+
+
+def in_acl(path: Path) -> set[str]:
+    """Whom an access control list lets in beside owner and group, whatever its mask says today."""
+    try:
+        found = os.getxattr(path, ACL)
+    except OSError:  # it has none
+        return set()
+    entries = list(struct.iter_unpack("<HHI", found[4:]))  # after the version: tag, permissions, id
+    people = {_name(number) for tag, _, number in entries if tag == ACL_USER}
+    return people.union(*(members(number) for tag, _, number in entries if tag == ACL_GROUP))
+
+
+def members(gid: int) -> set[str]:
+    """Everyone whose group this is, by either list."""
+    found = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == gid}
+    try:
+        return found | set(grp.getgrgid(gid).gr_mem)
+    except KeyError:
+        return found
+
+
+def people(root: Path = Path("/")) -> tuple[str, ...]:
+    """Who else may log in on this machine: by the list of users, and by what others have here, run or had named."""
+    entries = {entry.pw_uid: entry for entry in pwd.getpwall()}
+    for uid in _seen(root) - entries.keys():
+        with suppress(KeyError):  # of a container's user, who has no name here
+            entries[uid] = pwd.getpwuid(uid)
+    found = [
+        entry.pw_name
+        for uid, entry in sorted(entries.items())
+        if uid >= FIRST_PERSON_UID and uid != os.getuid() and not entry.pw_shell.endswith(("nologin", "false"))
+    ]
+    line = re.search(r"^passwd:(.*)$", _read(root / "etc/nsswitch.conf"), re.MULTILINE)
+    directories = DIRECTORIES.intersection(line[1].split() if line else ())
+    return (*found, *(f"the users that {name} knows" for name in sorted(directories)))
+
+
+def _seen(root: Path) -> set[int]:
+    """Users with a home, a session or a process."""
+    found = set[int]()
+    for place in ("home", "run/user", "proc"):
+        with suppress(OSError):
+            for path in (root / place).iterdir():
+                with suppress(OSError):
+                    found.add(path.stat().st_uid)
+    return found
+
+
+def look_at_gpus() -> Gpus:
+    """Devices by NVML, the toolkit by its own command."""
+    try:
+        found, lost = gpu.devices(), gpu.lost()
+    except AutoresearchError as error:
+        return Gpus(error=str(error), toolkit=_toolkit())
+    return Gpus(
+        devices=tuple(f"{device.name} {device.uuid}" for device in found),
+        driver=found[0].driver if found else "",
+        toolkit=_toolkit(),
+        mps=processes.mps_daemon(),
+        troubles=(*lost, *(f"{device.uuid}: {said}" for device in found if (said := _trouble(device)))),
+    )
+
+
+def _trouble(device: gpu.Device) -> str:
+    try:
+        return gpu.trouble(device) or in_use(device, PROC)
+    except AutoresearchError as error:
+        return str(error)
+
+
+def built_on(text: str) -> date | None:
+    """The day a kernel was built, from /proc/version: `(2026-05-20)` or `Thu May 7 21:09:36 UTC 2026` at its end."""
+    try:
+        if found := re.search(r"\((\d{4}-\d\d-\d\d)\)\s*$", text):
+            return date.fromisoformat(found[1])
+        if found := re.search(r"\b([A-Z][a-z]{2})\s+(\d{1,2})\s[\d:]+\s(?:[A-Z]+\s)?(\d{4})\s*$", text):
+            return date(int(found[3]), MONTHS.index(found[1].lower()) + 1, int(found[2]))
+    except ValueError:
+        return None
+    return None
+
+
+def _toolkit() -> str:
+    command = shutil.which("nvidia-ctk")
+    if command is None:
+        return ""
+    try:
+        said = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=ASK_S, check=False).stdout  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    found = re.search(r"version (\d[\w.+~-]*)", said)
+    return found[1] if found else ""
+
+
+def listening(proc: Path) -> tuple[int, ...] | None:
+    """On which of the engine's ports anything on this machine listens; None if nobody may look."""
+    text = _read(proc / "net/tcp")
+    if not text:
+        return None
+    lines = [line.split() for part in (text, _read(proc / "net/tcp6")) for line in part.splitlines()[1:]]
+    found = {int(words[1].rpartition(":")[2], 16) for words in lines if words[3] == LISTENS}
+    return tuple(port for port in PORTS if port in found)
+
+
+def _arguments(runtime: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """How the engine starts a runtime; None for one that is configured where it does not tell."""
+    return tuple(map(str, runtime.get("runtimeArgs") or ())) if "path" in runtime else None
+
+
+def _lets_in(folder: os.stat_result, gid: int) -> bool:
+    return bool(folder.st_mode & (stat.S_IXGRP if folder.st_gid == gid else stat.S_IXOTH))
+
+
+def _free(path: str) -> int | None:
+    try:
+        return shutil.disk_usage(path).free if path else None
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return f"group {gid}"

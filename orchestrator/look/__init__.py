@@ -1,0 +1,1 @@
+"""Everything that shows a run: the live view, reports, exports, notifications. Decides nothing."""

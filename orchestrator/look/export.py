@@ -1,0 +1,137 @@
+"""A run for other tools: upstream's results.tsv, CSV, Parquet, TensorBoard event files.
+
+The last two through their own libraries, which the extra `export` brings and which are imported only here.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from orchestrator import files
+from orchestrator.errors import ConfigError, RecordFailed
+from orchestrator.record import experiment_dir
+from orchestrator.text import sanitise
+from orchestrator.types import Experiment, Status
+
+FORMULA = ("=", "+", "-", "@", "\t")  # a spreadsheet would run what begins with these
+Cell = int | float | str | None
+
+
+class Format(StrEnum):
+    """What other tools read."""
+
+    TSV = "tsv"
+    CSV = "csv"
+    PARQUET = "parquet"
+    TENSORBOARD = "tensorboard"
+
+
+TEXT = (Format.TSV, Format.CSV)
+
+
+def row(experiment: Experiment) -> dict[str, Cell]:
+    """An experiment as one flat row; a missing number is None."""
+    score, usage = experiment.score, experiment.usage
+    return {
+        "id": experiment.id,
+        "status": experiment.status.value,
+        "val_bpb": experiment.val_bpb,
+        "standard_error": score.standard_error if score else None,
+        "level": score.level.value if score else None,
+        "audited_positions": score.audited_positions if score else None,
+        "runs": len(experiment.runs),
+        "parent_id": experiment.parent_id,
+        "retry_of": experiment.retry_of,
+        "measures": experiment.measures,
+        "attempt": experiment.attempt,
+        "hypothesis": sanitise(experiment.hypothesis),
+        "expected_effect": sanitise(experiment.expected_effect),
+        "rule": sanitise(experiment.rule),
+        "proposer": experiment.proposer,
+        "model": sanitise(experiment.model),
+        "started_at": experiment.started_at,
+        "duration_s": experiment.duration_s,
+        "train_s": experiment.train_s,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": usage.cost_usd,
+        "peak_memory_bytes": experiment.peak_memory_bytes,
+        "hardware": experiment.hardware,
+        "image_id": experiment.image_id,
+        "source_sha256": experiment.source_sha256,
+        "commit": experiment.commit,
+    }
+
+
+def text(experiments: Iterable[Experiment], how: Format) -> str:
+    """The formats that are text."""
+    if how is Format.TSV:
+        return experiment_dir.results(experiments)
+    rows = [row(experiment) for experiment in experiments]
+    out = io.StringIO()
+    table = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
+    table.writeheader()
+    table.writerows({name: _harmless(cell) for name, cell in one.items()} for one in rows)
+    return out.getvalue()
+
+
+def write(experiments: list[Experiment], how: Format, out: Path) -> None:
+    """Write to a file, or to a new folder for TensorBoard. Raises ConfigError for a missing extra, RecordFailed."""
+    try:
+        if how in TEXT:
+            files.write(out, text(experiments, how))
+        elif how is Format.PARQUET:
+            _parquet(experiments, out)
+        else:
+            _tensorboard(experiments, out)
+    except ImportError as error:
+        raise ConfigError(
+            f"--format {how}: {error.name} is not installed; pip install 'autoresearch-sandbox[export]'"
+        ) from error
+    except OSError as error:
+        raise RecordFailed(
+            f"{out}: cannot be written: {error.strerror or error}; name another place with OUT="
+        ) from error
+
+
+def _harmless(cell: Cell) -> Cell:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def _parquet(experiments: list[Experiment], out: Path) -> None:
+    import pyarrow as pa  # noqa: PLC0415  # an extra
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    kinds = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    rows = [row(experiment) for experiment in experiments]
+    columns = rows[0] if rows else {}
+    numbers = {"val_bpb": float, "standard_error": float, "level": str}  # may be missing everywhere
+    schema = pa.schema([(name, kinds[numbers.get(name) or _kind(rows, name)]) for name in columns])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), out)
+
+
+def _kind(rows: list[dict[str, Cell]], name: str) -> type:
+    return next((type(one[name]) for one in rows if one[name] is not None), int)
+
+
+def _tensorboard(experiments: list[Experiment], out: Path) -> None:
+    """Scalars over experiment ids: what each scored, and the best so far."""
+    from tensorboard.summary import Writer  # noqa: PLC0415  # an extra
+
+    out.mkdir(parents=True, mode=0o700)
+    writer = Writer(str(out))
+    best: float | None = None
+    for one in experiments:
+        at = datetime.fromisoformat(one.started_at).timestamp() + one.duration_s
+        if one.judged_bpb is not None:
+            if one.status is Status.KEEP:
+                best = one.judged_bpb
+            writer.add_scalar("val_bpb", one.judged_bpb, one.id, wall_time=at)
+        if best is not None:
+            writer.add_scalar("best_val_bpb", best, one.id, wall_time=at)
+        writer.add_scalar("duration_s", one.duration_s, one.id, wall_time=at)
+        writer.add_scalar("cost_usd", one.usage.cost_usd, one.id, wall_time=at)
+    writer.close()

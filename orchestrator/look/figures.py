@@ -1,0 +1,197 @@
+"""The plots, as data for Plotly: numbers only. No text of an experiment goes in, for Plotly would read it as mark-up.
+
+Colours are the style sheet's, which finds a trace by its `uid`: so one picture serves light, dark and paper.
+"""
+
+from itertools import groupby
+from statistics import quantiles
+from typing import Any
+
+from orchestrator.look.history import Night, Turn
+from orchestrator.scoring.noise import STANDARD_ERRORS
+from orchestrator.types import Status
+from orchestrator.units import SECONDS_PER_HOUR
+
+SYMBOLS = {
+    Status.KEEP: "circle", Status.DISCARD: "circle-open", Status.CRASH: "x-thin-open",
+    Status.TIMEOUT: "hourglass-open", Status.OOM: "square-open", Status.INVALID: "diamond-open", Status.CHEAT: "star",
+    Status.CONTENDED: "triangle-up-open", Status.INFRA: "cross-thin-open",
+}  # fmt: skip
+SIZES = {Status.KEEP: 11, Status.CHEAT: 10}
+MINUTE_S = 60
+ROOM = 0.08  # of the height, above and below
+FEW_TICKS = 14  # experiments, each with its number
+FEW = 4  # scores, of which no outlier can be told
+
+
+def staircase(night: Night) -> dict[str, Any]:
+    """The best so far as a line that goes down, every experiment as a point, those without a score below."""
+    low, high = span(night)
+    traces = [*_band(night), _steps(night)]
+    for status in Status:
+        of = [turn for turn in night.turns if turn.experiment.status is status]
+        scored = [turn for turn in of if turn.experiment.judged_bpb is not None]
+        unscored = [turn for turn in of if turn.experiment.judged_bpb is None]
+        if scored:
+            traces.append(_points(status, scored, high))
+        if unscored:
+            traces.append(_strip(status, unscored))
+    beyond = sum(1 for turn in night.turns if (turn.experiment.judged_bpb or low) > high)
+    return {"data": traces, "layout": {**_layout(low, high, night), "annotations": _beyond(beyond, high)}}
+
+
+def span(night: Night) -> tuple[float, float]:
+    """The scores that the picture is about: outliers above are drawn at its upper edge."""
+    values = sorted(t.experiment.judged_bpb for t in night.turns if t.experiment.judged_bpb is not None)
+    if not values:
+        return 0.0, 1.0
+    high = values[-1]
+    if len(values) >= FEW:
+        first, _, third = quantiles(values, n=4)
+        usual = third + 1.5 * (third - first)
+        best = [turn.after for turn in night.turns if turn.after is not None]
+        high = max(v for v in values if v <= max(usual, *best))
+    room = (high - values[0]) * ROOM or 0.01
+    return values[0] - room, high + room
+
+
+def _beyond(count: int, high: float) -> list[dict[str, Any]]:
+    """Says that some marks lie elsewhere."""
+    text = f"\N{WHITE UP-POINTING TRIANGLE} {count} worse than the scale shows"
+    at = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "y", "y": high, "yanchor": "bottom", "yshift": 6}
+    return [{"text": text, "showarrow": False, **at}] if count else []
+
+
+def outcomes(night: Night) -> dict[str, Any]:
+    """How many, how long and how dear, by status: three rows of bars side by side."""
+    found = night.outcomes[::-1]
+    names = [outcome.status.value for outcome in found]
+    long = max((outcome.slot_s for outcome in found), default=0) >= SECONDS_PER_HOUR
+    unit, unit_s, digits = ("h", SECONDS_PER_HOUR, 2) if long else ("min", MINUTE_S, 1)
+    panels = (
+        ("", [float(o.count) for o in found], "%{x}"),
+        ("2", [o.slot_s / unit_s for o in found], f"%{{x:.{digits}f}} {unit}"),
+        ("3", [o.cost_usd for o in found], "$%{x:.2f}"),
+    )
+    traces = [
+        {
+            "type": "bar", "orientation": "h", "uid": f"bars{axis}", "y": names, "x": values, "xaxis": f"x{axis}",
+            "texttemplate": form, "textposition": "outside", "cliponaxis": False, "hoverinfo": "none", "width": 0.62,
+        }
+        for axis, values, form in panels
+    ]  # fmt: skip
+    bare = {"showgrid": False, "zeroline": False, "showticklabels": False, "fixedrange": True}
+    axes = {
+        f"xaxis{axis}": {**bare, "domain": domain, "range": [0, (max(values) or 1) * 2]}
+        for (axis, values, _), domain in zip(panels, ([0, 0.28], [0.36, 0.64], [0.72, 1]), strict=True)
+    }
+    titles = [
+        {
+            "text": text,
+            "x": at,
+            "y": 1.0,
+            "xref": "paper",
+            "yref": "paper",
+            "xanchor": "left",
+            "yanchor": "bottom",
+            "showarrow": False,
+        }
+        for text, at in (("experiments", 0), ("slot time", 0.36), ("money", 0.72))
+    ]
+    layout = {
+        **unpainted(), **axes, "annotations": titles, "height": 44 + 30 * len(found),
+        "yaxis": {"fixedrange": True, "ticklen": 6}, "margin": {"l": 88, "r": 8, "t": 28, "b": 8},
+    }  # fmt: skip
+    return {"data": traces, "layout": layout}
+
+
+def _points(status: Status, turns: list[Turn], high: float) -> dict[str, Any]:
+    values = [turn.experiment.judged_bpb for turn in turns]
+    beyond = [value is not None and value > high for value in values]
+    symbol = SYMBOLS[status]
+    return {
+        **_marked(status, turns),
+        "y": [high if out else value for value, out in zip(values, beyond, strict=True)],
+        "marker": {
+            "symbol": ["triangle-up-open" if out else symbol for out in beyond],
+            "size": SIZES.get(status, 8), "line": {"width": 1.6}, "opacity": 1,
+        },
+    }  # fmt: skip
+
+
+def _strip(status: Status, turns: list[Turn]) -> dict[str, Any]:
+    marker = {"symbol": SYMBOLS[status], "size": SIZES.get(status, 8), "line": {"width": 1.6}, "opacity": 1}
+    return {**_marked(status, turns), "y": [0] * len(turns), "yaxis": "y2", "marker": marker}
+
+
+def _marked(status: Status, turns: list[Turn]) -> dict[str, Any]:
+    ids = [turn.experiment.id for turn in turns]
+    return {
+        "type": "scatter", "mode": "markers", "uid": status.value, "name": status.value,
+        "x": [turn.rank for turn in turns], "customdata": ids,
+        "hoverinfo": "none", "cliponaxis": False,
+    }  # fmt: skip
+
+
+def _steps(night: Night) -> dict[str, Any]:
+    after = [(turn.rank, turn.after) for turn in night.turns if turn.after is not None]
+    corners = [next(group) for _, group in groupby(after, key=lambda pair: pair[1])] + after[-1:]
+    return {
+        "type": "scatter", "mode": "lines", "uid": "best", "name": "best so far", "hoverinfo": "skip",
+        "x": [x for x, _ in corners], "y": [y for _, y in corners], "line": {"shape": "hv", "width": 2},
+    }  # fmt: skip
+
+
+def _band(night: Night) -> list[dict[str, Any]]:
+    """How far luck alone takes a single run from the best."""
+    if not night.spread:
+        return []
+    steps, width = _steps(night), STANDARD_ERRORS * night.spread
+    shared = {**steps, "line": {"shape": "hv", "width": 0}, "name": "noise"}
+    return [
+        {**shared, "uid": "above", "y": [y + width for y in steps["y"]]},
+        {**shared, "uid": "noise", "y": [y - width for y in steps["y"]], "fill": "tonexty"},
+    ]
+
+
+def _layout(low: float, high: float, night: Night) -> dict[str, Any]:
+    count = len(night.turns)
+    in_order = all(turn.rank == turn.experiment.id for turn in night.turns)
+    title = "experiment" if in_order else "experiments in the order they ended"
+    strip = any(turn.experiment.judged_bpb is None for turn in night.turns)
+    return {
+        **unpainted(), "height": 440, "margin": {"l": 76, "r": 16, "t": 26, "b": 54},
+        "hovermode": "closest", "hoverdistance": 24,
+        "xaxis": {
+            "title": {"text": title, "standoff": 8}, "zeroline": False, "showgrid": False,
+            "anchor": "y2" if strip else "y",
+            "range": [-max(0.5, count * 0.015), max(count - 0.5, 1) + count * 0.015],
+            "tickformat": "d", "nticks": 12, **({"dtick": 1} if count <= FEW_TICKS else {}),
+        },
+        "yaxis": {
+            "title": {"text": f"{plain(night.metric)}, lower is better", "standoff": 10}, "zeroline": False,
+            "domain": [0.15 if strip else 0, 1],
+            "range": [low, high], "nticks": 7,
+        },
+        "yaxis2": {
+            "domain": [0, 0.09], "range": [-1, 1], "tickvals": [0], "ticktext": ["no score"], "zeroline": False,
+            "fixedrange": True, "showgrid": False,
+        },
+    }  # fmt: skip
+
+
+def plain(name: str) -> str:
+    """A name that Plotly cannot take for mark-up."""
+    return "".join(c for c in name if c.isalnum() or c in "_-. ")
+
+
+def unpainted() -> dict[str, Any]:
+    """A layout without colours of its own."""
+    clear = "rgba(0,0,0,0)"
+    return {
+        "showlegend": False,
+        "paper_bgcolor": clear,
+        "plot_bgcolor": clear,
+        "font": {"size": 13},
+        "dragmode": "zoom",
+    }

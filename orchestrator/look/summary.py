@@ -1,0 +1,126 @@
+"""Four questions of the morning after, a sentence each: what was best, what it cost, what was refused, where it ran."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.look.history import Night, Turn
+from orchestrator.text import sanitise
+from orchestrator.types import Experiment, Level, Status
+
+REFUSED = (Status.CHEAT, Status.INVALID)
+FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM)
+REASONS = 6  # shown; the table has them all
+FACTS = (
+    ("hardware", "hardware"), ("gpu_uuid", "GPU"), ("engine", "engine"), ("runtime", "runtime"), ("tier", "isolation"),
+    ("kernel", "kernel"), ("driver", "driver"),
+    ("image_id", "image"), ("seccomp_sha256", "seccomp profile"), ("accepted", "accepted as unsafe"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why something was refused, and the experiments that it happened to."""
+
+    status: str
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What stands at the top of the page."""
+
+    best: Turn | None
+    leap: Turn | None  # the kept change that brought most, if it is another one
+    baseline: Experiment | None
+    gain: float | None
+    percent: float | None
+    counts: dict[str, int]
+    reasons: tuple[Reason, ...]
+    more_reasons: int
+    slot_s: float
+    cost_usd: float
+    tokens: int
+    untied_usd: float  # of replies that became no experiment
+    levels: tuple[tuple[str, int], ...]
+    where: tuple[tuple[str, str], ...]
+    proposers: tuple[str, ...]
+    ended: str
+
+
+def summary(night: Night) -> Summary:
+    """From a night to its few sentences."""
+    baseline, best = night.baseline, night.best
+    turn = next((t for t in night.turns if best is not None and t.experiment.id == best.id), None)
+    gain = None
+    if baseline and best and baseline.val_bpb is not None and best.val_bpb is not None:
+        gain = best.val_bpb - baseline.val_bpb
+    reasons = _reasons(night)
+    usage = night.spent.usage
+    tied = sum(t.experiment.usage.cost_usd for t in night.turns)
+    return Summary(
+        best=turn,
+        leap=_leap(night, best),
+        baseline=baseline,
+        gain=gain,
+        percent=None if gain is None or not baseline or not baseline.val_bpb else 100 * gain / baseline.val_bpb,
+        counts=_counts(night),
+        reasons=tuple(reasons[:REASONS]),
+        more_reasons=max(0, len(reasons) - REASONS),
+        slot_s=sum(t.experiment.duration_s for t in night.turns),
+        cost_usd=usage.cost_usd,
+        tokens=usage.total_tokens,
+        untied_usd=max(0.0, usage.cost_usd - tied),
+        levels=tuple((level.value, _at(night, level)) for level in Level),
+        where=_where(night),
+        proposers=tuple(sorted({sanitise(t.experiment.idea_by, 80) for t in night.turns} - {"baseline", "again"})),
+        ended=next(
+            (sanitise(str(s.get("reason", "")), 300) for s in night.sessions[::-1] if s["kind"] == "session.ended"),
+            "",
+        ),
+    )
+
+
+def _leap(night: Night, best: Experiment | None) -> Turn | None:
+    gains = [(turn.delta, turn) for turn in night.kept if turn.delta is not None]
+    turn = min(gains, key=lambda pair: pair[0])[1] if gains else None
+    return None if turn is None or best is None or turn.experiment.id == best.id else turn
+
+
+def _counts(night: Night) -> dict[str, int]:
+    """As the loop counts: neither the baseline, nor what ran only to measure the best again."""
+    by = Counter(turn.experiment.status for turn in night.turns if turn.experiment.measures is None)
+    by[Status.KEEP] = max(0, by[Status.KEEP] - (1 if night.baseline else 0))
+    counts = {
+        "kept": by[Status.KEEP],
+        "discarded": by[Status.DISCARD],
+        "failed": sum(by[status] for status in FAILED),
+        "refused": sum(by[status] for status in REFUSED),
+    }
+    unjudged = sum(not turn.experiment.is_judged for turn in night.turns)
+    return {"all": sum(counts.values()), **counts, "unjudged": unjudged}
+
+
+def _reasons(night: Night) -> list[Reason]:
+    """Same words, one line; cheats first, then what happened most."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for turn in night.turns:
+        e = turn.experiment
+        if e.status in REFUSED:
+            line = sanitise(next(iter(e.rule.strip().splitlines()), ""), 220)
+            found.setdefault((e.status.value, line), []).append(e.id)
+    reasons = [Reason(status=status, text=text, ids=tuple(ids)) for (status, text), ids in found.items()]
+    return sorted(reasons, key=lambda r: (r.status != Status.CHEAT, -len(r.ids), r.ids))
+
+
+def _at(night: Night, level: Level) -> int:
+    return sum(1 for t in night.turns if t.experiment.is_judged and t.experiment.level == level)
+
+
+def _where(night: Night) -> tuple[tuple[str, str], ...]:
+    facts: dict[str, Any] = {}
+    for session in night.sessions:
+        if session["kind"] == "session.started" and isinstance(session.get("facts"), dict):
+            facts = session["facts"]
+    return tuple((name, sanitise(str(facts[key]), 200)) for key, name in FACTS if facts.get(key))

@@ -1,0 +1,73 @@
+"""What a proposer may remember: the few experiments that say most, and the whole history for those who look.
+
+Every question is answered from an index, so a turn costs the same after a hundred thousand experiments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import overload
+
+from orchestrator.record.journal import QUEUED_AGAIN, Journal
+from orchestrator.types import Experiment, Memory, Status
+
+KEPT = 40
+NEAR_MISSES = 15
+FAILURES = 12
+RECENT = 15
+FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM, Status.INVALID, Status.CHEAT)
+JUDGED = (Status.KEEP, Status.DISCARD, *FAILED)
+
+
+def recall(journal: Journal, best: Experiment) -> Memory:
+    """The bounded memory of a run."""
+    newest, again = "id DESC", journal.again()
+    failures = [e for status in FAILED for e in journal.experiments("status = ?", status, order=newest, limit=FAILURES)]
+    judged = [e for e in journal.experiments(order=newest, limit=2 * RECENT) if _is_idea(e)]
+    kept = journal.experiments("status = ?", Status.KEEP, order=newest, limit=KEPT)[::-1]
+    idea = "json_extract(body, '$.measures') IS NULL"
+    return Memory(
+        kept=tuple(_over_all_runs(e, again) for e in kept),
+        near_misses=tuple(
+            journal.experiments(f"status = ? AND {idea}", Status.DISCARD, order="val_bpb", limit=NEAR_MISSES)
+        ),
+        failures=tuple(sorted(failures, key=lambda e: -e.id)[:FAILURES]),
+        recent=tuple(judged[:RECENT][::-1]),
+        since_best=sum(journal.count("status = ? AND id > ?", status, best.id) for status in JUDGED)
+        - sum(e.id > best.id for e in again),
+    )
+
+
+def _is_idea(e: Experiment) -> bool:
+    """Neither queued again nor a kept one that ran once more: that says how good the kept one is."""
+    return e.status not in QUEUED_AGAIN and e.measures is None
+
+
+def _over_all_runs(e: Experiment, again: Sequence[Experiment]) -> Experiment:
+    """With the runs that measured it later, where it ran first."""
+    runs = [value for a in again if a.measures == e.id and a.conditions == e.conditions for value in a.runs]
+    return replace(e, measured=(*e.runs, *runs)) if runs else e
+
+
+class History(Sequence[Experiment]):
+    """All finished experiments, oldest first; read only where it is looked at."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Nothing is read yet."""
+        self._journal = journal
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._journal.count()
+
+    @overload
+    def __getitem__(self, index: int) -> Experiment: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Experiment]: ...
+
+    def __getitem__(self, index: int | slice) -> Experiment | list[Experiment]:
+        """The newest by a slice such as [-500:], cheaply; anything else too."""
+        match index:
+            case slice(start=int(start), stop=None, step=None) if start < 0:
+                return self._journal.experiments(order="id DESC", limit=-start)[::-1]
+        return self._journal.experiments()[index]

@@ -1,0 +1,100 @@
+"""The folder of one experiment, and the run's results.tsv: files for people, written once, readable by their owner."""
+
+import csv
+import difflib
+import hashlib
+import io
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from orchestrator.files import unwritable, write
+from orchestrator.record.index import canonical
+from orchestrator.types import Candidate, Experiment, Status
+from orchestrator.units import GIB
+
+RESULTS = "results.tsv"
+
+
+def make_folder(path: Path) -> None:
+    """A folder for its owner alone; raises RecordFailed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def diff_of(candidate: Candidate) -> str:
+    """The patch as a unified diff against the parent; "" for the baseline."""
+    before, after = (text.splitlines(keepends=True) for text in (candidate.parent_source, candidate.source))
+    return unified(before, after, "a/train.py", "b/train.py")
+
+
+def unified(before: list[str], after: list[str], old: str, new: str) -> str:
+    """A unified diff that `patch` applies, of texts that need not end in a line's end."""
+    lines = difflib.unified_diff(before, after, old, new)
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def write_candidate(folder: Path, candidate: Candidate) -> None:
+    """What is tried and where it came from, before it runs."""
+    write(folder / "train.py", candidate.source)
+    write(folder / "parent.py", candidate.parent_source)
+    write(folder / "patch.diff", diff_of(candidate))
+    write(folder / "prompt.txt", candidate.reply.prompt)
+    write(folder / "reply.txt", candidate.reply.text)
+    proposal = candidate.proposal
+    write(
+        folder / "proposal.json",
+        canonical(
+            {
+                "hypothesis": proposal.hypothesis,
+                "expected_effect": proposal.expected_effect,
+                "edits": [{"search": edit.search, "replace": edit.replace} for edit in proposal.edits],
+                "whole_file": proposal.source is not None,
+                "proposer": candidate.reply.proposer,
+                "model": candidate.reply.model,
+            }
+        ),
+    )
+
+
+def drop_private(folder: Path) -> None:
+    """Remove the containers' copies that a killed session left."""
+    for path in folder.rglob(".private-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every plain file in the folder and below, by its path there; what verify compares with."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def write_results(folder: Path, experiments: Iterable[Experiment]) -> None:
+    """Bring results.tsv up to date."""
+    write(folder / RESULTS, results(experiments))
+
+
+def results(experiments: Iterable[Experiment]) -> str:
+    """results.tsv in upstream's five columns; a missing number stays empty."""
+    text = io.StringIO()
+    table = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
+    table.writerow(["commit", "val_bpb", "memory_gb", "status", "description"])
+    for experiment in experiments:
+        status = experiment.status if experiment.status in (Status.KEEP, Status.DISCARD) else Status.CRASH
+        memory = experiment.peak_memory_bytes
+        table.writerow(
+            [
+                experiment.commit[:7],
+                "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
+                "" if memory is None else f"{memory / GIB:.1f}",
+                status.value,
+                " ".join(f"{experiment.hypothesis}{experiment.mark}".split()),
+            ]
+        )
+    return text.getvalue()

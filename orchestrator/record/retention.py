@@ -1,0 +1,112 @@
+"""What may go when a run grows old or large: logs and checkpoints, never a record, a source, a diff or a reply.
+
+Each removal is itself a record, committed before the file goes, so that verify knows what is gone and why.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from orchestrator.errors import RecordFailed
+from orchestrator.record import checkpoint
+from orchestrator.record.journal import Journal
+from orchestrator.settings import Retention
+from orchestrator.types import Status
+
+MB = 1_000_000
+SECONDS_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A file that may go."""
+
+    experiment_id: int
+    name: str  # in the experiment's folder
+    size: int
+    age_days: float
+    status: Status
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Or a log."""
+        return self.name == checkpoint.NAME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """A file that goes, and the rule that says so."""
+
+    item: Item
+    why: str
+
+
+def plan(items: Iterable[Item], policy: Retention, best_id: int | None) -> list[Removal]:
+    """What goes by this policy; the best experiment keeps everything. Pure."""
+    left = sorted((one for one in items if one.experiment_id != best_id), key=lambda one: -one.age_days)
+    gone = [Removal(item=one, why=why) for one in left if (why := _too_old(one, policy))]
+    kept = [one for one in left if one.is_checkpoint and one not in {removal.item for removal in gone}]
+    if policy.checkpoints:
+        surplus = kept[: max(0, len(kept) - policy.checkpoints)]
+        gone += [Removal(item=one, why=f"only the newest {policy.checkpoints} checkpoints stay") for one in surplus]
+    return gone + list(_too_much(left, {removal.item for removal in gone}, policy))
+
+
+def _too_old(one: Item, policy: Retention) -> str:
+    days = policy.checkpoint_days if one.is_checkpoint else policy.log_days
+    if not days or one.age_days <= days or (not one.is_checkpoint and one.status in policy.keep_logs_of):
+        return ""
+    return f"older than {days:g} days"
+
+
+def _too_much(left: list[Item], gone: set[Item], policy: Retention) -> Iterator[Removal]:
+    """Oldest first, checkpoints before logs, until what stays is small enough."""
+    if not policy.max_mb:
+        return
+    stays = [one for one in left if one not in gone]
+    size = sum(one.size for one in stays)
+    protected = [one for one in stays if not one.is_checkpoint and one.status in policy.keep_logs_of]
+    for one in sorted((one for one in stays if one not in protected), key=lambda one: not one.is_checkpoint):
+        if size <= policy.max_mb * MB:
+            return
+        size -= one.size
+        yield Removal(item=one, why=f"the run's logs and checkpoints hold more than {policy.max_mb:g} MB")
+
+
+def items(journal: Journal, now: datetime) -> Iterator[Item]:
+    """Every file of a finished experiment that may go, as the record and the disk know it."""
+    for finished in journal.records("experiment.finished"):
+        experiment = journal.experiment(finished.of_experiment)
+        age = (now - datetime.fromisoformat(experiment.started_at)).total_seconds() / SECONDS_PER_DAY
+        for name in finished.body["files"]:
+            path = experiment.folder / name
+            if (name == checkpoint.NAME or name.endswith(".log")) and path.is_file() and not path.is_symlink():
+                yield Item(
+                    experiment_id=experiment.id, name=name, size=path.stat().st_size, age_days=age,
+                    status=experiment.status,
+                )  # fmt: skip
+
+
+def planned(journal: Journal, policy: Retention, now: datetime) -> list[Removal]:
+    """What would go from a run."""
+    best = journal.best()
+    return plan(items(journal, now), policy, best.id if best else None)
+
+
+def remove(journal: Journal, removals: list[Removal]) -> None:
+    """Record each experiment's removals, then remove them. Raises RecordFailed; done again, it does the rest."""
+    for number in sorted({one.item.experiment_id for one in removals}):
+        mine = [one for one in removals if one.item.experiment_id == number]
+        journal.note("files.removed", {"files": {one.item.name: one.why for one in mine}}, number)
+        for one in mine:
+            _unlink(journal.folder / f"{number:04d}" / one.item.name)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RecordFailed(
+            f"{path}: cannot be removed: {error.strerror}; fix the permissions and run it again"
+        ) from error

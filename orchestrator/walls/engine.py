@@ -1,0 +1,393 @@
+"""The container engine; the docker SDK is imported here only.
+
+A container is created from a spec, read back and compared, attached, started, watched to its deadline, and removed.
+Nothing is ever executed in, copied from or archived out of one. Every call is bounded.
+"""
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import docker
+import requests
+import structlog
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
+from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, SpecRefused
+from orchestrator.files import write_json
+from orchestrator.walls import container_labels, podman
+from orchestrator.walls.container import RunningContainer
+from orchestrator.walls.inspect_diff import differences, of_volume
+from orchestrator.walls.spec import LABEL, UID, ContainerSpec, as_config
+from orchestrator.walls.spec_policy import YOURSELF
+
+CALL_TIMEOUT_S = 30.0
+LONG_CALL_TIMEOUT_S = 120.0
+LEAST_API = (1, 41)
+LIMITS = {
+    "MemoryLimit": "memory",
+    "SwapLimit": "swap",
+    "CpuCfsQuota": "processors",
+    "PidsLimit": "processes",
+}  # by their names in its info
+CONTROLLERS = {"MemoryLimit": "memory", "CpuCfsQuota": "cpu", "PidsLimit": "pids"}  # of the kernel, behind them
+
+NO_GPUS = ("could not select device driver", "failed to discover GPU vendor")  # engines up to 28, and from 29 on
+
+log = structlog.get_logger()
+
+
+class Client(docker.APIClient):  # type: ignore[misc]  # the SDK has no types
+    """Ends every call as a whole in time: the time-out of requests is between two bytes, and bytes may trickle."""
+
+    def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:  # noqa: ANN401
+        """Send it from a thread that is left alone if it takes too long."""
+        is_long = str(request.path_url).partition("?")[0].endswith("/containers/create")
+        bound_s = LONG_CALL_TIMEOUT_S if is_long else CALL_TIMEOUT_S
+        done: queue.SimpleQueue[requests.Response | BaseException] = queue.SimpleQueue()
+
+        def go() -> None:
+            try:
+                done.put(super(Client, self).send(request, **{**how, "timeout": bound_s}))
+            except BaseException as error:  # noqa: BLE001  # raised below, where someone waits for it
+                done.put(error)
+
+        threading.Thread(target=go, daemon=True, name="engine call").start()
+        try:
+            answer = done.get(timeout=bound_s)
+        except queue.Empty as error:
+            raise requests.ReadTimeout from error
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class Engine:
+    """A connection to Docker Engine."""
+
+    def __init__(self, api: Client, facts: dict[str, str]) -> None:
+        """Use `connect`."""
+        self._api = api
+        self._facts = facts
+
+    @classmethod
+    def connect(cls, host: str | None = None) -> Self:
+        """Connect to `host`, DOCKER_HOST, or the usual socket. Raises EngineUnavailable with what to type."""
+        with _translated("connect"):
+            api = Client(base_url=host or os.environ.get("DOCKER_HOST"), version="auto", timeout=CALL_TIMEOUT_S)
+            version, info = api.version(), api.info()
+        least = tuple(int(part) for part in api.api_version.split("."))
+        if least < LEAST_API:
+            raise EngineUnavailable(f"the engine speaks API {api.api_version}; at least 1.41 is needed: update it")
+        name = "podman" if "podman" in json.dumps(version.get("Components", "")).lower() else "docker"
+        engine = cls(api, {"engine": f"{name} {version.get('Version', '?')}"})
+        own = engine.own("info")["host"] if name == "podman" else {}
+        rootless = own.get("security", {}).get("rootless", False)
+        security = [*(info.get("SecurityOptions") or []), *(["name=rootless"] if rootless else [])]
+        engine._facts |= {
+            "api": api.api_version,
+            "kernel": str(info.get("KernelVersion", "")),
+            "default_runtime": str(info.get("DefaultRuntime", "")),
+            "cgroup": str(info.get("CgroupVersion", "")),
+            "controllers": ",".join(sorted(own["cgroupControllers"] or () if own else _controllers(info))),
+            "security": ",".join(sorted(set(security))),
+        }
+        if name == "docker" and not info.get("SwapLimit", True):
+            engine._facts["swap"] = "unlimited"
+        return engine
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
+    def facts(self) -> dict[str, str]:
+        """Which engine this is."""
+        return dict(self._facts)
+
+    @property
+    def is_podman(self) -> bool:
+        """Whether it is Podman behind Docker's API."""
+        return self._facts["engine"].startswith("podman")
+
+    @property
+    def limits(self) -> bool:
+        """Whether it can limit memory, processors and processes; without root that takes cgroup v2, delegated."""
+        return not self.unlimited
+
+    @property
+    def unlimited(self) -> tuple[str, ...]:
+        """What of them it cannot limit: without root all under cgroup v1, and under v2 what is not delegated."""
+        none = "rootless" in self._facts["security"] and self._facts["cgroup"] == "1"
+        there = set() if none else set(self._facts["controllers"].split(","))
+        return tuple(LIMITS[key] for key, controller in CONTROLLERS.items() if controller not in there)
+
+    @property
+    def limits_swap(self) -> bool:
+        """Whether it can; Docker cannot on cgroup v1 whose kernel does not count it, and drops the limit."""
+        return self._facts.get("swap") != "unlimited"
+
+    @property
+    def remaps(self) -> bool:
+        """Whether users inside are others outside, and nobody inside is a user of the host (`userns-remap`)."""
+        return "name=userns" in self._facts["security"]
+
+    def as_yourself(self) -> tuple[str, str]:
+        """User and user namespace of a container that writes files of yours: our own code only, never a patch's.
+
+        Without root's rights the engine maps you to root, who has none either; where it remaps users, nobody is you.
+        """
+        if "rootless" in self._facts["security"]:
+            return YOURSELF, ""
+        return f"{os.getuid() or UID}:{os.getgid() or UID}", "host" if self.remaps else ""
+
+    def own(self, what: str) -> dict[str, Any]:
+        """Podman's answer in its own words. Raises SandboxError."""
+        with _translated(what):
+            answer = self._api.get(f"{self._api.base_url}/v4.0.0/libpod/{what}", timeout=CALL_TIMEOUT_S)
+            answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def info(self) -> dict[str, Any]:
+        """What the engine says of itself."""
+        with _translated("info"):
+            said = {**self._api.info(), "Version": self._api.version()}
+        security = self._facts["security"].split(",")
+        told = {key: LIMITS[key] not in self.unlimited for key in CONTROLLERS}  # Podman's own word on it is wrong
+        told["SwapLimit"] = told["MemoryLimit"] and bool(said["SwapLimit"] or self.is_podman)
+        return said | {"SecurityOptions": security} | told
+
+    def memory_bytes(self) -> int:
+        """What the machine that it runs on has; 0 if it does not say."""
+        return int(self.info().get("MemTotal") or 0)
+
+    def processors(self) -> int:
+        """How many the machine has that it runs on; 0 if it does not say."""
+        return int(self.info().get("NCPU") or 0)
+
+    def check_runtime(self, runtime: str) -> None:
+        """Refuse a runtime that the engine does not know."""
+        known = set(self.info().get("Runtimes") or {})
+        if runtime and runtime not in known:
+            raise SpecRefused(f"RUNTIME={runtime!r}: the engine knows {sorted(known)} only; register it in daemon.json")
+
+    def image_id(self, reference: str) -> str:
+        """The local id of an image. Raises ImageMissing, or SpecRefused for an image that declares volumes."""
+        try:
+            with _translated("inspect image"):
+                image = self._api.inspect_image(reference)
+        except SandboxError as error:
+            if isinstance(error.__cause__, (ImageNotFound, NotFound)):
+                raise ImageMissing(f"image {reference} is not there; `make image` builds it") from error
+            raise
+        if (image.get("Config") or {}).get("Volumes"):
+            raise SpecRefused(f"image {reference} declares volumes, which stay writable; build it without VOLUME")
+        found = str(image["Id"])
+        return found if found.startswith("sha256:") else f"sha256:{found}"
+
+    def volume(self, name: str, size: int, labels: dict[str, str]) -> None:
+        """Make a tmpfs volume of `size` bytes, owned by the sandbox user; it lives while a container holds it.
+
+        Raises SpecRefused if one of that name was there: the engine would hand it out as if it had been made.
+        """
+        mode = "0777" if self.remaps else "0755"  # the volume's owner is then nobody inside
+        options = {
+            "type": "tmpfs",
+            "device": "tmpfs",
+            "o": f"size={size},nr_inodes=65536,uid={UID},gid={UID},mode={mode},nosuid,nodev,noexec",
+        }
+        if self.is_podman:
+            options = podman.volume(options, size)
+        with _translated(f"make volume {name}"):
+            self._api.create_volume(name, driver="local", driver_opts=options, labels=labels)
+            made = self._api.inspect_volume(name)
+        if wrong := of_volume(options, labels, made):
+            raise SpecRefused(f"the volume {name} was there before, or is otherwise than asked: {'; '.join(wrong)}")
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; one that is gone is fine."""
+        try:
+            with _translated(f"remove volume {name}"):
+                self._api.remove_volume(name, force=True)
+        except SandboxError as error:
+            if not isinstance(error.__cause__, NotFound):
+                raise
+
+    def start(
+        self,
+        spec: ContainerSpec,
+        *,
+        deadline_s: float,
+        folder: Path,
+        on_line: Callable[[str], None] | None = None,
+        sink: Callable[[bytes], None] | None = None,
+    ) -> RunningContainer:
+        """Create, read back, compare, attach and start; killed `deadline_s` after the start. Raises SandboxError.
+
+        Standard output goes to `sink`, if there is one, and not into the log.
+        """
+        config = self._asked(spec)
+        write_json(folder / f"{spec.role}.spec.json", config)
+        container_id = self._create(spec, config, folder)
+        try:
+            self._read_back(container_id, spec, config, folder)
+            return RunningContainer(
+                self, spec, container_id, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink
+            )
+        except BaseException:
+            self.remove(container_id)
+            raise
+
+    def _asked(self, spec: ContainerSpec) -> dict[str, Any]:
+        config = as_config(spec, self._variables(spec.image_id))
+        if spec.user == YOURSELF and "rootless" not in self._facts["security"]:
+            raise SpecRefused(f"container spec: user = {YOURSELF} is root on an engine that is not rootless")
+        config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]
+        if not self.limits_swap:  # a person has accepted that
+            config["HostConfig"]["MemorySwap"] = -1
+        return config
+
+    def _variables(self, image_id: str) -> list[str]:
+        """The names of those that an image sets."""
+        with _translated("inspect image"):
+            config = self._api.inspect_image(image_id).get("Config") or {}
+        return [item.partition("=")[0] for item in config.get("Env") or []]
+
+    def _create(self, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> str:
+        if self.is_podman:
+            write_json(profile := _profile(spec, folder), json.loads(spec.seccomp))
+            config = podman.sent(config, profile)
+        with _translated(f"create {spec.name}", timeout=LONG_CALL_TIMEOUT_S):
+            return str(self._api.create_container_from_config(config, spec.name)["Id"])
+
+    def _read_back(self, container_id: str, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> None:
+        inspected = self.inspect(container_id)
+        write_json(folder / f"{spec.role}.created.json", inspected)
+        if self.is_podman:
+            own = self.own(f"containers/{container_id}/json")
+            inspected = podman.in_docker_words(config, _profile(spec, folder), inspected, own, limited=self.limits)
+        if wrong := differences(config, inspected, self._facts):
+            raise SpecRefused(f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}")
+
+    def inspect(self, container_id: str) -> dict[str, Any]:
+        """The engine's view of a container."""
+        with _translated(f"inspect {container_id[:12]}"):
+            found: dict[str, Any] = self._api.inspect_container(container_id)
+        return found
+
+    def attach_and_start(self, container_id: str) -> Iterator[tuple[str, bytes]]:
+        """The output of a container that is started once it is attached: pieces of `out` and `err`."""
+        with _translated(f"start {container_id[:12]}"):
+            stream = self._api.attach(container_id, stdout=True, stderr=True, stream=True, demux=True)
+            try:
+                self._api.start(container_id)
+            except BaseException:
+                _close(stream)
+                raise
+        return _pieces(stream)
+
+    def kill(self, container_id: str) -> None:
+        """SIGKILL by id; one that has ended is fine."""
+        try:
+            with _translated(f"kill {container_id[:12]}"):
+                self._api.kill(container_id, "SIGKILL")
+        except SandboxError as error:
+            cause = error.__cause__
+            if not (isinstance(cause, APIError) and cause.status_code in (404, 409)):  # gone or not running
+                raise
+
+    def remove(self, container_id: str) -> None:
+        """Kill and remove; one that is gone is fine."""
+        try:
+            with _translated(f"remove {container_id[:12]}"):
+                self._api.remove_container(container_id, force=True, v=True)
+        except SandboxError as error:
+            cause = error.__cause__
+            if not (isinstance(cause, APIError) and cause.status_code in (404, 409)):  # gone, or going
+                raise
+
+    def reap(self) -> list[str]:
+        """Remove our containers and volumes whose owner is dead or whose deadline has passed; the containers' names."""
+        with _translated("list containers"):
+            containers = self._api.containers(all=True, filters={"label": LABEL})
+            volumes = (self._api.volumes(filters={"label": LABEL}) or {}).get("Volumes") or []
+        gone = {str(c["Names"][0]).lstrip("/"): c["Id"] for c in containers if container_labels.is_gone(c["Labels"])}
+        reaped = [name for name, container_id in gone.items() if _removed(name, partial(self.remove, container_id))]
+        for volume in volumes:
+            if container_labels.is_gone(volume.get("Labels") or {}):
+                _removed(volume["Name"], partial(self.remove_volume, volume["Name"]))
+        if reaped:
+            log.info("containers.reaped", names=reaped)
+        return reaped
+
+
+def _controllers(info: Mapping[str, Any]) -> list[str]:
+    return [controller for key, controller in CONTROLLERS.items() if info.get(key)]
+
+
+def _profile(spec: ContainerSpec, folder: Path) -> Path:
+    """Where Podman reads the seccomp profile of a role."""
+    return folder.absolute() / f"{spec.role}.seccomp.json"
+
+
+def _removed(name: str, remove: Callable[[], None]) -> bool:
+    """What cannot be removed now must not keep the rest; the next time it is tried again."""
+    try:
+        remove()
+    except SandboxError as error:
+        log.warning("container.unreaped", name=name, error=str(error))
+        return False
+    return True
+
+
+@contextmanager
+def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
+    """The SDK's exceptions as ours."""
+    try:
+        yield
+    except APIError as error:
+        message = f"the container engine refused to {what}: {error.explanation or error}"
+        if any(said in message for said in NO_GPUS):
+            message += "; install the NVIDIA Container Toolkit and restart the engine, or use PROFILE=cpu"
+        raise SandboxError(message) from error
+    except (requests.RequestException, ConnectionError, TimeoutError) as error:
+        raise EngineUnavailable(
+            f"the container engine does not answer ({what}, {timeout:g} s): is it running? `make engine` starts it"
+        ) from error
+    except DockerException as error:
+        said = f"{what}: {error}"
+        message = f"no container engine answers ({said}); `make engine` starts one, DOCKER_HOST names another"
+        if "Permission denied" in str(error):
+            message = (
+                f"this user may not use the container engine's socket ({said}): join the group docker, which is"
+                " root on this machine, or use rootless Podman, docs/hardening.md"
+            )
+        raise EngineUnavailable(message) from error
+
+
+def _pieces(stream: Iterator[tuple[bytes | None, bytes | None]]) -> Iterator[tuple[str, bytes]]:
+    """What the SDK yields, by the name of its stream; the connection is closed at the end."""
+    try:
+        with _translated("read the output"):
+            for out, err in stream:
+                if out:
+                    yield "out", out
+                if err:
+                    yield "err", err
+    finally:
+        _close(stream)
+
+
+def _close(stream: Iterator[tuple[bytes | None, bytes | None]]) -> None:
+    """Close an attached stream's connection, which the SDK leaves to the garbage collector."""
+    response = getattr(stream, "_response", None)
+    if response is not None:
+        with suppress(OSError):
+            response.raw.close()
+        response.close()

@@ -1,0 +1,101 @@
+"""Where experiments run, and what every container there gets: variables, limits, and what the record says of it."""
+
+import hashlib
+from dataclasses import dataclass
+
+from orchestrator.config import Config
+from orchestrator.scoring.thresholds import Thresholds
+from orchestrator.units import GIB, MIB
+from orchestrator.walls import locked_files, staging
+from orchestrator.walls.compile_cache import CompileCache
+from orchestrator.walls.engine import Engine
+from orchestrator.walls.spec import Resources
+
+_KINDS = {"runsc": "gVisor", "kata": "virtual machine"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where experiments run: engine, image, device and the task's files."""
+
+    engine: Engine
+    config: Config
+    image_id: str
+    seccomp: str
+    thresholds: Thresholds
+    hardware: str = "cpu"
+    gpu_uuid: str | None = None
+    driver: str = ""  # of the GPU
+    cpuset: str = ""
+    holdout: bool = False  # score on the text that no experiment is ever scored on
+    warm: CompileCache | None = None  # compile caches that every trainer begins with
+
+    def facts(self) -> dict[str, str]:
+        """For the record of every experiment."""
+        return {
+            "image_id": self.image_id,
+            "hardware": self.hardware,
+            "profile": self.config.profile_name,
+            "runtime": self.config.runtime,
+            "accepted": ",".join(self.config.accept),
+            "gpu_uuid": self.gpu_uuid or "",
+            "evaluation": self.evaluation,
+            "cap_nats": f"{self.thresholds.cap_nats:g}",
+            "floor_nats": f"{self.thresholds.floor_nats:g}",
+            "thresholds": self.thresholds.origin,
+            "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
+            "driver": self.driver,
+            "tier": self.tier(),
+            "warm_sha256": self.warm.sha256 if self.warm else "",
+            "locked_sha256": staging.digest(locked_files.hashes(self.config.root)),
+            "data_sha256": staging.digest(staging.manifests(self.config.data_path)),
+            **self.engine.facts(),
+        }
+
+    def tier(self) -> str:
+        """What stands between an experiment and the host's kernel, besides our own profile."""
+        engine = self.engine.facts()
+        runtime = self.config.runtime or engine.get("default_runtime", "")
+        kind = next((kind for word, kind in _KINDS.items() if word in runtime), "container")
+        mode = next((mode for mode in ("rootless", "userns") if mode in engine.get("security", "")), "rootful")
+        return f"{kind}, {mode}"
+
+    @property
+    def evaluation(self) -> str:
+        """The part of the data that the scorer sees."""
+        return "holdout" if self.holdout else "val"
+
+    def environment(self, seed: int) -> dict[str, str]:
+        """The variables a container gets, all of them."""
+        box = self.config.active_profile
+        return {
+            "AUTORESEARCH_PROFILE": self.config.profile_name,
+            "AUTORESEARCH_TIME_BUDGET": f"{box.time_budget_s:g}",
+            "AUTORESEARCH_SEED": str(seed),
+            "HOME": "/tmp",  # noqa: S108  # inside the container
+            "USER": "sandbox",
+            "TMPDIR": "/tmp",  # noqa: S108
+            "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
+            "TRITON_CACHE_DIR": "/cache/triton",
+            "CUDA_CACHE_PATH": "/cache/cuda",
+            "PYTHONPATH": "/locked",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "OMP_NUM_THREADS": f"{max(1, int(box.cpus))}",
+            "GOMP_SPINCOUNT": "1000",  # then sleep: spinning on a busy machine trains several times slower
+            "PATH": "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+        }
+
+    def resources(self) -> Resources:
+        """The limits of one container."""
+        box = self.config.active_profile
+        return Resources(
+            memory=int(box.memory_gb * GIB),
+            cpus=box.cpus,
+            pids=box.pids,
+            tmp=box.tmp_mb * MIB,
+            cache=box.cache_mb * MIB,
+            shm=box.shm_mb * MIB,
+            cpuset=self.cpuset,
+        )

@@ -1,0 +1,239 @@
+"""What surrounds one experiment: private copies of the locked files, volumes, and the containers themselves."""
+
+import hashlib
+import os
+import secrets
+import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from orchestrator.files import write_json
+from orchestrator.types import Candidate, Plan, Role
+from orchestrator.units import MIB
+from orchestrator.walls import container_labels, locked_files, staging
+from orchestrator.walls.container import RunningContainer
+from orchestrator.walls.execution_context import Place
+from orchestrator.walls.spec import ContainerSpec, Mount
+from orchestrator.walls.spec_policy import refuse_weak
+
+STARTING_S = 30.0  # containers may be slow to start; all others wait through the whole training
+GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
+AUDITED = (Role.PREDICTOR_A, Role.PREDICTOR_B)
+OURS = (Role.SCORER, Role.COURIER)  # they run no line of train.py
+COURIER_S = 300.0  # for gigabytes
+SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """One experiment's surroundings; nothing of it survives the `with` but the record."""
+
+    place: Place
+    plan: Plan
+    experiment_id: int
+    attempt: int
+    folder: Path
+    private: Path
+    name: str
+    hashes: dict[str, str]
+    running: list[RunningContainer] = field(default_factory=list)
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, place: Place, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path
+    ) -> Iterator[Self]:
+        """Make copies and volumes; at the end every container and volume is gone. Raises SandboxError."""
+        with staging.private_folder(folder) as private:
+            for role in (Role.TRAINER, *AUDITED, Role.SCORER, Role.COURIER):
+                locked_files.copy(place.config.root, private / role / "locked")
+                staging.copy(place.config.data_path / "tokenizer", private / role / "tokenizer", "*")
+                if role not in OURS:
+                    staging.put(private / role / "train.py", candidate.source.encode())
+            if place.config.self_reported:  # such a script evaluates itself
+                staging.copy(place.config.data_path / place.evaluation, private / Role.TRAINER / "locked" / "val", "*")
+            if place.warm is not None:
+                place.warm.copy(private / Role.TRAINER / "warm")
+            (private / "control").mkdir(mode=0o755)
+            name = unique(f"{place.config.tag}-{experiment_id:04d}-{candidate.attempt}")
+            box = cls(
+                place=place, plan=plan, experiment_id=experiment_id, attempt=candidate.attempt, folder=folder,
+                private=private, name=name, hashes=staging.hashes(private),
+            )  # fmt: skip
+            write_json(folder / "inputs.json", box.inputs())
+            try:
+                box._make_volumes()
+                yield box
+            finally:
+                box._close()
+
+    def start(
+        self,
+        role: Role,
+        *,
+        best: float | None,
+        on_line: Callable[[str], None],
+        sink: Callable[[bytes], None] | None = None,
+        keep_cache: bool = False,
+    ) -> RunningContainer:
+        """Start the container of a role."""
+        spec = replace(self.spec(role, best), keep_cache=keep_cache)
+        running = self.place.engine.start(
+            spec, deadline_s=self.deadline_s(role), folder=self.folder, on_line=on_line, sink=sink
+        )
+        self.running.append(running)
+        return running
+
+    def deadline_s(self, role: Role) -> float:
+        """Seconds from a container's start to SIGKILL."""
+        if role is Role.COURIER:
+            return COURIER_S
+        box = self.place.config.active_profile
+        training = box.time_budget_s + box.grace_s
+        if self.place.config.self_reported:  # it starts its clock after the first steps, and evaluates itself
+            training += box.score_budget_s
+        if role is Role.TRAINER:
+            return training
+        loading = 2 * (box.load_s + box.time_budget_s)  # A's and B's, where the training leaves all of its budget
+        return training + STARTING_S + loading + box.score_budget_s
+
+    def spec(self, role: Role, best: float | None) -> ContainerSpec:
+        """The container of a role, as plain data."""
+        limit = self.deadline_s(role) + GUARD_MARGIN_S
+        return ContainerSpec(
+            role=role,
+            name=f"{self.name}-{role}",
+            image_id=self.place.image_id,
+            program=self._program(role, best),
+            hard_limit_s=limit,
+            mounts=self._mounts(role),
+            resources=self.place.resources(),
+            environment=self.place.environment(self.plan.train_seed),
+            labels=self._labels(role, limit),
+            seccomp=self.place.seccomp,
+            runtime=self.place.config.runtime,
+            gpu_uuid=None if role in OURS else self.place.gpu_uuid,
+        )
+
+    def inputs(self) -> dict[str, Any]:
+        """SHA-256 of everything that goes into the containers, by the name it has there; what each role gets."""
+        private: dict[str, dict[str, str]] = {}
+        for name, value in self.hashes.items():
+            role, _, path = name.partition("/")
+            private.setdefault(role, {})[path] = value
+        seccomp = hashlib.sha256(self.place.seccomp.encode()).hexdigest()
+        return {
+            "image": self.place.image_id,
+            "seccomp.json": seccomp,
+            "copies": private,
+            "data": staging.manifests(self.place.config.data_path),
+        }
+
+    def trained(self, load_s: float) -> None:
+        """Let the scorer begin: the trainer is gone, and load_model may take so long."""
+        staging.put(self.private / "control" / "trained", struct.pack("<d", load_s))
+
+    def hand_over(self, audit_seed: bytes) -> None:
+        """Let the scorer draw its positions: predictor A is gone."""
+        staging.put(self.private / "control" / "seed", audit_seed)
+
+    def changed(self) -> list[str]:
+        """The private copies that changed while the experiment ran, though no container could write them."""
+        now = staging.hashes(self.private)
+        return sorted(name for name, value in self.hashes.items() if now.get(name) != value)
+
+    def _program(self, role: Role, best: float | None) -> tuple[str, ...]:
+        python = ("python3", "-s", "-B")
+        if role is Role.TRAINER:
+            return (*python, "/mutable/train.py")
+        if role is Role.COURIER:
+            return (*python, "/locked/export_checkpoint.py", str(self.place.config.record.checkpoint_mb * MIB))
+        if role is not Role.SCORER:
+            return (*python, "/locked/predict.py")
+        box = self.place.config.active_profile
+        options = {
+            "batch": box.batch_rows,
+            "small-k": box.small_k,
+            "large-k": box.large_k,
+            "keep-below": "inf" if best is None else repr(best),
+            "cap": self.place.thresholds.cap_nats,
+            "floor": self.place.thresholds.floor_nats,
+            "seconds": box.score_budget_s,
+        }
+        return (*python, "/locked/score.py", *(f"--{key}={value}" for key, value in options.items()))
+
+    def _mounts(self, role: Role) -> tuple[Mount, ...]:
+        data, private = self.place.config.data_path, self.private / role
+        if role is Role.COURIER:
+            return (Mount(source=str(private / "locked"), target="/locked"), self._volume("out", "/out"))
+        mounts = [
+            Mount(source=str(private / "locked"), target="/locked"),
+            Mount(
+                source=str(private / "tokenizer"), target="/data/tokenizer"
+            ),  # empty where the task is not about text
+        ]
+        if role is Role.SCORER:
+            mounts.append(Mount(source=str(data / self.place.evaluation), target="/data/val"))
+            mounts.append(Mount(source=str(self.private / "control"), target="/control"))
+            for which in SUFFIX.values():
+                mounts.append(self._volume(f"ask-{which}", f"/ask-{which}", writable=True))
+                mounts.append(self._volume(f"answer-{which}", f"/answer-{which}"))
+            return tuple(mounts)
+        mounts.append(Mount(source=str(private / "train.py"), target="/mutable/train.py"))
+        mounts.append(self._volume("out", "/out", writable=role is Role.TRAINER))
+        if role is Role.TRAINER:
+            mounts.append(Mount(source=str(data / "train"), target="/data/train"))
+            if self.place.warm is not None:
+                mounts.append(Mount(source=str(private / "warm"), target="/warm"))
+        else:
+            mounts.append(self._volume(f"ask-{SUFFIX[role]}", "/ask"))
+            mounts.append(self._volume(f"answer-{SUFFIX[role]}", "/answer", writable=True))
+        return tuple(mounts)
+
+    def _volume(self, which: str, target: str, *, writable: bool = False) -> Mount:
+        return Mount(source=f"{self.name}-{which}", target=target, volume=True, writable=writable)
+
+    def _volumes(self) -> dict[str, int]:
+        box = self.place.config.active_profile
+        frames = {f"{what}-{which}": box.frames_mb for what in ("ask", "answer") for which in SUFFIX.values()}
+        return {f"{self.name}-{which}": size * MIB for which, size in {"out": box.out_mb, **frames}.items()}
+
+    def _labels(self, role: str, limit: float) -> dict[str, str]:
+        return container_labels.labels(
+            tag=self.place.config.tag,
+            experiment_id=self.experiment_id,
+            attempt=self.attempt,
+            role=role,
+            dies_in_s=limit,
+        )
+
+    def _make_volumes(self) -> None:
+        labels = self._labels("volume", self.deadline_s(Role.PREDICTOR_A) + self.deadline_s(Role.SCORER))
+        for name, size in self._volumes().items():
+            self.place.engine.volume(name, size, labels)
+
+    def _close(self) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(RunningContainer.close, self.running))
+        for name in self._volumes():
+            self.place.engine.remove_volume(name)
+
+
+def unique(name: str) -> str:
+    """With a part that nobody can foresee: all users of an engine share its names, and a tag is often the date."""
+    return f"autoresearch-{os.getuid()}-{name}-{secrets.token_hex(8)}"
+
+
+def refuse_weak_specs(place: Place) -> None:
+    """Raise SpecRefused for any container that an experiment would ask for, before there is one."""
+    run, plan = place.config.run_path, Plan(train_seed=0, audit_seed=b"")
+    box = Box(
+        place=place, plan=plan, experiment_id=0, attempt=0, folder=run, private=run / "0000", hashes={},
+        name=unique(f"{place.config.tag}-0000-0"),
+    )  # fmt: skip
+    for role in (Role.TRAINER, *AUDITED, *OURS):
+        refuse_weak(box.spec(role, None))

@@ -1,0 +1,47 @@
+"""One container that runs a program of ours to its end: no experiment, but walled in as one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.types import ExecutionResult, Role
+from orchestrator.walls import container_labels
+from orchestrator.walls.execution_context import Place
+from orchestrator.walls.experiment_sandbox import GUARD_MARGIN_S
+from orchestrator.walls.spec import USER, ContainerSpec, Mount
+
+
+def run_once(  # noqa: PLR0913  # each is a field of the spec
+    place: Place,
+    label: str,
+    program: tuple[str, ...],
+    *,
+    name: str,
+    mounts: tuple[Mount, ...],
+    deadline_s: float,
+    folder: Path,
+    on_line: Callable[[str], None] | None = None,
+    gpu_uuid: str | None = None,
+    user: str = USER,
+    userns: str = "",
+) -> ExecutionResult:
+    """Run Python with these arguments, in the place of experiments; block until it is gone. Raises SandboxError."""
+    spec = ContainerSpec(
+        role=Role.PREPARE,
+        name=name,
+        image_id=place.image_id,
+        program=("python3", "-s", "-B", *program),
+        hard_limit_s=deadline_s + GUARD_MARGIN_S,
+        mounts=mounts,
+        resources=place.resources(),
+        environment=place.environment(0),
+        labels=container_labels.labels(
+            tag=place.config.tag, experiment_id=0, attempt=1, role=label, dies_in_s=deadline_s
+        ),
+        seccomp=place.seccomp,
+        runtime=place.config.runtime,
+        gpu_uuid=gpu_uuid,
+        user=user,
+        userns=userns,
+    )
+    with place.engine.start(spec, deadline_s=deadline_s, folder=folder, on_line=on_line) as running:
+        return running.wait()

@@ -1,1 +1,0 @@
-"""Harmless attacks from inside a trainer's container, each with a positive control; `python -m probes --help`."""
