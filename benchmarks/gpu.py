@@ -62,7 +62,7 @@ def no_containers() -> str:
     )
     if version.returncode != 0:
         return f"no engine answers: {' '.join(version.stderr.split())[:200]}"
-    if nvidia.is_missing(nvidia.asked()):
+    if nvidia.is_missing(nvidia.ask_nvidia_smi()):
         return "the engine hands out no NVIDIA GPU, see make doctor"
     if image.returncode != 0:
         fail(f"an engine answers, but {IMAGE} is not there: make image PROFILE=gpu; or --direct, without walls")

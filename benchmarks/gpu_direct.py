@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from orchestrator.errors import AutoresearchError
-from orchestrator.scoring.self_reported import told
+from orchestrator.scoring.self_reported import parse_figures
 
 ROOT = Path(__file__).parents[1]
 LARGEST_SOURCE = 1 << 20  # bytes
@@ -80,7 +80,7 @@ class Direct:
                 return reported(trained(self, data, out, box, environment))
             with predictors(self, out, environment) as waiting:  # who sees /out empty before it begins
                 said = trained(self, data, out, box, environment)
-                return {**told(said), **scored(data, self.folder / "score", waiting, box, environment)}
+                return {**parse_figures(said), **scored(data, self.folder / "score", waiting, box, environment)}
 
     def box(self) -> dict[str, Any]:
         """The profile's table of task.toml, with what was asked for."""
@@ -133,7 +133,7 @@ def sources(folder: Path) -> Path:
 def leased(asked: Direct) -> Iterator[None]:
     """An idle GPU of ours alone, by the real locks; said plainly where none is taken."""
     try:
-        from orchestrator.devices.cuda_visible_devices import allowed  # noqa: PLC0415
+        from orchestrator.devices.cuda_visible_devices import allowed_devices  # noqa: PLC0415
         from orchestrator.devices.lease import LeasePolicy, lease  # noqa: PLC0415 - needs nvidia-ml-py and structlog
     except ImportError as error:
         print(f"lease: none was taken, {error.name} is not installed for {sys.executable}", flush=True)
@@ -191,7 +191,7 @@ def trained(asked: Direct, data: Path, out: Path, box: dict[str, Any], environme
 
 def reported(said: str) -> dict[str, Any]:
     """What a script says of itself, its own number included."""
-    return {**told(said), "val_bpb": number_of(said, said), "level": "L0", "scoring_seconds": 0.0}
+    return {**parse_figures(said), "val_bpb": number_of(said, said), "level": "L0", "scoring_seconds": 0.0}
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def idle_percent(experiments: int, latency_s: float, prefetch: int) -> float:
         flags |= {"claude.base_url": api.url, "limits.experiments": experiments, "limits.max_usd": 0.0}
         flags |= {"noise.baseline_runs": 1, "noise.reruns": 0, "noise.again_every": 0, "contention.others": 1000.0}
         config = load(root, flags)
-        with compose.session(config, PlainView()) as session:
+        with compose.open_session(config, PlainView()) as session:
             print(f"prefetch {prefetch}: {run_session(session)}", flush=True)
         with Journal.read(config.run_path) as journal:
             begun = [at(record.at) for record in journal.records("experiment.begun")]

@@ -104,14 +104,14 @@ def main() -> None:
     gpu = options.profile == "gpu"
     (ROOT / "build").mkdir(exist_ok=True)
     known = {"tag": "overhead", "runs": ROOT / "build", "profile_name": options.profile}
-    policy = replace(compose.policy_of(load(ROOT, known)), cpus=2)
+    policy = replace(compose.lease_policy(load(ROOT, known)), cpus=2)
     with lease(policy, wait_s=600, on_wait=print) as leased:
         cpus = numbers(leased.cpuset)
         flags = {"time_budget_s": options.seconds or (120.0 if gpu else 25.0)}
         flags |= {} if gpu else {"cpus": len(cpus) // 2}
         dotted = {f"profile.{options.profile}.{key}": value for key, value in flags.items()}
         config = load(ROOT, {**known, **dotted})
-        place = compose.tried(config, Engine.connect(), leased)
+        place = compose.load_verified_profile(config, Engine.connect(), leased)
         halves = [place] if gpu else [replace(place, cpuset=ranges(half)) for half in (cpus[::2], cpus[1::2])]
         costs = compared(halves, options.rounds)
     print(f"overhead: {statistics.median(costs):.1f} %")

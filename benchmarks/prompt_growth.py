@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator.propose.history import History, recall
+from orchestrator.propose.history import History, select_history
 from orchestrator.propose.prompt import Prompt, PromptBuilder
 from orchestrator.propose.token_count import counter
 from orchestrator.record import index
@@ -75,7 +75,7 @@ def turn(journal: Journal, builder: PromptBuilder) -> Prompt:
             best_source=(best.folder / "train.py").read_text(encoding="utf-8"),
             history=History(journal),
             spent=spent,
-            memory=recall(journal, best),
+            memory=select_history(journal, best),
             in_flight=("what runs now",),
         )
     )

@@ -10,7 +10,7 @@ import structlog
 from orchestrator import limits, patch
 from orchestrator.errors import PatchRejected
 from orchestrator.propose import similarity
-from orchestrator.propose.history import History, recall
+from orchestrator.propose.history import History, select_history
 from orchestrator.scoring import noise
 from orchestrator.session import Running, Session
 from orchestrator.types import (
@@ -87,7 +87,7 @@ def context(
         best_source=source_of(best),
         history=History(session.journal),
         spent=spent,
-        memory=recall(session.journal, best),
+        memory=select_history(session.journal, best),
         in_flight=in_flight,
         spread=spread(session),
         hardware=conditions(session)[0],
@@ -164,7 +164,7 @@ def _refuse_close(session: Session, best: Experiment, proposal: Proposal, parent
             tried = (earlier.folder / "patch.diff").read_text(encoding="utf-8")
         except OSError:
             continue  # its folder was cleaned up
-        if similarity.closeness(diff, tried) >= similarity.CLOSE:
+        if similarity.compare(diff, tried) >= similarity.CLOSE:
             outcome = "no score" if earlier.val_bpb is None else f"{session.config.task.metric} {earlier.val_bpb:.6f}"
             raise PatchRejected(
                 f"this is close to experiment {earlier.id}, {earlier.status} with {outcome} (the best has"

@@ -38,19 +38,19 @@ from orchestrator.commands.options import (
 )
 from orchestrator.devices import schedule
 from orchestrator.errors import AutoresearchError
-from orchestrator.host.compile_cache_build import fill
+from orchestrator.host.compile_cache_build import build
 from orchestrator.host.data import IN_IMAGE, is_ready, prepare
-from orchestrator.host.doctor import Judgement, examine
+from orchestrator.host.doctor import Judgement, run_checks
 from orchestrator.host.doctor import report as doctor_report
-from orchestrator.host.host_facts import look
+from orchestrator.host.host_facts import collect
 from orchestrator.interrupt import interruptible
 from orchestrator.look.live_view import LiveView, PlainView, experiments_table, staircase, tally
 from orchestrator.look.notify import notifying
 from orchestrator.look.report import Report
 from orchestrator.look.report_on_finish import Reporting
 from orchestrator.loop import run_session
-from orchestrator.propose.estimate import estimate
-from orchestrator.record.confirmations import confirmed
+from orchestrator.propose.estimate import estimate_cost
+from orchestrator.record.confirmations import confirmed_ids
 from orchestrator.record.git_branch import Keeper
 from orchestrator.record.journal import Journal
 from orchestrator.record.run_status import state
@@ -86,7 +86,7 @@ def data(task: Task = HERE, profile: Profile = "cpu", data: Data = IN_IMAGE, acc
     engine.reap()
     wanted = config.active_profile.cpus
     cpus = min(wanted, engine.processors() or wanted)  # this may be another machine than trains on it
-    where = compose.place(config.with_profile(cpus=cpus), engine)
+    where = compose.verified_context(config.with_profile(cpus=cpus), engine)
     image = engine.image_id(compose.image_name(config) + ("-library" if data == IN_IMAGE else ""))
     prepare(where, data, image, lambda line: print(f"data: {line}", flush=True))
 
@@ -105,7 +105,7 @@ def fit(
     engine = Engine.connect()
     preflight.refuse_gpu(config, engine)
     preflight.refuse_unfit(config, engine)
-    preflight.enough(compose.policy_of(config), config.parallel)
+    preflight.enough(compose.lease_policy(config), config.parallel)
 
 
 @app.command()
@@ -113,8 +113,8 @@ def warm(task: Task = HERE, profile: Profile = "gpu", data: Data = IN_IMAGE, acc
     """Train your committed train.py once and keep what was compiled, for every experiment to begin with."""
     config = settings(task, "warm", None, machine(profile, data, accept))
     keeper = Keeper(path=config.mutable_path, tag=config.tag)
-    with compose.leased_place(config, PlainView()) as place:
-        made = fill(place, keeper, lambda line: print(line, flush=True))
+    with compose.leased_context(config, PlainView()) as place:
+        made = build(place, keeper, lambda line: print(line, flush=True))
     print(f"warm: {len(made.files)} files in {made.folder}")
 
 
@@ -155,9 +155,9 @@ def loop(
         "parallel": parallel, "proposer": proposer, "claude.model": model, "claude.base_url": base_url,
         "claude.key_file": key_file, "runtime": runtime, "seed": seed, "quiet_hours": quiet_hours, "trust": trust,
     }  # fmt: skip
-    config = propose.chosen(settings(task, run or compose.default_tag(), runs, flags), os.environ)
+    config = propose.choose_proposer(settings(task, run or compose.default_tag(), runs, flags), os.environ)
     if dry_run:
-        print("\n".join(estimate(config).lines()))
+        print("\n".join(estimate_cost(config).lines()))
         return
     console = Console(stderr=True)
     before, how = ("", "") if run else unfinished(config)
@@ -174,7 +174,7 @@ def loop(
             view = LiveView(tag=config.tag, console=console, goal=goal, metric=metric, told=PlainView())
             stack.enter_context(view)
         page = Report(config.run_path)
-        session = stack.enter_context(compose.session(config, Reporting(view, page) if live else view))
+        session = stack.enter_context(compose.open_session(config, Reporting(view, page) if live else view))
         if note := compile_cache.missing(session.runner.facts()):
             console.print(f"note: {note}", highlight=False)
         if isinstance(view, LiveView):
@@ -222,7 +222,7 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
             return
         console = listing()
         console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), state(journal)), soft_wrap=True)
-        table = experiments_table(experiments, metric, confirmed(journal))
+        table = experiments_table(experiments, metric, confirmed_ids(journal))
         table.expand = console.is_terminal
         console.print(table)
         if best is not None:
@@ -258,7 +258,7 @@ def report(
 @app.command()
 def doctor(task: Task = HERE, as_json: AsJson = False) -> None:
     """Say whether this machine is fit and safe for it, one line per check; fails if any is unsafe."""
-    checks = examine(look(task.resolve()))
+    checks = run_checks(collect(task.resolve()))
     if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=1))
     else:

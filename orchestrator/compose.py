@@ -11,14 +11,14 @@ from pathlib import Path
 from orchestrator import preflight, propose
 from orchestrator.bounds import last_word
 from orchestrator.config import Config
-from orchestrator.devices.contention import watching
-from orchestrator.devices.cuda_visible_devices import allowed
+from orchestrator.devices.contention import monitor_for
+from orchestrator.devices.cuda_visible_devices import allowed_devices
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
-from orchestrator.devices.schedule import Gate, quiet_hours
+from orchestrator.devices.schedule import Gate, parse_quiet_hours
 from orchestrator.errors import ConfigError
 from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.execution.slot import Slot
-from orchestrator.host.compile_cache_build import warmed
+from orchestrator.host.compile_cache_build import with_compile_cache
 from orchestrator.host.data import check_train, is_ready
 from orchestrator.look.live_view import PlainView
 from orchestrator.protocols import View
@@ -31,7 +31,7 @@ from orchestrator.units import SECONDS_PER_HOUR
 from orchestrator.walls import compile_cache, gpu_check
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.execution_context import Place
-from orchestrator.walls.reaper import reaping
+from orchestrator.walls.reaper import reap_in_background
 
 PATIENCE = 5  # times the time to load and to score
 SECCOMP = Path(__file__).parents[1] / "sandbox" / "seccomp.json"
@@ -42,7 +42,7 @@ def image_name(config: Config) -> str:
     return f"autoresearch-sandbox:{config.profile_name}"
 
 
-def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
+def verified_context(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     """Where experiments of this config run; nothing is made yet. Raises ConfigError, SpecRefused or ImageMissing."""
     hardware = leased.hardware if leased else ""
     seccomp = preflight.profile(SECCOMP, config.runtime)
@@ -64,19 +64,19 @@ def place(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
     return found
 
 
-def tried(config: Config, engine: Engine, leased: Lease) -> Place:
+def load_verified_profile(config: Config, engine: Engine, leased: Lease) -> Place:
     """The place of a lease, whose GPU works in a container. Raises ConfigError or SandboxError with the fix."""
-    made = place(config, engine, leased)
+    made = verified_context(config, engine, leased)
     if leased.device is not None and leased.device.parent and made.tier().startswith("gVisor"):
         raise ConfigError(
             f"{leased.name} is a MIG instance, which gVisor does not know: exclude those in [gpu], or RUNTIME=runc"
         )
     if made.gpu_uuid is not None:
-        gpu_check.check(made)
+        gpu_check.check_gpu(made)
     return made
 
 
-def connected(config: Config) -> Engine:
+def connect_checked(config: Config) -> Engine:
     """The engine, for a config that may run on it: the machine is fit, the data is prepared. Raises ConfigError."""
     engine = Engine.connect()
     preflight.refuse_unsafe(config)
@@ -84,21 +84,21 @@ def connected(config: Config) -> Engine:
     if not is_ready(config.data_path):
         raise ConfigError(f"{config.data_path}: the data is not prepared; `make data` does it")
     check_train(config.data_path)
-    place(config, engine)  # what is wrong with it is said before a device is waited for
+    verified_context(config, engine)  # what is wrong with it is said before a device is waited for
     return engine
 
 
 @contextmanager
-def session(config: Config, view: View) -> Iterator[Session]:
+def open_session(config: Config, view: View) -> Iterator[Session]:
     """Everything a session needs; the lease, the journal and every container end with it."""
-    gate = Gate(run=config.run_path, hours=quiet_hours(config.quiet_hours))
+    gate = Gate(run=config.run_path, hours=parse_quiet_hours(config.quiet_hours))
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
         stack.enter_context(last_word(journal))
         preflight.refuse_mixed(config, journal)
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
-        engine = connected(config)
-        stack.enter_context(reaping(engine.reap))  # before a device is waited for, which an orphan may hold
+        engine = connect_checked(config)
+        stack.enter_context(reap_in_background(engine.reap))  # before a device is waited for, which an orphan may hold
         keeper = Keeper(path=config.mutable_path, tag=config.tag)
         keeper.check()
         leased = stack.enter_context(slots(config, engine, view, keeper, gate))
@@ -128,12 +128,12 @@ def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate
 
     Raises ConfigError or LeaseUnavailable.
     """
-    policy = policy_of(config)
+    policy = lease_policy(config)
     preflight.enough(policy, config.parallel)
     gate.wait(view.waiting)
 
     def make(leased: Lease) -> ContainerRunner:
-        return ContainerRunner(place=warmed(tried(config, engine, leased), keeper, view), view=view)
+        return ContainerRunner(place=with_compile_cache(load_verified_profile(config, engine, leased), keeper, view), view=view)
 
     with ExitStack() as stack:
         first = stack.enter_context(slot(config, view, policy, make))
@@ -146,33 +146,33 @@ def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate
         yield first, *more
 
 
-def policy_of(config: Config) -> LeasePolicy:
+def lease_policy(config: Config) -> LeasePolicy:
     """What may be leased. Raises ConfigError, or LeaseUnavailable where no GPU answers."""
-    allow = allowed(config.gpu.allow, os.environ) if config.profile_name == "gpu" else ()
+    allow = allowed_devices(config.gpu.allow, os.environ) if config.profile_name == "gpu" else ()
     return LeasePolicy(
         profile=config.profile_name, cpus=config.active_profile.cpus, allow=allow, exclude=config.gpu.exclude,
         leave_free=config.gpu.leave_free,
     )  # fmt: skip
 
 
-def alone(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slot:
+def single_slot(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slot:
     """A device for runs outside the loop.
 
     One that does not refuse lets every claim pass, to measure it; one on the holdout scores on text of its own.
     """
-    engine, view = connected(config), PlainView()
+    engine, view = connect_checked(config), PlainView()
     engine.reap()
 
     def make(leased: Lease) -> ContainerRunner:
-        there = replace(tried(config, engine, leased), holdout=holdout)
+        there = replace(load_verified_profile(config, engine, leased), holdout=holdout)
         if not refuses:  # nor is a model refused for what it has to compile first
-            there = replace(there, config=patient(config), thresholds=UNBOUNDED)
+            there = replace(there, config=with_relaxed_deadlines(config), thresholds=UNBOUNDED)
         return ContainerRunner(place=there, view=view)
 
-    return slot(config, view, policy_of(config), make)
+    return slot(config, view, lease_policy(config), make)
 
 
-def patient(config: Config) -> Config:
+def with_relaxed_deadlines(config: Config) -> Config:
     """With more time to load and to score."""
     return config.with_profile(
         **{key: getattr(config.active_profile, key) * PATIENCE for key in ("load_s", "score_budget_s")}
@@ -180,14 +180,14 @@ def patient(config: Config) -> Config:
 
 
 @contextmanager
-def leased_place(config: Config, view: View) -> Iterator[Place]:
+def leased_context(config: Config, view: View) -> Iterator[Place]:
     """One leased device, for what is no experiment."""
     preflight.refuse_unsafe(config)
     engine, wait_s = Engine.connect(), config.gpu.wait_hours * SECONDS_PER_HOUR
     engine.reap()
     preflight.refuse_gpu(config, engine)
-    with lease(policy_of(config), wait_s=wait_s, on_wait=view.waiting) as leased:
-        yield tried(config, engine, leased)
+    with lease(lease_policy(config), wait_s=wait_s, on_wait=view.waiting) as leased:
+        yield load_verified_profile(config, engine, leased)
 
 
 def slot(config: Config, view: View, policy: LeasePolicy, make: Callable[[Lease], ContainerRunner]) -> Slot:
@@ -198,7 +198,7 @@ def slot(config: Config, view: View, policy: LeasePolicy, make: Callable[[Lease]
         wait_s=config.gpu.wait_hours * SECONDS_PER_HOUR,
         make=make,
         waiting=view.waiting,
-        watch=partial(watching, interval_s=sampling.sample_s, others=sampling.others),
+        watch=partial(monitor_for, interval_s=sampling.sample_s, others=sampling.others),
         back_off_s=sampling.back_off_s,
     )
 

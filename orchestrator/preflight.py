@@ -4,18 +4,18 @@ from pathlib import Path
 
 from orchestrator.config import Config
 from orchestrator.devices import processes
-from orchestrator.devices.lease import LeasePolicy, most
+from orchestrator.devices.lease import LeasePolicy, count_leasable
 from orchestrator.errors import ConfigError, SpecRefused
-from orchestrator.host.doctor import examine, unaccepted
-from orchestrator.host.host_facts import look
+from orchestrator.host.doctor import run_checks, blocking_checks
+from orchestrator.host.host_facts import collect
 from orchestrator.record.journal import Journal
 from orchestrator.types import Level, Status
 from orchestrator.units import GIB
 from orchestrator.walls import nvidia
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.execution_context import Place
-from orchestrator.walls.experiment_sandbox import refuse_weak_specs
-from orchestrator.walls.seccomp import for_runtime, must_be
+from orchestrator.walls.experiment_sandbox import validate_specs
+from orchestrator.walls.seccomp import adapt_for_runtime, profile_error
 
 
 def refuse_unfit(config: Config, engine: Engine) -> None:
@@ -32,15 +32,15 @@ def profile(path: Path, runtime: str) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}; restore it") from error
-    if wanted := must_be(text):
+    if wanted := profile_error(text):
         raise ConfigError(f"{path}: it must be {wanted}; fix or restore it")
-    return for_runtime(text, runtime)
+    return adapt_for_runtime(text, runtime)
 
 
 def refuse_weak(there: Place) -> None:
     """Stop before the first experiment if one of its containers would be refused."""
     try:
-        refuse_weak_specs(there)
+        validate_specs(there)
     except SpecRefused as error:
         table = f"[profile.{there.config.profile_name}]"
         raise ConfigError(
@@ -50,9 +50,9 @@ def refuse_weak(there: Place) -> None:
 
 def refuse_unsafe(config: Config) -> None:
     """Stop a GPU run on a machine that other people use until what doctor calls unsafe is accepted by name."""
-    if config.profile_name != "gpu" or not (machine := look(config.root)).people:
+    if config.profile_name != "gpu" or not (machine := collect(config.root)).people:
         return
-    if found := unaccepted(examine(machine), config.accept):
+    if found := blocking_checks(run_checks(machine), config.accept):
         said = "; ".join(f"{check.name}: {check.detail} ({check.fix})" for check in found)
         accept = f"ACCEPT='{' '.join(check.name for check in found)}'"
         raise ConfigError(
@@ -124,7 +124,7 @@ def refuse_mixed(config: Config, journal: Journal) -> None:
 
 def enough(policy: LeasePolicy, wanted: int) -> None:
     """Raise ConfigError if so many devices can never be leased here."""
-    if wanted > (there := most(policy)):
+    if wanted > (there := count_leasable(policy)):
         kind = f" of {policy.hardware}" if policy.hardware else ""
         why = (
             "[profile.cpu] cpus = {:g} each" if policy.profile == "cpu" else "[gpu] allow, exclude and leave_free = {}"

@@ -17,7 +17,7 @@ from orchestrator.record import anchors, checkpoint, experiment_dir
 from orchestrator.record.index import canonical
 from orchestrator.scoring import noise, plausible
 from orchestrator.scoring.decide import judge
-from orchestrator.scoring.self_reported import told
+from orchestrator.scoring.self_reported import parse_figures
 from orchestrator.session import Running, Session
 from orchestrator.types import Candidate, Experiment, Proposal, Reply, Status, Trial, Usage, Verdict, conditions_of
 
@@ -215,7 +215,7 @@ def _close(session: Session, experiment: Experiment, trial: Trial, diff: str) ->
         "checkpoint_sha256": trial.checkpoint_sha256,
         "checkpoint_bytes": trial.checkpoint_bytes,
         "gpu_used": trial.gpu_used,
-        "told": told(trial.trainer.log_tail) if trial.trainer else {},
+        "told": parse_figures(trial.trainer.log_tail) if trial.trainer else {},
     }
     files.write(
         experiment.folder / "result.json",

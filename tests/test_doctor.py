@@ -23,9 +23,9 @@ from orchestrator.host.doctor import (
     Check,
     Judgement,
     Least,
-    examine,
+    run_checks,
     report,
-    unaccepted,
+    blocking_checks,
     verdict,
 )
 from orchestrator.host.host_facts import (
@@ -33,11 +33,11 @@ from orchestrator.host.host_facts import (
     Gpus,
     Machine,
     Socket,
-    built_on,
-    facts,
+    kernel_build_date,
+    summarise,
     listening,
-    look,
-    look_at_socket,
+    collect,
+    inspect_socket,
     people,
 )
 
@@ -57,7 +57,7 @@ GOOD = Machine(
 
 def judged(of: Machine) -> dict[str, Judgement]:
     """What each check came to."""
-    return {check.name: check.judgement for check in examine(of)}
+    return {check.name: check.judgement for check in run_checks(of)}
 
 
 def test_a_machine_without_a_fault_is_ok_in_every_line() -> None:
@@ -147,7 +147,7 @@ def test_one_fault_is_one_line_that_is_not_ok_and_names_a_mend(
     name: str, judgement: Judgement, changes: dict[str, object]
 ) -> None:
     """Each fault alone, on a machine that has no other."""
-    found = {check.name: check for check in examine(replace(GOOD, **changes))}  # type: ignore[arg-type]
+    found = {check.name: check for check in run_checks(replace(GOOD, **changes))}  # type: ignore[arg-type]
 
     assert judgement is found[name].judgement
     assert found[name].detail
@@ -157,7 +157,7 @@ def test_one_fault_is_one_line_that_is_not_ok_and_names_a_mend(
 
 def test_what_is_weak_names_what_still_stands() -> None:
     """An old engine is no reason to pretend, and none to leave a reader without the rest of the picture."""
-    old = {check.name: check.detail for check in examine(replace(GOOD, engine="20.10.24", runc="1.1.5"))}
+    old = {check.name: check.detail for check in run_checks(replace(GOOD, engine="20.10.24", runc="1.1.5"))}
 
     assert "known holes" in old["engine"]
     assert "seccomp" in old["engine"]
@@ -166,17 +166,17 @@ def test_what_is_weak_names_what_still_stands() -> None:
 
 def test_only_what_is_unsafe_stops_a_run_until_it_is_accepted_by_name() -> None:
     """Weak lines do not; accepting one name accepts no other."""
-    checks = examine(replace(GOOD, engine="1.0.0", ports=(2375,), gpus=replace(GOOD.gpus, driver="470.1.1")))
+    checks = run_checks(replace(GOOD, engine="1.0.0", ports=(2375,), gpus=replace(GOOD.gpus, driver="470.1.1")))
 
-    assert ["engine-port", "nvidia-driver"] == [check.name for check in unaccepted(checks, ())]
-    assert ["engine-port"] == [check.name for check in unaccepted(checks, ["nvidia-driver"])]
-    assert [] == unaccepted(checks, ["nvidia-driver", "engine-port"])
+    assert ["engine-port", "nvidia-driver"] == [check.name for check in blocking_checks(checks, ())]
+    assert ["engine-port"] == [check.name for check in blocking_checks(checks, ["nvidia-driver"])]
+    assert [] == blocking_checks(checks, ["nvidia-driver", "engine-port"])
 
 
 def test_accepting_what_is_no_check_is_refused() -> None:
     """A slip of the pen must not look like an acceptance."""
     with pytest.raises(ConfigError, match=r"ACCEPT='driver'.*nvidia-driver"):
-        unaccepted(examine(GOOD), ["driver"])
+        blocking_checks(run_checks(GOOD), ["driver"])
 
 
 def test_the_report_is_one_line_per_check_and_one_for_its_mend() -> None:
@@ -198,16 +198,16 @@ def test_the_verdict_is_no_better_than_the_checks() -> None:
     """Fit and safe only if all are ok; what is unsafe is named as it can be accepted."""
     weak, unsafe = replace(GOOD, cgroup="1"), replace(GOOD, ports=(2375,))
 
-    assert verdict(examine(GOOD)).endswith(" ok, 0 weak, 0 unsafe: fit and safe")
-    assert ", 1 weak, 0 unsafe: a loop runs" in verdict(examine(weak))
-    assert "make loop ACCEPT='engine-port'" in verdict(examine(unsafe))
-    assert verdict(examine(replace(GOOD, engine_error="no"))).endswith("nothing runs without an engine")
+    assert verdict(run_checks(GOOD)).endswith(" ok, 0 weak, 0 unsafe: fit and safe")
+    assert ", 1 weak, 0 unsafe: a loop runs" in verdict(run_checks(weak))
+    assert "make loop ACCEPT='engine-port'" in verdict(run_checks(unsafe))
+    assert verdict(run_checks(replace(GOOD, engine_error="no"))).endswith("nothing runs without an engine")
 
 
 def test_a_missing_driver_is_said_once() -> None:
     """With the one fix that it comes with."""
     error = "NVML: Library Not Found: no NVIDIA driver is installed here; install it, or use PROFILE=cpu"
-    (found,) = (check for check in examine(replace(GOOD, gpus=Gpus(error=error))) if check.name == "gpu")
+    (found,) = (check for check in run_checks(replace(GOOD, gpus=Gpus(error=error))) if check.name == "gpu")
 
     assert "NVML: Library Not Found: no NVIDIA driver is installed here" == found.detail
     assert "install it, or use PROFILE=cpu" == found.fix
@@ -225,7 +225,7 @@ def test_a_missing_driver_is_said_once() -> None:
 )
 def test_the_day_a_kernel_was_built(text: str, day: date | None) -> None:
     """As Debian and as everyone else writes it."""
-    assert day == built_on(text)
+    assert day == kernel_build_date(text)
 
 
 @pytest.mark.parametrize(("mode", "everyone"), [(0o666, True), (0o660, False), (0o600, False)])
@@ -235,14 +235,14 @@ def test_a_socket_that_everyone_can_write_to_is_seen(tmp_path: Path, mode: int, 
     for folder in path.parents[: len(path.parents) - 2]:
         folder.chmod(0o755)
 
-    assert everyone is look_at_socket(f"unix://{path}").everyone
+    assert everyone is inspect_socket(f"unix://{path}").everyone
 
 
 def test_a_socket_in_a_folder_of_ones_own_is_nobody_elses(tmp_path: Path) -> None:
     """A careless mode on the socket itself does no harm there."""
     path = bound(tmp_path / "engine.sock", 0o666)
     tmp_path.chmod(0o700)
-    found = look_at_socket(f"unix://{path}")
+    found = inspect_socket(f"unix://{path}")
 
     assert (False, (), "") == (found.everyone, found.others, found.unseen)
 
@@ -252,7 +252,7 @@ def test_a_socket_in_a_folder_of_ones_own_is_nobody_elses(tmp_path: Path) -> Non
 )
 def test_a_way_that_cannot_be_looked_at_is_not_called_safe(address: str, everyone: bool) -> None:
     """A TCP port without encryption is open to every user of the machine."""
-    found = look_at_socket(address)
+    found = inspect_socket(address)
 
     assert everyone is found.everyone
     assert found.unseen
@@ -260,7 +260,7 @@ def test_a_way_that_cannot_be_looked_at_is_not_called_safe(address: str, everyon
 
 def test_what_an_engine_does_not_say_is_unknown() -> None:
     """An answer without a single field raises nothing, and no check on it is ok."""
-    silent = replace(facts({}, engine_error="", root=Path("/")), socket=GOOD.socket)
+    silent = replace(summarise({}, engine_error="", root=Path("/")), socket=GOOD.socket)
     found = judged(silent)
 
     assert Judgement.OK not in {
@@ -276,7 +276,7 @@ def test_whom_an_access_control_list_lets_in_is_seen(tmp_path: Path) -> None:
     entries = [(1, 6, nobody), (2, 6, daemon), (4, 0, nobody), (16, 6, nobody), (32, 0, nobody)]  # u::rw u:daemon:rw
     os.setxattr(path, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries))
 
-    assert "daemon" in look_at_socket(f"unix://{path}").others
+    assert "daemon" in inspect_socket(f"unix://{path}").others
     assert me != daemon
 
 
@@ -332,13 +332,13 @@ def test_a_runtimes_arguments_are_known_or_not() -> None:
     """From what the engine says of it."""
     info = {"Runtimes": {"runsc": {"path": "/x", "runtimeArgs": ["--a"]}, "new": {"runtimeType": "y"}, "no": None}}
 
-    assert {"runsc": ("--a",), "new": None, "no": None} == facts(info, engine_error="", root=Path("/")).runtimes
+    assert {"runsc": ("--a",), "new": None, "no": None} == summarise(info, engine_error="", root=Path("/")).runtimes
 
 
 @pytest.mark.engine
 def test_the_real_machine_is_looked_at_in_full(tmp_path: Path) -> None:
     """The engine of this machine names itself, its runc and its limits."""
-    found = look(tmp_path)
+    found = collect(tmp_path)
 
     assert "" == found.engine_error
     assert doctor.numbers(found.engine)
@@ -351,7 +351,7 @@ def test_the_real_machine_is_looked_at_in_full(tmp_path: Path) -> None:
 def test_an_engine_that_does_not_answer_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No traceback, no check that nothing was asked for, and the command to type."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    found = {check.name: check for check in examine(look(tmp_path))}
+    found = {check.name: check for check in run_checks(collect(tmp_path))}
 
     assert Judgement.UNSAFE is found["engine"].judgement
     assert "make engine" == found["engine"].fix

@@ -12,7 +12,7 @@ from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.errors import SandboxError
 from orchestrator.execution.experiment import ContainerRunner
-from orchestrator.trust.calibrate import controls, on_base
+from orchestrator.trust.calibrate import reference_models, build_on_base
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status, Trial
 from orchestrator.walls.engine import Engine
 
@@ -77,7 +77,7 @@ class Entry:
     @property
     def source(self) -> str:
         """The candidate: one file."""
-        return self.text if self.whole else on_base(ROOT, self.text)
+        return self.text if self.whole else build_on_base(ROOT, self.text)
 
 
 @dataclass(slots=True)
@@ -143,7 +143,7 @@ class Outcome:
 def entries() -> list[Entry]:
     """The zoo, then the honest controls."""
     zoo = [Entry(name=path.stem, honest=False, path=path) for path in sorted((HERE / "zoo").glob("*.py"))]
-    honest = [Entry(name=path.stem, honest=True, path=path) for path in controls(ROOT)]
+    honest = [Entry(name=path.stem, honest=True, path=path) for path in reference_models(ROOT)]
     baseline = Entry(name="00_baseline", honest=True, path=ROOT / "mutable" / "train.py", whole=True)
     return [*zoo, baseline, *honest]
 
@@ -164,7 +164,7 @@ def run(source: str, folder: Path, **overrides: float) -> Outcome:
     tag = f"zoo-{secrets.token_hex(3)}"
     config = load(ROOT, {"tag": tag, "runs": folder, "profile_name": "cpu", **flags})
     ear = Ear()
-    runner = ContainerRunner(place=compose.place(config, Engine.connect()), view=ear)
+    runner = ContainerRunner(place=compose.verified_context(config, Engine.connect()), view=ear)
     reply = Reply(proposer="zoo", model="", prompt="", text="")
     candidate = Candidate(
         proposal=Proposal(hypothesis="zoo"), source=source, parent_id=None, parent_source=source, reply=reply
@@ -233,7 +233,7 @@ def run_all(wanted: list[Entry], folder: Path, *, jobs: int, heard: Callable[[st
         return outcome
 
     with ThreadPoolExecutor(jobs) as pool:
-        base = pool.submit(once, "truth", on_base(ROOT, ""), **FULL)
+        base = pool.submit(once, "truth", build_on_base(ROOT, ""), **FULL)
         truths = {e.name: pool.submit(once, f"{e.name}-truth", e.source, **FULL) for e in wanted if e.own_truth}
         budgets = [({} if e.honest else BUDGET) | OVERRIDES.get(e.name, {}) for e in wanted]
         outcomes = [pool.submit(once, e.name, e.source, **b) for e, b in zip(wanted, budgets, strict=True)]

@@ -142,7 +142,7 @@ class Arena:
                 engine = WeakEngine.connect()
                 stack.callback(engine.close)
                 engine.weaker = weaker
-            yield compose.place(config, engine, self.leased)
+            yield compose.verified_context(config, engine, self.leased)
 
 
 def plan() -> Plan:

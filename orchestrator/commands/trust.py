@@ -37,7 +37,7 @@ def calibrate(
     with ExitStack() as stack:
         stack.enter_context(interruptible())
         stack.enter_context(logging_to(config.run_path, screen=False))
-        slot = stack.enter_context(compose.alone(config, refuses=False))
+        slot = stack.enter_context(compose.single_slot(config, refuses=False))
         print(f"{len(wanted)} honest runs, each in containers of its own; nothing is refused", flush=True)
         found = calibration.run(slot, wanted, folder, lambda one: print(calibration.line(one), flush=True))
         facts = slot.facts()
@@ -66,6 +66,6 @@ def confirm(
         stack.enter_context(interruptible())
         stack.enter_context(logging_to(config.run_path, screen=False))
         journal = stack.enter_context(Journal.open(config.run_path))
-        slot = stack.enter_context(compose.alone(config, holdout=True))
+        slot = stack.enter_context(compose.single_slot(config, holdout=True))
         found = confirmation.confirm(journal, slot, exp, seeds, lambda line: print(line, flush=True))
     print("\n".join(confirmation.lines(found)))

@@ -103,7 +103,7 @@ class CpuLook:
                     path = self._paths.get(name) or self._paths.setdefault(name, _cgroup(self.cgroups, name))
                     found[name] = _used_s(path)
                 except StopIteration:  # an engine without root has none to give on cgroup v1
-                    used = processes.tree_s(name, self.proc)
+                    used = processes.process_tree_cpu_s(name, self.proc)
                     found |= {} if used is None else {name: used}
         return found
 
@@ -175,7 +175,7 @@ class Sampler:
             self._then(self.contended_by)
 
 
-def watching(
+def monitor_for(
     lease: Lease, ours: Ours, then: Then, *, interval_s: float = INTERVAL_S, others: float = OTHERS
 ) -> Sampler:
     """The sampler that fits a lease."""

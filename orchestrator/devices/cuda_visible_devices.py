@@ -9,14 +9,14 @@ NAME = "CUDA_VISIBLE_DEVICES"
 FIX = "give UUIDs, as `nvidia-smi -L` lists them, or name them in task.toml, [gpu] allow"
 
 
-def allowed(listed: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+def allowed_devices(listed: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
     """The UUIDs that may be leased, () for any: task.toml's own list, else what the variable gives.
 
     Raises ConfigError for what names no GPU here for sure, LeaseUnavailable where none answers.
     """
     if listed or NAME not in environ:
         return tuple(listed)
-    known, lost = gpu.look()
+    known, lost = gpu.list_devices()
     wholes = list(dict.fromkeys(device.parent or device.uuid for device in known))
     names = dict.fromkeys([*wholes, *(device.uuid for device in known)])
     is_numbered = not lost and (len(wholes) == 1 or environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID")

@@ -76,14 +76,14 @@ class Activity:
 
 def devices(sysfs: Path = SYSFS) -> tuple[Device, ...]:
     """Every GPU and MIG instance that answers, in NVML's order; a GPU cut into MIG instances is not one itself."""
-    return look(sysfs)[0]
+    return list_devices(sysfs)[0]
 
 
-def look(sysfs: Path = SYSFS) -> tuple[tuple[Device, ...], str]:
+def list_devices(sysfs: Path = SYSFS) -> tuple[tuple[Device, ...], str]:
     """The devices that answer, and why one does not, "" if they all do."""
     found: list[Device] = []
     lost: pynvml.NVMLError | None = None
-    with opened():
+    with open_nvml():
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
@@ -98,7 +98,7 @@ def look(sysfs: Path = SYSFS) -> tuple[tuple[Device, ...], str]:
 def lost(sysfs: Path = SYSFS) -> tuple[str, ...]:
     """Why each GPU that does not answer does not; nothing on it is leased."""
     found: list[str] = []
-    with opened():
+    with open_nvml():
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
                 list(_leasable(pynvml.nvmlDeviceGetHandleByIndex(index), "", sysfs))
@@ -109,7 +109,7 @@ def lost(sysfs: Path = SYSFS) -> tuple[str, ...]:
 
 def activity(device: Device) -> Activity:
     """Read processes, memory and utilisation of a device. Raises LeaseUnavailable if it is lost."""
-    with opened():
+    with open_nvml():
         handle = pynvml.nvmlDeviceGetHandleByUUID(device.uuid)
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
         with _where_supported():
@@ -127,7 +127,7 @@ def activity(device: Device) -> Activity:
 def trouble(device: Device) -> str:
     """Why nothing should be run on a device, "" if nothing speaks against it. Raises LeaseUnavailable if it is lost."""
     found: list[str] = []
-    with opened():
+    with open_nvml():
         handle = pynvml.nvmlDeviceGetHandleByUUID(device.parent or device.uuid)
         with _where_supported():
             if pynvml.nvmlDeviceGetComputeMode(handle) != pynvml.NVML_COMPUTEMODE_DEFAULT:
@@ -256,7 +256,7 @@ def _nvml_error() -> Iterator[None]:
 
 
 @contextmanager
-def opened() -> Iterator[None]:
+def open_nvml() -> Iterator[None]:
     """NVML for the length of the block; in blocks within it, it is open already.
 
     A GPU without persistence mode is set up anew whenever nobody has it open, and seems busy for a moment then.

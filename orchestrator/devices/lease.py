@@ -63,10 +63,10 @@ def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] 
 
     Raises LeaseUnavailable when none became free within `wait_s`, ConfigError when none ever can.
     """
-    most(policy)
+    count_leasable(policy)
     deadline = time.monotonic() + wait_s
     told = ""
-    with gpu.opened() if policy.profile == "gpu" else nullcontext(), ExitStack() as locks:
+    with gpu.open_nvml() if policy.profile == "gpu" else nullcontext(), ExitStack() as locks:
         while True:
             taken = _take_gpu(policy, locks) if policy.profile == "gpu" else _take_cores(policy, locks)
             if isinstance(taken, Lease):
@@ -83,7 +83,7 @@ def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] 
         yield taken
 
 
-def most(policy: LeasePolicy) -> int:
+def count_leasable(policy: LeasePolicy) -> int:
     """How many leases this policy allows on this machine at best.
 
     Raises ConfigError if none, or for unknown UUIDs; LeaseUnavailable where a GPU that does not answer may be why.
@@ -95,7 +95,7 @@ def most(policy: LeasePolicy) -> int:
                 f"task.toml: [profile.cpu] cpus = {policy.cpus:g}: this machine has {len(cores)}; lower it"
             )
         return len(cores) // size
-    known, lost = gpu.look(policy.sysfs)
+    known, lost = gpu.list_devices(policy.sysfs)
     wanted = _wanted(policy, known, lost)
     count = min(len(wanted), len(known) - policy.leave_free) if len(known) > 1 else len(wanted)
     if count < 1 and lost:
@@ -132,7 +132,7 @@ def _wanted(policy: LeasePolicy, known: tuple[Device, ...], lost: str) -> list[D
 
 def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
     """A lease, its locks put into `locks`; or why there is none."""
-    known, lost = gpu.look(policy.sysfs)
+    known, lost = gpu.list_devices(policy.sysfs)
     wanted = _wanted(policy, known, lost)
     with _choosing(policy.sysfs / "bus/pci/devices", policy.proc) as others:
         if others:
@@ -142,7 +142,7 @@ def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
             reasons: list[str] = []
             for device in known:
                 held = probed.enter_context(ExitStack())
-                reason = _lock_gpu(device, held, policy.proc) or in_use(device, policy.proc)
+                reason = _lock_gpu(device, held, policy.proc) or lock_holder(device, policy.proc)
                 if not reason:
                     free[device.uuid] = held
                 elif device in wanted:
@@ -163,13 +163,13 @@ def _settled(device: Device, mine: ExitStack, policy: LeasePolicy, locks: ExitSt
         for sample in range(policy.samples):
             if sample:
                 time.sleep(policy.interval_s)
-            if reason := in_use(device, policy.proc):
+            if reason := lock_holder(device, policy.proc):
                 return f"{device.uuid} is taken: {reason}"
         locks.push(mine.pop_all())
     return Lease(name=device.uuid, hardware=device.hardware, device=device)
 
 
-def in_use(device: Device, proc: Path) -> str:
+def lock_holder(device: Device, proc: Path) -> str:
     """Who or what uses a device right now, "" if nothing does. Raises LeaseUnavailable."""
     if daemon := processes.mps_daemon(proc):
         return f"an MPS daemon shares it out, {daemon}"
@@ -230,7 +230,7 @@ def _lock(path: Path, held: ExitStack, proc: Path, how: int = fcntl.LOCK_EX) -> 
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
-        reason = processes.holder(file, proc)
+        reason = processes.describe_holder(file, proc)
         os.close(file)
         return reason
     held.callback(os.close, file)

@@ -43,7 +43,7 @@ def is_hidden(proc: Path = PROC) -> bool:
     return False
 
 
-def holder(file: int, proc: Path = PROC) -> str:
+def describe_holder(file: int, proc: Path = PROC) -> str:
     """Who holds the flock on an open file."""
     found = os.fstat(file)
     place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
@@ -75,7 +75,7 @@ def _user(uid: int) -> str:
         return f"user {uid}"
 
 
-def tree_s(word: str, proc: Path = PROC) -> float | None:
+def process_tree_cpu_s(word: str, proc: Path = PROC) -> float | None:
     """Processor seconds of the processes with a word on their command line and of all that they began; None if none."""
     parents, used, roots = dict[int, int](), dict[int, float](), set[int]()
     for path in proc.glob("[0-9]*"):

@@ -29,7 +29,7 @@ class QuietHours:
         return minute >= self.start or minute < self.end
 
 
-def quiet_hours(text: str) -> QuietHours | None:
+def parse_quiet_hours(text: str) -> QuietHours | None:
     """`22:00-06:00`; nothing for the empty text. Raises ConfigError."""
     if not text.strip():
         return None

@@ -12,8 +12,8 @@ from typing import Self
 
 import structlog
 
-from orchestrator.devices.contention import Ours, Sampler, Then, watching
-from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
+from orchestrator.devices.contention import Ours, Sampler, Then, monitor_for
+from orchestrator.devices.lease import Lease, LeasePolicy, lease, count_leasable
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.protocols import Runner
 from orchestrator.types import Candidate, Plan, Status, Trial
@@ -33,7 +33,7 @@ class Slot:
     wait_s: float
     make: Callable[[Lease], Runner]
     waiting: Callable[[str], None]
-    watch: Callable[[Lease, Ours, Then], Sampler] = watching
+    watch: Callable[[Lease, Ours, Then], Sampler] = monitor_for
     back_off_s: float = BACK_OFF_S
     _held: ExitStack = field(default_factory=ExitStack)
     _lease: Lease | None = None
@@ -134,7 +134,7 @@ class Slot:
         """Lease a GPU never again, if there is another one: says whether there is."""
         policy = replace(self.policy, exclude=(*self.policy.exclude, broken.name))
         try:
-            if broken.device is None or not most(policy):
+            if broken.device is None or not count_leasable(policy):
                 return False
         except (ConfigError, LeaseUnavailable):
             return False

@@ -27,19 +27,19 @@ TRAINING_S = 60.0  # a first step compiles everything, however long that takes
 log = structlog.get_logger()
 
 
-def warmed(place: Place, keeper: Keeper, view: View) -> Place:
+def with_compile_cache(place: Place, keeper: Keeper, view: View) -> Place:
     """The same with a compile cache if it has a GPU: filled first where there is none; without, if that fails."""
     if place.gpu_uuid is None or place.warm is not None:
         return place
     view.waiting("your committed train.py compiles, once for this GPU and image")
     try:
-        return replace(place, warm=fill(place, keeper, lambda _: None))
+        return replace(place, warm=build(place, keeper, lambda _: None))
     except (ConfigError, PatchRejected, SandboxError, OSError, UnicodeDecodeError) as error:
         log.warning("compile_cache.not_filled", reason=str(error))
         return place
 
 
-def own_source(keeper: Keeper) -> str:
+def committed_source(keeper: Keeper) -> str:
     """train.py, if it is what the human committed last. Raises ConfigError: what a loop put there fills no cache."""
     source = keeper.path.read_text(encoding="utf-8")
     committed = keeper.committed()
@@ -52,9 +52,9 @@ def own_source(keeper: Keeper) -> str:
     return source
 
 
-def fill(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> compile_cache.CompileCache:
+def build(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> compile_cache.CompileCache:
     """Train for a minute and keep what was compiled. Raises ConfigError, PatchRejected or SandboxError."""
-    source, among = own_source(keeper), compile_cache.folder(place.config)
+    source, among = committed_source(keeper), compile_cache.folder(place.config)
     limits = place.config.active_profile
     brief = place.config.with_profile(time_budget_s=TRAINING_S, grace_s=limits.time_budget_s + limits.grace_s)
     reply = Reply(proposer="warm", model="", prompt="", text="")

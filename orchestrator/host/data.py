@@ -13,7 +13,7 @@ from pathlib import Path
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.walls import locked_files
 from orchestrator.walls.execution_context import Place
-from orchestrator.walls.experiment_sandbox import unique
+from orchestrator.walls.experiment_sandbox import unique_name
 from orchestrator.walls.run_once import run_once
 from orchestrator.walls.spec import UID, Mount
 
@@ -97,7 +97,7 @@ def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_lin
             replace(place, image_id=image_id),
             "prepare",
             ("/locked/prepare.py", "--out", "/staging", "--corpus", "/corpus" if corpus else IN_IMAGE),
-            name=unique(f"prepare-{place.config.profile_name}"),
+            name=unique_name(f"prepare-{place.config.profile_name}"),
             mounts=tuple(mounts),
             deadline_s=PREPARE_S,
             folder=Path(folder),

@@ -64,7 +64,7 @@ class Check:
     fix: str = ""
 
 
-def examine(machine: Machine) -> list[Check]:
+def run_checks(machine: Machine) -> list[Check]:
     """Every check, in the order in which a person would fix things."""
     if machine.engine_error:
         there = [kernel(machine), *sockets(machine), processes(machine), disk(machine), *gpus(machine)]
@@ -85,7 +85,7 @@ def examine(machine: Machine) -> list[Check]:
     ]
 
 
-def unaccepted(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
+def blocking_checks(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
     """What must stop a GPU run on a shared machine. Raises ConfigError for an accepted name that is no check's."""
     found = list(checks)
     names = {check.name for check in found}

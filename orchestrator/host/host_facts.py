@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.devices import gpu, processes
-from orchestrator.devices.lease import in_use
+from orchestrator.devices.lease import lock_holder
 from orchestrator.errors import AutoresearchError, SandboxError
 from orchestrator.walls import nvidia
 from orchestrator.walls.engine import LIMITS, Engine
@@ -79,22 +79,22 @@ class Machine:
     people: tuple[str, ...] = ()  # others who may log in
 
 
-def look(root: Path) -> Machine:
+def collect(root: Path) -> Machine:
     """Collect the facts; an engine that does not answer is one of them."""
     try:
         with closing(Engine.connect()) as engine:
-            return facts(engine.info(), engine_error="", root=root)
+            return summarise(engine.info(), engine_error="", root=root)
     except SandboxError as error:
-        return facts({}, engine_error=str(error), root=root)
+        return summarise({}, engine_error=str(error), root=root)
 
 
-def facts(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Machine:
+def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Machine:
     """Collect the facts; `info` is what the engine says of itself, {} if it says nothing."""
     version: Mapping[str, Any] = info.get("Version") or {}
     components = {str(c.get("Name", "")): str(c.get("Version", "")) for c in version.get("Components") or []}
     storage = str(info.get("DockerRootDir") or "")
     return Machine(
-        socket=look_at_socket(os.environ.get("DOCKER_HOST") or SOCKET),
+        socket=inspect_socket(os.environ.get("DOCKER_HOST") or SOCKET),
         engine_error=engine_error,
         podman=any("podman" in name.lower() for name in components),
         engine=str(version.get("Version") or ""),
@@ -107,14 +107,14 @@ def facts(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Machine:
         no_nvidia=nvidia.is_missing(info),
         hidden=processes.is_hidden(PROC),
         kernel=str(info.get("KernelVersion") or os.uname().release),
-        kernel_built=built_on(_read(PROC / "version")),
-        gpus=look_at_gpus(),
+        kernel_built=kernel_build_date(_read(PROC / "version")),
+        gpus=inspect_gpus(),
         free_bytes={"records": _free(str(root)), "the engine": _free(storage)},
         people=people(),
     )
 
 
-def look_at_socket(address: str) -> Socket:
+def inspect_socket(address: str) -> Socket:
     """Who but this user and root can reach the engine there."""
     if not address.startswith("unix://"):
         plain = address.startswith("tcp://") and not os.environ.get("DOCKER_TLS_VERIFY")
@@ -123,7 +123,7 @@ def look_at_socket(address: str) -> Socket:
     try:
         status = path.stat()
         above = [folder.stat() for folder in path.resolve().parents]
-        named = set().union(*(in_acl(place) for place in (path, *path.resolve().parents)))
+        named = set().union(*(acl_members(place) for place in (path, *path.resolve().parents)))
     except OSError as error:
         return Socket(address=address, unseen=str(error.strerror))
     if status.st_mode & stat.S_IWOTH and all(folder.st_mode & stat.S_IXOTH for folder in above):
@@ -136,7 +136,7 @@ def look_at_socket(address: str) -> Socket:
     )
 
 
-def in_acl(path: Path) -> set[str]:
+def acl_members(path: Path) -> set[str]:
     """Whom an access control list lets in beside owner and group, whatever its mask says today."""
     try:
         found = os.getxattr(path, ACL)
@@ -183,7 +183,7 @@ def _seen(root: Path) -> set[int]:
     return found
 
 
-def look_at_gpus() -> Gpus:
+def inspect_gpus() -> Gpus:
     """Devices by NVML, the toolkit by its own command."""
     try:
         found, lost = gpu.devices(), gpu.lost()
@@ -200,12 +200,12 @@ def look_at_gpus() -> Gpus:
 
 def _trouble(device: gpu.Device) -> str:
     try:
-        return gpu.trouble(device) or in_use(device, PROC)
+        return gpu.trouble(device) or lock_holder(device, PROC)
     except AutoresearchError as error:
         return str(error)
 
 
-def built_on(text: str) -> date | None:
+def kernel_build_date(text: str) -> date | None:
     """The day a kernel was built, from /proc/version: `(2026-05-20)` or `Thu May 7 21:09:36 UTC 2026` at its end."""
     try:
         if found := re.search(r"\((\d{4}-\d\d-\d\d)\)\s*$", text):

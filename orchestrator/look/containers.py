@@ -9,7 +9,7 @@ from orchestrator.look.excerpt import Bound, Excerpt, Folder
 from orchestrator.text import sanitise
 from orchestrator.types import Role
 from orchestrator.units import MIB
-from orchestrator.walls.inspect_diff import differences
+from orchestrator.walls.inspect_diff import container_diff
 
 ORDER = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.COURIER)
 BILLION = 1_000_000_000
@@ -39,7 +39,7 @@ class Container:
     facts: tuple[Fact, ...]
     mounts: tuple[str, ...]
     command: str
-    differences: tuple[str, ...] | None  # asked and made; None where one of the two cannot be read
+    container_diff: tuple[str, ...] | None  # asked and made; None where one of the two cannot be read
     log: Excerpt
 
 
@@ -153,7 +153,7 @@ def _mounts(created: dict[str, Any]) -> Iterator[str]:
 
 def _differences(asked: dict[str, Any], created: dict[str, Any]) -> list[str]:
     try:
-        return [sanitise(line, 500) for line in differences(asked, created)]
+        return [sanitise(line, 500) for line in container_diff(asked, created)]
     except (KeyError, TypeError, ValueError, AttributeError):
         return ["the record of this container is incomplete: `make verify` says what is intact"]
 

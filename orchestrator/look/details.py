@@ -9,7 +9,7 @@ from orchestrator.look.containers import Container, Fact, containers
 from orchestrator.look.excerpt import Bound, Excerpt, Folder
 from orchestrator.look.history import Turn
 from orchestrator.record.journal import Journal
-from orchestrator.scoring.self_reported import in_words
+from orchestrator.scoring.self_reported import describe_figures
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Role
 from orchestrator.units import MIB
@@ -159,7 +159,7 @@ def _facts(turn: Turn, begun: dict[str, Any], finished: dict[str, Any]) -> Itera
         yield "tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out, {cached:,} cached"
     yield "started", e.started_at
     if isinstance(said := finished.get("told"), dict) and said:
-        yield "train.py says of itself", in_words(said)
+        yield "train.py says of itself", describe_figures(said)
     if e.attempt > 1:
         yield "attempt", f"{e.attempt}" + ("" if e.retry_of is None else f", of experiment {e.retry_of}")
     for name, value in (

@@ -15,7 +15,7 @@ from orchestrator.record.confirmations import confirmations
 from orchestrator.record.experiment_files import read
 from orchestrator.record.journal import Journal
 from orchestrator.scoring.noise import spread
-from orchestrator.scoring.self_reported import in_words
+from orchestrator.scoring.self_reported import describe_figures
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Level, Role, Score
 
@@ -79,7 +79,7 @@ def _facts(experiment: Experiment, journal: Journal, finished: dict[str, Any]) -
         ),
         *(("holdout", Text(f"{found}, {Level.L3}", "bold")) for found in confirmed),
         ("took", Text(f"{experiment.duration_s:.1f} s, {experiment.train_s:.1f} s of it training{scoring(finished)}")),
-        ("it says", Text(in_words(finished.get("told") or {}) or "-", "dim")),
+        ("it says", Text(describe_figures(finished.get("told") or {}) or "-", "dim")),
         ("cost", Text(f"${experiment.usage.cost_usd:.4f}")),
         ("commit", Text(experiment.commit or "-")),
         ("record", Text(str(experiment.folder))),

@@ -12,7 +12,7 @@ from orchestrator.protocols import Proposer
 from orchestrator.units import SECONDS_PER_HOUR
 
 
-def chosen(config: Config, environment: Mapping[str, str]) -> Config:
+def choose_proposer(config: Config, environment: Mapping[str, str]) -> Config:
     """The config with a proposer: the one named, else the one that what was given is for."""
     if "proposer" in config.model_fields_set:
         return config
@@ -68,7 +68,7 @@ def _claude(config: Config, ledger: Ledger, environment: Mapping[str, str], wait
     wait_s, hours = config.claude.max_wait_hours * SECONDS_PER_HOUR, config.limits.hours
     settings = ClaudeSettings(
         model=config.claude.model,
-        api_key=config.api_key or api_key.find(environment, config.claude.key_file),
+        api_key=config.api_key or api_key.find_api_key(environment, config.claude.key_file),
         base_url=config.claude.base_url,
         extra_headers=config.claude.extra_headers,
         max_output_tokens=config.claude.max_output_tokens,

@@ -14,7 +14,7 @@ MAX_BYTES = 4096
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def find(environment: Mapping[str, str], key_file: Path | None) -> SecretStr:
+def find_api_key(environment: Mapping[str, str], key_file: Path | None) -> SecretStr:
     """The key. Raises ConfigError, which never quotes it."""
     if key_file is not None:
         return _usable(_read(key_file), str(key_file))

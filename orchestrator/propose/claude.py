@@ -21,7 +21,7 @@ from orchestrator.errors import AutoresearchError, ConfigError, ProposerUnavaila
 from orchestrator.propose import budget, prompt_text, tool_schema
 from orchestrator.propose.message import Message
 from orchestrator.propose.prompt import Prompt, PromptBuilder
-from orchestrator.propose.retry import Delayed, NotReached, patiently, retry_after_s
+from orchestrator.propose.retry import Delayed, NotReached, call_with_retry, retry_after_s
 from orchestrator.settings import Price
 from orchestrator.types import Context, Proposal, Reply, Usage
 from orchestrator.units import SECONDS_PER_HOUR
@@ -249,7 +249,7 @@ class ClaudeProposer:
 
     def _patiently(self, attempt: Callable[[], T], stop: tenacity.stop.stop_base, tell: Callable[[str], None]) -> T:
         first_s, longest_s = self.settings.first_wait_s, self.settings.longest_wait_s
-        return patiently(attempt, stop, tell, first_s=first_s, longest_s=longest_s, stopped=self._stopped)
+        return call_with_retry(attempt, stop, tell, first_s=first_s, longest_s=longest_s, stopped=self._stopped)
 
     def _explained(self, error: Exception) -> Exception:
         """What a failed request means: wait, or fix something."""

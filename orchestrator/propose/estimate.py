@@ -51,7 +51,7 @@ class Estimate:
         return [*lines, worst]
 
 
-def estimate(config: Config) -> Estimate:
+def estimate_cost(config: Config) -> Estimate:
     """What the run that this config describes would ask of the LLM. Raises ConfigError."""
     cached = sum(guess(text) for text in (ROLE, *_texts(config), str(tool_schema.SCHEMA), tool_schema.DESCRIPTION))
     fresh = HISTORY_TOKENS + TURN_TOKENS

@@ -18,7 +18,7 @@ FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM, Status.INVALID, Status.CHEAT
 JUDGED = (Status.KEEP, Status.DISCARD, *FAILED)
 
 
-def recall(journal: Journal, best: Experiment) -> Memory:
+def select_history(journal: Journal, best: Experiment) -> Memory:
     """The bounded memory of a run."""
     newest, again = "id DESC", journal.again()
     failures = [e for status in FAILED for e in journal.experiments("status = ?", status, order=newest, limit=FAILURES)]

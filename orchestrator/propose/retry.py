@@ -31,7 +31,7 @@ class NotReached(Delayed):
     """The endpoint could not even be connected to."""
 
 
-def patiently(  # noqa: PLR0913
+def call_with_retry(  # noqa: PLR0913
     attempt: Callable[[], T],
     stop: tenacity.stop.stop_base,
     tell: Callable[[str], None],

@@ -16,7 +16,7 @@ _MEANINGLESS = "()[],:="
 Piece = tuple[str, str | float]  # which side of the diff, and a name, operator, text or number
 
 
-def closeness(diff: str, other: str) -> float:
+def compare(diff: str, other: str) -> float:
     """From 0, nothing in common, to 1, the same change."""
     one = frozenset(_pieces(diff))
     numbers = [piece for piece in one if isinstance(piece[1], float)]

@@ -39,7 +39,7 @@ class SweepProposer:
 
     def ask(self, context: Context) -> Reply:
         """The next point, never one that was tried. Raises ProposerUnavailable when there is none."""
-        knobs = kn.find(context.best_source, self.profile)
+        knobs = kn.find_tunables(context.best_source, self.profile)
         if not knobs:
             raise ProposerUnavailable(
                 "train.py has no UPPER_CASE constants with a number at top level to sweep; use PROPOSER=claude"
@@ -99,7 +99,7 @@ class SweepProposer:
         """The constants that an experiment ran with, from its recorded source."""
         if e.id not in self._points:
             try:
-                found = kn.find((e.folder / "train.py").read_text(encoding="utf-8"), self.profile)
+                found = kn.find_tunables((e.folder / "train.py").read_text(encoding="utf-8"), self.profile)
             except (OSError, SyntaxError, ValueError):
                 found = {}  # its folder was cleaned up; nothing is learned from it
             self._points[e.id] = {name: knob.value for name, knob in found.items()}
@@ -115,7 +115,7 @@ class SweepProposer:
                 "params": dict(values),
                 "edits": [
                     {"search": edit.search, "replace": edit.replace}
-                    for edit in kn.edits(context.best_source, knobs, values)
+                    for edit in kn.edits_for(context.best_source, knobs, values)
                 ],
             },
             indent=1,

@@ -81,7 +81,7 @@ class Knob:
         return value & -value if value >= SMALL_INT else 1
 
 
-def find(source: str, profile: str) -> dict[str, Knob]:
+def find_tunables(source: str, profile: str) -> dict[str, Knob]:
     """The knobs of a file that parses; a name assigned more than once is none."""
     found: dict[str, Knob] = {}
     seen: set[str] = set()
@@ -128,7 +128,7 @@ def _knob(name: str, node: ast.expr) -> Knob | None:
     return Knob(name=name, value=value, line=node.lineno, start=node.col_offset, end=node.end_col_offset)
 
 
-def edits(source: str, knobs: Mapping[str, Knob], values: Mapping[str, Value]) -> tuple[Edit, ...]:
+def edits_for(source: str, knobs: Mapping[str, Knob], values: Mapping[str, Value]) -> tuple[Edit, ...]:
     """Edits that give the constants their new values: whole lines, as many as it takes to be unique."""
     old = source.split("\n")
     new = list(old)

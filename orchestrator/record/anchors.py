@@ -14,7 +14,7 @@ import structlog
 from orchestrator.config import Config
 from orchestrator.errors import RecordFailed
 from orchestrator.record.chain import Record
-from orchestrator.record.git_branch import JOURNAL, RUN, branches
+from orchestrator.record.git_branch import JOURNAL, RUN, branch_refs
 from orchestrator.record.journal import Journal
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ def findings(tag: str, records: list[Record], repository: Path | None, anchor: P
 def _commits(repository: Path, tag: str, records: list[Record]) -> Iterator[str]:
     """Kept commits of this run, known by its first record; where it kept something and none is, all that are there."""
     first = records[0].hash if records else ""
-    usual, own = branches(tag, first)
+    usual, own = branch_refs(tag, first)
     said = _said(repository, own) or _said(repository, usual)
     mine = [words for words in said if words[2] == first]
     if not mine:  # older commits name no run

@@ -41,7 +41,7 @@ def confirmations(journal: Journal, experiment: Experiment, under: Conditions | 
             yield Runs(experiment_id=experiment.id, val_bpb=val_bpb(experiment), holdout=tuple(body["holdout"]))
 
 
-def confirmed(journal: Journal) -> set[int]:
+def confirmed_ids(journal: Journal) -> set[int]:
     """The experiments at L3."""
     return {found.experiment_id for found in journal.records(KIND) if found.experiment_id is not None}
 

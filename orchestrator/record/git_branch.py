@@ -32,7 +32,7 @@ class Keeper:
     def check(self) -> None:
         """Refuse a run whose branch the user has checked out: it would move under their feet."""
         here = self._git("symbolic-ref", "-q", "HEAD", check=False) or ""
-        if re.fullmatch(rf"{re.escape(branches(self.tag, '')[0])}(-[0-9a-f]{{8}})?", here):
+        if re.fullmatch(rf"{re.escape(branch_refs(self.tag, '')[0])}(-[0-9a-f]{{8}})?", here):
             raise ConfigError(
                 f"{here.removeprefix('refs/heads/')} is checked out; switch to another branch or use RUN=tag"
             )
@@ -53,7 +53,7 @@ class Keeper:
         prefix = self._git("rev-parse", "--show-prefix", check=False)
         if prefix is None:
             return ""
-        usual, other = branches(self.tag, first)
+        usual, other = branch_refs(self.tag, first)
         ref = usual if self._last(usual)[2:] in ([], [first]) else other  # older commits name no run
         if self._last(ref)[1:] == [str(experiment.id), first]:
             return self._last(ref)[0]
@@ -111,7 +111,7 @@ class Keeper:
 _WHO = {"NAME": "autoresearch", "EMAIL": "autoresearch@localhost"}
 
 
-def branches(tag: str, first: str) -> tuple[str, str]:
+def branch_refs(tag: str, first: str) -> tuple[str, str]:
     """Where the kept patches of a run are: on the first one, unless that holds another record's, on the second then."""
     usual = f"refs/heads/autoresearch/{tag}"
     return usual, f"{usual}-{first[:8]}"

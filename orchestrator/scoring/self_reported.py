@@ -10,12 +10,12 @@ UNITS = {
 _LINE = re.compile(r"^(\w+): +(\d{1,15}(?:\.\d{0,15})?)$", re.MULTILINE)
 
 
-def told(output: str) -> dict[str, float]:
+def parse_figures(output: str) -> dict[str, float]:
     """The figures of UNITS in the summary at the end of its output, the last of each."""
     return {name: float(text) for name, text in _LINE.findall(output) if name in UNITS}
 
 
-def in_words(figures: Mapping[str, object]) -> str:
+def describe_figures(figures: Mapping[str, object]) -> str:
     """In one line; "" if it said nothing. What a damaged record has instead of a number is left out."""
     known = [(figures.get(name), unit) for name, unit in UNITS.items()]
     return ", ".join(f"{value:,.10g} {unit}" for value, unit in known if isinstance(value, (int, float)))

@@ -47,7 +47,7 @@ class Measured(BaseModel):
 _FILE = TypeAdapter(dict[str, Measured])
 
 
-def proposed(worst_nats: float, worst_mean_nats: float, config: Config) -> tuple[float, float]:
+def propose_thresholds(worst_nats: float, worst_mean_nats: float, config: Config) -> tuple[float, float]:
     """The cap and the floor that leave honest runs a margin. Raises ConfigError where they would let lies pass."""
     cap = max(LEAST_CAP_NATS.get(config.profile_name, 0.0), MARGIN * worst_nats)
     floor = max(LEAST_FLOOR_NATS, MARGIN * worst_mean_nats)

@@ -14,7 +14,7 @@ from orchestrator.scoring import thresholds
 from orchestrator.scoring.thresholds import Measured
 from orchestrator.types import Score
 
-CONTROLS = Path(
+REFERENCE_MODELS = Path(
     "reference_models"
 )  # honest models of other kinds, where a task has some: base.py, then one of the others
 MAIN = '\n\nif __name__ == "__main__":\n    train()\n'
@@ -42,18 +42,18 @@ def models(config: Config, seeds: int, also: Iterable[Path]) -> list[Model]:
     own, source = config.mutable_path, _committed(config)
     found = [Model(name=f"{own.name}, seed {number}", source=source) for number in range(1, seeds + 1)]
     if config.profile_name == "cpu":
-        found += [Model(name=path.stem, source=on_base(config.root, _text(path))) for path in controls(config.root)]
+        found += [Model(name=path.stem, source=build_on_base(config.root, _text(path))) for path in reference_models(config.root)]
     return [*found, *(Model(name=path.name, source=_text(path)) for path in also)]
 
 
-def controls(root: Path) -> list[Path]:
+def reference_models(root: Path) -> list[Path]:
     """Honest models of other kinds that stand beside a task, if any."""
-    return sorted((root / CONTROLS).glob("[0-9]*.py"))
+    return sorted((root / REFERENCE_MODELS).glob("[0-9]*.py"))
 
 
-def on_base(root: Path, text: str) -> str:
+def build_on_base(root: Path, text: str) -> str:
     """A train.py made of the controls' base and `text`, which redefines what it pleases."""
-    return f"{_text(root / CONTROLS / 'base.py')}\n\n{text}{MAIN}"
+    return f"{_text(root / REFERENCE_MODELS / 'base.py')}\n\n{text}{MAIN}"
 
 
 def run(slot: Slot, wanted: Iterable[Model], folder: Path, told: Callable[[Measurement], None]) -> list[Measurement]:
@@ -73,7 +73,7 @@ def summary(measurements: Iterable[Measurement], config: Config, image_id: str) 
         raise ConfigError("no honest run was scored, so nothing was measured; `make loop` says what fails")
     worst = max(score.max_difference_nats or 0.0 for score in scores)
     worst_mean = max(abs(score.mean_difference_nats or 0.0) for score in scores)
-    cap, floor = thresholds.proposed(worst, worst_mean, config)
+    cap, floor = thresholds.propose_thresholds(worst, worst_mean, config)
     return Measured(
         cap_nats=cap, floor_nats=floor, worst_nats=worst, worst_mean_nats=worst_mean, runs=len(scores),
         positions=sum(score.audited_positions for score in scores), image_id=image_id,

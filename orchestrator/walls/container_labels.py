@@ -10,7 +10,7 @@ from orchestrator.walls.spec import LABEL
 AFTER_DEADLINE_S = 60
 
 
-def labels(*, tag: str, experiment_id: int, attempt: int, role: str, dies_in_s: float) -> dict[str, str]:
+def owner_labels(*, tag: str, experiment_id: int, attempt: int, role: str, dies_in_s: float) -> dict[str, str]:
     """What every container and volume of an experiment carries."""
     return {
         LABEL: "1",
@@ -26,7 +26,7 @@ def labels(*, tag: str, experiment_id: int, attempt: int, role: str, dies_in_s: 
     }
 
 
-def is_gone(found: Mapping[str, str]) -> bool:
+def is_orphaned(found: Mapping[str, str]) -> bool:
     """Whether the owner is dead or the deadline has passed by a minute; what another user owns is left to them.
 
     Of an owner on another machine, before a reboot or in another container nobody here knows whether they are alive:

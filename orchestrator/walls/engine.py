@@ -23,7 +23,7 @@ from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, S
 from orchestrator.files import write_json
 from orchestrator.walls import container_labels, podman
 from orchestrator.walls.container import RunningContainer
-from orchestrator.walls.inspect_diff import differences, of_volume
+from orchestrator.walls.inspect_diff import container_diff, volume_diff
 from orchestrator.walls.spec import LABEL, UID, ContainerSpec, as_config
 from orchestrator.walls.spec_policy import YOURSELF
 
@@ -207,7 +207,7 @@ class Engine:
         with _translated(f"make volume {name}"):
             self._api.create_volume(name, driver="local", driver_opts=options, labels=labels)
             made = self._api.inspect_volume(name)
-        if wrong := of_volume(options, labels, made):
+        if wrong := volume_diff(options, labels, made):
             raise SpecRefused(f"the volume {name} was there before, or is otherwise than asked: {'; '.join(wrong)}")
 
     def remove_volume(self, name: str) -> None:
@@ -262,7 +262,7 @@ class Engine:
     def _create(self, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> str:
         if self.is_podman:
             write_json(profile := _profile(spec, folder), json.loads(spec.seccomp))
-            config = podman.sent(config, profile)
+            config = podman.to_podman_request(config, profile)
         with _translated(f"create {spec.name}", timeout=LONG_CALL_TIMEOUT_S):
             return str(self._api.create_container_from_config(config, spec.name)["Id"])
 
@@ -271,8 +271,8 @@ class Engine:
         write_json(folder / f"{spec.role}.created.json", inspected)
         if self.is_podman:
             own = self.own(f"containers/{container_id}/json")
-            inspected = podman.in_docker_words(config, _profile(spec, folder), inspected, own, limited=self.limits)
-        if wrong := differences(config, inspected, self._facts):
+            inspected = podman.normalize_inspect(config, _profile(spec, folder), inspected, own, limited=self.limits)
+        if wrong := container_diff(config, inspected, self._facts):
             raise SpecRefused(f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}")
 
     def inspect(self, container_id: str) -> dict[str, Any]:
@@ -317,10 +317,10 @@ class Engine:
         with _translated("list containers"):
             containers = self._api.containers(all=True, filters={"label": LABEL})
             volumes = (self._api.volumes(filters={"label": LABEL}) or {}).get("Volumes") or []
-        gone = {str(c["Names"][0]).lstrip("/"): c["Id"] for c in containers if container_labels.is_gone(c["Labels"])}
+        gone = {str(c["Names"][0]).lstrip("/"): c["Id"] for c in containers if container_labels.is_orphaned(c["Labels"])}
         reaped = [name for name, container_id in gone.items() if _removed(name, partial(self.remove, container_id))]
         for volume in volumes:
-            if container_labels.is_gone(volume.get("Labels") or {}):
+            if container_labels.is_orphaned(volume.get("Labels") or {}):
                 _removed(volume["Name"], partial(self.remove_volume, volume["Name"]))
         if reaped:
             log.info("containers.reaped", names=reaped)

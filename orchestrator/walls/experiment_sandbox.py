@@ -18,7 +18,7 @@ from orchestrator.walls import container_labels, locked_files, staging
 from orchestrator.walls.container import RunningContainer
 from orchestrator.walls.execution_context import Place
 from orchestrator.walls.spec import ContainerSpec, Mount
-from orchestrator.walls.spec_policy import refuse_weak
+from orchestrator.walls.spec_policy import validate_spec
 
 STARTING_S = 30.0  # containers may be slow to start; all others wait through the whole training
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
@@ -59,7 +59,7 @@ class Box:
             if place.warm is not None:
                 place.warm.copy(private / Role.TRAINER / "warm")
             (private / "control").mkdir(mode=0o755)
-            name = unique(f"{place.config.tag}-{experiment_id:04d}-{candidate.attempt}")
+            name = unique_name(f"{place.config.tag}-{experiment_id:04d}-{candidate.attempt}")
             box = cls(
                 place=place, plan=plan, experiment_id=experiment_id, attempt=candidate.attempt, folder=folder,
                 private=private, name=name, hashes=staging.hashes(private),
@@ -203,7 +203,7 @@ class Box:
         return {f"{self.name}-{which}": size * MIB for which, size in {"out": box.out_mb, **frames}.items()}
 
     def _labels(self, role: str, limit: float) -> dict[str, str]:
-        return container_labels.labels(
+        return container_labels.owner_labels(
             tag=self.place.config.tag,
             experiment_id=self.experiment_id,
             attempt=self.attempt,
@@ -223,17 +223,17 @@ class Box:
             self.place.engine.remove_volume(name)
 
 
-def unique(name: str) -> str:
+def unique_name(name: str) -> str:
     """With a part that nobody can foresee: all users of an engine share its names, and a tag is often the date."""
     return f"autoresearch-{os.getuid()}-{name}-{secrets.token_hex(8)}"
 
 
-def refuse_weak_specs(place: Place) -> None:
+def validate_specs(place: Place) -> None:
     """Raise SpecRefused for any container that an experiment would ask for, before there is one."""
     run, plan = place.config.run_path, Plan(train_seed=0, audit_seed=b"")
     box = Box(
         place=place, plan=plan, experiment_id=0, attempt=0, folder=run, private=run / "0000", hashes={},
-        name=unique(f"{place.config.tag}-0000-0"),
+        name=unique_name(f"{place.config.tag}-0000-0"),
     )  # fmt: skip
     for role in (Role.TRAINER, *AUDITED, *OURS):
-        refuse_weak(box.spec(role, None))
+        validate_spec(box.spec(role, None))

@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.errors import LeaseUnavailable
 from orchestrator.walls import locked_files, staging
 from orchestrator.walls.execution_context import Place
-from orchestrator.walls.experiment_sandbox import unique
+from orchestrator.walls.experiment_sandbox import unique_name
 from orchestrator.walls.run_once import run_once
 from orchestrator.walls.spec import Mount
 
@@ -25,7 +25,7 @@ except Exception as error:
 """
 
 
-def check(place: Place) -> None:
+def check_gpu(place: Place) -> None:
     """Start one container on the GPU that puts a number there. Raises LeaseUnavailable with torch's own reason."""
     build = place.config.root / "build"
     build.mkdir(exist_ok=True)
@@ -36,7 +36,7 @@ def check(place: Place) -> None:
             place,
             "cuda",
             ("-c", CHECK),
-            name=unique(f"{place.config.tag}-cuda"),
+            name=unique_name(f"{place.config.tag}-cuda"),
             mounts=(Mount(source=str(private / "locked"), target="/locked"),),
             deadline_s=CHECK_S,
             folder=Path(name),

@@ -13,7 +13,7 @@ APPARMOR = r"(docker-default|containers-default-[0-9.]+)?"  # Docker names its o
 SELINUX = {"ProcessLabel": r"[^:]+:[^:]+:container_t:.+", "MountLabel": r"[^:]+:[^:]+:container_file_t:.+"}
 
 
-def differences(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapping[str, str] = {}) -> list[str]:
+def container_diff(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapping[str, str] = {}) -> list[str]:
     """Every field in which the created container is not what was asked for: `Field: asked X, is Y`.
 
     `facts` are the engine's own: whether it has SELinux, and which cgroups; without them either is as asked.
@@ -30,14 +30,14 @@ def differences(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapping
     found += _compare_all("HostConfig", asked["HostConfig"], host, ENGINE_OWN)
     if str(inspected.get("Image")).removeprefix("sha256:") != asked["Image"].removeprefix("sha256:"):
         found.append(f"Image: asked {asked['Image']!r}, is {inspected.get('Image')!r}")
-    found += _exact(host, facts) + _confinement(inspected, facts) + _network(inspected.get("NetworkSettings") or {})
+    found += _required_fields(host, facts) + _confinement(inspected, facts) + _network(inspected.get("NetworkSettings") or {})
     found += _compare("Platform", "linux", inspected.get("Platform")) + _compare(
         "ExecIDs", [], inspected.get("ExecIDs")
     )
     return found + _mounts(asked["HostConfig"], inspected)
 
 
-def _exact(host: dict[str, Any], facts: Mapping[str, str]) -> list[str]:
+def _required_fields(host: dict[str, Any], facts: Mapping[str, str]) -> list[str]:
     """Fields for which nothing means what the engine is configured to do; swappiness there is on cgroup v1 only."""
     wanted: dict[str, object] = {"Init": False} | ({"MemorySwappiness": 0} if facts.get("cgroup") == "1" else {})
     return [
@@ -67,7 +67,7 @@ def _network(settings: dict[str, Any]) -> list[str]:
     return found
 
 
-def of_volume(options: dict[str, str], labels: dict[str, str], inspected: dict[str, Any]) -> list[str]:
+def volume_diff(options: dict[str, str], labels: dict[str, str], inspected: dict[str, Any]) -> list[str]:
     """The same for a volume. Podman repeats parts of `o` as options of their own, in capitals."""
     there = {key: value for key, value in (inspected.get("Options") or {}).items() if key not in ("UID", "GID")}
     found = _compare("Driver", "local", inspected.get("Driver"))

@@ -42,7 +42,7 @@ def _may_hold(place: Path) -> bool:
         return not isinstance(error, FileNotFoundError)
 
 
-def asked() -> dict[str, Any]:
+def ask_nvidia_smi() -> dict[str, Any]:
     """What docker's own command knows of the engine, {} if nothing."""
     try:
         said = subprocess.run(
@@ -56,4 +56,4 @@ def asked() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(f"PROFILE=gpu: {NONE}" if is_missing(asked()) else 0)
+    sys.exit(f"PROFILE=gpu: {NONE}" if is_missing(ask_nvidia_smi()) else 0)

@@ -27,7 +27,7 @@ SAME = {
 }  # its words for Docker's; "shareable": with containers of the same user, if one asks for it
 
 
-def sent(asked: Mapping[str, Any], profile: Path) -> dict[str, Any]:
+def to_podman_request(asked: Mapping[str, Any], profile: Path) -> dict[str, Any]:
     """The body of the create call; `profile` holds the text of the seccomp profile."""
     body = copy.deepcopy(dict(asked))
     body["Entrypoint"], body["Cmd"] = _split(asked["Cmd"])
@@ -52,7 +52,7 @@ def volume(options: Mapping[str, str], size: int) -> dict[str, str]:
     return {**options, "o": options["o"].replace(f"size={size}", f"nr_blocks={-(-size // PAGE)}")}
 
 
-def in_docker_words(
+def normalize_inspect(
     asked: Mapping[str, Any], profile: Path, said: Mapping[str, Any], own: Mapping[str, Any], *, limited: bool
 ) -> dict[str, Any]:
     """What Docker would say of this container; `said` is the compatible inspect, `own` is Podman's.
@@ -60,7 +60,7 @@ def in_docker_words(
     What means the same is put into Docker's words; everything else stays as it is, so that the read-back sees it. Where
     the engine cannot limit (`limited` is false: a person has accepted that), limits count as asked if they are absent.
     """
-    found, body = copy.deepcopy(dict(said)), sent(asked, profile)
+    found, body = copy.deepcopy(dict(said)), to_podman_request(asked, profile)
     config, host, own_host = found["Config"], found["HostConfig"], own["HostConfig"]
     for part, words in SAME.items():
         for key, same in words.items():

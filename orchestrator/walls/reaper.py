@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def reaping(reap: Callable[[], object], every_s: float = EVERY_S) -> Iterator[None]:
+def reap_in_background(reap: Callable[[], object], every_s: float = EVERY_S) -> Iterator[None]:
     """Reap at once, so that a start finds no remains, and then again and again; only the start raises SandboxError."""
     reap()
     ended = threading.Event()

@@ -34,7 +34,7 @@ def run_once(  # noqa: PLR0913  # each is a field of the spec
         mounts=mounts,
         resources=place.resources(),
         environment=place.environment(0),
-        labels=container_labels.labels(
+        labels=container_labels.owner_labels(
             tag=place.config.tag, experiment_id=0, attempt=1, role=label, dies_in_s=deadline_s
         ),
         seccomp=place.seccomp,

@@ -25,7 +25,7 @@ NEVER = frozenset((
 ))  # fmt: skip
 
 
-def for_runtime(text: str, runtime: str) -> str:
+def adapt_for_runtime(text: str, runtime: str) -> str:
     """The profile itself, but for gVisor: it knows no errno of a rule's own, and would refuse every new thread.
 
     There such a call goes to gVisor's own kernel, which has none of the host's namespaces to give away.
@@ -45,7 +45,7 @@ def is_gvisor(runtime: str) -> bool:
     return "runsc" in runtime
 
 
-def must_be(text: str, runtime: str = "") -> str:
+def profile_error(text: str, runtime: str = "") -> str:
     """What a profile has to be and is not; nothing if it is strong."""
     try:
         profile = json.loads(text)

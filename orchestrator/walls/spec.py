@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.types import Role
 from orchestrator.units import MIB
-from orchestrator.walls.spec_policy import refuse_weak
+from orchestrator.walls.spec_policy import validate_spec
 
 UID = 65532
 USER = f"{UID}:{UID}"
@@ -108,7 +108,7 @@ def as_config(spec: ContainerSpec, of_image: Iterable[str] = ()) -> dict[str, An
 
     The variables `of_image`, by name, would be inherited: they are emptied, as python's and CUDA's images set many.
     """
-    refuse_weak(spec)
+    validate_spec(spec)
     environment = {name: OF_NVIDIA.get(name, "") for name in of_image} | dict(spec.environment)
     return {
         "Image": spec.image_id,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SpecRefused
 from orchestrator.types import Role
-from orchestrator.walls.seccomp import must_be
+from orchestrator.walls.seccomp import profile_error
 
 if TYPE_CHECKING:
     from orchestrator.walls.spec import ContainerSpec, Mount
@@ -50,7 +50,7 @@ YOURSELF = "0:0"  # where the engine is rootless
 LONGEST_S = 7 * 86400.0
 
 
-def refuse_weak(spec: "ContainerSpec") -> None:
+def validate_spec(spec: "ContainerSpec") -> None:
     """Raise SpecRefused, naming the field, for a spec that weakens a wall."""
     if not re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", spec.user) and (spec.role, spec.user) != (Role.PREPARE, YOURSELF):
         _refuse("user", spec.user, "a numeric uid:gid, neither of them root")
@@ -70,7 +70,7 @@ def refuse_weak(spec: "ContainerSpec") -> None:
         _refuse("labels", sorted(spec.labels), "marked as ours, or no reaper finds it")
     if spec.gpu_uuid is not None and not re.fullmatch(r"(GPU|MIG)-[0-9A-Za-z/-]+", spec.gpu_uuid):
         _refuse("gpu_uuid", spec.gpu_uuid, "one UUID, neither an index nor all")
-    if wanted := must_be(spec.seccomp, spec.runtime):
+    if wanted := profile_error(spec.seccomp, spec.runtime):
         shown = spec.seccomp if len(spec.seccomp) <= 80 else f"{spec.seccomp[:80]}..."  # noqa: PLR2004
         _refuse("seccomp", shown, wanted)
     _refuse_mounts(spec)

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.devices import gpu
 from orchestrator.errors import LeaseUnavailable
-from orchestrator.host.host_facts import look_at_gpus
+from orchestrator.host.host_facts import inspect_gpus
 from tests.support.fake_nvml import Machine
 
 
@@ -147,4 +147,4 @@ def test_a_gpu_that_does_not_answer_is_told(tmp_path: Path) -> None:
     (said,) = gpu.lost(machine.sysfs)
     assert said.startswith("GPU 1: ")
     assert "needs a reset" in said
-    assert (said,) == look_at_gpus().troubles
+    assert (said,) == inspect_gpus().troubles

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.devices.schedule import Gate, pause, quiet_hours, resume
+from orchestrator.devices.schedule import Gate, pause, parse_quiet_hours, resume
 from orchestrator.errors import ConfigError, RecordFailed
 
 
@@ -26,7 +26,7 @@ def at(text: str) -> datetime:
 )
 def test_quiet_hours_may_go_over_midnight(hours: str, quiet: list[str], loud: list[str]) -> None:
     """The first minute is within, the last one is not."""
-    parsed = quiet_hours(hours)
+    parsed = parse_quiet_hours(hours)
 
     assert parsed is not None
     assert [True] * len(quiet) == [parsed.covers(at(text)) for text in quiet]
@@ -37,17 +37,17 @@ def test_quiet_hours_may_go_over_midnight(hours: str, quiet: list[str], loud: li
 def test_hours_that_make_no_sense_are_named(text: str) -> None:
     """With how to write them."""
     with pytest.raises(ConfigError, match="QUIET_HOURS"):
-        quiet_hours(text)
+        parse_quiet_hours(text)
 
 
 def test_no_quiet_hours_are_none() -> None:
     """The default."""
-    assert quiet_hours("") is None
+    assert parse_quiet_hours("") is None
 
 
 def test_a_gate_is_closed_by_hours_and_by_the_pause_file(tmp_path: Path) -> None:
     """And says what would open it."""
-    gate = Gate(run=tmp_path, hours=quiet_hours("22:00-06:00"))
+    gate = Gate(run=tmp_path, hours=parse_quiet_hours("22:00-06:00"))
 
     assert "quiet hours until 06:00" == gate.closed(at("23:00"))
     assert "" == gate.closed(at("12:00"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.devices.lease import Lease, LeasePolicy, lease, most
+from orchestrator.devices.lease import Lease, LeasePolicy, lease, count_leasable
 from orchestrator.errors import ConfigError, LeaseUnavailable
 from tests.support.fake_nvml import Machine
 
@@ -186,7 +186,7 @@ def test_an_unknown_uuid_is_named_with_those_there_are(tmp_path: Path, key: str)
     """At once, not after a wait of hours."""
     machine = with_gpus(tmp_path, "GPU-1")
     with pytest.raises(ConfigError, match=rf"\[gpu\] {key} names 'GPU-9', but this machine has GPU-1"):
-        most(policy(machine, **{key: ("GPU-9",)}))
+        count_leasable(policy(machine, **{key: ("GPU-9",)}))
 
 
 @pytest.mark.parametrize("lists", [{"allow": ("GPU-1", "GPU-2")}, {"exclude": ("GPU-2",)}])
@@ -207,7 +207,7 @@ def test_the_only_allowed_gpu_that_is_lost_is_said_so(tmp_path: Path) -> None:
 
     assert "fell off the bus" in refused(asked)
     with pytest.raises(LeaseUnavailable, match=r"none of the 1 GPUs that answer: .* fell off the bus"):
-        most(asked)
+        count_leasable(asked)
 
 
 def test_a_gpu_that_is_set_up_anew_whenever_it_is_opened_can_be_leased(tmp_path: Path) -> None:
@@ -231,9 +231,9 @@ def test_the_most_that_can_be_leased_is_known(tmp_path: Path) -> None:
     """So that a larger --parallel is refused before anything runs."""
     machine = with_gpus(tmp_path, "GPU-1", "GPU-2", "GPU-3")
 
-    assert 2 == most(policy(machine, leave_free=1))
-    assert 1 == most(policy(machine, allow=("GPU-1",)))
-    assert 3 == most(policy(machine))
+    assert 2 == count_leasable(policy(machine, leave_free=1))
+    assert 1 == count_leasable(policy(machine, allow=("GPU-1",)))
+    assert 3 == count_leasable(policy(machine))
 
 
 def test_mig_instances_of_one_gpu_are_leased_apart(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_processors_we_may_not_use_are_not_leased(tmp_path: Path) -> None:
     with lease(asked, wait_s=0) as got:
         assert "1,3" == got.cpuset
     with pytest.raises(ConfigError, match=r"cpus = 2.5: this machine has 2"):
-        most(replace(asked, cpus=2.5))
+        count_leasable(replace(asked, cpus=2.5))
 
 
 def test_the_machines_own_processors_can_be_leased() -> None:

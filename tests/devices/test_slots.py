@@ -24,8 +24,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
     made.gpu("GPU-1")
     made.gpu("GPU-2")
-    monkeypatch.setattr(compose, "policy_of", lambda _: policy(made))
-    monkeypatch.setattr(compose, "tried", lambda _config, _engine, leased: leased)
+    monkeypatch.setattr(compose, "lease_policy", lambda _: policy(made))
+    monkeypatch.setattr(compose, "load_verified_profile", lambda _config, _engine, leased: leased)
     monkeypatch.setattr(compose, "warmed", lambda there, _keeper, _view: there)
     monkeypatch.setattr(compose, "ContainerRunner", runner)
     return made
@@ -113,7 +113,7 @@ def test_a_bad_gpu_is_left_out_by_all(machine: Machine, tmp_path: Path, monkeypa
             raise LeaseUnavailable("torch in a container cannot use GPU-1")
         return leased
 
-    monkeypatch.setattr(compose, "tried", check)
+    monkeypatch.setattr(compose, "load_verified_profile", check)
     machine.gpu("GPU-2", util=99)
     with slots(config_of(tmp_path, 2), fakes.SilentView()) as (first, second):
         assert not free(policy(machine, exclude=("GPU-1",)))

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import gpu_direct
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.devices.cuda_visible_devices import allowed
+from orchestrator.devices.cuda_visible_devices import allowed_devices
 from orchestrator.errors import ConfigError
 from tests.devices.test_gpu_check import direct
 from tests.support.boxes import ROOT
@@ -42,9 +42,9 @@ def test_only_what_it_names_may_be_leased(
     machine: Machine, said: str, order: dict[str, str], expected: tuple[str, ...]
 ) -> None:
     """By UUID, by the beginning of one, or by a number where it is clear whose; a list of task.toml wins."""
-    assert expected == allowed((), {"CUDA_VISIBLE_DEVICES": said, **order})
-    assert ("GPU-1aa",) == allowed(["GPU-1aa"], {"CUDA_VISIBLE_DEVICES": said, **order})
-    assert () == allowed((), {})
+    assert expected == allowed_devices((), {"CUDA_VISIBLE_DEVICES": said, **order})
+    assert ("GPU-1aa",) == allowed_devices(["GPU-1aa"], {"CUDA_VISIBLE_DEVICES": said, **order})
+    assert () == allowed_devices((), {})
 
 
 @pytest.mark.parametrize("said", ["", "GPU-1", "GPU-9", "0", "-1", "NoDevFiles", "GPU-1aa,"])
@@ -53,22 +53,22 @@ def test_what_it_does_not_name_for_sure_is_refused(machine: Machine, said: str) 
     with pytest.raises(
         ConfigError, match=rf"CUDA_VISIBLE_DEVICES='{said}': .* names no GPU here .* UUIDs.* \[gpu\] al"
     ):
-        allowed((), {"CUDA_VISIBLE_DEVICES": said})
+        allowed_devices((), {"CUDA_VISIBLE_DEVICES": said})
 
 
 def test_a_number_counts_gpus_that_all_answer(machine: Machine) -> None:
     """One that does not may have been any of them; one alone is always the first."""
     with pytest.raises(ConfigError, match="'3' names no GPU"):
-        allowed((), {"CUDA_VISIBLE_DEVICES": "3", **BY_BUS})
+        allowed_devices((), {"CUDA_VISIBLE_DEVICES": "3", **BY_BUS})
     machine.gpu("GPU-1aa", error=15)
     with pytest.raises(ConfigError, match="'0' names no GPU"):
-        allowed((), {"CUDA_VISIBLE_DEVICES": "0", **BY_BUS})
+        allowed_devices((), {"CUDA_VISIBLE_DEVICES": "0", **BY_BUS})
     for uuid in ("GPU-1aa", "GPU-2cc"):
         del machine.gpus[uuid]
     machine.migs.clear()
     machine.write()
 
-    assert ("GPU-1bb",) == allowed((), {"CUDA_VISIBLE_DEVICES": "0"})
+    assert ("GPU-1bb",) == allowed_devices((), {"CUDA_VISIBLE_DEVICES": "0"})
 
 
 def test_every_way_to_a_lease_asks(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +76,11 @@ def test_every_way_to_a_lease_asks(machine: Machine, tmp_path: Path, monkeypatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1bb")
     gpu, cpu = (load(ROOT, {"tag": "t", "runs": tmp_path, "profile_name": name}) for name in ("gpu", "cpu"))
 
-    assert ("GPU-1bb",) == compose.policy_of(gpu).allow
-    assert () == compose.policy_of(cpu).allow
+    assert ("GPU-1bb",) == compose.lease_policy(gpu).allow
+    assert () == compose.lease_policy(cpu).allow
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(ConfigError):
-        compose.policy_of(gpu)
+        compose.lease_policy(gpu)
     with pytest.raises(SystemExit, match="'0' names no GPU"), gpu_direct.leased(direct(tmp_path, profile="gpu")):
         pass
     assert "0" == os.environ["CUDA_VISIBLE_DEVICES"]

@@ -48,5 +48,5 @@ def test_a_gpu_run_is_refused_where_strangers_cannot_be_told(
     monkeypatch.setattr(Engine, "processors", lambda _: 0)
 
     with pytest.raises(ConfigError, match=r"hidepid.*mount -o remount"):
-        compose.place(gpu, engine)
-    compose.place(cpu, engine)
+        compose.verified_context(gpu, engine)
+    compose.verified_context(cpu, engine)

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::pytest.Pyt
 @pytest.fixture
 def place(engine: Engine, tmp_path: Path) -> Iterator[Place]:
     """The cpu profile's, with the containers of a run of its own."""
-    made = compose.place(load(ROOT, {"tag": "cuda", "runs": tmp_path}), engine)
+    made = compose.verified_context(load(ROOT, {"tag": "cuda", "runs": tmp_path}), engine)
     yield made
     assert [] == list((ROOT / "build").glob(".cuda-*"))
 
@@ -42,7 +42,7 @@ def device(**changes: str) -> Device:
 def test_torch_that_sees_no_gpu_stops_the_session(place: Place) -> None:
     """With torch's own reason and the fix, in one line."""
     with pytest.raises(LeaseUnavailable, match=r"torch in a container cannot use .*AssertionError.* driver") as caught:
-        gpu_check.check(place)
+        gpu_check.check_gpu(place)
 
     assert 1 == len(str(caught.value).splitlines())
 
@@ -50,13 +50,13 @@ def test_torch_that_sees_no_gpu_stops_the_session(place: Place) -> None:
 def test_an_engine_that_hands_out_no_gpu_is_found_before_the_first_experiment(place: Place) -> None:
     """Not by three of them that fail."""
     with pytest.raises(SandboxError, match="NVIDIA Container Toolkit"):
-        compose.tried(place.config, place.engine, Lease(name=UUID, hardware="H100", device=device()))
+        compose.load_verified_profile(place.config, place.engine, Lease(name=UUID, hardware="H100", device=device()))
 
 
 def test_a_gpu_that_works_lets_the_session_begin(place: Place, hook: Path) -> None:  # noqa: F811  # the fixture
     """Our program ran on it and ended well."""
     with own_engine(hook) as address, closing(Engine.connect(address)) as engine:
-        gpu_check.check(replace(place, engine=engine, image_id=load_image(address, hook), gpu_uuid=UUID))
+        gpu_check.check_gpu(replace(place, engine=engine, image_id=load_image(address, hook), gpu_uuid=UUID))
         asked = (hook / "asked").read_text()
 
     assert f"NVIDIA_VISIBLE_DEVICES={UUID}" in asked
@@ -77,7 +77,7 @@ def test_podman_and_gvisors_mig_are_refused_in_plain_words(place: Place, tmp_pat
         preflight.refuse_gpu(config, Engine(place.engine._api, {"engine": "podman 5.2"}))
     there = Engine(place.engine._api, {**place.engine.facts(), "default_runtime": "runsc"})
     with pytest.raises(ConfigError, match="gVisor does not know: exclude"):
-        compose.tried(place.config, there, part)
+        compose.load_verified_profile(place.config, there, part)
 
 
 def test_a_program_of_the_gpu_profile_never_falls_back_to_the_processor(boxes: Boxes) -> None:

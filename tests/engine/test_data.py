@@ -39,7 +39,7 @@ def test_what_is_prepared_is_yours_and_an_experiment_reads_it(tmp_path: Path, en
     corpus = corpus_of_sources(tmp_path / "corpus")
     changed = {"tag": unique, "runs": tmp_path / "runs", "corpus": corpus_name(str(corpus))}
     config = load(tmp_path, {**changed, "profile.cpu.time_budget_s": 60.0})
-    place = compose.place(config, engine)
+    place = compose.verified_context(config, engine)
     made = prepare(place, str(corpus), place.image_id, lambda _: None)
     owners = {path.stat().st_uid for path in (made, *made.rglob("*"))}
     reply = Reply(proposer="test", model="", prompt="", text="")

@@ -24,7 +24,7 @@ from orchestrator.types import Candidate, Plan, Proposal, Reply, Status
 from orchestrator.walls import container_labels
 from orchestrator.walls.container import LOOK_S, OUTSIDE
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.reaper import reaping
+from orchestrator.walls.reaper import reap_in_background
 from tests.support.boxes import ROOT, Boxes
 
 pytestmark = pytest.mark.engine
@@ -208,9 +208,9 @@ def test_the_reaper_removes_what_a_killed_orchestrator_left(boxes: Boxes) -> Non
 
 
 STARTS: dict[str, Callable[[Config], object]] = {
-    "loop": lambda config: compose.session(config, PlainView()).__enter__(),
-    "warm": lambda config: compose.leased_place(config, PlainView()).__enter__(),
-    "confirm, calibrate": compose.alone,
+    "loop": lambda config: compose.open_session(config, PlainView()).__enter__(),
+    "warm": lambda config: compose.leased_context(config, PlainView()).__enter__(),
+    "confirm, calibrate": compose.single_slot,
     "data": lambda config: cli.data(task=config.root, data=str(config.root / "docs")),
 }
 
@@ -224,12 +224,12 @@ def test_every_start_reaps_before_it_waits_for_a_device(
     def waits(*_: object, **__: object) -> NoReturn:
         raise LeaseUnavailable
 
-    monkeypatch.setattr(compose, "connected", lambda _: boxes.engine)  # which looks at the config first
+    monkeypatch.setattr(compose, "connect_checked", lambda _: boxes.engine)  # which looks at the config first
     for name in ("slots", "slot", "lease", "place"):
         monkeypatch.setattr(compose, name, waits)
     name, of = (
         tmp_path.name,
-        container_labels.labels(tag="test", experiment_id=0, attempt=1, role="volume", dies_in_s=60),
+        container_labels.owner_labels(tag="test", experiment_id=0, attempt=1, role="volume", dies_in_s=60),
     )
     boxes.engine.volume(name, 4096, of | {"autoresearch.owner": of["autoresearch.owner"] + "0"})
     config = load(ROOT, {"tag": name[:40], "runs": tmp_path, "proposer": "sweep"})
@@ -242,7 +242,7 @@ def test_every_start_reaps_before_it_waits_for_a_device(
 
 def test_a_loop_reaps_again_and_again(boxes: Boxes) -> None:
     """What another orchestrator leaves while a loop runs is gone without a new start."""
-    with reaping(boxes.engine.reap, every_s=0.2), owned_by_another(boxes, limit_s=60) as (loop, name):
+    with reap_in_background(boxes.engine.reap, every_s=0.2), owned_by_another(boxes, limit_s=60) as (loop, name):
         there = state_of(boxes, name)
         loop.kill()
         loop.wait()
@@ -264,12 +264,12 @@ def test_a_reaper_outlives_an_engine_that_fails() -> None:
         if len(tried) > 1:
             raise EngineUnavailable("gone")
 
-    with reaping(fails, every_s=0.01):
+    with reap_in_background(fails, every_s=0.01):
         while len(tried) < 4:
             time.sleep(0.01)
 
     assert len(tried) >= 4
-    with pytest.raises(EngineUnavailable), reaping(fails):
+    with pytest.raises(EngineUnavailable), reap_in_background(fails):
         pass
 
 
@@ -310,12 +310,12 @@ def test_every_call_to_the_engine_is_of_a_harmless_kind(
 
     monkeypatch.setattr(type(boxes.engine._api), "send", recorded)
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path, "profile.cpu.time_budget_s": 20.0})
-    place = compose.place(config, boxes.engine)
+    place = compose.verified_context(config, boxes.engine)
     reply = Reply(proposer="test", model="", prompt="", text="")
     candidate = Candidate(
         proposal=Proposal(hypothesis="uniform"), source=UNIFORM, parent_id=None, parent_source="", reply=reply
     )
-    with reaping(boxes.engine.reap):
+    with reap_in_background(boxes.engine.reap):
         trial = ContainerRunner(place=place, view=PlainView()).run(
             candidate, Plan(train_seed=1, audit_seed=bytes(32)), experiment_id=1, folder=tmp_path, best=None
         )

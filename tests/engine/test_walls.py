@@ -129,7 +129,7 @@ print(json.dumps([tried, os.getppid()]))
 def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path: Path) -> None:
     """Not one inode of a mounted file: a page cache that was written to through one would be read through the other."""
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
-    place = compose.place(config, boxes.engine)
+    place = compose.verified_context(config, boxes.engine)
     with Box.open(place, candidate_of("pass"), plan(), experiment_id=1, folder=tmp_path) as box:
         inodes = {role: read_by(box.spec(role, None)) for role in (*UNTRUSTED, Role.SCORER)}
 
@@ -139,7 +139,7 @@ def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path
 
 def test_two_experiments_of_one_tag_and_number_share_no_name(boxes: Boxes, tmp_path: Path) -> None:
     """Two users whose tag is the date: all users of an engine share its names."""
-    place = compose.place(load(ROOT, {"tag": "nov26", "runs": tmp_path}), boxes.engine)
+    place = compose.verified_context(load(ROOT, {"tag": "nov26", "runs": tmp_path}), boxes.engine)
     names = []
     for folder in (tmp_path / "one", tmp_path / "another"):
         folder.mkdir()
@@ -169,7 +169,7 @@ def test_a_locked_file_that_changed_is_a_cheat(boxes: Boxes, tmp_path: Path) -> 
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
     view = BreakingOut()
     view.folder = tmp_path
-    runner = ContainerRunner(place=compose.place(config, boxes.engine), view=view)
+    runner = ContainerRunner(place=compose.verified_context(config, boxes.engine), view=view)
     trial = runner.run(candidate_of("raise SystemExit(1)"), plan(), experiment_id=1, folder=tmp_path, best=None)
 
     assert Status.CHEAT is trial.failure
@@ -193,7 +193,7 @@ class Interrupting(fakes.SilentView):
 def test_a_run_that_is_ended_early_says_nothing_of_the_patch(boxes: Boxes, tmp_path: Path, role: Role) -> None:
     """At any moment: it was us, at once, and the next run goes on as usual."""
     config, view = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path}), Interrupting()
-    runner = view.runner = ContainerRunner(place=compose.place(config, boxes.engine), view=view)
+    runner = view.runner = ContainerRunner(place=compose.verified_context(config, boxes.engine), view=view)
     view.role, began = role, time.monotonic()
     try:
         ended = runner.run(candidate_of(SLEEPS), plan(), experiment_id=1, folder=tmp_path, best=None)
@@ -214,8 +214,8 @@ def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> 
 
     for parallel, each, said in ((1, there * 1.1, "lower memory_gb"), (4, there * 0.3, "lower either")):
         with pytest.raises(ConfigError, match=rf"memory_gb = .* this machine has \d+\.\d GB; {said}$"):
-            compose.place(large(tmp_path, parallel, each), boxes.engine)
-    compose.place(large(tmp_path, 4, there * 0.2), boxes.engine)
+            compose.verified_context(large(tmp_path, parallel, each), boxes.engine)
+    compose.verified_context(large(tmp_path, 4, there * 0.2), boxes.engine)
 
 
 def test_more_processors_than_the_machine_has_are_refused(boxes: Boxes, tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_more_processors_than_the_machine_has_are_refused(boxes: Boxes, tmp_path
     there = boxes.engine.processors()
     wanted = rf"task.toml: \[profile.cpu\] cpus = {there + 1}: this machine has {there}; lower it"
     with pytest.raises(ConfigError, match=wanted):
-        compose.place(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there + 1}), boxes.engine)
-    compose.place(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there}), boxes.engine)
+        compose.verified_context(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there + 1}), boxes.engine)
+    compose.verified_context(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there}), boxes.engine)
 
 
 def plan() -> Plan:

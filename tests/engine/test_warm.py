@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.host.compile_cache_build import fill
+from orchestrator.host.compile_cache_build import build
 from orchestrator.measure import new_plan
 from orchestrator.record.git_branch import Keeper
 from orchestrator.types import Candidate, Proposal, Reply, Role
@@ -51,14 +51,14 @@ def test_what_the_humans_file_compiled_is_there_for_every_trainer(tmp_path: Path
     for words in (["init", "-q"], ["add", "mutable"], ["commit", "-qm", "mine"]):
         subprocess.run([*git, *words], check=True)
     config = load(tmp_path, {"tag": unique, "runs": tmp_path / "runs"})
-    place = compose.place(config, engine)
+    place = compose.verified_context(config, engine)
     said: list[str] = []
-    made = fill(place, Keeper(path=path, tag=unique), said.append)
+    made = build(place, Keeper(path=path, tag=unique), said.append)
 
     assert ["budget: 60", "found: nothing"] == said
     assert ["inductor/deep/er/graph.so"] == list(made.files)
     assert place.warm is None
-    place = compose.place(config, engine)
+    place = compose.verified_context(config, engine)
     assert place.warm is not None
     for _ in range(2):
         assert "found: compiled by the human's file" in trained(place, tmp_path)

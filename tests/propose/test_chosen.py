@@ -29,7 +29,7 @@ def test_what_was_given_decides(
     with FakeMessagesApi() as api:
         config = task(tmp_path, api, **({"proposer": None} | flags))
 
-    assert expected == propose.chosen(config, environment).proposer
+    assert expected == propose.choose_proposer(config, environment).proposer
 
 
 def test_a_variable_names_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,4 +38,4 @@ def test_a_variable_names_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with FakeMessagesApi() as api:
         config = task(tmp_path, api, proposer=None)
 
-    assert "sweep" == propose.chosen(config, WITH_KEY).proposer
+    assert "sweep" == propose.choose_proposer(config, WITH_KEY).proposer

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator import cli
 from orchestrator.config import load
-from orchestrator.propose.estimate import ANSWER_TOKENS, estimate
+from orchestrator.propose.estimate import ANSWER_TOKENS, estimate_cost
 from orchestrator.record.journal import Journal
 from orchestrator.types import Usage
 from tests.propose.test_night import task
@@ -19,7 +19,7 @@ def test_an_estimate_is_the_prompt_times_price_times_experiments(tmp_path: Path)
     """What is cached at its price, the rest and the answer at theirs, for as many experiments as fit."""
     with FakeMessagesApi() as api:
         config = task(tmp_path, api, **{"limits.hours": 1.0, "limits.experiments": 0})
-    found = estimate(config)
+    found = estimate_cost(config)
     read = (found.cached_tokens * 0.5 + found.fresh_tokens * 5 + ANSWER_TOKENS * 25) / 1e6
     written = read + found.cached_tokens * (6.25 - 0.5) / 1e6
 
@@ -33,7 +33,7 @@ def test_the_limit_on_experiments_and_a_missing_price_are_said(tmp_path: Path) -
     """Eight hours where nothing says how long; without a price tokens only."""
     with FakeMessagesApi() as api:
         config = task(tmp_path, api, **{"claude.model": "local", "limits.max_usd": 0.0})
-    found = estimate(config)
+    found = estimate_cost(config)
 
     assert (8 * 3600 // 25, 100) == (found.fitting, found.experiments)
     assert (None, None, None) == (found.call_usd, found.likely_usd, found.worst_usd)
@@ -55,7 +55,7 @@ def test_a_dry_run_sends_and_writes_nothing(
         assert not ended.value.code
         assert (0, []) == (api.counted, api.requests)
     printed = capsys.readouterr().out
-    assert estimate(load(tmp_path, {"tag": "t", "runs": config.runs})).lines() == printed.splitlines()
+    assert estimate_cost(load(tmp_path, {"tag": "t", "runs": config.runs})).lines() == printed.splitlines()
     assert "it ends before it has cost $10.00 (max_usd)" in printed
     assert not config.runs.exists()
 

@@ -42,14 +42,14 @@ def test_the_profile_decides_which_branch_counts() -> None:
     """Constants of the other branch, of other conditions, of other kinds and assigned twice are none."""
     expected = ["BATCH_SIZE", "DECAY", "DEPTH", "LR", "MLP_RATIO", "MODEL_DIM", "MOMENTUM", "USE_BIAS"]
 
-    assert expected == sorted(kn.find(SOURCE, "cpu"))
-    assert 2 == kn.find(SOURCE, "cpu")["DEPTH"].value
-    assert 8 == kn.find(SOURCE, "gpu")["DEPTH"].value
+    assert expected == sorted(kn.find_tunables(SOURCE, "cpu"))
+    assert 2 == kn.find_tunables(SOURCE, "cpu")["DEPTH"].value
+    assert 8 == kn.find_tunables(SOURCE, "gpu")["DEPTH"].value
 
 
 def test_powers_of_two_stay_powers_of_two_and_dimensions_stay_divisible() -> None:
     """2048 becomes 512 to 8192; 96 stays a multiple of 32; small counts go one by one."""
-    knobs = kn.find(SOURCE, "cpu")
+    knobs = kn.find_tunables(SOURCE, "cpu")
     batch, dim, depth = knobs["BATCH_SIZE"], knobs["MODEL_DIM"], knobs["DEPTH"]
 
     assert [512, 1024, 2048, 4096, 8192] == [batch.to_value(n) for n in range(9, 14)]
@@ -60,33 +60,33 @@ def test_powers_of_two_stay_powers_of_two_and_dimensions_stay_divisible() -> Non
 
 def test_a_share_near_one_is_sought_by_its_distance_from_one() -> None:
     """0.95 becomes 0.8 to 0.9875, never 1 or more."""
-    knob = kn.find(SOURCE, "cpu")["MOMENTUM"]
+    knob = kn.find_tunables(SOURCE, "cpu")["MOMENTUM"]
 
     assert [0.8, 0.988] == [knob.to_value(x) for x in (knob.distribution().high, knob.distribution().low)]
 
 
-@given(st.sampled_from(sorted(kn.find(SOURCE, "cpu"))), st.data())
+@given(st.sampled_from(sorted(kn.find_tunables(SOURCE, "cpu"))), st.data())
 def test_what_is_drawn_can_be_recognised_again(name: str, data: st.DataObject) -> None:
     """A value read back from a source maps to what Optuna had drawn for it, up to rounding."""
-    knob = kn.find(SOURCE, "cpu")[name]
+    knob = kn.find_tunables(SOURCE, "cpu")[name]
     assert abs(float(knob.to_value(knob.from_value(knob.value))) - float(knob.value)) < 1e-9
     if isinstance(knob.value, int) and not isinstance(knob.value, bool):
         drawn = data.draw(st.integers(knob.distribution().low, knob.distribution().high))
         assert drawn == knob.from_value(knob.to_value(drawn))
 
 
-@given(st.sets(st.sampled_from(sorted(kn.find(SOURCE, "cpu"))), min_size=1))
+@given(st.sets(st.sampled_from(sorted(kn.find_tunables(SOURCE, "cpu"))), min_size=1))
 def test_edits_change_these_constants_and_nothing_else(names: set[str]) -> None:
     """Also where a line stands in both branches, and where changed lines are neighbours."""
-    knobs = kn.find(SOURCE, "cpu")
+    knobs = kn.find_tunables(SOURCE, "cpu")
     values: dict[str, kn.Value] = dict.fromkeys(names, 77.5)
-    changed = patch.edited(SOURCE, kn.edits(SOURCE, knobs, values))
-    after = kn.find(changed, "cpu")
+    changed = patch.edited(SOURCE, kn.edits_for(SOURCE, knobs, values))
+    after = kn.find_tunables(changed, "cpu")
 
     assert {name: values.get(name, knob.value) for name, knob in knobs.items()} == {
         n: k.value for n, k in after.items()
     }
-    assert kn.find(SOURCE, "gpu")["MODEL_DIM"].value == kn.find(changed, "gpu")["MODEL_DIM"].value
+    assert kn.find_tunables(SOURCE, "gpu")["MODEL_DIM"].value == kn.find_tunables(changed, "gpu")["MODEL_DIM"].value
     assert len(SOURCE.splitlines()) == len(changed.splitlines())
 
 
@@ -94,9 +94,9 @@ def test_the_task_has_constants_for_both_profiles() -> None:
     """The train.py that comes with the project can be swept as it is."""
     source = (ROOT / "mutable" / "train.py").read_text()
     for profile in ("cpu", "gpu"):
-        knobs = kn.find(source, profile)
+        knobs = kn.find_tunables(source, profile)
         assert {"MATRIX_LR", "DEPTH", "TOTAL_BATCH_SIZE", "MOMENTUM"} <= set(knobs)
         for name, knob in knobs.items():
             new = {name: knob.to_value(knob.distribution()._asdict().get("low", False))}
             if new[name] != knob.value:
-                patch.apply(source, Proposal(hypothesis="h", edits=kn.edits(source, knobs, new)))
+                patch.apply(source, Proposal(hypothesis="h", edits=kn.edits_for(source, knobs, new)))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from orchestrator.propose.history import History, recall
+from orchestrator.propose.history import History, select_history
 from orchestrator.record.journal import Journal
 from orchestrator.types import Status
 from tests.support.journals import kept
@@ -20,7 +20,7 @@ def test_memory_holds_the_telling_experiments(tmp_path: Path) -> None:
             journal.finish(kept(bpb or 0.0, id=number, status=status, folder=tmp_path / f"{number:04d}", **score))
         best = journal.best()
         assert best is not None
-        memory = recall(journal, best)
+        memory = select_history(journal, best)
 
         assert [0, 3] == [e.id for e in memory.kept]
         assert [5, 2] == [e.id for e in memory.near_misses]
@@ -38,7 +38,7 @@ def test_a_kept_one_that_ran_again_is_told_with_all_its_runs(tmp_path: Path) -> 
         journal.finish(kept(1.9, id=2, **again))
         journal.finish(kept(1.7, id=3, **again, hardware="another"))
         best = journal.experiment(1)
-        memory = recall(journal, best)
+        memory = select_history(journal, best)
 
     assert [(2.0,), (1.8, 1.9)] == [e.runs for e in memory.kept]
     assert () == memory.near_misses

@@ -201,4 +201,4 @@ def test_closeness_is_about_what_changes(other: str, *, close: bool) -> None:
     """Numbers within a tenth are the same, comments are nothing, the other way round is another change."""
     diff = "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-LR = 0.02\n+LR = 0.03\n"
 
-    assert close == (similarity.closeness(diff, other) >= similarity.CLOSE)
+    assert close == (similarity.compare(diff, other) >= similarity.CLOSE)

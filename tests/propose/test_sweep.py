@@ -26,7 +26,7 @@ TRAIN_PY = fakes.TRAIN_PY.replace(
 
 def bowl(source: str) -> Trial:
     """Best at a learning rate of 0.05 and a depth of 4; deep nets crash."""
-    values = {name: float(knob.value) for name, knob in kn.find(source, "cpu").items()}
+    values = {name: float(knob.value) for name, knob in kn.find_tunables(source, "cpu").items()}
     if values["DEPTH"] > 6:
         return fakes.broken(Status.CRASH)
     return fakes.scored(1 + abs(values["LEARNING_RATE"] - 0.05) * 10 + abs(values["DEPTH"] - 4) / 10)

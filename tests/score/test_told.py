@@ -3,21 +3,21 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scoring.self_reported import UNITS, in_words, told
+from orchestrator.scoring.self_reported import UNITS, describe_figures, parse_figures
 
 SUMMARY = "---\nstartup_seconds:  3.6\ntokens_per_second: 30463\nmfu_percent:      41.20\nnum_steps:        295\n"
 
 
 def test_the_figures_are_found_and_said_in_words() -> None:
     """Those known by name, the last of each."""
-    found = told(SUMMARY + "startup_seconds:  4.5\n")
+    found = parse_figures(SUMMARY + "startup_seconds:  4.5\n")
 
     assert {"startup_seconds": 4.5, "tokens_per_second": 30463.0, "mfu_percent": 41.2} == found
-    assert "4.5 s of start-up, 30,463 tokens/s, 41.2 % MFU" == in_words(found)
-    assert "" == in_words(told("nothing of the kind")) == in_words({"mfu_percent": "<b>"})
+    assert "4.5 s of start-up, 30,463 tokens/s, 41.2 % MFU" == describe_figures(found)
+    assert "" == describe_figures(parse_figures("nothing of the kind")) == describe_figures({"mfu_percent": "<b>"})
 
 
 @given(st.sampled_from(sorted(UNITS)), st.text(alphabet="0123456789.e+-naif ", max_size=40))
 def test_whatever_is_printed_is_a_finite_number_or_nothing(name: str, text: str) -> None:
     """So that the record stays JSON that any tool reads."""
-    assert all(0 <= value < float("inf") for value in told(f"{name}: {text}").values())
+    assert all(0 <= value < float("inf") for value in parse_figures(f"{name}: {text}").values())

@@ -13,7 +13,7 @@ from orchestrator.units import MIB
 from orchestrator.walls import container_labels
 from orchestrator.walls.container import RunningContainer
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.seccomp import for_runtime
+from orchestrator.walls.seccomp import adapt_for_runtime
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,7 @@ class Boxes:
         for path in (ROOT / "locked").glob("*.py"):
             (private / "locked" / path.name).write_bytes(path.read_bytes())
         (private / "train.py").write_text(textwrap.dedent(source), encoding="utf-8")
-        labels = container_labels.labels(tag="test", experiment_id=0, attempt=1, role="trainer", dies_in_s=hard_limit_s)
+        labels = container_labels.owner_labels(tag="test", experiment_id=0, attempt=1, role="trainer", dies_in_s=hard_limit_s)
         fields: dict[str, Any] = {
             "role": Role.TRAINER,
             "name": name,
@@ -71,7 +71,7 @@ class Boxes:
             "resources": replace(SMALL, pids=256) if "runsc" in self.runtime else SMALL,  # its own threads count too
             "environment": ENVIRONMENT,
             "labels": labels,
-            "seccomp": for_runtime(self.seccomp, self.runtime),
+            "seccomp": adapt_for_runtime(self.seccomp, self.runtime),
             "runtime": self.runtime,
         }
         return ContainerSpec(**{**fields, **changed})

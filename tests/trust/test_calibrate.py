@@ -110,7 +110,7 @@ def test_hardware_that_differs_by_nothing_still_leaves_a_margin(config: Config, 
     """An honest model of another kind is not refused for one rounding, of which a GPU has larger ones."""
     there = config.model_copy(update={"profile_name": profile})
 
-    assert (cap, LEAST_FLOOR_NATS) == thresholds.proposed(0.0, 0.0, there)
+    assert (cap, LEAST_FLOOR_NATS) == thresholds.propose_thresholds(0.0, 0.0, there)
 
 
 @pytest.mark.parametrize(("worst", "mean", "name"), [(3.0, 0.0, "cap_nats"), (0.0, 0.1, "floor_nats")])

@@ -91,11 +91,11 @@ def test_it_is_on_record_and_every_view_says_l3(journal: Journal, tmp_path: Path
     """In the journal with its files' hashes, in status, and in show; the record stays intact."""
     confirmed(journal, tmp_path, 3, 1.23, 1.24, 1.25, 1.21, 1.22, 1.23)
     console = Console(width=150, record=True, file=io.StringIO())
-    console.print(experiments_table(journal.experiments(), confirmed=confirmations.confirmed(journal)))
+    console.print(experiments_table(journal.experiments(), confirmed=confirmations.confirmed_ids(journal)))
     show.show(console, journal, journal.experiment(3))
     text = console.export_text()
 
-    assert {0, 3} == confirmations.confirmed(journal)
+    assert {0, 3} == confirmations.confirmed_ids(journal)
     assert 6 == len(
         [r for r in journal.records("seeds.revealed") if r.seq > journal.records("experiment.confirming")[0].seq]
     )
@@ -141,7 +141,7 @@ def test_a_run_without_a_score_confirms_nothing(journal: Journal, tmp_path: Path
     with slot(tmp_path, failing) as leased, pytest.raises(SandboxError, match="no score on the holdout: oom"):
         confirm.confirm(journal, leased, 0, SEEDS, str)
 
-    assert set() == confirmations.confirmed(journal)
+    assert set() == confirmations.confirmed_ids(journal)
     assert ["oom"] == [one.body["failure"] for one in journal.records("experiment.not_confirmed", 0)]
     assert Status.KEEP is journal.experiment(0).status
 

@@ -13,7 +13,7 @@ import structlog
 from orchestrator.config import load
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError, SpecRefused
 from orchestrator.host import compile_cache_build
-from orchestrator.host.compile_cache_build import own_source
+from orchestrator.host.compile_cache_build import committed_source
 from orchestrator.record.git_branch import Keeper
 from orchestrator.scoring.thresholds import UNBOUNDED
 from orchestrator.types import Role
@@ -113,16 +113,16 @@ def test_a_session_on_a_gpu_fills_one_where_there_is_none(
             raise fault
         return cache
 
-    monkeypatch.setattr(compile_cache_build, "fill", fill)
+    monkeypatch.setattr(compile_cache_build, "build", fill)
     config = load(ROOT, {"tag": "warm", "runs": tmp_path / "runs", "profile_name": "gpu"})
     on_cpu = Place(engine=cast("Any", None), config=config, image_id=IMAGE, seccomp="", thresholds=UNBOUNDED)
     keeper, view = Keeper(path=config.mutable_path, tag="warm"), fakes.SilentView()
     with structlog.testing.capture_logs() as logged:
-        warmed = compile_cache_build.warmed(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
+        warmed = compile_cache_build.with_compile_cache(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
 
     assert (cache if fault is None else None) is warmed.warm
-    assert warmed is compile_cache_build.warmed(warmed, keeper, view)
-    assert on_cpu is compile_cache_build.warmed(on_cpu, keeper, view)
+    assert warmed is compile_cache_build.with_compile_cache(warmed, keeper, view)
+    assert on_cpu is compile_cache_build.with_compile_cache(on_cpu, keeper, view)
     assert ([] if fault is None else [("compile_cache.not_filled", str(fault))]) == [
         (line["event"], line["reason"]) for line in logged
     ]
@@ -181,19 +181,19 @@ def test_only_what_the_human_committed_fills_a_cache(tmp_path: Path) -> None:
     git = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@localhost"]
     subprocess.run([*git, "init", "-q"], check=True)
     with pytest.raises(ConfigError, match="commit it if it is yours"):
-        own_source(keeper)
+        committed_source(keeper)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-qm", "mine"], check=True)
-    mine = own_source(keeper)
+    mine = committed_source(keeper)
     path.write_text(fakes.TRAIN_PY.replace("0.02", "0.03"))
 
     assert fakes.TRAIN_PY == mine
     with pytest.raises(ConfigError, match="not what your last commit holds"):
-        own_source(keeper)
+        committed_source(keeper)
     path.write_text("def load_model(:\n")
     subprocess.run([*git, "commit", "-qam", "mine, too"], check=True)
     with pytest.raises(PatchRejected):
-        own_source(keeper)
+        committed_source(keeper)
 
 
 def test_no_container_can_write_to_it_and_only_trainers_get_it() -> None:

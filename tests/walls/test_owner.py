@@ -15,7 +15,7 @@ ELSEWHERE = "00000000-0000-0000-0000-000000000000"
 
 def labels(dies_in_s: float = 60, /, **changed: str) -> dict[str, str]:
     """What a container of ours carries, with changes by the last word of a label."""
-    found = container_labels.labels(tag="test", experiment_id=1, attempt=1, role="trainer", dies_in_s=dies_in_s)
+    found = container_labels.owner_labels(tag="test", experiment_id=1, attempt=1, role="trainer", dies_in_s=dies_in_s)
     return found | {f"{LABEL}.{name}": value for name, value in changed.items()}
 
 
@@ -33,44 +33,44 @@ def test_a_clock_that_is_set_reaps_nothing(step_s: float, monkeypatch: pytest.Mo
     wall = time.time() + step_s
     monkeypatch.setattr(time, "time", lambda: wall)
 
-    assert not container_labels.is_gone(living)
+    assert not container_labels.is_orphaned(living)
 
 
 def test_a_dead_owner_is_gone() -> None:
     """Long before the deadline."""
-    assert container_labels.is_gone(labels(owner=dead_owner()))
+    assert container_labels.is_orphaned(labels(owner=dead_owner()))
 
 
 def test_a_number_used_again_is_another_process() -> None:
     """By its start."""
     boot, pid, _ = labels()[f"{LABEL}.owner"].split(":")
 
-    assert container_labels.is_gone(labels(owner=f"{boot}:{pid}:1"))
+    assert container_labels.is_orphaned(labels(owner=f"{boot}:{pid}:1"))
 
 
 def test_a_pid_of_another_namespace_says_nothing() -> None:
     """The owner may live in a container beside ours: then only the deadline counts."""
     other = {"owner": dead_owner(), "namespace": "1"}
 
-    assert not container_labels.is_gone(labels(**other))
-    assert container_labels.is_gone(labels(-61, **other))
+    assert not container_labels.is_orphaned(labels(**other))
+    assert container_labels.is_orphaned(labels(-61, **other))
 
 
 def test_another_boot_is_judged_by_its_deadline_alone() -> None:
     """It may be another machine, with a living owner; our monotonic clock says nothing about theirs."""
     other = dead_owner().partition(":")[2]
 
-    assert not container_labels.is_gone(labels(owner=f"{ELSEWHERE}:{other}", monotonic="0"))
-    assert container_labels.is_gone(labels(-61, owner=f"{ELSEWHERE}:{other}", monotonic="1e9"))
+    assert not container_labels.is_orphaned(labels(owner=f"{ELSEWHERE}:{other}", monotonic="0"))
+    assert container_labels.is_orphaned(labels(-61, owner=f"{ELSEWHERE}:{other}", monotonic="1e9"))
 
 
 def test_a_deadline_is_late_by_a_minute_before_it_counts() -> None:
     """The owner itself has time to see to it."""
-    assert not container_labels.is_gone(labels(-50))
-    assert container_labels.is_gone(labels(-70))
+    assert not container_labels.is_orphaned(labels(-50))
+    assert container_labels.is_orphaned(labels(-70))
 
 
 def test_what_others_own_is_theirs() -> None:
     """Another user's, and what is none of ours, at any time."""
-    assert not container_labels.is_gone(labels(-1e6, uid=str(os.getuid() + 1)))
-    assert not container_labels.is_gone({})
+    assert not container_labels.is_orphaned(labels(-1e6, uid=str(os.getuid() + 1)))
+    assert not container_labels.is_orphaned({})

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.types import Role
 from orchestrator.units import MIB
 from orchestrator.walls import podman
-from orchestrator.walls.inspect_diff import differences
+from orchestrator.walls.inspect_diff import container_diff
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
 
 Json = dict[str, Any]
@@ -113,7 +113,7 @@ def asked(seccomp: str) -> Json:
 
 def inspects(asked: Json) -> tuple[Json, Json]:
     """What Podman 4.3 says of the container that was asked for, in both ways, on cgroup v2."""
-    body = podman.sent(asked, PROFILE)
+    body = podman.to_podman_request(asked, PROFILE)
     host = {
         **body["HostConfig"], "Runtime": "oci", "LogConfig": {"Type": "json-file", "Config": None}, "CgroupnsMode": "",
         "CapDrop": ["CHOWN", "NET_RAW"], "IpcMode": "shareable", "PidMode": "private", "UTSMode": "private",
@@ -141,7 +141,7 @@ def inspects(asked: Json) -> tuple[Json, Json]:
 
 def found(asked: Json, said: Json, own: Json, *, limited: bool = True) -> list[str]:
     """What the read-back would refuse it for."""
-    return differences(asked, podman.in_docker_words(asked, PROFILE, said, own, limited=limited))
+    return container_diff(asked, podman.normalize_inspect(asked, PROFILE, said, own, limited=limited))
 
 
 def changed(value: Json, where: str, to: object) -> Json:
@@ -189,4 +189,4 @@ def test_limits_may_be_missing_only_where_that_was_accepted(asked: Json) -> None
 def test_a_volume_keeps_its_size(asked: Json) -> None:
     """In pages: Podman takes `size` for a disk quota, which it has not."""
     assert {"o": "nr_blocks=257,nodev"} == podman.volume({"o": "size=1048577,nodev"}, 1048577)
-    assert "nr_inodes" not in str(podman.sent(asked, PROFILE)["HostConfig"]["Tmpfs"])
+    assert "nr_inodes" not in str(podman.to_podman_request(asked, PROFILE)["HostConfig"]["Tmpfs"])

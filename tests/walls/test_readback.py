@@ -10,7 +10,7 @@ import pytest
 from orchestrator.errors import SpecRefused
 from orchestrator.units import MIB
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.inspect_diff import differences
+from orchestrator.walls.inspect_diff import container_diff
 from orchestrator.walls.spec import LABEL, Mount
 from tests.support.boxes import Boxes
 
@@ -166,8 +166,8 @@ def made(engine: Engine, image_id: str, seccomp: str, tmp_path_factory: pytest.T
 
 def test_what_was_asked_for_is_what_was_made(made: tuple[Json, Json]) -> None:
     """No false alarm."""
-    assert [] == differences(*made)
-    assert [] == differences(*made, {"security": "name=seccomp", "cgroup": "1"})
+    assert [] == container_diff(*made)
+    assert [] == container_diff(*made, {"security": "name=seccomp", "cgroup": "1"})
 
 
 @pytest.mark.parametrize(("where", "value"), CHANGES, ids=[f"{where}={str(value)[:40]}" for where, value in CHANGES])
@@ -175,7 +175,7 @@ def test_one_changed_field_is_caught(made: tuple[Json, Json], where: str, value:
     """Whatever an engine, a plugin or a proxy in front of it changes."""
     asked, inspected = made
 
-    found = differences(asked, changed(inspected, where, value), {"security": "name=seccomp", "cgroup": "1"})
+    found = container_diff(asked, changed(inspected, where, value), {"security": "name=seccomp", "cgroup": "1"})
 
     assert found
 
@@ -190,10 +190,10 @@ def test_selinux_confines_where_the_engine_has_it(made: tuple[Json, Json]) -> No
         "AppArmorProfile": "docker-default",
     }  # fmt: skip
 
-    assert [] == differences(asked, good, facts) == differences(asked, good)
+    assert [] == container_diff(asked, good, facts) == container_diff(asked, good)
     for key in ("ProcessLabel", "MountLabel"):
         for label in ("", f"{user}:system_r:spc_t:s0"):
-            assert [f"{key}: asked the engine's own, is {label!r}"] == differences(asked, {**good, key: label}, facts)
+            assert [f"{key}: asked the engine's own, is {label!r}"] == container_diff(asked, {**good, key: label}, facts)
 
 
 def test_swappiness_is_no_matter_of_cgroup_v2(made: tuple[Json, Json]) -> None:
@@ -201,8 +201,8 @@ def test_swappiness_is_no_matter_of_cgroup_v2(made: tuple[Json, Json]) -> None:
     asked, inspected = made
     without = changed(inspected, "HostConfig.MemorySwappiness", None)
 
-    assert [] == differences(asked, without, {"cgroup": "2"})
-    assert ["HostConfig.MemorySwappiness: asked 0, is None"] == differences(asked, without, {"cgroup": "1"})
+    assert [] == container_diff(asked, without, {"cgroup": "2"})
+    assert ["HostConfig.MemorySwappiness: asked 0, is None"] == container_diff(asked, without, {"cgroup": "1"})
 
 
 def test_what_the_engine_cannot_say_is_a_difference(made: tuple[Json, Json]) -> None:
@@ -213,7 +213,7 @@ def test_what_the_engine_cannot_say_is_a_difference(made: tuple[Json, Json]) -> 
     for key in silent:
         without = copy.deepcopy(inspected)
         del without["HostConfig"][key]
-        assert any(f"HostConfig.{key}:" in line for line in differences(asked, without)), key
+        assert any(f"HostConfig.{key}:" in line for line in container_diff(asked, without)), key
     assert len(silent) >= 18
 
 

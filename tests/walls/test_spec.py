@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import SpecRefused
 from orchestrator.types import Role
 from orchestrator.units import MIB
-from orchestrator.walls.seccomp import for_runtime
+from orchestrator.walls.seccomp import adapt_for_runtime
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
 from tests.support.boxes import ROOT
 
@@ -261,9 +261,9 @@ def test_a_good_spec_is_the_same_plain_data_each_time() -> None:
 def test_gvisor_gets_the_profile_in_words_it_knows() -> None:
     """Only the call that must look absent differs, and only there."""
     text = (ROOT / "sandbox" / "seccomp.json").read_text(encoding="utf-8")
-    ours, theirs = json.loads(text), json.loads(for_runtime(text, "runsc"))
+    ours, theirs = json.loads(text), json.loads(adapt_for_runtime(text, "runsc"))
     changed = [a["names"] for a, b in zip(ours["syscalls"], theirs["syscalls"], strict=True) if a != b]
 
-    assert text == for_runtime(text, "") == for_runtime(text, "runc")
+    assert text == adapt_for_runtime(text, "") == adapt_for_runtime(text, "runc")
     assert [["clone3"]] == changed
     assert {**ours, "syscalls": 0} == {**theirs, "syscalls": 0}
