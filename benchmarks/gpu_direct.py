@@ -147,7 +147,7 @@ def leased(asked: Direct) -> Iterator[None]:
     try:
         policy = LeasePolicy(
             profile=asked.profile,  # type: ignore[arg-type]
-            allow=allowed(lists.get("allow", ()), os.environ) if lists else (),
+            allow=allowed_devices(lists.get("allow", ()), os.environ) if lists else (),
             exclude=tuple(lists.get("exclude", ())),
             leave_free=lists.get("leave_free", 0),
         )

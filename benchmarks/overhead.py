@@ -27,8 +27,8 @@ from orchestrator.devices.lease import lease
 from orchestrator.errors import AutoresearchError
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.execution_context import Place
-from orchestrator.walls.experiment_sandbox import Box
+from orchestrator.walls.execution_context import ExecutionContext
+from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 
 ROOT = Path(__file__).parents[1]
 PLAN = Plan(train_seed=1, audit_seed=bytes(32))
@@ -43,16 +43,16 @@ def candidate() -> Candidate:
     )
 
 
-def walled(place: Place, number: int) -> float:
+def walled(place: ExecutionContext, number: int) -> float:
     """Tokens a second in the trainer's container as every experiment has it."""
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        with Box.open(place, candidate(), PLAN, experiment_id=number, folder=folder) as box:
+        with ExperimentSandbox.open(place, candidate(), PLAN, experiment_id=number, folder=folder) as box:
             return speed(box.start(Role.TRAINER, best=None, on_line=lambda _: None).wait().log_tail)
 
 
-def plain(place: Place) -> float:
+def plain(place: ExecutionContext) -> float:
     """Tokens a second in `docker run` with the engine's defaults."""
     device = f"--cpuset-cpus={place.cpuset}" if place.gpu_uuid is None else f"--gpus=device={place.gpu_uuid}"
     command = ["docker", "run", "--rm", "--user=0", "--network=none", device]
@@ -79,7 +79,7 @@ def speed(output: str) -> float:
     return float(found[0]) or sys.exit("overhead: not one step was done: give it more seconds, or a calmer machine")
 
 
-def compared(halves: list[Place], rounds: int) -> list[float]:
+def compared(halves: list[ExecutionContext], rounds: int) -> list[float]:
     """Per cent that the walls cost, round by round; one place is used in turns."""
     costs = []
     with ThreadPoolExecutor(len(halves)) as pool:

@@ -40,18 +40,18 @@ from orchestrator.devices import schedule
 from orchestrator.errors import AutoresearchError
 from orchestrator.host.compile_cache_build import build
 from orchestrator.host.data import IN_IMAGE, is_ready, prepare
-from orchestrator.host.doctor import Judgement, run_checks
+from orchestrator.host.doctor import Severity, run_checks
 from orchestrator.host.doctor import report as doctor_report
 from orchestrator.host.host_facts import collect
 from orchestrator.interrupt import interruptible
-from orchestrator.look.live_view import LiveView, PlainView, experiments_table, staircase, tally
+from orchestrator.look.live_view import LiveView, PlainView, draw_best_so_far, experiments_table, summary_line
 from orchestrator.look.notify import notifying
 from orchestrator.look.report import Report
 from orchestrator.look.report_on_finish import Reporting
 from orchestrator.loop import run_session
 from orchestrator.propose.estimate import estimate_cost
 from orchestrator.record.confirmations import confirmed_ids
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.record.run_status import state
 from orchestrator.record.session_log import logging_to
@@ -112,7 +112,7 @@ def fit(
 def warm(task: Task = HERE, profile: Profile = "gpu", data: Data = IN_IMAGE, accept: Accept = None) -> None:
     """Train your committed train.py once and keep what was compiled, for every experiment to begin with."""
     config = settings(task, "warm", None, machine(profile, data, accept))
-    keeper = Keeper(path=config.mutable_path, tag=config.tag)
+    keeper = ResultBranch(path=config.mutable_path, tag=config.tag)
     with compose.leased_context(config, PlainView()) as place:
         made = build(place, keeper, lambda line: print(line, flush=True))
     print(f"warm: {len(made.files)} files in {made.folder}")
@@ -206,7 +206,7 @@ def runs(task: Task = HERE, runs: Runs = None) -> None:
     for folder in run_folders(task, runs):
         with Journal.read(folder) as journal:
             best, spent = journal.best(), journal.spent()
-        print(f"{folder.name:16} best {f'{best.val_bpb:.6f}{best.mark}' if best else '-':10} {tally(spent)}")
+        print(f"{folder.name:16} best {f'{best.val_bpb:.6f}{best.mark}' if best else '-':10} {summary_line(spent)}")
 
 
 @app.command()
@@ -227,10 +227,10 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
         console.print(table)
         if best is not None:
             console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")
-        console.print(tally(spent))
+        console.print(summary_line(spent))
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
-        if picture := staircase(experiments):
+        if picture := draw_best_so_far(experiments):
             console.print(picture, style="green")
 
 
@@ -263,7 +263,7 @@ def doctor(task: Task = HERE, as_json: AsJson = False) -> None:
         print(json.dumps([asdict(check) for check in checks], indent=1))
     else:
         doctor_report(checks, Console(highlight=False))
-    if any(check.judgement is Judgement.UNSAFE for check in checks):
+    if any(check.judgement is Severity.UNSAFE for check in checks):
         raise typer.Exit(1)
 
 

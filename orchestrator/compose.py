@@ -14,7 +14,7 @@ from orchestrator.config import Config
 from orchestrator.devices.contention import monitor_for
 from orchestrator.devices.cuda_visible_devices import allowed_devices
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
-from orchestrator.devices.schedule import Gate, parse_quiet_hours
+from orchestrator.devices.schedule import StartGate, parse_quiet_hours
 from orchestrator.errors import ConfigError
 from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.execution.slot import Slot
@@ -22,7 +22,7 @@ from orchestrator.host.compile_cache_build import with_compile_cache
 from orchestrator.host.data import check_train, is_ready
 from orchestrator.look.live_view import PlainView
 from orchestrator.protocols import View
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.scoring import thresholds
 from orchestrator.scoring.thresholds import UNBOUNDED
@@ -30,7 +30,7 @@ from orchestrator.session import Session
 from orchestrator.units import SECONDS_PER_HOUR
 from orchestrator.walls import compile_cache, gpu_check
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.execution_context import Place
+from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.reaper import reap_in_background
 
 PATIENCE = 5  # times the time to load and to score
@@ -42,13 +42,13 @@ def image_name(config: Config) -> str:
     return f"autoresearch-sandbox:{config.profile_name}"
 
 
-def verified_context(config: Config, engine: Engine, leased: Lease | None = None) -> Place:
+def verified_context(config: Config, engine: Engine, leased: Lease | None = None) -> ExecutionContext:
     """Where experiments of this config run; nothing is made yet. Raises ConfigError, SpecRefused or ImageMissing."""
     hardware = leased.hardware if leased else ""
     seccomp = preflight.profile(SECCOMP, config.runtime)
     preflight.refuse_unfit(config, engine)
     image_id = engine.image_id(image_name(config))
-    found = Place(
+    found = ExecutionContext(
         engine=engine,
         config=config,
         image_id=image_id,
@@ -64,7 +64,7 @@ def verified_context(config: Config, engine: Engine, leased: Lease | None = None
     return found
 
 
-def load_verified_profile(config: Config, engine: Engine, leased: Lease) -> Place:
+def load_verified_profile(config: Config, engine: Engine, leased: Lease) -> ExecutionContext:
     """The place of a lease, whose GPU works in a container. Raises ConfigError or SandboxError with the fix."""
     made = verified_context(config, engine, leased)
     if leased.device is not None and leased.device.parent and made.tier().startswith("gVisor"):
@@ -91,7 +91,7 @@ def connect_checked(config: Config) -> Engine:
 @contextmanager
 def open_session(config: Config, view: View) -> Iterator[Session]:
     """Everything a session needs; the lease, the journal and every container end with it."""
-    gate = Gate(run=config.run_path, hours=parse_quiet_hours(config.quiet_hours))
+    gate = StartGate(run=config.run_path, hours=parse_quiet_hours(config.quiet_hours))
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
         stack.enter_context(last_word(journal))
@@ -99,7 +99,7 @@ def open_session(config: Config, view: View) -> Iterator[Session]:
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
         engine = connect_checked(config)
         stack.enter_context(reap_in_background(engine.reap))  # before a device is waited for, which an orphan may hold
-        keeper = Keeper(path=config.mutable_path, tag=config.tag)
+        keeper = ResultBranch(path=config.mutable_path, tag=config.tag)
         keeper.check()
         leased = stack.enter_context(slots(config, engine, view, keeper, gate))
         yield Session(
@@ -113,7 +113,7 @@ def open_session(config: Config, view: View) -> Iterator[Session]:
         )
 
 
-def ready(gate: Gate, leased: Slot, view: View) -> bool:
+def ready(gate: StartGate, leased: Slot, view: View) -> bool:
     """Wait until an experiment may start on an idle device, which others may have meanwhile; whether it had to."""
     if not gate.closed():
         return leased.ready()
@@ -123,7 +123,9 @@ def ready(gate: Gate, leased: Slot, view: View) -> bool:
 
 
 @contextmanager
-def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate) -> Iterator[tuple[Slot, ...]]:
+def slots(
+    config: Config, engine: Engine, view: View, keeper: ResultBranch, gate: StartGate
+) -> Iterator[tuple[Slot, ...]]:
     """As many devices of one kind as experiments run side by side; the first is leased, the others when they are used.
 
     Raises ConfigError or LeaseUnavailable.
@@ -133,7 +135,9 @@ def slots(config: Config, engine: Engine, view: View, keeper: Keeper, gate: Gate
     gate.wait(view.waiting)
 
     def make(leased: Lease) -> ContainerRunner:
-        return ContainerRunner(place=with_compile_cache(load_verified_profile(config, engine, leased), keeper, view), view=view)
+        return ContainerRunner(
+            place=with_compile_cache(load_verified_profile(config, engine, leased), keeper, view), view=view
+        )
 
     with ExitStack() as stack:
         first = stack.enter_context(slot(config, view, policy, make))
@@ -180,7 +184,7 @@ def with_relaxed_deadlines(config: Config) -> Config:
 
 
 @contextmanager
-def leased_context(config: Config, view: View) -> Iterator[Place]:
+def leased_context(config: Config, view: View) -> Iterator[ExecutionContext]:
     """One leased device, for what is no experiment."""
     preflight.refuse_unsafe(config)
     engine, wait_s = Engine.connect(), config.gpu.wait_hours * SECONDS_PER_HOUR

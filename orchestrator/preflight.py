@@ -6,14 +6,14 @@ from orchestrator.config import Config
 from orchestrator.devices import processes
 from orchestrator.devices.lease import LeasePolicy, count_leasable
 from orchestrator.errors import ConfigError, SpecRefused
-from orchestrator.host.doctor import run_checks, blocking_checks
+from orchestrator.host.doctor import blocking_checks, run_checks
 from orchestrator.host.host_facts import collect
 from orchestrator.record.journal import Journal
 from orchestrator.types import Level, Status
 from orchestrator.units import GIB
 from orchestrator.walls import nvidia
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.execution_context import Place
+from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import validate_specs
 from orchestrator.walls.seccomp import adapt_for_runtime, profile_error
 
@@ -37,7 +37,7 @@ def profile(path: Path, runtime: str) -> str:
     return adapt_for_runtime(text, runtime)
 
 
-def refuse_weak(there: Place) -> None:
+def refuse_weak(there: ExecutionContext) -> None:
     """Stop before the first experiment if one of its containers would be refused."""
     try:
         validate_specs(there)

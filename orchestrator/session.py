@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.config import Config
-from orchestrator.propose.prefetch import Ahead
+from orchestrator.propose.prefetch import ProposalPrefetcher
 from orchestrator.protocols import Proposer, Runner, View
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.types import Candidate, Plan, Trial
 
@@ -21,9 +21,9 @@ class Session:
     journal: Journal
     proposer: Proposer
     runners: tuple[Runner, ...]  # each on a device of its own
-    keeper: Keeper
+    keeper: ResultBranch
     view: View
-    ahead: Ahead = field(default_factory=Ahead)
+    ahead: ProposalPrefetcher = field(default_factory=ProposalPrefetcher)
     ready: Callable[[Runner], bool] = lambda _: False  # waits until an experiment may start; says whether it had to
     started: float = field(default_factory=time.monotonic)
 

@@ -17,7 +17,7 @@ from orchestrator.config import load
 from orchestrator.errors import JournalError
 from orchestrator.look import figures
 from orchestrator.look.history import gather
-from orchestrator.look.live_view import LiveView, staircase
+from orchestrator.look.live_view import LiveView, draw_best_so_far
 from orchestrator.look.report import Report
 from orchestrator.look.summary import summary
 from orchestrator.record.journal import Journal
@@ -151,8 +151,8 @@ def test_a_staircase_goes_down_or_is_not_drawn() -> None:
     """Nothing fell in a run whose baseline is the best."""
     worse = kept(2.5, id=1, status=Status.DISCARD)
 
-    assert "" == staircase([]) == staircase([kept(2.0)]) == staircase([kept(2.0), worse])
-    assert "2.0000 ██▁ 1.5000" == staircase([kept(2.0), worse, kept(1.5, id=2)])
+    assert "" == draw_best_so_far([]) == draw_best_so_far([kept(2.0)]) == draw_best_so_far([kept(2.0), worse])
+    assert "2.0000 ██▁ 1.5000" == draw_best_so_far([kept(2.0), worse, kept(1.5, id=2)])
 
 
 def test_the_live_view_is_gone_at_the_end() -> None:
@@ -184,7 +184,7 @@ def test_every_view_counts_experiments_in_one_way(tmp_path: Path) -> None:
     with view.console.capture() as watched:
         view.console.print(view.picture())
     words = "1 experiment, 1 more not judged"
-    contended = next(trace for trace in figures.staircase(night)["data"] if trace["uid"] == "contended")
+    contended = next(trace for trace in figures.draw_best_so_far(night)["data"] if trace["uid"] == "contended")
 
     assert f"n                best 2.000000   {words}\n" == said("runs", *at)
     assert f"\n{words}\n" in listed

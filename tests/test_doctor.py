@@ -21,27 +21,27 @@ from orchestrator.host.doctor import (
     RUNC,
     TOOLKIT,
     Check,
-    Judgement,
-    Least,
-    run_checks,
-    report,
+    MinimumVersion,
+    Severity,
     blocking_checks,
+    report,
+    run_checks,
     verdict,
 )
 from orchestrator.host.host_facts import (
     ACL,
     Gpus,
-    Machine,
+    HostFacts,
     Socket,
-    kernel_build_date,
-    summarise,
-    listening,
     collect,
     inspect_socket,
+    kernel_build_date,
+    listening,
     people,
+    summarise,
 )
 
-GOOD = Machine(
+GOOD = HostFacts(
     socket=Socket(address="unix:///run/user/1000/docker.sock"),
     engine="29.7.1",
     runc="1.4.3",
@@ -55,7 +55,7 @@ GOOD = Machine(
 )
 
 
-def judged(of: Machine) -> dict[str, Judgement]:
+def judged(of: HostFacts) -> dict[str, Severity]:
     """What each check came to."""
     return {check.name: check.judgement for check in run_checks(of)}
 
@@ -64,7 +64,7 @@ def test_a_machine_without_a_fault_is_ok_in_every_line() -> None:
     """No check is weak by habit."""
     found = judged(GOOD)
 
-    assert set(found.values()) == {Judgement.OK}
+    assert set(found.values()) == {Severity.OK}
     assert len(found) >= 12
 
 
@@ -95,7 +95,7 @@ def test_a_machine_without_a_fault_is_ok_in_every_line() -> None:
         ("1.18.9", TOOLKIT, False),
     ],
 )
-def test_a_version_is_compared_within_its_branch(text: str, least: Least, fixed: bool | None) -> None:
+def test_a_version_is_compared_within_its_branch(text: str, least: MinimumVersion, fixed: bool | None) -> None:
     """By number, not by letter; what nobody can know is neither fixed nor not."""
     assert fixed is doctor.is_patched(text, least)
 
@@ -103,48 +103,48 @@ def test_a_version_is_compared_within_its_branch(text: str, least: Least, fixed:
 @pytest.mark.parametrize(
     ("name", "judgement", "changes"),
     [
-        ("engine", Judgement.WEAK, {"engine": "20.10.24+dfsg1"}),
-        ("engine", Judgement.WEAK, {"engine": ""}),
-        ("engine", Judgement.WEAK, {"podman": True, "engine": "5.4.0"}),
-        ("engine", Judgement.UNSAFE, {"engine_error": "no container engine answers"}),
-        ("runc", Judgement.WEAK, {"runc": "1.1.5+ds1"}),
-        ("runc", Judgement.WEAK, {"runc": ""}),
-        ("seccomp", Judgement.UNSAFE, {"security": ("name=apparmor", "name=rootless")}),
-        ("lsm", Judgement.WEAK, {"security": ("name=seccomp,profile=default", "name=rootless")}),
-        ("user-namespaces", Judgement.WEAK, {"security": ("name=seccomp,profile=default", "name=apparmor")}),
-        ("limits", Judgement.WEAK, {"cgroup": "1"}),
-        ("limits", Judgement.WEAK, {"cgroup": ""}),
-        ("limits", Judgement.WEAK, {"limits_missing": ("swap",)}),
-        ("limits", Judgement.UNSAFE, {"cgroup": "1", "limits_missing": ("memory", "swap", "processes")}),
-        ("kernel", Judgement.WEAK, {"kernel_built": None}),
-        ("kernel", Judgement.WEAK, {"kernel_built": date(2026, 4, 1)}),
-        ("engine-socket", Judgement.UNSAFE, {"socket": Socket(address="unix:///x", everyone=True)}),
-        ("engine-socket", Judgement.WEAK, {"socket": Socket(address="unix:///x", others=("alice",), group="docker")}),
-        ("engine-socket", Judgement.WEAK, {"socket": Socket(address="ssh://x", unseen="it is no local socket")}),
-        ("engine-port", Judgement.UNSAFE, {"ports": (2375,)}),
-        ("engine-port", Judgement.WEAK, {"ports": (2376,)}),
-        ("engine-port", Judgement.WEAK, {"ports": None}),
-        ("processes", Judgement.WEAK, {"hidden": True}),
-        ("runtime-runsc", Judgement.WEAK, {"runtimes": {"runsc": ("--ignore-cgroups", "--oci-seccomp")}}),
-        ("runtime-runsc", Judgement.WEAK, {"runtimes": {"runsc": ("--ignore-cgroups=true", "--oci-seccomp=true")}}),
-        ("runtime-runsc", Judgement.WEAK, {"runtimes": {"runsc": ()}}),
-        ("runtime-runsc", Judgement.WEAK, {"runtimes": {"runsc": None}}),
-        ("disk", Judgement.WEAK, {"free_bytes": {"records": 100 * GIB, "the engine": GIB}}),
-        ("disk", Judgement.WEAK, {"free_bytes": {"records": 100 * GIB, "the engine": None}}),
-        ("disk", Judgement.WEAK, {"free_bytes": {}}),
-        ("gpu", Judgement.WEAK, {"gpus": Gpus(error="NVML: no driver")}),
-        ("gpu", Judgement.WEAK, {"gpus": replace(GOOD.gpus, mps="root's nvidia-cuda-mps-control (pid 7)")}),
-        ("gpu", Judgement.WEAK, {"gpus": replace(GOOD.gpus, troubles=("GPU-1: it is 90 % busy",))}),
-        ("nvidia-driver", Judgement.UNSAFE, {"gpus": replace(GOOD.gpus, driver="580.82.07")}),
-        ("nvidia-driver", Judgement.WEAK, {"gpus": replace(GOOD.gpus, driver="535.309.01")}),
-        ("nvidia-driver", Judgement.WEAK, {"gpus": replace(GOOD.gpus, driver="")}),
-        ("nvidia-toolkit", Judgement.UNSAFE, {"gpus": replace(GOOD.gpus, toolkit="1.17.8")}),
-        ("nvidia-toolkit", Judgement.WEAK, {"gpus": replace(GOOD.gpus, toolkit="")}),
-        ("nvidia-toolkit", Judgement.WEAK, {"no_nvidia": True}),
+        ("engine", Severity.WEAK, {"engine": "20.10.24+dfsg1"}),
+        ("engine", Severity.WEAK, {"engine": ""}),
+        ("engine", Severity.WEAK, {"podman": True, "engine": "5.4.0"}),
+        ("engine", Severity.UNSAFE, {"engine_error": "no container engine answers"}),
+        ("runc", Severity.WEAK, {"runc": "1.1.5+ds1"}),
+        ("runc", Severity.WEAK, {"runc": ""}),
+        ("seccomp", Severity.UNSAFE, {"security": ("name=apparmor", "name=rootless")}),
+        ("lsm", Severity.WEAK, {"security": ("name=seccomp,profile=default", "name=rootless")}),
+        ("user-namespaces", Severity.WEAK, {"security": ("name=seccomp,profile=default", "name=apparmor")}),
+        ("limits", Severity.WEAK, {"cgroup": "1"}),
+        ("limits", Severity.WEAK, {"cgroup": ""}),
+        ("limits", Severity.WEAK, {"limits_missing": ("swap",)}),
+        ("limits", Severity.UNSAFE, {"cgroup": "1", "limits_missing": ("memory", "swap", "processes")}),
+        ("kernel", Severity.WEAK, {"kernel_built": None}),
+        ("kernel", Severity.WEAK, {"kernel_built": date(2026, 4, 1)}),
+        ("engine-socket", Severity.UNSAFE, {"socket": Socket(address="unix:///x", everyone=True)}),
+        ("engine-socket", Severity.WEAK, {"socket": Socket(address="unix:///x", others=("alice",), group="docker")}),
+        ("engine-socket", Severity.WEAK, {"socket": Socket(address="ssh://x", unseen="it is no local socket")}),
+        ("engine-port", Severity.UNSAFE, {"ports": (2375,)}),
+        ("engine-port", Severity.WEAK, {"ports": (2376,)}),
+        ("engine-port", Severity.WEAK, {"ports": None}),
+        ("processes", Severity.WEAK, {"hidden": True}),
+        ("runtime-runsc", Severity.WEAK, {"runtimes": {"runsc": ("--ignore-cgroups", "--oci-seccomp")}}),
+        ("runtime-runsc", Severity.WEAK, {"runtimes": {"runsc": ("--ignore-cgroups=true", "--oci-seccomp=true")}}),
+        ("runtime-runsc", Severity.WEAK, {"runtimes": {"runsc": ()}}),
+        ("runtime-runsc", Severity.WEAK, {"runtimes": {"runsc": None}}),
+        ("disk", Severity.WEAK, {"free_bytes": {"records": 100 * GIB, "the engine": GIB}}),
+        ("disk", Severity.WEAK, {"free_bytes": {"records": 100 * GIB, "the engine": None}}),
+        ("disk", Severity.WEAK, {"free_bytes": {}}),
+        ("gpu", Severity.WEAK, {"gpus": Gpus(error="NVML: no driver")}),
+        ("gpu", Severity.WEAK, {"gpus": replace(GOOD.gpus, mps="root's nvidia-cuda-mps-control (pid 7)")}),
+        ("gpu", Severity.WEAK, {"gpus": replace(GOOD.gpus, troubles=("GPU-1: it is 90 % busy",))}),
+        ("nvidia-driver", Severity.UNSAFE, {"gpus": replace(GOOD.gpus, driver="580.82.07")}),
+        ("nvidia-driver", Severity.WEAK, {"gpus": replace(GOOD.gpus, driver="535.309.01")}),
+        ("nvidia-driver", Severity.WEAK, {"gpus": replace(GOOD.gpus, driver="")}),
+        ("nvidia-toolkit", Severity.UNSAFE, {"gpus": replace(GOOD.gpus, toolkit="1.17.8")}),
+        ("nvidia-toolkit", Severity.WEAK, {"gpus": replace(GOOD.gpus, toolkit="")}),
+        ("nvidia-toolkit", Severity.WEAK, {"no_nvidia": True}),
     ],
 )
 def test_one_fault_is_one_line_that_is_not_ok_and_names_a_mend(
-    name: str, judgement: Judgement, changes: dict[str, object]
+    name: str, judgement: Severity, changes: dict[str, object]
 ) -> None:
     """Each fault alone, on a machine that has no other."""
     found = {check.name: check for check in run_checks(replace(GOOD, **changes))}  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ def test_one_fault_is_one_line_that_is_not_ok_and_names_a_mend(
     assert judgement is found[name].judgement
     assert found[name].detail
     assert found[name].fix
-    assert all(check.judgement is Judgement.OK for check in found.values() if check.name != name)
+    assert all(check.judgement is Severity.OK for check in found.values() if check.name != name)
 
 
 def test_what_is_weak_names_what_still_stands() -> None:
@@ -182,7 +182,7 @@ def test_accepting_what_is_no_check_is_refused() -> None:
 def test_the_report_is_one_line_per_check_and_one_for_its_mend() -> None:
     """However long a line is, and whatever brackets it holds; the last one says what follows."""
     out = io.StringIO()
-    check = Check(name="kernel", judgement=Judgement.WEAK, detail="[bold]" + "x" * 300, fix="reboot")
+    check = Check(name="kernel", judgement=Severity.WEAK, detail="[bold]" + "x" * 300, fix="reboot")
     report([check, check], Console(file=out, width=80))
 
     lines = out.getvalue().splitlines()
@@ -263,7 +263,7 @@ def test_what_an_engine_does_not_say_is_unknown() -> None:
     silent = replace(summarise({}, engine_error="", root=Path("/")), socket=GOOD.socket)
     found = judged(silent)
 
-    assert Judgement.OK not in {
+    assert Severity.OK not in {
         found[name] for name in ("engine", "runc", "seccomp", "lsm", "user-namespaces", "limits", "disk")
     }
 
@@ -353,7 +353,7 @@ def test_an_engine_that_does_not_answer_is_a_finding(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     found = {check.name: check for check in run_checks(collect(tmp_path))}
 
-    assert Judgement.UNSAFE is found["engine"].judgement
+    assert Severity.UNSAFE is found["engine"].judgement
     assert "make engine" == found["engine"].fix
     assert "seccomp" not in found
 

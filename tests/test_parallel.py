@@ -23,7 +23,7 @@ from orchestrator.scoring.noise import is_inside, spread
 from orchestrator.session import Session
 from orchestrator.types import Candidate, Experiment, Plan, Spent, Status, Trial
 from tests.support import fakes, sessions
-from tests.support.fake_nvml import Machine
+from tests.support.fake_nvml import HostFacts
 
 RATES = [f"{0.07 * 2.5**power:.7f}" for power in range(-8, 12)]  # far enough apart to be different questions
 SCORES = st.integers(180, 200).map(lambda n: n / 100)  # no jump that would be doubted
@@ -357,7 +357,7 @@ def test_a_device_that_is_gone_is_done_without(tmp_path: Path, kind: type[Except
 
 def test_more_than_can_ever_be_leased_is_refused_at_once(tmp_path: Path) -> None:
     """With what there is, what stands against it, and what to lower; GPUs of another class do not count."""
-    machine = Machine(tmp_path)
+    machine = HostFacts(tmp_path)
     machine.gpu("GPU-1")
     machine.gpu("GPU-2")
     machine.gpu("GPU-3")

@@ -12,7 +12,7 @@ from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.errors import SandboxError
 from orchestrator.execution.experiment import ContainerRunner
-from orchestrator.trust.calibrate import reference_models, build_on_base
+from orchestrator.trust.calibrate import build_on_base, reference_models
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status, Trial
 from orchestrator.walls.engine import Engine
 
@@ -81,7 +81,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Ear:
+class OutputListener:
     """A view that keeps what the containers said."""
 
     said: dict[Role, list[str]] = field(default_factory=dict)
@@ -163,7 +163,7 @@ def run(source: str, folder: Path, **overrides: float) -> Outcome:
     flags = {f"profile.cpu.{key}": value for key, value in overrides.items()}
     tag = f"zoo-{secrets.token_hex(3)}"
     config = load(ROOT, {"tag": tag, "runs": folder, "profile_name": "cpu", **flags})
-    ear = Ear()
+    ear = OutputListener()
     runner = ContainerRunner(place=compose.verified_context(config, Engine.connect()), view=ear)
     reply = Reply(proposer="zoo", model="", prompt="", text="")
     candidate = Candidate(

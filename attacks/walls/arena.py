@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attacks.walls.base import Finding, How, Outcome, Probe, Seen, judge, stem
-from attacks.walls.look import Held, held
+from attacks.walls.base import AttemptResult, Finding, Observation, Outcome, Probe, judge, stem
+from attacks.walls.look import Holdings, held
 from attacks.walls.weak import WeakEngine, Weaker
 from orchestrator import compose
 from orchestrator.config import load
@@ -19,8 +19,8 @@ from orchestrator.devices.lease import Lease
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.container import RunningContainer
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.execution_context import Place
-from orchestrator.walls.experiment_sandbox import Box
+from orchestrator.walls.execution_context import ExecutionContext
+from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 
 ROOT = Path(__file__).parents[2]
 CANARY = "canary-" + hashlib.sha256(b"a sentence of the validation text").hexdigest()[:20]
@@ -31,7 +31,7 @@ SMALL = {
 ROOM_FOR_GVISOR = 256  # processes: its own threads count too
 LOOKED = "looked.py"  # a locked file by which the host tells a probe that it has looked
 INSIDE = (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
-Watch = Callable[[RunningContainer, Seen], None]
+Watch = Callable[[RunningContainer, Observation], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +54,14 @@ class Arena:
         profile: Mapping[str, float] = {},
         weaker: Weaker = Weaker(),  # noqa: B008  # immutable
         watch: Watch | None = None,
-        note: Callable[[Seen], None] | None = None,
+        note: Callable[[Observation], None] | None = None,
     ) -> list[Finding]:
         """All probes in one trainer's container, and all in one weak container; `note` adds to what was seen of each.
 
         With it one runs after the other, so that the host knows whom it heard.
         """
 
-        def run(weaker: Weaker | None) -> Seen:
+        def run(weaker: Weaker | None) -> Observation:
             source = driver(probes, weaker, self.limit_s, looks=self.looks(weaker))
             seen = self.one(source, probes, profile=profile, weaker=weaker, watch=watch)
             if note is not None:
@@ -84,10 +84,10 @@ class Arena:
         profile: Mapping[str, float] = {},
         weaker: Weaker | None = None,
         watch: Watch | None = None,
-    ) -> Seen:
+    ) -> Observation:
         """One container that runs `source`, and what was seen of it."""
         with self.opened(source, probes, profile=profile, weaker=weaker) as (box, seen):
-            ear = Ear(seen, box.private / Role.TRAINER / "locked" / LOOKED)
+            ear = OutputListener(seen, box.private / Role.TRAINER / "locked" / LOOKED)
             ear.running.set_result(running := box.start(Role.TRAINER, best=None, on_line=ear.hear))
             if watch is not None:
                 watch(running, seen)
@@ -103,19 +103,19 @@ class Arena:
         *,
         profile: Mapping[str, float] = {},
         weaker: Weaker | None = None,
-    ) -> Iterator[tuple[Box, Seen]]:
+    ) -> Iterator[tuple[ExperimentSandbox, Observation]]:
         """The surroundings of one experiment whose train.py is `source`."""
         with self.placed([stem(probe.name) for probe in probes], profile=profile, weaker=weaker) as place:
             folder = place.config.root / "record"
-            box_of = Box.open(place, candidate_of(source), plan(), experiment_id=1, folder=folder)
+            box_of = ExperimentSandbox.open(place, candidate_of(source), plan(), experiment_id=1, folder=folder)
             with box_of as box:
                 unlock(box)
-                yield box, Seen(folder=folder, private=box.private, before=states(box))
+                yield box, Observation(folder=folder, private=box.private, before=states(box))
 
     @contextmanager
     def placed(
         self, stems: Sequence[str] = (), *, profile: Mapping[str, float] = {}, weaker: Weaker | None = None
-    ) -> Iterator[Place]:
+    ) -> Iterator[ExecutionContext]:
         """A task of its own on the engine, or on the weak one."""
         self.counter[0] += 1
         task = self.scratch / f"task-{self.counter[0]}"
@@ -179,14 +179,14 @@ def make_task(task: Path, stems: Sequence[str], profile: str) -> None:
         (folder / f"{part}.txt").write_text(text, encoding="utf-8")
 
 
-def unlock(box: Box) -> None:
+def unlock(box: ExperimentSandbox) -> None:
     """Let everybody write every mounted file as far as its mode goes: what is attacked is the mount."""
     for root in (box.private / Role.TRAINER, box.place.config.data_path):
         for path in (root, *root.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
 
 
-def states(box: Box) -> dict[str, str]:
+def states(box: ExperimentSandbox) -> dict[str, str]:
     """Mode, time, links and content of every file that is mounted into the container."""
     found = {}
     for root in (box.private / Role.TRAINER, box.place.config.data_path):
@@ -199,11 +199,11 @@ def states(box: Box) -> dict[str, str]:
 
 
 @dataclass(slots=True)
-class Ear:
+class OutputListener:
     """Hears what a container prints, and looks at it when its driver asks for that."""
 
-    seen: Seen
-    answers: Path  # whom the host has looked at
+    seen: Observation
+    answers: Path  # whom the host has inspected at
     running: "Future[RunningContainer]" = field(default_factory=Future)
     pid: int = 0
 
@@ -213,13 +213,13 @@ class Ear:
         if line.startswith("probe\t") and line.count("\t") > 1:
             _, name, said = line.split("\t", 2)
             how, _, detail = said.partition(" ")
-            self.seen.outcomes[name] = Outcome(how=How(how), detail=detail)
+            self.seen.outcomes[name] = Outcome(how=AttemptResult(how), detail=detail)
         if line.startswith("look\t") and line.count(" ") > 1:
             when, _, name = line.removeprefix("look\t").split(" ", 2)
             self.seen.looks[name, when] = self.look()
             self.answers.write_text(line.removeprefix("look\t"), encoding="utf-8")
 
-    def look(self) -> Held:
+    def look(self) -> Holdings:
         """At all of its processes."""
         running = self.running.result(timeout=30.0)
         self.pid = self.pid or running._engine.inspect(running.id)["State"]["Pid"]  # noqa: SLF001

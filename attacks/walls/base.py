@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from attacks.walls.look import Held, gained
+from attacks.walls.look import Holdings, acquired
 from orchestrator.types import ExecutionResult
 
 
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
     NOT_RUN = "not run"  # this machine has nothing to attack, say no GPU; not counted
 
 
-class How(StrEnum):
+class AttemptResult(StrEnum):
     """How an attempt ended, as the driver inside saw it."""
 
     DID = "did"
@@ -35,12 +35,12 @@ class How(StrEnum):
 class Outcome:
     """One attempt in one container."""
 
-    how: How
+    how: AttemptResult
     detail: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
-class Seen:
+class Observation:
     """Everything known of one container's life: what its driver said, and what the host saw by itself."""
 
     folder: Path  # of the record
@@ -50,7 +50,7 @@ class Seen:
     before: Mapping[str, str] = field(default_factory=dict)  # state of every mounted file
     after: Mapping[str, str] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)  # by the canary listeners
-    looks: dict[tuple[str, str], Held] = field(default_factory=dict)  # at its processes, "before" and "after"
+    looks: dict[tuple[str, str], Holdings] = field(default_factory=dict)  # at its processes, "before" and "after"
     lines: list[str] = field(default_factory=list)  # as a person would see them
     facts: dict[str, Any] = field(default_factory=dict)  # whatever else a group looks at
 
@@ -59,18 +59,18 @@ class Seen:
         names = {name for name in {*self.before, *self.after} if stem in name}
         return any(self.before.get(name) != self.after.get(name) for name in names)
 
-    def looked(self, name: str) -> bool:
+    def inspected(self, name: str) -> bool:
         """Whether the host looked at the processes of a probe."""
         return (name, "before") in self.looks
 
-    def gained(self, name: str) -> list[str]:
+    def acquired(self, name: str) -> list[str]:
         """What the processes of a probe have after it that they had not before, as the host sees them."""
-        if not self.looked(name):
+        if not self.inspected(name):
             return []
-        return gained(self.looks[name, "before"], self.looks.get((name, "after"), {}))
+        return acquired(self.looks[name, "before"], self.looks.get((name, "after"), {}))
 
 
-Oracle = Callable[[Seen, str], bool]
+Oracle = Callable[[Observation, str], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class Probe:
     name: str
     source: str
     control: str = ""  # lines before it in the weak container, which put there what the attack looks for
-    oracle: Oracle | None = None  # who says whether it succeeded; None: what it gained, or else the attempt itself
+    oracle: Oracle | None = None  # who says whether it succeeded; None: what it acquired, or else the attempt itself
     sees: Callable[[str], bool] | None = None  # what the host sees of a process for which there is nothing left to gain
 
 
@@ -96,38 +96,38 @@ class Finding:
     by_host: bool = False  # the host itself sees whether such an attack succeeds
 
 
-def judge(group: str, probe: Probe, strict: Seen, weak: Seen) -> Finding:
+def judge(group: str, probe: Probe, strict: Observation, weak: Observation) -> Finding:
     """An attack that proves nothing is void, unless it succeeded."""
 
     def finding(verdict: Verdict, why: str) -> Finding:
-        if gained := strict.gained(probe.name):
-            why = f"{why}; the host sees {gained}"
-        seen_of = strict.looked(probe.name) and (probe.sees is not None or bool(weak.gained(probe.name)))
+        if acquired := strict.acquired(probe.name):
+            why = f"{why}; the host sees {acquired}"
+        seen_of = strict.inspected(probe.name) and (probe.sees is not None or bool(weak.acquired(probe.name)))
         by_host = probe.oracle is not None or seen_of
         return Finding(group=group, probe=probe.name, verdict=verdict, why=why, control=shown(control), by_host=by_host)
 
-    missing = Outcome(how=How.BROKE, detail="it never ran")
+    missing = Outcome(how=AttemptResult.BROKE, detail="it never ran")
     control = weak.outcomes.get(probe.name, missing)
     attack = strict.outcomes.get(probe.name, missing)
-    if control.how is How.ABSENT:
+    if control.how is AttemptResult.ABSENT:
         return finding(Verdict.NOT_RUN, f"this machine has none: {control.detail}")
     if not succeeded(probe, weak, control):
         hidden = succeeded(probe, strict, attack)
         return finding(
             Verdict.ALLOWED if hidden else Verdict.VOID, f"it fails in the weak container too: {shown(control)}"
         )
-    if attack.how in (How.BROKE, How.HUNG, How.ABSENT):
+    if attack.how in (AttemptResult.BROKE, AttemptResult.HUNG, AttemptResult.ABSENT):
         return finding(Verdict.VOID, shown(attack))
     return finding(Verdict.ALLOWED if succeeded(probe, strict, attack) else Verdict.BLOCKED, shown(attack))
 
 
-def succeeded(probe: Probe, seen: Seen, outcome: Outcome) -> bool:
+def succeeded(probe: Probe, seen: Observation, outcome: Outcome) -> bool:
     """The host's oracle decides, where a probe has one; otherwise what was gained or said, whichever is worse."""
     if probe.oracle is not None:
         return probe.oracle(seen, probe.name)
-    if probe.sees is not None and seen.looked(probe.name):
+    if probe.sees is not None and seen.inspected(probe.name):
         return any(probe.sees(fact) for facts in seen.looks[probe.name, "before"].values() for fact in facts)
-    return outcome.how is How.DID or bool(seen.gained(probe.name))
+    return outcome.how is AttemptResult.DID or bool(seen.acquired(probe.name))
 
 
 def shown(outcome: Outcome) -> str:
@@ -135,7 +135,7 @@ def shown(outcome: Outcome) -> str:
     return f"{outcome.how}: {outcome.detail}" if outcome.detail else str(outcome.how)
 
 
-def mounted_file_changed(seen: Seen, name: str) -> bool:
+def mounted_file_changed(seen: Observation, name: str) -> bool:
     """The host's own look at the file that the probe `name` went for."""
     return seen.changed(stem(name))
 

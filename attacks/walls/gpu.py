@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from attacks.walls.arena import Arena, driver
-from attacks.walls.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
+from attacks.walls.base import AttemptResult, Finding, Observation, Outcome, Probe, Verdict, judge
 from attacks.walls.weak import Weaker
 from orchestrator.devices import gpu
 from orchestrator.devices.gpu import Device
@@ -113,12 +113,12 @@ ENDLESS = (
 )
 
 
-def late(seen: Seen, _name: str) -> bool:
+def late(seen: Observation, _name: str) -> bool:
     """Whether it was alive two seconds past its deadline."""
     return seen.result is None or seen.result.duration_s > seen.result.deadline_s - seen.facts["patience"] + 2.0
 
 
-def held(seen: Seen, _name: str) -> bool:
+def held(seen: Observation, _name: str) -> bool:
     """Whether its memory was still taken ten seconds after its deadline."""
     return bool(seen.facts["held"] > NOTHING)
 
@@ -171,7 +171,7 @@ def endless(arena: Arena, device: Device) -> list[Finding]:
     profile = {**ROOM, "time_budget_s": STARTING_S, "grace_s": 1.0}
     before = gpu.activity(device).memory_bytes
 
-    def look(running: RunningContainer, seen: Seen) -> None:
+    def look(running: RunningContainer, seen: Observation) -> None:
         """The memory that is still taken some time after the deadline; in the control it is alive then."""
         until = time.monotonic() + STARTING_S + BACK_S
         while (taken := gpu.activity(device).memory_bytes - before) > NOTHING or running.alive():
@@ -180,11 +180,11 @@ def endless(arena: Arena, device: Device) -> list[Finding]:
             time.sleep(0.2)
         seen.facts["held"] = taken
 
-    def one(control: Weaker | None) -> Seen:
+    def one(control: Weaker | None) -> Observation:
         seen = arena.one(ENDLESS, profile=profile, weaker=control, watch=look)
         seen.facts["patience"] = control.patience_s if control else 0.0
         seconds = seen.result.duration_s if seen.result else -1.0
-        said = Outcome(how=How.DID, detail=f"{seconds:.1f} s, then {seen.facts['held'] // MIB} MiB")
+        said = Outcome(how=AttemptResult.DID, detail=f"{seconds:.1f} s, then {seen.facts['held'] // MIB} MiB")
         seen.outcomes.update({KERNEL.name: said, MEMORY.name: said})
         return seen
 

@@ -25,12 +25,12 @@ CONNECTED = "01"
 CLONE_NEWUTS = 0x04000000
 
 
-Held = dict[int, frozenset[str]]  # by process; 0 is what they share
+Holdings = dict[int, frozenset[str]]  # by process; 0 is what they share
 
 
-def held(pid: int) -> Held:
+def held(pid: int) -> Holdings:
     """What the process and its descendants have, each, as far as it is worth an attack."""
-    found: Held = {}
+    found: Holdings = {}
     shared: set[str] = set()
     seen: set[str] = set()  # namespaces
     for one in family(pid):
@@ -48,7 +48,7 @@ def held(pid: int) -> Held:
     return {**found, 0: frozenset(shared)}
 
 
-def gained(before: Held, after: Held) -> list[str]:
+def acquired(before: Holdings, after: Holdings) -> list[str]:
     """What there was not before; of a new process, what none had."""
     known = frozenset().union(*before.values())
     return sorted({fact for pid, facts in after.items() for fact in facts - before.get(pid, known)})

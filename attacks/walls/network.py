@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attacks.walls.arena import Arena
-from attacks.walls.base import Finding, Probe, Seen
+from attacks.walls.base import Finding, Observation, Probe
 from attacks.walls.weak import Weaker
 from orchestrator.errors import SandboxError
 from orchestrator.types import Role
@@ -50,7 +50,7 @@ def say(where: str, family: str = "AF_INET", kind: str = "SOCK_STREAM") -> str:
     return f"reaches({where}, socket.{family}, socket.{kind}, name.encode())"
 
 
-def heard(seen: Seen, name: str) -> bool:
+def heard(seen: Observation, name: str) -> bool:
     """Whether the host's listener was told the probe's name."""
     return name in seen.heard
 
@@ -182,7 +182,7 @@ def run(arena: Arena) -> list[Finding]:
         )
         weaker = Weaker(host={"NetworkMode": "host", "IpcMode": "host"})
 
-        def note(seen: Seen) -> None:
+        def note(seen: Observation) -> None:
             seen.heard |= listeners.heard
             listeners.heard.clear()
             seen.facts["shared"] = file.read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from attacks.walls import host
 from attacks.walls.arena import Arena
-from attacks.walls.base import Finding, Probe, Seen
+from attacks.walls.base import Finding, Observation, Probe
 from attacks.walls.weak import Weaker
 from orchestrator.walls.container import RunningContainer
 
@@ -74,7 +74,7 @@ mount('none', '/sys/fs/cgroup', '', MS_REMOUNT | MS_BIND)
 """
 
 
-def raised(seen: Seen, name: str) -> bool:
+def raised(seen: Observation, name: str) -> bool:
     """The host's own view of the container's limits."""
     which = name.removeprefix("raise its own limit of ")
     return len(seen.facts.get(which, set())) > 1
@@ -137,7 +137,7 @@ def run(arena: Arena) -> list[Finding]:
         canary.wait()
 
 
-def look_at_limits(running: RunningContainer, seen: Seen) -> None:
+def look_at_limits(running: RunningContainer, seen: Observation) -> None:
     """Every value that the container's limits had while it lived."""
     for folders in host.while_alive(running):
         for which, (first, second, _) in LIMITS.items():

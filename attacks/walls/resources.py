@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attacks.walls import host
 from attacks.walls.arena import INSIDE, Arena, Watch
-from attacks.walls.base import Finding, How, Oracle, Outcome, Probe, Seen, judge
+from attacks.walls.base import AttemptResult, Finding, Observation, Oracle, Outcome, Probe, judge
 from attacks.walls.weak import Weaker
 from orchestrator.execution.experiment import failure_of
 from orchestrator.types import Status
@@ -38,17 +38,17 @@ def above(name: str, bound: float) -> Oracle:
     return lambda seen, _probe: seen.facts.get(name, 0) > bound
 
 
-def peak(seen: Seen, _probe: str) -> bool:
+def peak(seen: Observation, _probe: str) -> bool:
     """Whether more memory was used than allowed, by the cgroup's counter."""
     return seen.result is not None and (seen.result.peak_memory_bytes or 0) > 260 * MIB
 
 
-def outlived(seen: Seen, _probe: str) -> bool:
+def outlived(seen: Observation, _probe: str) -> bool:
     """Whether it was alive two seconds past its deadline."""
     return seen.result is None or seen.result.duration_s > seen.result.deadline_s - seen.facts["patience"] + LATE_S
 
 
-def tasks(running: RunningContainer, seen: Seen) -> None:
+def tasks(running: RunningContainer, seen: Observation) -> None:
     """How many tasks it had at most, by the cgroup's counter."""
     for folders in host.while_alive(running):
         if (path := host.file_of(folders, "pids/pids.current", "pids.current")) is not None:
@@ -56,7 +56,7 @@ def tasks(running: RunningContainer, seen: Seen) -> None:
                 seen.facts["tasks"] = max(seen.facts.get("tasks", 0), int(path.read_text(encoding="ascii")))
 
 
-def throttling(running: RunningContainer, seen: Seen) -> None:
+def throttling(running: RunningContainer, seen: Observation) -> None:
     """Whether the kernel ever held its processes back."""
     seen.facts["free"] = 1
     for folders in host.while_alive(running):
@@ -66,7 +66,7 @@ def throttling(running: RunningContainer, seen: Seen) -> None:
                 seen.facts["free"] = int(held["nr_throttled"] == "0")
 
 
-def memory(running: RunningContainer, seen: Seen) -> None:
+def memory(running: RunningContainer, seen: Observation) -> None:
     """How much this process grows by what the container prints."""
     before = host.memory_mib()
     for _ in host.while_alive(running):
@@ -76,7 +76,7 @@ def memory(running: RunningContainer, seen: Seen) -> None:
 def survivors(mark: str) -> Watch:
     """Which processes are alive a second after the main one has ended."""
 
-    def watch(running: RunningContainer, seen: Seen) -> None:
+    def watch(running: RunningContainer, seen: Observation) -> None:
         while running.alive() and "the main one ends" not in seen.lines:
             time.sleep(0.02)
         time.sleep(1.0)
@@ -85,7 +85,7 @@ def survivors(mark: str) -> Watch:
     return watch
 
 
-def disk(running: RunningContainer, seen: Seen) -> None:
+def disk(running: RunningContainer, seen: Observation) -> None:
     """How much the engine wrote to the host's disk for its log."""
     root = Path(running._engine.info()["DockerRootDir"]) / "containers" / running.id  # noqa: SLF001
     seen.facts["readable"] = root.is_dir()
@@ -199,7 +199,7 @@ def attack(arena: Arena, case: Case) -> Finding:
     return judge(NAME, probe, worst, weak)
 
 
-def finish(seen: Seen, probe: Probe, weaker: Weaker | None) -> None:
+def finish(seen: Observation, probe: Probe, weaker: Weaker | None) -> None:
     """What the host makes of it; the careless one takes an exit code for the truth."""
     result = seen.result
     if result is None:
@@ -213,4 +213,4 @@ def finish(seen: Seen, probe: Probe, weaker: Weaker | None) -> None:
         for key, value in seen.facts.items()
         if isinstance(value, (int, float)) and key != "patience"
     )
-    seen.outcomes[probe.name] = Outcome(how=How.DID, detail=f"{said}, {numbers}".rstrip(", "))
+    seen.outcomes[probe.name] = Outcome(how=AttemptResult.DID, detail=f"{said}, {numbers}".rstrip(", "))

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.errors import MarkupError
 
 from attacks.walls.arena import INSIDE, Arena, candidate_of, plan
-from attacks.walls.base import Finding, How, Outcome, Probe, Seen, judge
+from attacks.walls.base import AttemptResult, Finding, Observation, Outcome, Probe, judge
 from attacks.walls.weak import Weaker, bind
 from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.look.live_view import LiveView
@@ -170,11 +170,11 @@ class Print:
 
     name: str
     data: bytes
-    obeyed: Callable[["Shown"], bool]
+    obeyed: Callable[["ActivePanel"], bool]
 
 
 @dataclass(slots=True, kw_only=True)
-class Shown:
+class ActivePanel:
     """Everything made of the output: for a person's terminal, for the record, for the LLM; and what was believed."""
 
     texts: list[str]
@@ -184,12 +184,12 @@ class Shown:
     failure: str
 
 
-def contains(pattern: str) -> Callable[[Shown], bool]:
+def contains(pattern: str) -> Callable[[ActivePanel], bool]:
     """Whether it is anywhere in what is shown."""
     return lambda shown: any(re.search(pattern, text) for text in (*shown.texts, shown.prompt))
 
 
-def breaks_out(shown: Shown) -> bool:
+def breaks_out(shown: ActivePanel) -> bool:
     """Whether the text ends its own fence in the prompt."""
     fence, *inner, _end = shown.prompt.split("\n")
     return any(line.strip() == fence.rstrip("tex") for line in inner)
@@ -281,7 +281,7 @@ EXPERIMENT = {"memory_gb": 2.0, "cpus": 2.0, "pids": 128, "time_budget_s": 20.0,
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class ContainerRow:
     """A whole experiment, and what the host did and showed meanwhile."""
 
     trial: Trial
@@ -290,7 +290,7 @@ class Ran:
     folder: Path
 
 
-def experiment(arena: Arena, source: str) -> Ran:
+def experiment(arena: Arena, source: str) -> ContainerRow:
     """Trainer, predictors and scorer, exactly as the loop runs them."""
     view = Watcher(tag="probes", console=Console(file=io.StringIO(), width=200))
     with arena.placed(profile=EXPERIMENT) as place, AUDIT.listening() as touched:
@@ -299,7 +299,7 @@ def experiment(arena: Arena, source: str) -> Ran:
         candidate = candidate_of(source)
         view.begun(1, candidate)
         trial = runner.run(candidate, plan(), experiment_id=1, folder=folder, best=None)
-    return Ran(trial, view, touched, folder)
+    return ContainerRow(trial, view, touched, folder)
 
 
 def slug(name: str) -> str:
@@ -321,19 +321,19 @@ def run_left(arena: Arena) -> list[Finding]:
     return [judge(LEFT, as_probe(trace.name), *left(trace, ran, folder, host)) for trace in TRACES]
 
 
-def left(trace: Trace, ran: Ran, folder: Path, host: Path) -> tuple[Seen, Seen]:
+def left(trace: Trace, ran: ContainerRow, folder: Path, host: Path) -> tuple[Observation, Observation]:
     """What the host touched in the one case, and what a careless one suffers in the other."""
     said = [line for line in ran.view.lines if line.startswith("trainer ") and slug(trace.name) in line]
     touched = [entry for entry in ran.touched if slug(trace.name) in entry or str(host) in entry]
-    mine, careless = Seen(folder=ran.folder, private=ran.folder), Seen(folder=folder, private=folder)
-    how = How.DID if touched else How.REFUSED if said else How.BROKE
+    mine, careless = Observation(folder=ran.folder, private=ran.folder), Observation(folder=folder, private=folder)
+    how = AttemptResult.DID if touched else AttemptResult.REFUSED if said else AttemptResult.BROKE
     detail = " ".join(touched) or (
         "left there, and never touched" if "trainer left" in "".join(said) else " ".join(said)
     )
     mine.outcomes[trace.name] = Outcome(how=how, detail=detail[:200])
     harmed = suffers(trace, folder / slug(trace.name))
     careless.outcomes[trace.name] = Outcome(
-        how=How.DID if harmed else How.REFUSED, detail=(trace.harms.__doc__ or "").strip()
+        how=AttemptResult.DID if harmed else AttemptResult.REFUSED, detail=(trace.harms.__doc__ or "").strip()
     )
     return mine, careless
 
@@ -353,7 +353,7 @@ def indented(source: str) -> str:
 
 def as_probe(name: str) -> Probe:
     """For the verdict, which the host comes to by what it did and showed itself."""
-    return Probe(name=name, source="", oracle=lambda seen, name: seen.outcomes[name].how is How.DID)
+    return Probe(name=name, source="", oracle=lambda seen, name: seen.outcomes[name].how is AttemptResult.DID)
 
 
 def run_printed(arena: Arena) -> list[Finding]:
@@ -369,22 +369,22 @@ def run_printed(arena: Arena) -> list[Finding]:
     mine, careless = shown(ran), carelessly_shown(b"".join(kept))
     found = []
     for item in PRINTS:
-        strict, weak = (Seen(folder=ran.folder, private=ran.folder) for _ in range(2))
+        strict, weak = (Observation(folder=ran.folder, private=ran.folder) for _ in range(2))
         for seen, what, good in ((strict, mine, "shown as plain text"), (weak, careless, "not obeyed")):
             obeyed = item.obeyed(what)
             seen.outcomes[item.name] = Outcome(
-                how=How.DID if obeyed else How.REFUSED, detail="obeyed" if obeyed else good
+                how=AttemptResult.DID if obeyed else AttemptResult.REFUSED, detail="obeyed" if obeyed else good
             )
         found.append(judge(PRINTED, as_probe(item.name), strict, weak))
     return found
 
 
-def shown(ran: Ran) -> Shown:
+def shown(ran: ContainerRow) -> ActivePanel:
     """By the record, the live view, the message for the LLM."""
     trainer = next(result for result in ran.trial.executions if result.role is Role.TRAINER)
     record = [path.read_text(encoding="utf-8") for path in sorted(ran.folder.glob("*.*")) if path.is_file()]
     screen = ran.view.console.file.getvalue()  # type: ignore[attr-defined]
-    return Shown(
+    return ActivePanel(
         texts=[*ran.view.lines, trainer.log_tail, ran.trial.message, *record, screen],
         prompt=prompt_text.fenced(trainer.log_tail, 10**6),
         score=None if ran.trial.score is None else repr(ran.trial.score.val_bpb),
@@ -393,7 +393,7 @@ def shown(ran: Ran) -> Shown:
     )
 
 
-def carelessly_shown(data: bytes) -> Shown:
+def carelessly_shown(data: bytes) -> ActivePanel:
     """As a host would that prints, parses and forwards what came."""
     text = data.decode("utf-8", "surrogateescape")
     score, checkpoint = (
@@ -404,7 +404,7 @@ def carelessly_shown(data: bytes) -> Shown:
         Console(file=io.StringIO()).print(text.encode("utf-8", "replace").decode())
     except MarkupError:
         failure = "markup"
-    return Shown(
+    return ActivePanel(
         texts=[text],
         prompt=f"```text\n{text}\n```",
         score=score and score[1],

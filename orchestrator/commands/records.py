@@ -32,7 +32,7 @@ from orchestrator.look import lineage_tree as lines_of
 from orchestrator.look import show as showing
 from orchestrator.look.export import TEXT, Format
 from orchestrator.look.follow import ToldView, follow, keys
-from orchestrator.look.live_view import LiveView, tally
+from orchestrator.look.live_view import LiveView, summary_line
 from orchestrator.record import checkpoint, retention
 from orchestrator.record import experiment_files as folder_of
 from orchestrator.record.index import canonical
@@ -191,7 +191,7 @@ def export(
         return
     target = out or Path(f"{folder.name}.{how}")
     exporting.write(experiments, how, target)
-    print(f"{target}: {counted(len(experiments), 'row')}; {tally(spent)}")
+    print(f"{target}: {counted(len(experiments), 'row')}; {summary_line(spent)}")
 
 
 @app.command()

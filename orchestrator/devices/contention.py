@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True, kw_only=True)
-class GpuLook:
+class GpuMonitor:
     """Looks for other people's processes on a GPU; knows ours by their container."""
 
     device: Device
@@ -66,7 +66,7 @@ class GpuLook:
 
 
 @dataclass(slots=True, kw_only=True)
-class CpuLook:
+class CpuMonitor:
     """Compares how busy the leased processors were with what our containers and this process account for."""
 
     cpuset: str
@@ -108,7 +108,7 @@ class CpuLook:
         return found
 
 
-class Sampler:
+class ContentionMonitor:
     """Looks every few seconds while its block runs; afterwards it can say what it saw."""
 
     def __init__(
@@ -177,12 +177,14 @@ class Sampler:
 
 def monitor_for(
     lease: Lease, ours: Ours, then: Then, *, interval_s: float = INTERVAL_S, others: float = OTHERS
-) -> Sampler:
+) -> ContentionMonitor:
     """The sampler that fits a lease."""
     if lease.device is not None:
-        look = GpuLook(device=lease.device, ours=ours)
-        return Sampler(look, device=lease.device, interval_s=interval_s, used_by=look.used_by, then=then)
-    return Sampler(CpuLook(cpuset=lease.cpuset, ours=ours, others=others), interval_s=interval_s, then=then)
+        look = GpuMonitor(device=lease.device, ours=ours)
+        return ContentionMonitor(look, device=lease.device, interval_s=interval_s, used_by=look.used_by, then=then)
+    return ContentionMonitor(
+        CpuMonitor(cpuset=lease.cpuset, ours=ours, others=others), interval_s=interval_s, then=then
+    )
 
 
 def _own_s() -> float:

@@ -44,7 +44,7 @@ def parse_quiet_hours(text: str) -> QuietHours | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class StartGate:
     """Says whether an experiment may start."""
 
     run: Path

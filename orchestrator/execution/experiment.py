@@ -18,8 +18,8 @@ from orchestrator.scoring.decide import parse_reported, parse_score, refused, to
 from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, Role, Score, Status, Trial
 from orchestrator.units import MIB
 from orchestrator.walls.container import OUTSIDE, RunningContainer
-from orchestrator.walls.execution_context import Place
-from orchestrator.walls.experiment_sandbox import SUFFIX, Box
+from orchestrator.walls.execution_context import ExecutionContext
+from orchestrator.walls.experiment_sandbox import SUFFIX, ExperimentSandbox
 
 POLL_S = 0.05
 CLAIMS_COMMITTED = "claims_sha256: "
@@ -63,7 +63,7 @@ NO_SPACE = "No space left on device"
 class ContainerRunner:
     """Runs candidates in containers of one engine, from one image, on one device."""
 
-    place: Place
+    place: ExecutionContext
     view: View
     stopped: threading.Event = field(default_factory=threading.Event)
     _turns: list["_Turn"] = field(default_factory=list)  # the one under way
@@ -74,7 +74,7 @@ class ContainerRunner:
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
-        with Box.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
+        with ExperimentSandbox.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
             turn = _Turn(box=box, view=self.view, plan=plan, best=best)
             self._turns[:] = [turn]
             if self.stopped.is_set():
@@ -94,7 +94,7 @@ class ContainerRunner:
 
 @dataclass(slots=True, kw_only=True)
 class _Turn:
-    box: Box
+    box: ExperimentSandbox
     view: View
     plan: Plan
     best: float | None
@@ -135,7 +135,7 @@ class _Turn:
                 return self.predictor_died(scorer, first)
         first.kill("its claims are in")
         self.wait(first)
-        self.box.hand_over(self.plan.audit_seed)
+        self.box.release_audit_seed(self.plan.audit_seed)
         while scorer.alive():
             if not second.alive() and scorer.alive():
                 time.sleep(POLL_S)

@@ -12,8 +12,8 @@ from typing import Self
 
 import structlog
 
-from orchestrator.devices.contention import Ours, Sampler, Then, monitor_for
-from orchestrator.devices.lease import Lease, LeasePolicy, lease, count_leasable
+from orchestrator.devices.contention import ContentionMonitor, Ours, Then, monitor_for
+from orchestrator.devices.lease import Lease, LeasePolicy, count_leasable, lease
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.protocols import Runner
 from orchestrator.types import Candidate, Plan, Status, Trial
@@ -33,7 +33,7 @@ class Slot:
     wait_s: float
     make: Callable[[Lease], Runner]
     waiting: Callable[[str], None]
-    watch: Callable[[Lease, Ours, Then], Sampler] = monitor_for
+    watch: Callable[[Lease, Ours, Then], ContentionMonitor] = monitor_for
     back_off_s: float = BACK_OFF_S
     _held: ExitStack = field(default_factory=ExitStack)
     _lease: Lease | None = None

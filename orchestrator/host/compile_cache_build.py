@@ -13,11 +13,11 @@ from orchestrator import patch
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.measure import new_plan
 from orchestrator.protocols import View
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.types import Candidate, Proposal, Reply, Role
 from orchestrator.walls import compile_cache
-from orchestrator.walls.execution_context import Place
-from orchestrator.walls.experiment_sandbox import Box
+from orchestrator.walls.execution_context import ExecutionContext
+from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 from orchestrator.walls.run_once import run_once
 from orchestrator.walls.spec import UID, Mount
 
@@ -27,7 +27,7 @@ TRAINING_S = 60.0  # a first step compiles everything, however long that takes
 log = structlog.get_logger()
 
 
-def with_compile_cache(place: Place, keeper: Keeper, view: View) -> Place:
+def with_compile_cache(place: ExecutionContext, keeper: ResultBranch, view: View) -> ExecutionContext:
     """The same with a compile cache if it has a GPU: filled first where there is none; without, if that fails."""
     if place.gpu_uuid is None or place.warm is not None:
         return place
@@ -39,7 +39,7 @@ def with_compile_cache(place: Place, keeper: Keeper, view: View) -> Place:
         return place
 
 
-def committed_source(keeper: Keeper) -> str:
+def committed_source(keeper: ResultBranch) -> str:
     """train.py, if it is what the human committed last. Raises ConfigError: what a loop put there fills no cache."""
     source = keeper.path.read_text(encoding="utf-8")
     committed = keeper.committed()
@@ -52,7 +52,7 @@ def committed_source(keeper: Keeper) -> str:
     return source
 
 
-def build(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> compile_cache.CompileCache:
+def build(place: ExecutionContext, keeper: ResultBranch, on_line: Callable[[str], None]) -> compile_cache.CompileCache:
     """Train for a minute and keep what was compiled. Raises ConfigError, PatchRejected or SandboxError."""
     source, among = committed_source(keeper), compile_cache.folder(place.config)
     limits = place.config.active_profile
@@ -67,7 +67,7 @@ def build(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> compi
         staging.chmod(0o755)
         (cache / compile_cache.FILES).mkdir(parents=True)
         cold = replace(place, config=brief, warm=None)
-        with Box.open(cold, candidate, new_plan(), experiment_id=0, folder=staging) as box:
+        with ExperimentSandbox.open(cold, candidate, new_plan(), experiment_id=0, folder=staging) as box:
             box.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
             trained = box.start(Role.TRAINER, best=None, on_line=on_line, keep_cache=True).wait()
             if trained.exit_code != 0:
@@ -80,9 +80,9 @@ def build(place: Place, keeper: Keeper, on_line: Callable[[str], None]) -> compi
         return compile_cache.put(made, among, hardware=place.hardware, image_id=place.image_id)
 
 
-def _copy_out(box: Box, staging: Path, target: Path, on_line: Callable[[str], None]) -> None:
+def _copy_out(box: ExperimentSandbox, staging: Path, target: Path, on_line: Callable[[str], None]) -> None:
     """Plain files only, by a container without the training data that runs nothing but our code."""
-    user, userns = box.place.engine.as_yourself()
+    user, userns = box.place.engine.host_user_mapping()
     if not os.getuid():
         os.chown(target, UID, UID)
     mounts = (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.walls import locked_files
-from orchestrator.walls.execution_context import Place
+from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import unique_name
 from orchestrator.walls.run_once import run_once
 from orchestrator.walls.spec import UID, Mount
@@ -54,7 +54,7 @@ def check_train(target: Path) -> None:
         ) from error
 
 
-def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], None]) -> Path:
+def prepare(place: ExecutionContext, data: str, image_id: str, on_line: Callable[[str], None]) -> Path:
     """Make `data/<profile>-<corpus>` unless it is there. Raises ConfigError or SandboxError with the fix."""
     target = place.config.data_path
     if is_ready(target):
@@ -82,8 +82,10 @@ def prepare(place: Place, data: str, image_id: str, on_line: Callable[[str], Non
     return target
 
 
-def _run(place: Place, staging: Path, corpus: Path | None, image_id: str, on_line: Callable[[str], None]) -> None:
-    user, userns = place.engine.as_yourself()
+def _run(
+    place: ExecutionContext, staging: Path, corpus: Path | None, image_id: str, on_line: Callable[[str], None]
+) -> None:
+    user, userns = place.engine.host_user_mapping()
     if not os.getuid():
         os.chown(staging, UID, UID)
     mounts = [

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.errors import ConfigError
-from orchestrator.host.host_facts import Machine, Socket
+from orchestrator.host.host_facts import HostFacts, Socket
 from orchestrator.units import GIB
 
 LEAST_DISK_GIB = 10
@@ -25,8 +25,8 @@ PAGE_CACHE_FIXED = date(2026, 5, 15)  # CVE-2026-31431 and CVE-2026-43284 write 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Least:
-    """Least versions that are known to be fixed, as of November 2026, by branch."""
+class MinimumVersion:
+    """Minimum versions that are known to be fixed, as of November 2026, by branch."""
 
     branches: tuple[tuple[int, ...], ...]
     same: int  # this many leading numbers name a branch
@@ -36,14 +36,14 @@ class Least:
         return " / ".join(".".join(map(str, branch)) for branch in self.branches)
 
 
-ENGINE = Least(branches=((29, 7, 1),), same=0)
-RUNC = Least(branches=((1, 3, 6), (1, 4, 3)), same=2)
-TOOLKIT = Least(branches=((1, 19, 1),), same=0)
+ENGINE = MinimumVersion(branches=((29, 7, 1),), same=0)
+RUNC = MinimumVersion(branches=((1, 3, 6), (1, 4, 3)), same=2)
+TOOLKIT = MinimumVersion(branches=((1, 19, 1),), same=0)
 RUNS_IMAGE = (580, 65, 6)  # the least driver for CUDA 13, which sandbox/requirements-gpu.txt pins
-DRIVER = Least(branches=((535, 309, 1), (580, 159, 3)), same=1)
+DRIVER = MinimumVersion(branches=((535, 309, 1), (580, 159, 3)), same=1)
 
 
-class Judgement(StrEnum):
+class Severity(StrEnum):
     """What a check came to."""
 
     OK = "ok"
@@ -51,7 +51,7 @@ class Judgement(StrEnum):
     UNSAFE = "unsafe"
 
 
-COLOURS = {Judgement.OK: "green", Judgement.WEAK: "yellow", Judgement.UNSAFE: "bold red"}
+COLOURS = {Severity.OK: "green", Severity.WEAK: "yellow", Severity.UNSAFE: "bold red"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +59,12 @@ class Check:
     """One line."""
 
     name: str  # also what ACCEPT takes
-    judgement: Judgement
+    judgement: Severity
     detail: str
     fix: str = ""
 
 
-def run_checks(machine: Machine) -> list[Check]:
+def run_checks(machine: HostFacts) -> list[Check]:
     """Every check, in the order in which a person would fix things."""
     if machine.engine_error:
         there = [kernel(machine), *sockets(machine), processes(machine), disk(machine), *gpus(machine)]
@@ -94,7 +94,7 @@ def blocking_checks(checks: Iterable[Check], accepted: Iterable[str]) -> list[Ch
             raise ConfigError(
                 f"ACCEPT={name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
             )
-    return [check for check in found if check.judgement is Judgement.UNSAFE and check.name not in set(accepted)]
+    return [check for check in found if check.judgement is Severity.UNSAFE and check.name not in set(accepted)]
 
 
 def report(checks: Iterable[Check], console: Console) -> None:
@@ -113,14 +113,14 @@ def verdict(checks: Iterable[Check]) -> str:
     """How many are ok, weak and unsafe, and whether a loop runs all the same."""
     found = list(checks)
     count = Counter(check.judgement for check in found)
-    counted = ", ".join(f"{count[judgement]} {judgement}" for judgement in Judgement)
-    unsafe = [check.name for check in found if check.judgement is Judgement.UNSAFE]
+    counted = ", ".join(f"{count[judgement]} {judgement}" for judgement in Severity)
+    unsafe = [check.name for check in found if check.judgement is Severity.UNSAFE]
     if "engine" in unsafe:
         return f"{counted}: nothing runs without an engine"
     if unsafe:
         accept = f"fix it, or take it upon yourself: make loop ACCEPT='{' '.join(unsafe)}'"
         return f"{counted}: a loop on a GPU is refused where others use this machine too; {accept}"
-    if count[Judgement.WEAK]:
+    if count[Severity.WEAK]:
         return (
             f"{counted}: a loop runs, unless a line says otherwise; fix what is weak where others use this machine too"
         )
@@ -133,7 +133,7 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
-def is_patched(text: str, least: Least) -> bool | None:
+def is_patched(text: str, least: MinimumVersion) -> bool | None:
     """Whether a version is at least the least one of its branch; None where nobody can know."""
     found = numbers(text)
     if not found:
@@ -144,7 +144,7 @@ def is_patched(text: str, least: Least) -> bool | None:
     return None if found > max(least.branches) else False
 
 
-def engine(machine: Machine) -> Check:
+def engine(machine: HostFacts) -> Check:
     """Which engine, and whether its known holes are fixed."""
     name = "engine"
     if "permission denied" in machine.engine_error.lower():
@@ -163,20 +163,20 @@ def engine(machine: Machine) -> Check:
     return _version(name, f"docker {machine.engine or '?'}", is_patched(machine.engine, ENGINE), ENGINE, stands)
 
 
-def runc(machine: Machine) -> Check:
+def runc(machine: HostFacts) -> Check:
     """What starts the containers; a distribution's fixes under an old number are not counted."""
     stands = "only our own image and fixed mounts are ever started, as user 65532 without capabilities"
     return _version("runc", machine.runc, is_patched(machine.runc, RUNC), RUNC, stands)
 
 
-def seccomp(machine: Machine) -> Check:
+def seccomp(machine: HostFacts) -> Check:
     """Without it no system call is refused."""
     if any("seccomp" in option for option in machine.security):
         return _ok("seccomp", "the engine enforces profiles; ours is sandbox/seccomp.json")
     return _unsafe("seccomp", "the engine enforces no profile", "use an engine and a kernel built with seccomp")
 
 
-def lsm(machine: Machine) -> Check:
+def lsm(machine: HostFacts) -> Check:
     """A second wall behind capabilities and seccomp."""
     for name in ("apparmor", "selinux"):
         if any(name in option for option in machine.security):
@@ -185,7 +185,7 @@ def lsm(machine: Machine) -> Check:
     return _weak("lsm", detail, "boot a kernel with AppArmor (apt-get install apparmor), then restart the engine")
 
 
-def user_namespaces(machine: Machine) -> Check:
+def user_namespaces(machine: HostFacts) -> Check:
     """Whether root inside would be root outside."""
     for option, detail in (("rootless", "the engine is rootless"), ("userns", "the engine remaps users")):
         if any(option in found for found in machine.security):
@@ -194,7 +194,7 @@ def user_namespaces(machine: Machine) -> Check:
     return _weak("user-namespaces", detail, '"userns-remap": "default" in daemon.json')
 
 
-def limits(machine: Machine) -> Check:
+def limits(machine: HostFacts) -> Check:
     """Every limit needs a controller behind it."""
     name = "limits"
     if not machine.cgroup:
@@ -212,7 +212,7 @@ def limits(machine: Machine) -> Check:
     return _ok(name, f"{version}: memory, swap, processors and processes")
 
 
-def runtimes(machine: Machine) -> Iterator[Check]:
+def runtimes(machine: HostFacts) -> Iterator[Check]:
     """What gVisor is told when it starts is how strong it is."""
     for name, arguments in machine.runtimes.items():
         if "runsc" not in name:
@@ -230,7 +230,7 @@ def runtimes(machine: Machine) -> Iterator[Check]:
         yield _weak(f"runtime-{name}", said, f"{fix}: runtimeArgs in daemon.json, docs/hardening.md")
 
 
-def processes(machine: Machine) -> Check:
+def processes(machine: HostFacts) -> Check:
     """Ours run as another user, and must be told from strangers'."""
     if not machine.hidden:
         return _ok("processes", "what others run is seen, so contention can be told")
@@ -239,7 +239,7 @@ def processes(machine: Machine) -> Check:
     return _weak("processes", f"{detail} run is refused", fix)
 
 
-def kernel(machine: Machine) -> Check:
+def kernel(machine: HostFacts) -> Check:
     """The one kernel that everyone shares: a number proves little, a day of building a little more."""
     name, built = "kernel", machine.kernel_built
     stands = "our profile closes the crypto sockets, and every experiment has private copies, hashed before and after"
@@ -251,7 +251,7 @@ def kernel(machine: Machine) -> Check:
     return _ok(name, f"{machine.kernel} of {built}, shared with every container")
 
 
-def sockets(machine: Machine) -> Iterator[Check]:
+def sockets(machine: HostFacts) -> Iterator[Check]:
     """Whoever reaches the engine is as good as root, and can look into every experiment."""
     yield socket(machine.socket)
     name, fix = "engine-port", 'remove the tcp:// address from "hosts" in daemon.json'
@@ -282,7 +282,7 @@ def socket(found: Socket) -> Check:
     return _ok(name, f"{found.address}: nobody but you and root")
 
 
-def disk(machine: Machine) -> Check:
+def disk(machine: HostFacts) -> Check:
     """Room for records, images and logs."""
     name, fix = "disk", f"free {LEAST_DISK_GIB} GiB; RUNS=folder puts records elsewhere"
     said = {where: "?" if free is None else f"{free / GIB:.0f} GiB" for where, free in machine.free_bytes.items()}
@@ -293,7 +293,7 @@ def disk(machine: Machine) -> Check:
     return _weak(name, detail or "unknown", fix)
 
 
-def gpus(machine: Machine) -> Iterator[Check]:
+def gpus(machine: HostFacts) -> Iterator[Check]:
     """Devices, and the software that model-written code reaches straight through the wall."""
     found = machine.gpus
     if not found.devices:
@@ -313,7 +313,7 @@ def gpus(machine: Machine) -> Iterator[Check]:
     toolkit = _version(
         "nvidia-toolkit", found.toolkit, is_patched(found.toolkit, TOOLKIT), TOOLKIT, "only our own image is started"
     )
-    if driver.judgement is Judgement.OK and numbers(found.driver) < RUNS_IMAGE:
+    if driver.judgement is Severity.OK and numbers(found.driver) < RUNS_IMAGE:
         detail = f"{found.driver}: its known holes are fixed, but torch in our image is built for CUDA 13"
         driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or PROFILE=cpu")
     yield _exposed(driver, is_patched(found.driver, DRIVER))
@@ -329,7 +329,7 @@ def _exposed(check: Check, fixed: bool | None) -> Check:  # noqa: FBT001
     return check if fixed is not False else _unsafe(check.name, check.detail, check.fix)
 
 
-def _version(name: str, found: str, fixed: bool | None, least: Least, stands: str) -> Check:  # noqa: FBT001
+def _version(name: str, found: str, fixed: bool | None, least: MinimumVersion, stands: str) -> Check:  # noqa: FBT001
     if fixed:
         return _ok(name, found)
     if fixed is None:
@@ -341,12 +341,12 @@ def _version(name: str, found: str, fixed: bool | None, least: Least, stands: st
 
 
 def _ok(name: str, detail: str) -> Check:
-    return Check(name=name, judgement=Judgement.OK, detail=detail)
+    return Check(name=name, judgement=Severity.OK, detail=detail)
 
 
 def _weak(name: str, detail: str, fix: str) -> Check:
-    return Check(name=name, judgement=Judgement.WEAK, detail=detail, fix=fix)
+    return Check(name=name, judgement=Severity.WEAK, detail=detail, fix=fix)
 
 
 def _unsafe(name: str, detail: str, fix: str) -> Check:
-    return Check(name=name, judgement=Judgement.UNSAFE, detail=detail, fix=fix)
+    return Check(name=name, judgement=Severity.UNSAFE, detail=detail, fix=fix)

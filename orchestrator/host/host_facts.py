@@ -57,7 +57,7 @@ class Gpus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class HostFacts:
     """Everything a check looks at; what could not be found out is empty or None."""
 
     socket: Socket
@@ -79,7 +79,7 @@ class Machine:
     people: tuple[str, ...] = ()  # others who may log in
 
 
-def collect(root: Path) -> Machine:
+def collect(root: Path) -> HostFacts:
     """Collect the facts; an engine that does not answer is one of them."""
     try:
         with closing(Engine.connect()) as engine:
@@ -88,12 +88,12 @@ def collect(root: Path) -> Machine:
         return summarise({}, engine_error=str(error), root=root)
 
 
-def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Machine:
+def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> HostFacts:
     """Collect the facts; `info` is what the engine says of itself, {} if it says nothing."""
     version: Mapping[str, Any] = info.get("Version") or {}
     components = {str(c.get("Name", "")): str(c.get("Version", "")) for c in version.get("Components") or []}
     storage = str(info.get("DockerRootDir") or "")
-    return Machine(
+    return HostFacts(
         socket=inspect_socket(os.environ.get("DOCKER_HOST") or SOCKET),
         engine_error=engine_error,
         podman=any("podman" in name.lower() for name in components),

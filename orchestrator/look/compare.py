@@ -10,7 +10,7 @@ from rich.table import Table
 
 from orchestrator import files
 from orchestrator.look import figures
-from orchestrator.look.history import Turn, gather
+from orchestrator.look.history import HistoryEntry, gather
 from orchestrator.look.page import comparison
 from orchestrator.record.journal import QUEUED_AGAIN, Journal
 from orchestrator.types import Conditions
@@ -32,7 +32,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class RunCurve:
     """A run from its baseline to its end."""
 
     tag: str
@@ -51,13 +51,13 @@ class Course:
         return float(getattr(self.steps[-1], axis)) if self.steps else 0.0
 
 
-def course(folder: Path) -> Course:
+def course(folder: Path) -> RunCurve:
     """Read a run. Raises JournalError."""
     with Journal.read(folder) as journal:
         night = gather(journal)
     scored = [turn.experiment for turn in night.turns if turn.experiment.val_bpb is not None]
     tasks = {str(session["task"]) for session in night.sessions if "task" in session}
-    return Course(
+    return RunCurve(
         tag="".join(c if c.isalnum() or c in "._-" else "_" for c in folder.name),
         task=", ".join(sorted(tasks)),
         metric=night.metric,
@@ -66,7 +66,7 @@ def course(folder: Path) -> Course:
     )
 
 
-def compare(one: Course, two: Course, console: Console) -> None:
+def compare(one: RunCurve, two: RunCurve, console: Console) -> None:
     """Print the table, and what stands against comparing them at all."""
     for warning in warnings(one, two):
         console.print(f"note: {warning}", style="yellow", markup=False)
@@ -87,7 +87,7 @@ def compare(one: Course, two: Course, console: Console) -> None:
         console.print(table)
 
 
-def warnings(one: Course, two: Course) -> Iterator[str]:
+def warnings(one: RunCurve, two: RunCurve) -> Iterator[str]:
     """Why the numbers of the two may not mean the same."""
     if one.task != two.task:
         yield f"not of one task: {one.task!r} and {two.task!r}"
@@ -98,12 +98,12 @@ def warnings(one: Course, two: Course) -> Iterator[str]:
         yield "not on the same hardware, image and compile cache, where scores alone compare"
 
 
-def write(path: Path, one: Course, two: Course) -> None:
+def write(path: Path, one: RunCurve, two: RunCurve) -> None:
     """Write a page with the plots and no text of an experiment, for its owner alone. Raises RecordFailed."""
     files.write(path, comparison((one.tag, two.tag), _figures(one, two), list(warnings(one, two))))
 
 
-def _steps(turns: tuple[Turn, ...]) -> Iterator[Step]:
+def _steps(turns: tuple[HistoryEntry, ...]) -> Iterator[Step]:
     """After each turn; ideas are counted, hours and dollars are all that was used."""
     experiments, hours, usd = 0, 0.0, 0.0
     for turn in turns:
@@ -114,7 +114,7 @@ def _steps(turns: tuple[Turn, ...]) -> Iterator[Step]:
         yield Step(experiments=experiments, hours=hours, usd=usd, best=turn.after)
 
 
-def _marks(one: Course, two: Course, axis: str) -> list[float]:
+def _marks(one: RunCurve, two: RunCurve, axis: str) -> list[float]:
     """Where both are looked at: shares of what the shorter one used."""
     whole = min(one.whole(axis), two.whole(axis))
     marks = [share * whole for share in SHARES]
@@ -127,21 +127,21 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _unit(one: Course, two: Course, axis: str) -> tuple[str, float]:
+def _unit(one: RunCurve, two: RunCurve, axis: str) -> tuple[str, float]:
     """What an axis counts, and how many of that its numbers are: minutes, where no hour was used."""
     if axis == "hours" and max(one.whole(axis), two.whole(axis)) < 1:
         return "minutes of the device", MINUTES_PER_HOUR
     return AXES[axis], 1.0
 
 
-def _figures(one: Course, two: Course) -> list[dict[str, Any]]:
+def _figures(one: RunCurve, two: RunCurve) -> list[dict[str, Any]]:
     """One for each axis of which anything was used."""
     used = [axis for axis in AXES if max(one.whole(axis), two.whole(axis)) > 0]
     metric = " / ".join(sorted({figures.plain(run.metric) for run in (one, two)}))
     return [_figure(one, two, axis, f"best {metric} so far") for axis in used]
 
 
-def _figure(one: Course, two: Course, axis: str, title: str) -> dict[str, Any]:
+def _figure(one: RunCurve, two: RunCurve, axis: str, title: str) -> dict[str, Any]:
     """The colours of both runs are the style sheet's."""
     words, factor = _unit(one, two, axis)
     known = [(run, [step for step in run.steps if step.best is not None]) for run in (one, two)]

@@ -17,7 +17,7 @@ from orchestrator.units import MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
+class ContainerRow:
     """One container."""
 
     execution: dict[str, Any]
@@ -49,7 +49,7 @@ def containers(folder: Path, finished: dict[str, Any]) -> RenderableType:
     return Group(Text(f"each: {', '.join(common) or 'walls not on record'}"), table)
 
 
-def _row(one: Ran, common: list[str]) -> tuple[str | Text, ...]:
+def _row(one: ContainerRow, common: list[str]) -> tuple[str | Text, ...]:
     """How it lived and ended, and which of its walls is not that of most."""
     execution, peak, cpu_s = one.execution, one.execution["peak_memory_bytes"], one.execution["cpu_s"]
     ended = Text(ending(execution, {})[0])
@@ -73,9 +73,9 @@ def _made(folder: Path) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
         yield str(created.get("Id")), (sanitise(run, 40), created)
 
 
-def _ran(execution: dict[str, Any], made: dict[str, tuple[str, dict[str, Any]]]) -> Ran:
+def _ran(execution: dict[str, Any], made: dict[str, tuple[str, dict[str, Any]]]) -> ContainerRow:
     run, created = made.get(execution["container_id"], ("run not on record", {}))
-    return Ran(execution=execution, run=run, walls=_walls(created) if created else ())
+    return ContainerRow(execution=execution, run=run, walls=_walls(created) if created else ())
 
 
 def _walls(created: dict[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.look.containers import Container, Fact, containers
 from orchestrator.look.excerpt import Bound, Excerpt, Folder
-from orchestrator.look.history import Turn
+from orchestrator.look.history import HistoryEntry
 from orchestrator.record.journal import Journal
 from orchestrator.scoring.self_reported import describe_figures
 from orchestrator.text import sanitise
@@ -40,7 +40,7 @@ def bounds(experiments: int) -> dict[str, Bound]:
 
 
 @dataclass(slots=True)
-class Shared:
+class FactTable:
     """Facts that most containers have in common: told once, and pointed at."""
 
     facts: list[Fact] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Shared:
         return as_block([[fact.name, fact.value, fact.good] for fact in self.facts])
 
 
-def detail(journal: Journal, turn: Turn, bound: dict[str, Bound], shared: Shared, metric: str) -> str:
+def detail(journal: Journal, turn: HistoryEntry, bound: dict[str, Bound], shared: FactTable, metric: str) -> str:
     """JSON, with no `<` in it that could end the block it is put into."""
     experiment = turn.experiment
     finished = _said(journal, "experiment.finished", experiment)
@@ -91,7 +91,9 @@ def _said(journal: Journal, kind: str, experiment: Experiment) -> dict[str, Any]
         return {}
 
 
-def _texts(experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bound], shared: Shared) -> dict[str, Any]:
+def _texts(
+    experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bound], shared: FactTable
+) -> dict[str, Any]:
     """What the folder holds; the reason, where it cannot be read."""
     executions = {str(e.get("container_id")): e for e in finished.get("executions") or [] if isinstance(e, dict)}
     try:
@@ -116,7 +118,7 @@ def _texts(experiment: Experiment, finished: dict[str, Any], bound: dict[str, Bo
     }
 
 
-def _plain(container: Container, shared: Shared) -> dict[str, Any]:
+def _plain(container: Container, shared: FactTable) -> dict[str, Any]:
     return {**asdict(container), "facts": [shared.number(fact) for fact in container.facts]}
 
 
@@ -129,7 +131,7 @@ def _further(
             yield name, containers(further, executions, bound)
 
 
-def _figures(turn: Turn, metric: str) -> Iterator[tuple[str, str]]:
+def _figures(turn: HistoryEntry, metric: str) -> Iterator[tuple[str, str]]:
     """What one looks at first."""
     e = turn.experiment
     if e.score is not None:
@@ -146,7 +148,7 @@ def _figures(turn: Turn, metric: str) -> Iterator[tuple[str, str]]:
     yield "cost of the idea", f"${e.usage.cost_usd:.4f}"
 
 
-def _facts(turn: Turn, begun: dict[str, Any], finished: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(turn: HistoryEntry, begun: dict[str, Any], finished: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What one looks up."""
     e, usage = turn.experiment, turn.experiment.usage
     if len(e.runs) > 1:

@@ -7,7 +7,7 @@ from itertools import groupby
 from statistics import quantiles
 from typing import Any
 
-from orchestrator.look.history import Night, Turn
+from orchestrator.look.history import HistoryEntry, RunHistory
 from orchestrator.scoring.noise import STANDARD_ERRORS
 from orchestrator.types import Status
 from orchestrator.units import SECONDS_PER_HOUR
@@ -24,7 +24,7 @@ FEW_TICKS = 14  # experiments, each with its number
 FEW = 4  # scores, of which no outlier can be told
 
 
-def staircase(night: Night) -> dict[str, Any]:
+def draw_best_so_far(night: RunHistory) -> dict[str, Any]:
     """The best so far as a line that goes down, every experiment as a point, those without a score below."""
     low, high = span(night)
     traces = [*_band(night), _steps(night)]
@@ -40,7 +40,7 @@ def staircase(night: Night) -> dict[str, Any]:
     return {"data": traces, "layout": {**_layout(low, high, night), "annotations": _beyond(beyond, high)}}
 
 
-def span(night: Night) -> tuple[float, float]:
+def span(night: RunHistory) -> tuple[float, float]:
     """The scores that the picture is about: outliers above are drawn at its upper edge."""
     values = sorted(t.experiment.judged_bpb for t in night.turns if t.experiment.judged_bpb is not None)
     if not values:
@@ -62,7 +62,7 @@ def _beyond(count: int, high: float) -> list[dict[str, Any]]:
     return [{"text": text, "showarrow": False, **at}] if count else []
 
 
-def outcomes(night: Night) -> dict[str, Any]:
+def outcomes(night: RunHistory) -> dict[str, Any]:
     """How many, how long and how dear, by status: three rows of bars side by side."""
     found = night.outcomes[::-1]
     names = [outcome.status.value for outcome in found]
@@ -105,7 +105,7 @@ def outcomes(night: Night) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _points(status: Status, turns: list[Turn], high: float) -> dict[str, Any]:
+def _points(status: Status, turns: list[HistoryEntry], high: float) -> dict[str, Any]:
     values = [turn.experiment.judged_bpb for turn in turns]
     beyond = [value is not None and value > high for value in values]
     symbol = SYMBOLS[status]
@@ -119,12 +119,12 @@ def _points(status: Status, turns: list[Turn], high: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _strip(status: Status, turns: list[Turn]) -> dict[str, Any]:
+def _strip(status: Status, turns: list[HistoryEntry]) -> dict[str, Any]:
     marker = {"symbol": SYMBOLS[status], "size": SIZES.get(status, 8), "line": {"width": 1.6}, "opacity": 1}
     return {**_marked(status, turns), "y": [0] * len(turns), "yaxis": "y2", "marker": marker}
 
 
-def _marked(status: Status, turns: list[Turn]) -> dict[str, Any]:
+def _marked(status: Status, turns: list[HistoryEntry]) -> dict[str, Any]:
     ids = [turn.experiment.id for turn in turns]
     return {
         "type": "scatter", "mode": "markers", "uid": status.value, "name": status.value,
@@ -133,7 +133,7 @@ def _marked(status: Status, turns: list[Turn]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _steps(night: Night) -> dict[str, Any]:
+def _steps(night: RunHistory) -> dict[str, Any]:
     after = [(turn.rank, turn.after) for turn in night.turns if turn.after is not None]
     corners = [next(group) for _, group in groupby(after, key=lambda pair: pair[1])] + after[-1:]
     return {
@@ -142,7 +142,7 @@ def _steps(night: Night) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _band(night: Night) -> list[dict[str, Any]]:
+def _band(night: RunHistory) -> list[dict[str, Any]]:
     """How far luck alone takes a single run from the best."""
     if not night.spread:
         return []
@@ -154,7 +154,7 @@ def _band(night: Night) -> list[dict[str, Any]]:
     ]
 
 
-def _layout(low: float, high: float, night: Night) -> dict[str, Any]:
+def _layout(low: float, high: float, night: RunHistory) -> dict[str, Any]:
     count = len(night.turns)
     in_order = all(turn.rank == turn.experiment.id for turn in night.turns)
     title = "experiment" if in_order else "experiments in the order they ended"

@@ -13,7 +13,7 @@ from orchestrator.types import Experiment, Spent, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class HistoryEntry:
     """An experiment beside the best there was before it, and the best there was after it."""
 
     experiment: Experiment
@@ -39,12 +39,12 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Night:
+class RunHistory:
     """A run as its journal tells it."""
 
     tag: str
     at: str
-    turns: tuple[Turn, ...]  # in the order they ended, which is not that of their ids where several ran at once
+    turns: tuple[HistoryEntry, ...]  # in the order they ended, which is not that of their ids where several ran at once
     damaged: tuple[str, ...]
     best: Experiment | None
     spread: float | None  # how far single runs of one source lie apart
@@ -56,7 +56,7 @@ class Night:
     metric: str = "val_bpb"  # what the task calls its number
 
     @property
-    def kept(self) -> tuple[Turn, ...]:
+    def kept(self) -> tuple[HistoryEntry, ...]:
         """The turns that brought a new best."""
         return tuple(turn for turn in self.turns if turn.experiment.status is Status.KEEP)
 
@@ -83,14 +83,14 @@ class Night:
         return tuple(found)
 
 
-def gather(journal: Journal) -> Night:
+def gather(journal: Journal) -> RunHistory:
     """Everything the overview needs. Raises JournalError if the journal cannot be read at all."""
     damaged: list[str] = []
     ended = {record.experiment_id: number for number, record in enumerate(journal.records("experiment.finished"))}
     experiments = sorted(_experiments(journal, damaged), key=lambda e: (ended.get(e.id, len(ended)), e.id))
     turns = tuple(_turns(experiments))
     known: set[int | None] = {e.id for e in experiments}
-    return Night(
+    return RunHistory(
         tag=journal.folder.name,
         at=datetime.now(UTC).isoformat(timespec="minutes"),
         turns=turns,
@@ -118,7 +118,7 @@ def _experiments(journal: Journal, damaged: list[str]) -> Iterator[Experiment]:
                 damaged.append(f"experiment {number}: its record cannot be read; `make verify` says what it is")
 
 
-def _turns(experiments: list[Experiment]) -> Iterator[Turn]:
+def _turns(experiments: list[Experiment]) -> Iterator[HistoryEntry]:
     kept: list[Experiment] = []
     again: list[Experiment] = []
     best: float | None = None
@@ -129,7 +129,7 @@ def _turns(experiments: list[Experiment]) -> Iterator[Turn]:
             measured.append(experiment)
             found = noise.best_of(kept, again)
             best = found.val_bpb if found else None
-        yield Turn(experiment=experiment, rank=rank, before=before, after=best)
+        yield HistoryEntry(experiment=experiment, rank=rank, before=before, after=best)
 
 
 def _best(experiments: list[Experiment]) -> Experiment | None:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from orchestrator.look.history import Night, Turn
+from orchestrator.look.history import HistoryEntry, RunHistory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Descent:
+class LineageNode:
     """One kept experiment: the lane of its point, and the lanes that pass it by."""
 
-    turn: Turn
+    turn: HistoryEntry
     parent_id: int | None
     lane: int
     parent_lane: int | None
@@ -18,7 +18,7 @@ class Descent:
     gain: float | None  # over its parent
 
 
-def lineage(night: Night) -> list[Descent]:
+def lineage(night: RunHistory) -> list[LineageNode]:
     """Newest last. A change that does not descend from the one before it opens a lane of its own."""
     kept = {turn.experiment.id: turn for turn in night.kept}
     parents = {i: turn.experiment.parent_id for i, turn in kept.items()}
@@ -38,7 +38,7 @@ def lineage(night: Night) -> list[Descent]:
         before = kept[parent].experiment.val_bpb if parent is not None else None
         after = turn.experiment.val_bpb
         found.append(
-            Descent(
+            LineageNode(
                 turn=turn,
                 parent_id=parents[number],
                 lane=lane,

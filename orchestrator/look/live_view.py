@@ -61,7 +61,7 @@ class PlainView:
 
 
 @dataclass(slots=True)
-class Shown:
+class ActivePanel:
     """One experiment that runs, as it is shown."""
 
     title: str
@@ -97,7 +97,7 @@ class LiveView:
     metric: str = "val_bpb"
     told: PlainView | None = None  # what session.log is told too; nobody, where a loop is only looked at
     _now: str = "starting"
-    _shown: dict[int, Shown] = field(default_factory=dict)
+    _shown: dict[int, ActivePanel] = field(default_factory=dict)
     _done: list[Experiment] = field(default_factory=list)
     _best: Experiment | None = None
     _spent: Spent = field(default_factory=Spent)
@@ -132,7 +132,7 @@ class LiveView:
         with self._guard:
             hypothesis = sanitise(candidate.proposal.hypothesis, limit=300)
             self._now = ""
-            self._shown[experiment_id] = Shown(title=f"experiment {experiment_id}", hypothesis=hypothesis)
+            self._shown[experiment_id] = ActivePanel(title=f"experiment {experiment_id}", hypothesis=hypothesis)
         if self.told:
             self.told.begun(experiment_id, candidate)
 
@@ -181,10 +181,12 @@ class LiveView:
             else f"{self._best.val_bpb:.4f} {self.metric}{self._best.mark} (experiment {self._best.id})"
         )
         text = Text.assemble(("best so far  ", "dim"), (best, "bold green"))
-        if picture := staircase(self._done):
+        if picture := draw_best_so_far(self._done):
             text.append(f"\n{picture}", "green")
         spent = self._spent
-        text.append(f"\n{tally(spent, self.goal)} · {spent.slot_s / 60:.0f} min · ${spent.usage.cost_usd:.2f}", "dim")
+        text.append(
+            f"\n{summary_line(spent, self.goal)} · {spent.slot_s / 60:.0f} min · ${spent.usage.cost_usd:.2f}", "dim"
+        )
         return Panel(text, title=f"autoresearch · {self.tag}", title_align="left", border_style="dim")
 
     def _running(self) -> RenderableType:
@@ -197,13 +199,13 @@ class LiveView:
         return experiments_table(self._done[-RECENT:], self.metric)
 
 
-def tally(spent: Spent, goal: int = 0) -> str:
+def summary_line(spent: Spent, goal: int = 0) -> str:
     """How many experiments a run has, as every view counts them: without its baseline and the best measured again."""
     done = f"{spent.experiments} of {counted(goal, 'experiment')}" if goal else counted(spent.experiments, "experiment")
     return f"{done}, {spent.unjudged} more not judged" if spent.unjudged else done
 
 
-def staircase(experiments: list[Experiment]) -> str:
+def draw_best_so_far(experiments: list[Experiment]) -> str:
     """Best so far after each scored experiment, as a line of blocks that goes down; "" where none is lower."""
     steps: list[float] = []
     for experiment in experiments:

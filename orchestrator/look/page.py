@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from orchestrator.look import figures
 from orchestrator.look.details import as_block
-from orchestrator.look.history import Night, Turn
+from orchestrator.look.history import HistoryEntry, RunHistory
 from orchestrator.look.lineage import lineage
 from orchestrator.look.summary import summary
 from orchestrator.text import sanitise
@@ -27,7 +27,7 @@ _KINDS = re.compile(
 SHOWN = 600  # characters of a hypothesis or a rule in the table
 
 
-def render(night: Night, details: dict[int, str], shared: str, *, live: bool = False) -> str:
+def render(night: RunHistory, details: dict[int, str], shared: str, *, live: bool = False) -> str:
     """The whole page; `details` are JSON by experiment, `shared` is what they point at; neither has a `<` in it."""
     return (
         _environment()
@@ -39,7 +39,9 @@ def render(night: Night, details: dict[int, str], shared: str, *, live: bool = F
             lineage=lineage(night),
             rows=[_row(turn) for turn in sorted(night.turns, key=lambda turn: turn.experiment.id)],
             **_head(_asset("report.js")),
-            plots=Markup(as_block({"staircase": figures.staircase(night), "outcomes": figures.outcomes(night)})),  # noqa: S704
+            plots=Markup(
+                as_block({"staircase": figures.draw_best_so_far(night), "outcomes": figures.outcomes(night)})
+            ),
             shared=Markup(shared),  # noqa: S704  # escaped by as_block
             details={number: Markup(block) for number, block in details.items()},  # noqa: S704  # escaped by as_block
         )
@@ -92,7 +94,7 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _row(turn: Turn) -> dict[str, Any]:
+def _row(turn: HistoryEntry) -> dict[str, Any]:
     e = turn.experiment
     return {
         "id": e.id,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import files
-from orchestrator.look.details import Shared, bounds, detail
+from orchestrator.look.details import FactTable, bounds, detail
 from orchestrator.look.history import gather
 from orchestrator.look.page import render
 from orchestrator.record.journal import Journal
@@ -22,7 +22,7 @@ class Report:
     folder: Path
     read: Callable[[Path], Journal] = Journal.read
     _details: dict[int, str] = field(default_factory=dict)
-    _shared: Shared = field(default_factory=Shared)
+    _shared: FactTable = field(default_factory=FactTable)
     _size: int = 0
     _head: str = ""
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.look.history import Night, Turn
+from orchestrator.look.history import HistoryEntry, RunHistory
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Level, Status
 
@@ -31,8 +31,8 @@ class Reason:
 class Summary:
     """What stands at the top of the page."""
 
-    best: Turn | None
-    leap: Turn | None  # the kept change that brought most, if it is another one
+    best: HistoryEntry | None
+    leap: HistoryEntry | None  # the kept change that brought most, if it is another one
     baseline: Experiment | None
     gain: float | None
     percent: float | None
@@ -49,7 +49,7 @@ class Summary:
     ended: str
 
 
-def summary(night: Night) -> Summary:
+def summary(night: RunHistory) -> Summary:
     """From a night to its few sentences."""
     baseline, best = night.baseline, night.best
     turn = next((t for t in night.turns if best is not None and t.experiment.id == best.id), None)
@@ -82,13 +82,13 @@ def summary(night: Night) -> Summary:
     )
 
 
-def _leap(night: Night, best: Experiment | None) -> Turn | None:
+def _leap(night: RunHistory, best: Experiment | None) -> HistoryEntry | None:
     gains = [(turn.delta, turn) for turn in night.kept if turn.delta is not None]
     turn = min(gains, key=lambda pair: pair[0])[1] if gains else None
     return None if turn is None or best is None or turn.experiment.id == best.id else turn
 
 
-def _counts(night: Night) -> dict[str, int]:
+def _counts(night: RunHistory) -> dict[str, int]:
     """As the loop counts: neither the baseline, nor what ran only to measure the best again."""
     by = Counter(turn.experiment.status for turn in night.turns if turn.experiment.measures is None)
     by[Status.KEEP] = max(0, by[Status.KEEP] - (1 if night.baseline else 0))
@@ -102,7 +102,7 @@ def _counts(night: Night) -> dict[str, int]:
     return {"all": sum(counts.values()), **counts, "unjudged": unjudged}
 
 
-def _reasons(night: Night) -> list[Reason]:
+def _reasons(night: RunHistory) -> list[Reason]:
     """Same words, one line; cheats first, then what happened most."""
     found: dict[tuple[str, str], list[int]] = {}
     for turn in night.turns:
@@ -114,11 +114,11 @@ def _reasons(night: Night) -> list[Reason]:
     return sorted(reasons, key=lambda r: (r.status != Status.CHEAT, -len(r.ids), r.ids))
 
 
-def _at(night: Night, level: Level) -> int:
+def _at(night: RunHistory, level: Level) -> int:
     return sum(1 for t in night.turns if t.experiment.is_judged and t.experiment.level == level)
 
 
-def _where(night: Night) -> tuple[tuple[str, str], ...]:
+def _where(night: RunHistory) -> tuple[tuple[str, str], ...]:
     facts: dict[str, Any] = {}
     for session in night.sessions:
         if session["kind"] == "session.started" and isinstance(session.get("facts"), dict):

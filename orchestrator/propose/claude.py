@@ -21,7 +21,7 @@ from orchestrator.errors import AutoresearchError, ConfigError, ProposerUnavaila
 from orchestrator.propose import budget, prompt_text, tool_schema
 from orchestrator.propose.message import Message
 from orchestrator.propose.prompt import Prompt, PromptBuilder
-from orchestrator.propose.retry import Delayed, NotReached, call_with_retry, retry_after_s
+from orchestrator.propose.retry import EndpointUnreachable, RetryableError, call_with_retry, retry_after_s
 from orchestrator.settings import Price
 from orchestrator.types import Context, Proposal, Reply, Usage
 from orchestrator.units import SECONDS_PER_HOUR
@@ -81,11 +81,11 @@ class ClaudeProposer:
             )
         try:
             self._patiently(self._count_tokens, tenacity.stop_after_attempt(PREFLIGHT_TRIES), self.waiting)
-        except NotReached as error:
+        except EndpointUnreachable as error:
             raise ProposerUnavailable(
                 f"{self._url()}: cannot be reached: {error}; fix [claude] base_url or the network"
             ) from None
-        except Delayed as delayed:  # the API is there, though not well: the first call waits until it is
+        except RetryableError as delayed:  # the API is there, though not well: the first call waits until it is
             log.warning("preflight.skipped", reason=str(delayed))
 
     def ask(self, context: Context) -> Reply:
@@ -105,7 +105,7 @@ class ClaudeProposer:
                 answer = self._called(request)
                 charged[-1] = self._usage(answer, worst)
                 return answer.as_json()
-            except Delayed as delayed:
+            except RetryableError as delayed:
                 charged[-1] = worst if delayed.usage is None else delayed.usage
                 raise
             except AutoresearchError:
@@ -117,7 +117,7 @@ class ClaudeProposer:
         tell = (lambda _reason: None) if context.in_flight else self.waiting  # something runs: nobody waits yet
         try:
             message = self._patiently(attempt, tenacity.stop_before_delay(self.settings.max_wait_s), tell)
-        except Delayed as delayed:
+        except RetryableError as delayed:
             hours = self.settings.max_wait_s / SECONDS_PER_HOUR
             text = f"{self._url()}: no answer within {hours:.3g} hours: {delayed}; run again when it is back"
             raise ProposerUnavailable(text) from None
@@ -192,7 +192,7 @@ class ClaudeProposer:
                 raise self._explained(error) from None
 
     def _called(self, request: dict[str, Any]) -> Message:
-        """One request, its stream read to the end. Raises Delayed, ConfigError or ProposerUnavailable."""
+        """One request, its stream read to the end. Raises RetryableError, ConfigError or ProposerUnavailable."""
         deadline = time.monotonic() + self.settings.call_timeout_s
         message = Message()
         with self._client() as client:
@@ -209,10 +209,10 @@ class ClaudeProposer:
             except _BROKEN as error:
                 if not message.ended:  # else all of it had come
                     reason = f"the stream broke: {self._said(error)}"
-                    raise Delayed(reason, usage=self._at_most(message)) from None
+                    raise RetryableError(reason, usage=self._at_most(message)) from None
         if not message.ended:
             reason = f"the stream ended after {message.size} characters, before the message did"
-            raise Delayed(reason, usage=self._at_most(message))
+            raise RetryableError(reason, usage=self._at_most(message))
         return message
 
     # ---- money
@@ -258,12 +258,12 @@ class ClaudeProposer:
             if isinstance(cause, NEVER_SENDABLE) or not isinstance(cause, SENT_BUT_LOST):
                 return ConfigError(f"{self._url()}: cannot be asked: {said}; fix [claude] base_url and extra_headers")
             if isinstance(cause, NEVER_SENT):
-                return NotReached(said, usage=Usage())
-            return Delayed(said, usage=None)
+                return EndpointUnreachable(said, usage=Usage())
+            return RetryableError(said, usage=None)
         status = error.status_code
         if status in RETRIED or status >= 500:  # noqa: PLR2004 - HTTP's
             usage = None if status in MAYBE_CHARGED else Usage()
-            return Delayed(said, usage=usage, retry_after_s=retry_after_s(error.response.headers))
+            return RetryableError(said, usage=usage, retry_after_s=retry_after_s(error.response.headers))
         fixes = {
             401: "the API does not know the key; set ANTHROPIC_API_KEY or [claude] key_file to a valid one",
             403: f"the key may not use {self.settings.model!r}; fix [claude] model, or use another key",

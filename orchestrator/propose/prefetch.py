@@ -12,7 +12,7 @@ from orchestrator.errors import AutoresearchError
 
 
 @dataclass(slots=True)
-class Ahead:
+class ProposalPrefetcher:
     """At most one thread at a time."""
 
     _thread: threading.Thread | None = field(default=None, repr=False)

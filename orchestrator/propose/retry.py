@@ -18,7 +18,7 @@ T = TypeVar("T")
 LONGEST_RETRY_AFTER_S = 3600.0
 
 
-class Delayed(Exception):  # no error yet
+class RetryableError(Exception):  # no error yet
     """This call brought nothing, another one may. `usage` is what it has cost, None where nobody knows."""
 
     def __init__(self, reason: str, *, usage: Usage | None, retry_after_s: float | None = None) -> None:
@@ -27,7 +27,7 @@ class Delayed(Exception):  # no error yet
         self.usage, self.retry_after_s = usage, retry_after_s
 
 
-class NotReached(Delayed):
+class EndpointUnreachable(RetryableError):
     """The endpoint could not even be connected to."""
 
 
@@ -40,18 +40,18 @@ def call_with_retry(  # noqa: PLR0913
     longest_s: float,
     stopped: threading.Event,
 ) -> T:
-    """Repeat while it is delayed; raises the last Delayed when told to stop. `tell` hears why, and how long."""
+    """Repeat while it is delayed; raises the last RetryableError when told to stop. `tell` hears why, and how long."""
     growing, jitter = tenacity.wait_exponential(first_s, longest_s), tenacity.wait_random(0, first_s)
 
     def wait(state: tenacity.RetryCallState) -> float:
         """What the API asked for, else longer each time; never exactly what others wait."""
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, Delayed) and error.retry_after_s is not None:
+        if isinstance(error, RetryableError) and error.retry_after_s is not None:
             return min(error.retry_after_s, LONGEST_RETRY_AFTER_S) + jitter(state)
         return growing(state) + jitter(state)
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(Delayed),
+        retry=tenacity.retry_if_exception_type(RetryableError),
         wait=wait,
         stop=stop | tenacity.stop_when_event_set(stopped),
         sleep=tenacity.sleep_using_event(stopped),

@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from orchestrator.errors import PatchRejected, ProposerUnavailable
 from orchestrator.propose import tunables as kn
-from orchestrator.propose.tunables import Knob, Value
+from orchestrator.propose.tunables import Tunable, Value
 from orchestrator.types import Context, Edit, Experiment, Proposal, Reply, Status
 
 NAME = "sweep"
@@ -60,7 +60,9 @@ class SweepProposer:
         """Parse what `ask` wrote. Raises PatchRejected."""
         return read(reply)
 
-    def _draw(self, knobs: Mapping[str, Knob], told: Sequence[Experiment], chance: random.Random) -> dict[str, Value]:
+    def _draw(
+        self, knobs: Mapping[str, Tunable], told: Sequence[Experiment], chance: random.Random
+    ) -> dict[str, Value]:
         """New values for a few constants, those that would not change left out."""
         chosen = chance.sample(sorted(knobs), min(len(knobs), chance.choice((1, 1, 2, MOST_CHANGES))))
         started = sum(e.val_bpb is not None for e in told) >= STARTUP
@@ -75,7 +77,7 @@ class SweepProposer:
         return {name: value for name, value in values.items() if value != knobs[name].value}
 
     def _trial(
-        self, knobs: Mapping[str, Knob], space: Mapping[str, optuna.distributions.BaseDistribution], e: Experiment
+        self, knobs: Mapping[str, Tunable], space: Mapping[str, optuna.distributions.BaseDistribution], e: Experiment
     ) -> optuna.trial.FrozenTrial | None:
         """One experiment as Optuna has it; constants out of today's range say nothing about it."""
         point = self._point(e)
@@ -106,7 +108,7 @@ class SweepProposer:
         return self._points[e.id]
 
     def _reply(
-        self, context: Context, knobs: Mapping[str, Knob], values: Mapping[str, Value], hypothesis: str
+        self, context: Context, knobs: Mapping[str, Tunable], values: Mapping[str, Value], hypothesis: str
     ) -> Reply:
         text = json.dumps(
             {
@@ -147,10 +149,10 @@ def _holds(distribution: optuna.distributions.BaseDistribution, drawn: Value) ->
     return False
 
 
-def _key(knobs: Mapping[str, Knob], values: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
+def _key(knobs: Mapping[str, Tunable], values: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
     """A point: every knob's value, the best's where it is not changed."""
     return tuple((name, values.get(name, knob.value)) for name, knob in sorted(knobs.items()))
 
 
-def _words(knobs: Mapping[str, Knob], values: Mapping[str, Value]) -> str:
+def _words(knobs: Mapping[str, Tunable], values: Mapping[str, Value]) -> str:
     return ", ".join(f"{name} {knobs[name].value} → {values[name]}" for name in sorted(values))

@@ -23,7 +23,7 @@ Value = bool | int | float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Knob:
+class Tunable:
     """One constant, and where it stands: a line (from 1) and a range of bytes in it."""
 
     name: str
@@ -81,9 +81,9 @@ class Knob:
         return value & -value if value >= SMALL_INT else 1
 
 
-def find_tunables(source: str, profile: str) -> dict[str, Knob]:
+def find_tunables(source: str, profile: str) -> dict[str, Tunable]:
     """The knobs of a file that parses; a name assigned more than once is none."""
-    found: dict[str, Knob] = {}
+    found: dict[str, Tunable] = {}
     seen: set[str] = set()
     for name, node in _assignments(ast.parse(source).body, profile):
         if name in seen:
@@ -116,7 +116,7 @@ def _taken(node: ast.If, profile: str) -> list[ast.stmt] | None:
     return None
 
 
-def _knob(name: str, node: ast.expr) -> Knob | None:
+def _knob(name: str, node: ast.expr) -> Tunable | None:
     value = node.value if isinstance(node, ast.Constant) else None
     if not isinstance(value, bool | int | float) or not name.isupper() or name.endswith(UNTOUCHED):
         return None
@@ -125,10 +125,10 @@ def _knob(name: str, node: ast.expr) -> Knob | None:
     )
     if not usable or node.end_lineno != node.lineno or node.end_col_offset is None:
         return None
-    return Knob(name=name, value=value, line=node.lineno, start=node.col_offset, end=node.end_col_offset)
+    return Tunable(name=name, value=value, line=node.lineno, start=node.col_offset, end=node.end_col_offset)
 
 
-def edits_for(source: str, knobs: Mapping[str, Knob], values: Mapping[str, Value]) -> tuple[Edit, ...]:
+def edits_for(source: str, knobs: Mapping[str, Tunable], values: Mapping[str, Value]) -> tuple[Edit, ...]:
     """Edits that give the constants their new values: whole lines, as many as it takes to be unique."""
     old = source.split("\n")
     new = list(old)

@@ -1,7 +1,8 @@
 """The checkpoint of a kept experiment: carried out of its volume by a container of ours, byte by byte, never opened.
 
 Nothing is copied out of a container or followed on the host: the courier (runtime/export_checkpoint.py) reads one plain
-file, and what arrives is written to one file of ours, no longer than it may be, and compared with the hash the courier tells.
+file; what arrives is written to one file of ours, no longer than it may be, and compared with the hash that the courier
+tells.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from orchestrator.record.journal import Journal
 from orchestrator.types import ExecutionResult, Experiment, Role
 
 if TYPE_CHECKING:
-    from orchestrator.walls.experiment_sandbox import Box
+    from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 
 NAME = "checkpoint.pt"
 PIECE = 1 << 20
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True, kw_only=True)
-class Parcel:
+class CappedFile:
     """What arrives, in a file that must not exist yet; bytes beyond the limit or a full disk are not written."""
 
     file: int
@@ -52,7 +53,7 @@ class Parcel:
             self.broken = f"it cannot be written: {error.strerror}"
 
 
-def carry(box: "Box", limit: int) -> ExecutionResult | None:
+def carry(box: "ExperimentSandbox", limit: int) -> ExecutionResult | None:
     """Keep the checkpoint of a would-be best in its folder; without it the experiment is as good as with it."""
     said: list[str] = []
     path = box.folder / NAME
@@ -74,10 +75,10 @@ def carry(box: "Box", limit: int) -> ExecutionResult | None:
 
 
 @contextmanager
-def _parcel(path: Path, limit: int) -> Iterator[Parcel]:
+def _parcel(path: Path, limit: int) -> Iterator[CappedFile]:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        yield Parcel(file=file, limit=limit)
+        yield CappedFile(file=file, limit=limit)
         os.fsync(file)
     finally:
         os.close(file)

@@ -23,7 +23,7 @@ GIT_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keeper:
+class ResultBranch:
     """Commits kept versions of `path` (inside the task directory) to the run's own branch."""
 
     path: Path

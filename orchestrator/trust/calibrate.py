@@ -9,7 +9,7 @@ from orchestrator import measure
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
 from orchestrator.execution.slot import Slot
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.scoring import thresholds
 from orchestrator.scoring.thresholds import Measured
 from orchestrator.types import Score
@@ -42,7 +42,10 @@ def models(config: Config, seeds: int, also: Iterable[Path]) -> list[Model]:
     own, source = config.mutable_path, _committed(config)
     found = [Model(name=f"{own.name}, seed {number}", source=source) for number in range(1, seeds + 1)]
     if config.profile_name == "cpu":
-        found += [Model(name=path.stem, source=build_on_base(config.root, _text(path))) for path in reference_models(config.root)]
+        found += [
+            Model(name=path.stem, source=build_on_base(config.root, _text(path)))
+            for path in reference_models(config.root)
+        ]
     return [*found, *(Model(name=path.name, source=_text(path)) for path in also)]
 
 
@@ -112,7 +115,7 @@ def _measured(slot: Slot, model: Model, folder: Path) -> Measurement:
 
 def _committed(config: Config) -> str:
     """The human's own train.py: what a loop put there may leak, and would set the bounds of all later claims."""
-    source = Keeper(path=config.mutable_path, tag=config.tag).committed()
+    source = ResultBranch(path=config.mutable_path, tag=config.tag).committed()
     if source is None:
         raise ConfigError(
             f"{config.mutable_path} is in no commit of yours, and only a file you stand for calibrates: commit it"

@@ -137,7 +137,7 @@ class Engine:
         """Whether users inside are others outside, and nobody inside is a user of the host (`userns-remap`)."""
         return "name=userns" in self._facts["security"]
 
-    def as_yourself(self) -> tuple[str, str]:
+    def host_user_mapping(self) -> tuple[str, str]:
         """User and user namespace of a container that writes files of yours: our own code only, never a patch's.
 
         Without root's rights the engine maps you to root, who has none either; where it remaps users, nobody is you.
@@ -317,7 +317,9 @@ class Engine:
         with _translated("list containers"):
             containers = self._api.containers(all=True, filters={"label": LABEL})
             volumes = (self._api.volumes(filters={"label": LABEL}) or {}).get("Volumes") or []
-        gone = {str(c["Names"][0]).lstrip("/"): c["Id"] for c in containers if container_labels.is_orphaned(c["Labels"])}
+        gone = {
+            str(c["Names"][0]).lstrip("/"): c["Id"] for c in containers if container_labels.is_orphaned(c["Labels"])
+        }
         reaped = [name for name, container_id in gone.items() if _removed(name, partial(self.remove, container_id))]
         for volume in volumes:
             if container_labels.is_orphaned(volume.get("Labels") or {}):

@@ -15,7 +15,7 @@ _KINDS = {"runsc": "gVisor", "kata": "virtual machine"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ExecutionContext:
     """Where experiments run: engine, image, device and the task's files."""
 
     engine: Engine

@@ -16,7 +16,7 @@ from orchestrator.types import Candidate, Plan, Role
 from orchestrator.units import MIB
 from orchestrator.walls import container_labels, locked_files, staging
 from orchestrator.walls.container import RunningContainer
-from orchestrator.walls.execution_context import Place
+from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.spec import ContainerSpec, Mount
 from orchestrator.walls.spec_policy import validate_spec
 
@@ -29,10 +29,10 @@ SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
+class ExperimentSandbox:
     """One experiment's surroundings; nothing of it survives the `with` but the record."""
 
-    place: Place
+    place: ExecutionContext
     plan: Plan
     experiment_id: int
     attempt: int
@@ -45,7 +45,7 @@ class Box:
     @classmethod
     @contextmanager
     def open(
-        cls, place: Place, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path
+        cls, place: ExecutionContext, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path
     ) -> Iterator[Self]:
         """Make copies and volumes; at the end every container and volume is gone. Raises SandboxError."""
         with staging.private_folder(folder) as private:
@@ -137,7 +137,7 @@ class Box:
         """Let the scorer begin: the trainer is gone, and load_model may take so long."""
         staging.put(self.private / "control" / "trained", struct.pack("<d", load_s))
 
-    def hand_over(self, audit_seed: bytes) -> None:
+    def release_audit_seed(self, audit_seed: bytes) -> None:
         """Let the scorer draw its positions: predictor A is gone."""
         staging.put(self.private / "control" / "seed", audit_seed)
 
@@ -228,10 +228,10 @@ def unique_name(name: str) -> str:
     return f"autoresearch-{os.getuid()}-{name}-{secrets.token_hex(8)}"
 
 
-def validate_specs(place: Place) -> None:
+def validate_specs(place: ExecutionContext) -> None:
     """Raise SpecRefused for any container that an experiment would ask for, before there is one."""
     run, plan = place.config.run_path, Plan(train_seed=0, audit_seed=b"")
-    box = Box(
+    box = ExperimentSandbox(
         place=place, plan=plan, experiment_id=0, attempt=0, folder=run, private=run / "0000", hashes={},
         name=unique_name(f"{place.config.tag}-0000-0"),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.errors import LeaseUnavailable
 from orchestrator.walls import locked_files, staging
-from orchestrator.walls.execution_context import Place
+from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import unique_name
 from orchestrator.walls.run_once import run_once
 from orchestrator.walls.spec import Mount
@@ -25,7 +25,7 @@ except Exception as error:
 """
 
 
-def check_gpu(place: Place) -> None:
+def check_gpu(place: ExecutionContext) -> None:
     """Start one container on the GPU that puts a number there. Raises LeaseUnavailable with torch's own reason."""
     build = place.config.root / "build"
     build.mkdir(exist_ok=True)

@@ -30,7 +30,11 @@ def container_diff(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapp
     found += _compare_all("HostConfig", asked["HostConfig"], host, ENGINE_OWN)
     if str(inspected.get("Image")).removeprefix("sha256:") != asked["Image"].removeprefix("sha256:"):
         found.append(f"Image: asked {asked['Image']!r}, is {inspected.get('Image')!r}")
-    found += _required_fields(host, facts) + _confinement(inspected, facts) + _network(inspected.get("NetworkSettings") or {})
+    found += (
+        _required_fields(host, facts)
+        + _confinement(inspected, facts)
+        + _network(inspected.get("NetworkSettings") or {})
+    )
     found += _compare("Platform", "linux", inspected.get("Platform")) + _compare(
         "ExecIDs", [], inspected.get("ExecIDs")
     )

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from orchestrator.types import ExecutionResult, Role
 from orchestrator.walls import container_labels
-from orchestrator.walls.execution_context import Place
+from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import GUARD_MARGIN_S
 from orchestrator.walls.spec import USER, ContainerSpec, Mount
 
 
 def run_once(  # noqa: PLR0913  # each is a field of the spec
-    place: Place,
+    place: ExecutionContext,
     label: str,
     program: tuple[str, ...],
     *,

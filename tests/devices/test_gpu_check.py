@@ -13,7 +13,7 @@ from benchmarks import gpu
 from benchmarks.gpu_direct import Direct, answered, leased, prepared, trained
 from orchestrator.walls import nvidia
 from tests.support.boxes import ROOT
-from tests.support.fake_nvml import Machine
+from tests.support.fake_nvml import HostFacts
 
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
 
@@ -159,7 +159,7 @@ def test_a_small_audit_is_that_of_any_experiment(tmp_path: Path) -> None:
 
 def test_a_gpu_that_cannot_be_leased_ends_it_with_one_line(tmp_path: Path) -> None:
     """And says how to do without on a machine of one's own."""
-    Machine(tmp_path, init=18)
+    HostFacts(tmp_path, init=18)
     expected = r"driver and library versions differ.* --no-lease does without"
     with pytest.raises(SystemExit, match=expected), leased(direct(tmp_path, profile="gpu")):
         pass

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.devices import gpu
-from orchestrator.devices.contention import CpuLook, GpuLook, Sampler
+from orchestrator.devices.contention import ContentionMonitor, CpuMonitor, GpuMonitor
 from orchestrator.devices.cpus import TICKS_PER_S
-from tests.support.fake_nvml import Machine
+from tests.support.fake_nvml import HostFacts
 
 OURS = "a" * 64
 THEIRS = "b" * 64
@@ -22,15 +22,15 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def gpu_look(machine: Machine) -> GpuLook:
+def gpu_look(machine: HostFacts) -> GpuMonitor:
     """Looks at the first GPU."""
     (device, *_) = gpu.devices(machine.sysfs)
-    return GpuLook(device=device, ours=lambda: [OURS], proc=machine.proc, confirm_s=0.01)
+    return GpuMonitor(device=device, ours=lambda: [OURS], proc=machine.proc, confirm_s=0.01)
 
 
 def test_our_own_containers_are_no_contention(tmp_path: Path) -> None:
     """NVML gives pids of the host; their control group names the container."""
-    machine = Machine(tmp_path)
+    machine = HostFacts(tmp_path)
     machine.gpu("GPU-1")
     machine.process(42, "python3 /mutable/train.py", container=OURS)
     machine.runs("GPU-1", 42)
@@ -41,7 +41,7 @@ def test_our_own_containers_are_no_contention(tmp_path: Path) -> None:
 @pytest.mark.parametrize("container", ["", THEIRS])
 def test_a_stranger_on_the_gpu_is_named(tmp_path: Path, container: str) -> None:
     """A process of the host, or in somebody else's container."""
-    machine = Machine(tmp_path)
+    machine = HostFacts(tmp_path)
     machine.gpu("GPU-1")
     machine.process(42, "python3 /mutable/train.py", container=OURS)
     machine.process(43, "python their_training.py", container=container)
@@ -52,7 +52,7 @@ def test_a_stranger_on_the_gpu_is_named(tmp_path: Path, container: str) -> None:
 
 def test_a_process_that_is_just_ending_is_no_stranger(tmp_path: Path) -> None:
     """Listed by NVML once more than by /proc: looked at twice."""
-    machine = Machine(tmp_path)
+    machine = HostFacts(tmp_path)
     machine.gpu("GPU-1")
     machine.runs("GPU-1", 42)
     look = gpu_look(machine)
@@ -70,10 +70,10 @@ def test_a_process_that_is_just_ending_is_no_stranger(tmp_path: Path) -> None:
 
 def test_the_sampler_remembers_the_first_stranger(tmp_path: Path) -> None:
     """Also when it has gone again by the end."""
-    machine = Machine(tmp_path)
+    machine = HostFacts(tmp_path)
     machine.gpu("GPU-1")
     machine.process(43, "python their_training.py")
-    with Sampler(gpu_look(machine), interval_s=0.02) as sampler:
+    with ContentionMonitor(gpu_look(machine), interval_s=0.02) as sampler:
         time.sleep(0.05)
         calm = sampler.contended_by
         machine.runs("GPU-1", 43)
@@ -88,9 +88,9 @@ def test_the_sampler_remembers_the_first_stranger(tmp_path: Path) -> None:
 
 def test_a_gpu_that_falls_off_the_bus_is_to_blame_itself(tmp_path: Path) -> None:
     """NVML says it is lost: infra, never a result."""
-    machine = Machine(tmp_path)
+    machine = HostFacts(tmp_path)
     machine.gpu("GPU-1")
-    with Sampler(gpu_look(machine), interval_s=0.02) as sampler:
+    with ContentionMonitor(gpu_look(machine), interval_s=0.02) as sampler:
         machine.gpu("GPU-1", error=15)
         until(lambda: sampler.lost)
 
@@ -100,10 +100,10 @@ def test_a_gpu_that_falls_off_the_bus_is_to_blame_itself(tmp_path: Path) -> None
 @pytest.mark.parametrize(("xid", "lost"), [(79, True), (31, False)])
 def test_xids_are_recorded_and_the_devices_own_are_its_fault(tmp_path: Path, xid: int, lost: bool) -> None:
     """31 is a program's memory fault, 79 a GPU off the bus."""
-    machine = Machine(tmp_path)
+    machine = HostFacts(tmp_path)
     machine.gpu("GPU-1")
     look = gpu_look(machine)
-    with Sampler(look, device=look.device, interval_s=0.02) as sampler:
+    with ContentionMonitor(look, device=look.device, interval_s=0.02) as sampler:
         time.sleep(0.1)
         machine.gpu("GPU-1", xid=xid)
         until(lambda: sampler.xids)
@@ -140,15 +140,15 @@ class Cores:
         else:
             (self.group / "cpuacct.usage").write_text(f"{int(self.used_s * 1e9)}\n")
 
-    def look(self, others: float = 0.4) -> CpuLook:
+    def look(self, others: float = 0.4) -> CpuMonitor:
         """Looks at the leased two."""
-        return CpuLook(
+        return CpuMonitor(
             cpuset="0-1", ours=lambda: [OURS], others=others, proc=self.root / "proc", cgroups=self.root / "cg",
             clock=lambda: self.now,
         )  # fmt: skip
 
 
-def seen(cores: Cores, look: CpuLook, samples: int = 5, **load: float) -> str:
+def seen(cores: Cores, look: CpuMonitor, samples: int = 5, **load: float) -> str:
     """The first thing that is seen in a row of samples."""
     look()
     for _ in range(samples):

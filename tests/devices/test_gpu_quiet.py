@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.devices.schedule import Gate, pause, parse_quiet_hours, resume
+from orchestrator.devices.schedule import StartGate, parse_quiet_hours, pause, resume
 from orchestrator.errors import ConfigError, RecordFailed
 
 
@@ -47,7 +47,7 @@ def test_no_quiet_hours_are_none() -> None:
 
 def test_a_gate_is_closed_by_hours_and_by_the_pause_file(tmp_path: Path) -> None:
     """And says what would open it."""
-    gate = Gate(run=tmp_path, hours=parse_quiet_hours("22:00-06:00"))
+    gate = StartGate(run=tmp_path, hours=parse_quiet_hours("22:00-06:00"))
 
     assert "quiet hours until 06:00" == gate.closed(at("23:00"))
     assert "" == gate.closed(at("12:00"))
@@ -65,7 +65,7 @@ def test_waiting_at_the_gate_ends_with_resume(tmp_path: Path) -> None:
     threading.Timer(0.1, resume, (tmp_path,)).start()
     told: list[str] = []
     began = time.monotonic()
-    Gate(run=tmp_path, poll_s=0.01).wait(told.append)
+    StartGate(run=tmp_path, poll_s=0.01).wait(told.append)
 
     assert time.monotonic() - began >= 0.1
     assert 1 == len(told)

@@ -12,16 +12,16 @@ import pytest
 
 from orchestrator.compose import ready
 from orchestrator.config import Config
-from orchestrator.devices.contention import GpuLook, Ours, Sampler, Then
+from orchestrator.devices.contention import ContentionMonitor, GpuMonitor, Ours, Then
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
-from orchestrator.devices.schedule import Gate, pause, resume
+from orchestrator.devices.schedule import StartGate, pause, resume
 from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
 from orchestrator.execution.slot import Slot, container_ids
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Status, Trial
 from tests.support import fakes, sessions
-from tests.support.fake_nvml import Machine
+from tests.support.fake_nvml import HostFacts
 
 PLAN = Plan(train_seed=1, audit_seed=b"")
 CANDIDATE = Candidate(
@@ -30,9 +30,9 @@ CANDIDATE = Candidate(
 )  # fmt: skip
 
 
-def one_gpu(tmp_path: Path) -> tuple[Machine, LeasePolicy]:
+def one_gpu(tmp_path: Path) -> tuple[HostFacts, LeasePolicy]:
     """A machine with one idle GPU, and quick looks at it."""
-    machine = Machine(tmp_path)
+    machine = HostFacts(tmp_path)
     machine.gpu("GPU-1")
     return machine, LeasePolicy(profile="gpu", samples=1, poll_s=0.01, sysfs=machine.sysfs, proc=machine.proc)
 
@@ -40,10 +40,10 @@ def one_gpu(tmp_path: Path) -> tuple[Machine, LeasePolicy]:
 def slot(policy: LeasePolicy, during: Callable[[], Trial], told: list[str] | None = None) -> Slot:
     """A slot whose experiments do what a test wants."""
 
-    def watch(leased: Lease, ours: Ours, then: Then) -> Sampler:
+    def watch(leased: Lease, ours: Ours, then: Then) -> ContentionMonitor:
         assert leased.device is not None
-        look = GpuLook(device=leased.device, ours=ours, proc=policy.proc, confirm_s=0.001)
-        return Sampler(look, device=leased.device, interval_s=0.01, used_by=look.used_by, then=then)
+        look = GpuMonitor(device=leased.device, ours=ours, proc=policy.proc, confirm_s=0.001)
+        return ContentionMonitor(look, device=leased.device, interval_s=0.01, used_by=look.used_by, then=then)
 
     return Slot(
         policy=policy, wait_s=0.2, make=lambda _: fakes.ArithmeticRunner(lambda _: during()),
@@ -387,7 +387,7 @@ def test_a_gpu_lost_in_mid_run_is_infra_and_another_one_is_leased(tmp_path: Path
 def test_paused_means_that_others_may_have_the_device(tmp_path: Path) -> None:
     """It is given back for as long as nothing may start, and leased again afterwards."""
     _, policy = one_gpu(tmp_path)
-    gate = Gate(run=tmp_path, poll_s=0.01)
+    gate = StartGate(run=tmp_path, poll_s=0.01)
     seen: list[bool] = []
 
     class View(fakes.SilentView):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.devices.lease import Lease, LeasePolicy, lease, count_leasable
+from orchestrator.devices.lease import Lease, LeasePolicy, count_leasable, lease
 from orchestrator.errors import ConfigError, LeaseUnavailable
-from tests.support.fake_nvml import Machine
+from tests.support.fake_nvml import HostFacts
 
 
-def policy(machine: Machine, **changes: object) -> LeasePolicy:
+def policy(machine: HostFacts, **changes: object) -> LeasePolicy:
     """Quick looks at a fake machine."""
     fast = LeasePolicy(
         profile="gpu", samples=3, interval_s=0.01, poll_s=0.01, leave_free=0, sysfs=machine.sysfs, proc=machine.proc
@@ -22,9 +22,9 @@ def policy(machine: Machine, **changes: object) -> LeasePolicy:
     return replace(fast, **changes)  # type: ignore[arg-type]
 
 
-def with_gpus(tmp_path: Path, *uuids: str) -> Machine:
+def with_gpus(tmp_path: Path, *uuids: str) -> HostFacts:
     """A machine with idle GPUs."""
-    machine = Machine(tmp_path)
+    machine = HostFacts(tmp_path)
     for uuid in uuids:
         machine.gpu(uuid)
     return machine

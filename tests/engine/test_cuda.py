@@ -16,7 +16,7 @@ from orchestrator.devices.lease import Lease
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.walls import engine, gpu_check
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.execution_context import Place
+from orchestrator.walls.execution_context import ExecutionContext
 from tests.support.boxes import ENVIRONMENT, ROOT, Boxes
 from tests.walls.test_gpu_engine import hook, load_image  # noqa: F401  # a fixture
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::pytest.Pyt
 
 
 @pytest.fixture
-def place(engine: Engine, tmp_path: Path) -> Iterator[Place]:
+def place(engine: Engine, tmp_path: Path) -> Iterator[ExecutionContext]:
     """The cpu profile's, with the containers of a run of its own."""
     made = compose.verified_context(load(ROOT, {"tag": "cuda", "runs": tmp_path}), engine)
     yield made
@@ -39,7 +39,7 @@ def device(**changes: str) -> Device:
     return replace(known, **changes)  # type: ignore[arg-type]
 
 
-def test_torch_that_sees_no_gpu_stops_the_session(place: Place) -> None:
+def test_torch_that_sees_no_gpu_stops_the_session(place: ExecutionContext) -> None:
     """With torch's own reason and the fix, in one line."""
     with pytest.raises(LeaseUnavailable, match=r"torch in a container cannot use .*AssertionError.* driver") as caught:
         gpu_check.check_gpu(place)
@@ -47,13 +47,13 @@ def test_torch_that_sees_no_gpu_stops_the_session(place: Place) -> None:
     assert 1 == len(str(caught.value).splitlines())
 
 
-def test_an_engine_that_hands_out_no_gpu_is_found_before_the_first_experiment(place: Place) -> None:
+def test_an_engine_that_hands_out_no_gpu_is_found_before_the_first_experiment(place: ExecutionContext) -> None:
     """Not by three of them that fail."""
     with pytest.raises(SandboxError, match="NVIDIA Container Toolkit"):
         compose.load_verified_profile(place.config, place.engine, Lease(name=UUID, hardware="H100", device=device()))
 
 
-def test_a_gpu_that_works_lets_the_session_begin(place: Place, hook: Path) -> None:  # noqa: F811  # the fixture
+def test_a_gpu_that_works_lets_the_session_begin(place: ExecutionContext, hook: Path) -> None:  # noqa: F811  # the fixture
     """Our program ran on it and ended well."""
     with own_engine(hook) as address, closing(Engine.connect(address)) as engine:
         gpu_check.check_gpu(replace(place, engine=engine, image_id=load_image(address, hook), gpu_uuid=UUID))
@@ -69,7 +69,7 @@ def test_engines_of_every_age_without_nvidia_support_get_the_mend(said: str) -> 
         raise APIError(said)
 
 
-def test_podman_and_gvisors_mig_are_refused_in_plain_words(place: Place, tmp_path: Path) -> None:
+def test_podman_and_gvisors_mig_are_refused_in_plain_words(place: ExecutionContext, tmp_path: Path) -> None:
     """Podman ignores a request for a GPU, gVisor knows no MIG instance."""
     config = load(ROOT, {"tag": "cuda", "runs": tmp_path, "profile_name": "gpu"})
     part = Lease(name="MIG-1", hardware="H100", device=device(uuid="MIG-1", parent=UUID))

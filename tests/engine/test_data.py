@@ -90,7 +90,7 @@ def test_an_engine_that_remaps_users_writes_its_volumes_and_your_files(
     staging = tmp_path / "staging"
     staging.mkdir(mode=0o700)
     with own_engine(settings={"userns-remap": REMAPPED}) as address, closing(Engine.connect(address)) as engine:
-        user, userns = engine.as_yourself()
+        user, userns = engine.host_user_mapping()
         os.chown(staging, *map(int, user.split(":")))
         base = sleeper(load_image(address, tmp_path, WRITES), seccomp, unique)
         engine.volume(unique, MIB, base.labels)

@@ -10,8 +10,8 @@ import pytest
 from attacks.walls import faults
 from attacks.walls.__main__ import GROUPS
 from attacks.walls.arena import Arena
-from attacks.walls.base import Finding, How, Outcome, Probe, Seen, Verdict, judge
-from attacks.walls.look import gained
+from attacks.walls.base import AttemptResult, Finding, Observation, Outcome, Probe, Verdict, judge
+from attacks.walls.look import acquired
 from attacks.walls.tiers import explained
 from orchestrator.walls.engine import Engine
 
@@ -46,19 +46,25 @@ def test_the_attack_is_blocked(attacked: Callable[[str], dict[str, Finding]], gr
 @pytest.mark.parametrize(
     ("strict", "weak", "verdict"),
     [
-        (How.REFUSED, How.DID, Verdict.BLOCKED),
-        (How.KILLED, How.DID, Verdict.BLOCKED),
-        (How.DID, How.DID, Verdict.ALLOWED),
-        (How.REFUSED, How.REFUSED, Verdict.VOID),
-        (How.DID, How.REFUSED, Verdict.ALLOWED),  # the control is at fault, and the attack is none the less one
-        (How.BROKE, How.DID, Verdict.VOID),
-        (How.HUNG, How.DID, Verdict.VOID),
-        (None, How.DID, Verdict.VOID),
-        (How.REFUSED, None, Verdict.VOID),
-        (How.REFUSED, How.ABSENT, Verdict.NOT_RUN),
+        (AttemptResult.REFUSED, AttemptResult.DID, Verdict.BLOCKED),
+        (AttemptResult.KILLED, AttemptResult.DID, Verdict.BLOCKED),
+        (AttemptResult.DID, AttemptResult.DID, Verdict.ALLOWED),
+        (AttemptResult.REFUSED, AttemptResult.REFUSED, Verdict.VOID),
+        (
+            AttemptResult.DID,
+            AttemptResult.REFUSED,
+            Verdict.ALLOWED,
+        ),  # the control is at fault, and the attack is none the less one
+        (AttemptResult.BROKE, AttemptResult.DID, Verdict.VOID),
+        (AttemptResult.HUNG, AttemptResult.DID, Verdict.VOID),
+        (None, AttemptResult.DID, Verdict.VOID),
+        (AttemptResult.REFUSED, None, Verdict.VOID),
+        (AttemptResult.REFUSED, AttemptResult.ABSENT, Verdict.NOT_RUN),
     ],
 )
-def test_an_attack_that_proves_nothing_is_void(strict: How | None, weak: How | None, verdict: Verdict) -> None:
+def test_an_attack_that_proves_nothing_is_void(
+    strict: AttemptResult | None, weak: AttemptResult | None, verdict: Verdict
+) -> None:
     """One that does not succeed where there is no wall, or that never ran, is no sign of a wall."""
     probe = Probe(name="p", source="")
 
@@ -87,17 +93,17 @@ def test_what_even_root_may_not_do_is_no_excuse_for_an_attack_that_succeeds() ->
 def test_the_host_s_oracle_has_the_last_word() -> None:
     """Whatever the attempt says of itself."""
     probe = Probe(name="p", source="", oracle=lambda seen, _name: "p" in seen.heard)
-    heard = seen(How.REFUSED)
+    heard = seen(AttemptResult.REFUSED)
     heard.heard.add("p")
 
     assert Verdict.ALLOWED == judge("g", probe, heard, heard).verdict
-    assert Verdict.BLOCKED == judge("g", probe, seen(How.DID), heard).verdict
+    assert Verdict.BLOCKED == judge("g", probe, seen(AttemptResult.DID), heard).verdict
 
 
 def test_what_the_host_sees_outweighs_what_an_attempt_says() -> None:
     """One that says it was refused, and whose process holds what it had not before, was let through."""
     probe = Probe(name="p", source="")
-    weak, strict = seen(How.DID), seen(How.REFUSED)
+    weak, strict = seen(AttemptResult.DID), seen(AttemptResult.REFUSED)
     for one in (weak, strict):
         one.looks["p", "before"] = {7: frozenset({"namespace uts uts:[1]"})}
         one.looks["p", "after"] = one.looks["p", "before"]
@@ -120,14 +126,14 @@ def test_an_attack_that_lies_is_found_out(engine: Engine, tmp_path: Path) -> Non
 
 
 def test_what_a_new_process_has_is_gained_only_if_no_other_had_it() -> None:
-    """A fork gains nothing by itself; a right that only another process had is gained by the one that has it now."""
+    """A fork gains nothing by itself; a right that only another process had is acquired by the one that has it now."""
     before = {1: frozenset({"Uid 0"}), 2: frozenset({"Uid 5"})}
 
-    assert [] == gained(before, {**before, 3: frozenset({"Uid 5"})})
-    assert ["Uid 0"] == gained(before, {1: before[1], 2: frozenset({"Uid 0"})})
-    assert [] == gained(before, {})
+    assert [] == acquired(before, {**before, 3: frozenset({"Uid 5"})})
+    assert ["Uid 0"] == acquired(before, {1: before[1], 2: frozenset({"Uid 0"})})
+    assert [] == acquired(before, {})
 
 
-def seen(how: How | None) -> Seen:
+def seen(how: AttemptResult | None) -> Observation:
     """A container in which the probe `p` ended so, if it ran at all."""
-    return Seen(folder=Path(), private=Path(), outcomes={"p": Outcome(how=how)} if how else {})
+    return Observation(folder=Path(), private=Path(), outcomes={"p": Outcome(how=how)} if how else {})

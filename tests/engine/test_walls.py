@@ -14,7 +14,7 @@ from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status
-from orchestrator.walls.experiment_sandbox import Box
+from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 from orchestrator.walls.inspect_diff import PODMAN_OWN
 from orchestrator.walls.spec import ContainerSpec
 from tests.support import fakes
@@ -130,7 +130,7 @@ def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path
     """Not one inode of a mounted file: a page cache that was written to through one would be read through the other."""
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
     place = compose.verified_context(config, boxes.engine)
-    with Box.open(place, candidate_of("pass"), plan(), experiment_id=1, folder=tmp_path) as box:
+    with ExperimentSandbox.open(place, candidate_of("pass"), plan(), experiment_id=1, folder=tmp_path) as box:
         inodes = {role: read_by(box.spec(role, None)) for role in (*UNTRUSTED, Role.SCORER)}
 
     assert inodes[Role.SCORER]
@@ -143,7 +143,7 @@ def test_two_experiments_of_one_tag_and_number_share_no_name(boxes: Boxes, tmp_p
     names = []
     for folder in (tmp_path / "one", tmp_path / "another"):
         folder.mkdir()
-        with Box.open(place, candidate_of("pass"), plan(), experiment_id=1, folder=folder) as box:
+        with ExperimentSandbox.open(place, candidate_of("pass"), plan(), experiment_id=1, folder=folder) as box:
             names.append({*box._volumes(), box.spec(Role.TRAINER, None).name})
 
     assert not names[0] & names[1]
@@ -223,7 +223,9 @@ def test_more_processors_than_the_machine_has_are_refused(boxes: Boxes, tmp_path
     there = boxes.engine.processors()
     wanted = rf"task.toml: \[profile.cpu\] cpus = {there + 1}: this machine has {there}; lower it"
     with pytest.raises(ConfigError, match=wanted):
-        compose.verified_context(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there + 1}), boxes.engine)
+        compose.verified_context(
+            load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there + 1}), boxes.engine
+        )
     compose.verified_context(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there}), boxes.engine)
 
 

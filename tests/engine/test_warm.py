@@ -10,11 +10,11 @@ from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.host.compile_cache_build import build
 from orchestrator.measure import new_plan
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.types import Candidate, Proposal, Reply, Role
 from orchestrator.walls import compile_cache
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.experiment_sandbox import Box
+from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
@@ -53,7 +53,7 @@ def test_what_the_humans_file_compiled_is_there_for_every_trainer(tmp_path: Path
     config = load(tmp_path, {"tag": unique, "runs": tmp_path / "runs"})
     place = compose.verified_context(config, engine)
     said: list[str] = []
-    made = build(place, Keeper(path=path, tag=unique), said.append)
+    made = build(place, ResultBranch(path=path, tag=unique), said.append)
 
     assert ["budget: 60", "found: nothing"] == said
     assert ["inductor/deep/er/graph.so"] == list(made.files)
@@ -65,7 +65,7 @@ def test_what_the_humans_file_compiled_is_there_for_every_trainer(tmp_path: Path
     assert made.files == getattr(compile_cache.find(compile_cache.folder(config), "", place.image_id), "files", None)
 
 
-def trained(place: compose.Place, folder: Path) -> str:
+def trained(place: compose.ExecutionContext, folder: Path) -> str:
     """What an experiment's trainer printed; it overwrites what it finds."""
     source = SOURCE.replace("compiled by the human's file", "poison")
     reply = Reply(proposer="p", model="", prompt="", text="")
@@ -73,5 +73,5 @@ def trained(place: compose.Place, folder: Path) -> str:
         proposal=Proposal(hypothesis="h"), source=source, parent_id=None, parent_source="", reply=reply
     )
     (folder / "record").mkdir(exist_ok=True)
-    with Box.open(place, candidate, new_plan(), experiment_id=1, folder=folder / "record") as box:
+    with ExperimentSandbox.open(place, candidate, new_plan(), experiment_id=1, folder=folder / "record") as box:
         return box.start(Role.TRAINER, best=None, on_line=lambda _: None).wait().log_tail

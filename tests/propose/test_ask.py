@@ -14,7 +14,7 @@ from orchestrator.errors import ConfigError, PatchRejected, ProposerUnavailable
 from orchestrator.loop import run_session
 from orchestrator.propose.replay import ReplayProposer
 from orchestrator.protocols import Proposer
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.session import Session
 from orchestrator.types import Context, Edit, Proposal, Reply, Trial
@@ -43,7 +43,7 @@ def run(config: Config, proposer: Proposer, score: Callable[[str], Trial]) -> fa
                 journal=journal,
                 proposer=proposer,
                 runners=(runner,),
-                keeper=Keeper(path=config.mutable_path, tag=config.tag),
+                keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
                 view=fakes.SilentView(),
             )
         )

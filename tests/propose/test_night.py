@@ -16,7 +16,7 @@ from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 from orchestrator.loop import run_session
 from orchestrator.propose.claude import ClaudeProposer
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.session import Session
 from orchestrator.types import Status, Trial
@@ -87,7 +87,7 @@ def sleep_through(config: Config) -> tuple[str, list[str]]:
             journal=journal,
             proposer=build(config, journal),
             runners=(runner,),
-            keeper=Keeper(path=config.mutable_path, tag=config.tag),
+            keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
             view=fakes.SilentView(),
         )
         return run_session(session), runner.ran

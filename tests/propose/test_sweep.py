@@ -11,7 +11,7 @@ from orchestrator.errors import PatchRejected, ProposerUnavailable
 from orchestrator.loop import run_session
 from orchestrator.propose import tunables as kn
 from orchestrator.propose.sweep import SweepProposer
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.session import Session
 from orchestrator.types import Context, Reply, Spent, Status, Trial
@@ -50,7 +50,7 @@ def run(config: Config, seed: int = 0) -> list[tuple[str, str, float | None]]:
                 journal=journal,
                 proposer=SweepProposer(profile="cpu", seed=seed),
                 runners=(fakes.ArithmeticRunner(bowl),),
-                keeper=Keeper(path=config.mutable_path, tag=config.tag),
+                keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
                 view=fakes.SilentView(),
             )
         )

@@ -75,7 +75,7 @@ def test_parquet_has_types(experiments: list[Experiment], tmp_path: Path) -> Non
 
 
 def test_tensorboard_reads_the_events(experiments: list[Experiment], tmp_path: Path) -> None:
-    """Every score over its experiment, and the best so far as a staircase."""
+    """Every score over its experiment, and the best so far as a draw_best_so_far."""
     export.write(experiments, Format.TENSORBOARD, tmp_path / "events")
     read = EventAccumulator(str(tmp_path / "events"))
     read.Reload()

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from orchestrator import cli
 from orchestrator.errors import JournalError
 from orchestrator.look import figures
-from orchestrator.look.details import Shared, bounds, detail
-from orchestrator.look.history import Night, Turn, gather
+from orchestrator.look.details import FactTable, bounds, detail
+from orchestrator.look.history import HistoryEntry, RunHistory, gather
 from orchestrator.look.lineage import lineage
 from orchestrator.look.report import Report
 from orchestrator.look.report_on_finish import Reporting
@@ -28,14 +28,14 @@ from tests.support.nights import made
 from tests.support.sessions import session, task
 
 
-def evening(*experiments: Experiment) -> Night:
+def evening(*experiments: Experiment) -> RunHistory:
     """A night that no journal holds."""
     best: float | None = None
     turns = []
     for rank, experiment in enumerate(experiments):
         before, best = best, experiment.val_bpb if experiment.status is Status.KEEP else best
-        turns.append(Turn(experiment=experiment, rank=rank, before=before, after=best))
-    return Night(
+        turns.append(HistoryEntry(experiment=experiment, rank=rank, before=before, after=best))
+    return RunHistory(
         tag="t", at="", turns=tuple(turns), damaged=(), best=None, spread=None, spent=Spent(), running=(),
         sessions=(), head="", records=0,
     )  # fmt: skip
@@ -98,7 +98,7 @@ def test_what_ended_first_comes_first(tmp_path: Path) -> None:
         for number, value in ((0, 2.0), (2, 1.8), (1, 1.5)):
             journal.finish(kept(value, id=number, parent_id=0 if number else None))
         found = gather(journal)
-    steps = next(trace for trace in figures.staircase(found)["data"] if trace["uid"] == "best")
+    steps = next(trace for trace in figures.draw_best_so_far(found)["data"] if trace["uid"] == "best")
 
     assert {0: None, 2: 2.0, 1: 1.8} == {turn.experiment.id: turn.before for turn in found.turns}
     assert ([0, 1, 2, 2], [2.0, 1.8, 1.5, 1.5]) == (steps["x"], steps["y"])
@@ -119,8 +119,8 @@ def test_sums_and_reasons_are_the_journals(night: Path) -> None:
     assert pytest.approx(sum(e.duration_s for e in experiments)) == told.slot_s
 
 
-@pytest.mark.parametrize("figure", [figures.staircase, figures.outcomes])
-def test_plots_are_plotlys(tmp_path: Path, figure: Callable[[Night], dict[str, Any]]) -> None:
+@pytest.mark.parametrize("figure", [figures.draw_best_so_far, figures.outcomes])
+def test_plots_are_plotlys(tmp_path: Path, figure: Callable[[RunHistory], dict[str, Any]]) -> None:
     """Plotly's own schema accepts every word; numbers and our own words are all there is."""
     with Journal.read(made(tmp_path / "n", 8, lambda _, words: f"<b>{words}</b>")) as journal:
         data = figure(gather(journal))
@@ -133,7 +133,7 @@ def test_every_experiment_is_a_point_and_outliers_are_within_sight() -> None:
     """What is far worse lies at the edge, said to be off the scale; what has no score lies below."""
     worse = [kept(1.1 + n / 100, id=n + 1, status=Status.DISCARD) for n in range(10)]
     crash = kept(0.0, id=12, status=Status.CRASH, score=None)
-    figure = figures.staircase(evening(kept(1.0), *worse, kept(9.0, id=11, status=Status.DISCARD), crash))
+    figure = figures.draw_best_so_far(evening(kept(1.0), *worse, kept(9.0, id=11, status=Status.DISCARD), crash))
     points = {
         number: y
         for trace in figure["data"]
@@ -169,7 +169,7 @@ def test_a_container_that_was_not_as_asked_is_told(
     created = json.loads(file.read_text())
     created[path[0]][path[1]] = value
     file.write_text(json.dumps(created))
-    shared = Shared()
+    shared = FactTable()
     with Journal.read(folder) as journal:
         told = json.loads(detail(journal, gather(journal).turns[0], bounds(2), shared, "val_bpb"))
     scorer = told["runs"][0]["containers"][3]

@@ -103,12 +103,12 @@ class Stage:
 
     def run(self, *more: str) -> tuple[int, str]:
         """Exit code and output of a whole score."""
-        self.hand_over()
+        self.release_audit_seed()
         with self.scorer(*more) as process:
             output, _ = process.communicate(timeout=30)
             return process.returncode, output
 
-    def hand_over(self, seed: bytes = bytes(32)) -> None:
+    def release_audit_seed(self, seed: bytes = bytes(32)) -> None:
         """What the host does once A is gone."""
         frames.write(self.root / "control", "seed", seed)
 
@@ -213,7 +213,7 @@ def test_b_is_asked_nothing_before_the_host_says_that_a_is_gone(stage: Stage) ->
         time.sleep(0.3)
         before, claimed = len(second.asks), len(first.asks)
         hashed = (second.answer / protocol.HELLO).exists()
-        stage.hand_over()
+        stage.release_audit_seed()
         output = "".join(lines)
 
     assert (0, False) == (before, hashed)
@@ -230,7 +230,7 @@ def test_another_seed_audits_other_positions(stage: Stage) -> None:
                 path.unlink()
         stage.predictor("a")
         second = stage.predictor("b")
-        stage.hand_over(seed)
+        stage.release_audit_seed(seed)
         with stage.scorer(f"--large-k={SMALL_K}") as process:
             process.communicate(timeout=30)
         stage.close()

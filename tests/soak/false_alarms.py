@@ -18,7 +18,7 @@ from attacks.scores.run import entries
 from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.execution_context import Place
+from orchestrator.walls.execution_context import ExecutionContext
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -51,7 +51,7 @@ print(f"refused {refused} of {int(runs)}, largest difference {worst:.1e} nat")
 """
 
 
-def audited(place: Place, source: str, runs: int, k: int) -> str:
+def audited(place: ExecutionContext, source: str, runs: int, k: int) -> str:
     """What came of one model; plain `docker run`, for it is our own code."""
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as name:
         Path(name).chmod(0o755)

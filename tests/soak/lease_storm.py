@@ -21,7 +21,7 @@ from pathlib import Path
 
 from orchestrator.devices.lease import LeasePolicy, lease
 from orchestrator.errors import LeaseUnavailable
-from tests.support.fake_nvml import Machine
+from tests.support.fake_nvml import HostFacts
 
 NOBODY = 65534
 LOOPS_PER_USER = 3
@@ -36,7 +36,7 @@ class Storm:
 
     policy: LeasePolicy
     chance: random.Random
-    machine: Machine | None = None  # shows who holds what
+    machine: HostFacts | None = None  # shows who holds what
     hears: int = -1
     says: int = -1
     unheard: deque[str] = field(default_factory=deque)
@@ -176,7 +176,7 @@ def storm(gpus: int, rounds: int, seed: int) -> tuple[int, int, int, float, int]
     """Run one storm: rounds, doubles, leaks, the longest wait and the kills."""
     with tempfile.TemporaryDirectory(prefix="storm-") as name:
         Path(name).chmod(0o755)
-        machine = Machine(Path(name))
+        machine = HostFacts(Path(name))
         for number in range(gpus):
             machine.gpu(f"GPU-{number}")
         policy = LeasePolicy(profile="gpu", samples=2, interval_s=0.002, poll_s=0.02, leave_free=0, sysfs=machine.sysfs)

@@ -56,7 +56,9 @@ class Boxes:
         for path in (ROOT / "locked").glob("*.py"):
             (private / "locked" / path.name).write_bytes(path.read_bytes())
         (private / "train.py").write_text(textwrap.dedent(source), encoding="utf-8")
-        labels = container_labels.owner_labels(tag="test", experiment_id=0, attempt=1, role="trainer", dies_in_s=hard_limit_s)
+        labels = container_labels.owner_labels(
+            tag="test", experiment_id=0, attempt=1, role="trainer", dies_in_s=hard_limit_s
+        )
         fields: dict[str, Any] = {
             "role": Role.TRAINER,
             "name": name,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.config import Config, load
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.session import Session
 from orchestrator.types import Trial
@@ -34,7 +34,7 @@ def session(
             journal=Journal.open(config.run_path),
             proposer=proposer,
             runners=(runner,),
-            keeper=Keeper(path=config.mutable_path, tag=config.tag),
+            keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
             view=fakes.SilentView(),
         ),
         proposer,

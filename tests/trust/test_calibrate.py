@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config import Config
-from orchestrator.devices.contention import Ours, Sampler, Then
+from orchestrator.devices.contention import ContentionMonitor, Ours, Then
 from orchestrator.devices.lease import Lease
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.execution.slot import Slot
@@ -51,8 +51,8 @@ def differing(worst: float, mean: float) -> Trial:
 def slot(tmp_path: Path, trials: Iterator[Trial], busy: Callable[[], str] = str) -> Slot:
     """A slot whose runs end as given."""
 
-    def watch(leased: Lease, ours: Ours, then: Then) -> Sampler:
-        return Sampler(busy, interval_s=60, then=then)
+    def watch(leased: Lease, ours: Ours, then: Then) -> ContentionMonitor:
+        return ContentionMonitor(busy, interval_s=60, then=then)
 
     runner = fakes.ArithmeticRunner(lambda _: next(trials))
     policy = four_cores(tmp_path / "machine")

@@ -14,11 +14,11 @@ from orchestrator.config import load
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError, SpecRefused
 from orchestrator.host import compile_cache_build
 from orchestrator.host.compile_cache_build import committed_source
-from orchestrator.record.git_branch import Keeper
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.scoring.thresholds import UNBOUNDED
 from orchestrator.types import Role
 from orchestrator.walls import compile_cache
-from orchestrator.walls.execution_context import Place
+from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.spec import Mount, as_config
 from tests.support import fakes
 from tests.walls import test_spec
@@ -107,7 +107,7 @@ def test_a_session_on_a_gpu_fills_one_where_there_is_none(
     """Once; on the cpu profile never; and where it cannot be filled experiments begin without, and the log says why."""
     asked = []
 
-    def fill(place: Place, *_: object) -> compile_cache.CompileCache | None:
+    def fill(place: ExecutionContext, *_: object) -> compile_cache.CompileCache | None:
         asked.append(place.gpu_uuid)
         if fault is not None:
             raise fault
@@ -115,8 +115,8 @@ def test_a_session_on_a_gpu_fills_one_where_there_is_none(
 
     monkeypatch.setattr(compile_cache_build, "build", fill)
     config = load(ROOT, {"tag": "warm", "runs": tmp_path / "runs", "profile_name": "gpu"})
-    on_cpu = Place(engine=cast("Any", None), config=config, image_id=IMAGE, seccomp="", thresholds=UNBOUNDED)
-    keeper, view = Keeper(path=config.mutable_path, tag="warm"), fakes.SilentView()
+    on_cpu = ExecutionContext(engine=cast("Any", None), config=config, image_id=IMAGE, seccomp="", thresholds=UNBOUNDED)
+    keeper, view = ResultBranch(path=config.mutable_path, tag="warm"), fakes.SilentView()
     with structlog.testing.capture_logs() as logged:
         warmed = compile_cache_build.with_compile_cache(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
 
@@ -177,7 +177,7 @@ def test_only_what_the_human_committed_fills_a_cache(tmp_path: Path) -> None:
     """Neither what a loop put in place, nor what does not parse, nor a file outside of git."""
     path = tmp_path / "train.py"
     path.write_text(fakes.TRAIN_PY)
-    keeper = Keeper(path=path, tag="t")
+    keeper = ResultBranch(path=path, tag="t")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@localhost"]
     subprocess.run([*git, "init", "-q"], check=True)
     with pytest.raises(ConfigError, match="commit it if it is yours"):

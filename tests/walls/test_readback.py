@@ -193,7 +193,9 @@ def test_selinux_confines_where_the_engine_has_it(made: tuple[Json, Json]) -> No
     assert [] == container_diff(asked, good, facts) == container_diff(asked, good)
     for key in ("ProcessLabel", "MountLabel"):
         for label in ("", f"{user}:system_r:spc_t:s0"):
-            assert [f"{key}: asked the engine's own, is {label!r}"] == container_diff(asked, {**good, key: label}, facts)
+            assert [f"{key}: asked the engine's own, is {label!r}"] == container_diff(
+                asked, {**good, key: label}, facts
+            )
 
 
 def test_swappiness_is_no_matter_of_cgroup_v2(made: tuple[Json, Json]) -> None:
