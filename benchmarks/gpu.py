@@ -87,10 +87,10 @@ def contained(check: Direct) -> dict[str, Any]:
     result = json.loads((check.folder / "test-gpu" / "0000" / "result.json").read_text())
     score = result["experiment"]["score"]
     if score is None:
-        fail(f"the baseline has no score: {result['experiment']['status']}: {result['experiment']['rule']}")
+        fail(f"the baseline has no score: {result['experiment']['status']}: {result['experiment']['reason']}")
     ended = {execution["role"]: execution["ended_s"] for execution in result["executions"]}
     seconds = ended["scorer"] - ended["trainer"]
-    return {**result["told"], "val_bpb": score["val_bpb"], "level": score["level"], "scoring_seconds": seconds}
+    return {**result["told"], "val_bpb": score["value"], "level": score["level"], "scoring_seconds": seconds}
 
 
 def last_line(where: str, figures: dict[str, Any]) -> str:

@@ -90,7 +90,11 @@ class Direct:
 
     def environment(self) -> dict[str, str]:
         """The variables of every process: the caller's, packages that they brought along included."""
-        paths = [str(ROOT / "locked"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [
+            str(ROOT / "locked"),
+            str(ROOT / "orchestrator/runtime"),
+            *filter(None, [os.environ.get("PYTHONPATH")]),
+        ]
         return {
             **os.environ, "AUTORESEARCH_PROFILE": self.profile, "AUTORESEARCH_TIME_BUDGET": f"{self.seconds:g}",
             "AUTORESEARCH_SEED": "1", "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1",
@@ -149,7 +153,7 @@ def leased(asked: Direct) -> Iterator[None]:
             profile=asked.profile,  # type: ignore[arg-type]
             allow=allowed_devices(lists.get("allow", ()), os.environ) if lists else (),
             exclude=tuple(lists.get("exclude", ())),
-            leave_free=lists.get("leave_free", 0),
+            reserve_gpus=lists.get("reserve_gpus", 0),
         )
         with lease(policy, wait_s=600, on_wait=lambda why: print(why, flush=True)) as got:
             print(f"lease: {got.name}, {got.hardware}", flush=True)
@@ -231,7 +235,7 @@ def answered(root: Path, waiting: Predictors, box: dict[str, Any], environment: 
     """Run the scorer; A is killed before the seed is handed over. A predictor that dies ends it at once."""
     keys = {"batch": "batch_rows", "small-k": "small_k", "large-k": "large_k", "cap": "cap_nats", "floor": "floor_nats"}
     options = [f"--{key}={box[name]}" for key, name in keys.items()] + [f"--seconds={4 * box['score_budget_s']}"]
-    (root / "control" / "trained").write_bytes(struct.pack("<d", 4 * box["load_s"]))
+    (root / "control" / "trained").write_bytes(struct.pack("<d", 4 * box["load_budget_s"]))
     command = [sys.executable, str(ROOT / "locked" / "score.py"), f"--root={root}", *options]
     output = ""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as scorer:

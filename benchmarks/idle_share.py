@@ -51,7 +51,7 @@ def answers(latency_s: float) -> Callable[[dict[str, Any]], Message]:
         shown = body["messages"][0]["content"][0]["text"]
         line = next(line for line in shown.splitlines() if line.startswith("ROTARY_BASE = "))
         value = 10_000.0 + next(numbers)
-        arguments = proposal(line, f"ROTARY_BASE = {value}", f"rotary base {value}", why_again="a stand-in")
+        arguments = proposal(line, f"ROTARY_BASE = {value}", f"rotary base {value}", retry_rationale="a stand-in")
         return Message(arguments=arguments, latency_s=latency_s)
 
     return answer
@@ -62,7 +62,12 @@ def idle_percent(experiments: int, latency_s: float, prefetch: int) -> float:
     with copied_task() as root, FakeMessagesApi(always=answers(latency_s)) as api:
         flags = {"tag": "idle", "runs": root / "runs", "proposer": "claude", "prefetch": prefetch}
         flags |= {"claude.base_url": api.url, "limits.experiments": experiments, "limits.max_usd": 0.0}
-        flags |= {"noise.baseline_runs": 1, "noise.reruns": 0, "noise.again_every": 0, "contention.others": 1000.0}
+        flags |= {
+            "noise.baseline_runs": 1,
+            "noise.reruns": 0,
+            "noise.remeasure_every": 0,
+            "contention.max_foreign_cpu_share": 1000.0,
+        }
         config = load(root, flags)
         with compose.open_session(config, PlainView()) as session:
             print(f"prefetch {prefetch}: {run_session(session)}", flush=True)

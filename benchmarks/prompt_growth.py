@@ -35,9 +35,9 @@ def experiment(number: int, folder: Path) -> Experiment:
     bpb = 2.0 - number / 1e6 if status is Status.KEEP else 2.1 + (number * 7919 % 1000) / 1e3
     idea = " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 12))
     return Experiment(
-        id=number, parent_id=max(0, number - 1), status=status, rule="as it was", hypothesis=f"{number}: {idea}",
+        id=number, parent_id=max(0, number - 1), status=status, reason="as it was", hypothesis=f"{number}: {idea}",
         expected_effect="lower", proposer="claude", model="m",
-        score=Score(val_bpb=bpb, level=Level.L2) if scored else None,
+        score=Score(value=bpb, level=Level.L2) if scored else None,
         message="" if scored else f"ended with exit code 1\n{idea}\nRuntimeError: {idea}", source_sha256="0" * 64,
         started_at="2026-11-01T00:00:00+00:00", duration_s=30.0, train_s=25.0, usage=Usage(), attempt=1,
         folder=folder / "0000", fingerprint=f"{number:064x}",

@@ -20,7 +20,7 @@ from pathlib import Path
 
 os.environ["AUTORESEARCH_PROFILE"] = "gpu"  # before prepare is imported
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "locked"))
+sys.path[:0] = [str(ROOT / "locked"), str(ROOT / "orchestrator/runtime")]
 import estimator  # noqa: E402
 import frames  # noqa: E402
 import numpy as np  # noqa: E402
@@ -76,7 +76,8 @@ def scored(k: int, batch: int) -> tuple[float, float, int]:
         options = [f"--root={root}", f"--batch={batch}", f"--small-k={k}", f"--large-k={k}"]
         command = [sys.executable, str(ROOT / "locked/score.py"), *options, "--cap=1", "--floor=1", "--seconds=3000"]
         before, begun = sum(os.times()[2:4]), time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "orchestrator/runtime")}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
         took = time.monotonic() - begun
         used = sum(os.times()[2:4]) - before  # of the scorer: the predictors still live
         for predictor in predictors:

@@ -48,7 +48,7 @@ def next_candidate(session: Session, best: Experiment, spent: Spent, at_work: Se
             journal.note("reply.rejected", {"reply": seq, "reason": str(refusal)})
             log.info("reply.rejected", reason=str(refusal).splitlines()[0])
             rejected.append((reply, str(refusal)))
-            if len(rejected) >= session.config.claude.tries:
+            if len(rejected) >= session.config.claude.max_attempts:
                 raise
         else:
             return candidate
@@ -123,7 +123,7 @@ def _candidate(session: Session, best: Experiment, reply: Reply, proposal: Propo
     parent_source = source_of(parent)
     source = patch.apply(parent_source, proposal, rules(session), contract=not session.config.self_reported)
     _refuse_repeat(session, source)
-    if not proposal.why_again:
+    if not proposal.retry_rationale:
         _refuse_close(session, best, proposal, parent_source, source)
     return Candidate(proposal=proposal, source=source, parent_id=parent.id, parent_source=parent_source, reply=reply)
 
@@ -144,7 +144,7 @@ def _parent(session: Session, best: Experiment, reply: Reply, proposal: Proposal
 def _refuse_repeat(session: Session, source: str) -> None:
     """An exact repeat of what was judged before costs no experiment."""
     for earlier in session.journal.repeats(patch.fingerprint(source)):
-        raise PatchRejected(f"this is experiment {earlier.id} again, which ended as {earlier.status}: {earlier.rule}")
+        raise PatchRejected(f"this is experiment {earlier.id} again, which ended as {earlier.status}: {earlier.reason}")
 
 
 def _refuse_twin(candidate: Candidate, at_work: Sequence[Running]) -> None:
@@ -165,9 +165,9 @@ def _refuse_close(session: Session, best: Experiment, proposal: Proposal, parent
         except OSError:
             continue  # its folder was cleaned up
         if similarity.compare(diff, tried) >= similarity.CLOSE:
-            outcome = "no score" if earlier.val_bpb is None else f"{session.config.task.metric} {earlier.val_bpb:.6f}"
+            outcome = "no score" if earlier.value is None else f"{session.config.task.metric} {earlier.value:.6f}"
             raise PatchRejected(
                 f"this is close to experiment {earlier.id}, {earlier.status} with {outcome} (the best has"
-                f" {best.val_bpb}): {earlier.hypothesis!r}. Propose something else, or the same again with why_again:"
-                " why it would end differently now"
+                f" {best.value}): {earlier.hypothesis!r}. Propose something else, or the same again with"
+                " retry_rationale: why it would end differently now"
             )

@@ -31,11 +31,15 @@ class Base:
     """
 
     experiments: int = 0
-    slot_s: float = 0.0
+    device_seconds: float = 0.0
 
     def since(self, spent: Spent) -> Spent:
         """What was spent since then."""
-        return replace(spent, experiments=spent.experiments - self.experiments, slot_s=spent.slot_s - self.slot_s)
+        return replace(
+            spent,
+            experiments=spent.experiments - self.experiments,
+            device_seconds=spent.device_seconds - self.device_seconds,
+        )
 
 
 def recover(session: Session) -> Base:
@@ -87,7 +91,7 @@ def limit(session: Session, base: Base, at_work: Sequence[Running]) -> str:
         if at_work:
             return "the sandbox failed too often"
         last = session.journal.experiments(order="id DESC", limit=1)[0]
-        message = f"{spent.consecutive_infra} failures of the sandbox in a row, the last: {last.rule.splitlines()[0]}"
+        message = f"{spent.consecutive_infra} failures of the sandbox in a row, the last: {last.reason.splitlines()[0]}"
         raise SandboxError(end(session, message))
     since = base.since(spent)
     since = replace(since, experiments=since.experiments + sum(_counts(running) for running in at_work))
@@ -96,7 +100,7 @@ def limit(session: Session, base: Base, at_work: Sequence[Running]) -> str:
 
 def _counts(running: Running) -> bool:
     """Whether it is one of the experiments that a limit counts: neither the baseline nor the best once more."""
-    return running.candidate.parent_id is not None and running.candidate.measures is None
+    return running.candidate.parent_id is not None and running.candidate.remeasures_id is None
 
 
 def interrupt(session: Session, pool: "Pool") -> str:
@@ -122,7 +126,7 @@ def last_word(journal: Journal) -> Iterator[None]:
 def end(session: Session, reason: str, *, limit: bool = False) -> str:
     """Close the session's record."""
     spent = session.journal.spent()
-    base = asdict(Base(experiments=spent.experiments, slot_s=spent.slot_s))
+    base = asdict(Base(experiments=spent.experiments, device_seconds=spent.device_seconds))
     session.journal.note("session.ended", {"reason": reason, "limit": limit, "base": base})
     anchors.name_head(session.config, session.journal)
     log.info("session.ended", reason=reason, head=session.journal.head())

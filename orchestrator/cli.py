@@ -206,7 +206,9 @@ def runs(task: Task = HERE, runs: Runs = None) -> None:
     for folder in run_folders(task, runs):
         with Journal.read(folder) as journal:
             best, spent = journal.best(), journal.spent()
-        print(f"{folder.name:16} best {f'{best.val_bpb:.6f}{best.mark}' if best else '-':10} {summary_line(spent)}")
+        print(
+            f"{folder.name:16} best {f'{best.value:.6f}{best.trust_suffix}' if best else '-':10} {summary_line(spent)}"
+        )
 
 
 @app.command()
@@ -215,7 +217,7 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
     with looked_at(run_folder(task, run, runs)) as journal:
         experiments, best, spent, metric = journal.experiments(), journal.best(), journal.spent(), journal.metric()
         if as_json:
-            rows = [Journal.as_json(experiment) | {"val_bpb": experiment.val_bpb} for experiment in experiments]
+            rows = [Journal.as_json(experiment) | {"val_bpb": experiment.value} for experiment in experiments]
             told = {"tag": journal.folder.name, "state": state(journal), "best": best.id if best else None}
             facts = {"experiments": rows, "spent": asdict(spent), "unfinished": len(journal.unfinished())}
             print(json.dumps(told | facts, indent=1))
@@ -226,7 +228,9 @@ def status(task: Task = HERE, run: Run = "", runs: Runs = None, as_json: AsJson 
         table.expand = console.is_terminal
         console.print(table)
         if best is not None:
-            console.print(f"best: [bold green]{best.val_bpb:.6f}[/] {escape(metric)}{best.mark}, experiment {best.id}")
+            console.print(
+                f"best: [bold green]{best.value:.6f}[/] {escape(metric)}{best.trust_suffix}, experiment {best.id}"
+            )
         console.print(summary_line(spent))
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")

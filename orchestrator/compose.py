@@ -155,7 +155,7 @@ def lease_policy(config: Config) -> LeasePolicy:
     allow = allowed_devices(config.gpu.allow, os.environ) if config.profile_name == "gpu" else ()
     return LeasePolicy(
         profile=config.profile_name, cpus=config.active_profile.cpus, allow=allow, exclude=config.gpu.exclude,
-        leave_free=config.gpu.leave_free,
+        reserve_gpus=config.gpu.reserve_gpus,
     )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def slot(config: Config, view: View, policy: LeasePolicy, make: Callable[[Lease]
         wait_s=config.gpu.wait_hours * SECONDS_PER_HOUR,
         make=make,
         waiting=view.waiting,
-        watch=partial(monitor_for, interval_s=sampling.sample_s, others=sampling.others),
+        watch=partial(monitor_for, interval_s=sampling.sample_s, max_foreign_cpu_share=sampling.max_foreign_cpu_share),
         back_off_s=sampling.back_off_s,
     )
 

@@ -46,7 +46,7 @@ class Config(BaseSettings):
     limits: Limits = Limits()
     profile: dict[Literal["cpu", "gpu"], Profile]
     claude: Claude = Claude()
-    prices: Prices = Prices(dated="never")
+    prices: Prices = Prices(prices_as_of="never")
     gpu: Gpu = Gpu()
     noise: Noise = Noise()
     contention: Contention = Contention()

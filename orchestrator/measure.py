@@ -26,8 +26,8 @@ log = structlog.get_logger()
 
 def once_more(session: Session, running: Running, trial: Trial, best: Experiment | None) -> Running | None:
     """The next run of an experiment, if luck may explain what its runs brought so far, or too small an audit."""
-    known, measures, runs = spread(session), running.candidate.measures, len(trial.runs)
-    most = noise.wants(trial, best, known, session.config.noise, measures=measures)
+    known, measures, runs = spread(session), running.candidate.remeasures_id, len(trial.runs)
+    most = noise.wants(trial, best, known, session.config.noise, remeasures_id=measures)
     if runs >= most and _too_small(session, running, trial, best):
         most = runs + 1
     if runs >= most or (running.before is not None and runs == len(running.before.runs)):
@@ -43,7 +43,7 @@ def once_more(session: Session, running: Running, trial: Trial, best: Experiment
 
 def _too_small(session: Session, running: Running, trial: Trial, best: Experiment | None) -> bool:
     """Whether it is a new best but for its audit: that was small, as the best was a better one when it began."""
-    if running.before is not None or trial.score is None or running.candidate.measures is not None:
+    if running.before is not None or trial.score is None or running.candidate.remeasures_id is not None:
         return False
     would_be = judge(trial, best, spread=spread(session)).status is Status.KEEP
     return would_be and trial.score.audited_positions < session.config.needed_k
@@ -61,7 +61,7 @@ def doubted(session: Session, running: Running, trial: Trial, why: str) -> Runni
 def again(session: Session, best: Experiment) -> Candidate | None:
     """The best, to be measured again if that is due."""
     journal, now = session.journal, conditions(session)
-    last = journal.experiments("json_extract(body, '$.measures') = ?", best.id, order="id DESC", limit=1)
+    last = journal.experiments("json_extract(body, '$.remeasures_id') = ?", best.id, order="id DESC", limit=1)
     if best.conditions != now and last and last[0].conditions == now and last[0].status not in QUEUED_AGAIN:
         raise ConfigError(
             f"experiment {best.id}, the best, ended as {last[0].status} on this hardware; start anew with RUN=tag"
@@ -77,7 +77,7 @@ def again(session: Session, best: Experiment) -> Candidate | None:
         parent_id=best.id,
         parent_source=source,
         reply=Reply(proposer="again", model="", prompt="", text=""),
-        measures=best.id,
+        remeasures_id=best.id,
     )
 
 
@@ -87,7 +87,7 @@ def settle(session: Session, before: Experiment | None) -> Experiment | None:
     if before is None or now is None or now.id == before.id:
         return None
     log.warning("keep.did_not_hold", experiment_id=before.id, goes_back_to=now.id)
-    session.journal.note("keep.did_not_hold", {"goes_back_to": now.id, "val_bpb": now.val_bpb}, before.id)
+    session.journal.note("keep.did_not_hold", {"goes_back_to": now.id, "val_bpb": now.value}, before.id)
     return now
 
 

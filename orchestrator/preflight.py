@@ -127,9 +127,11 @@ def enough(policy: LeasePolicy, wanted: int) -> None:
     if wanted > (there := count_leasable(policy)):
         kind = f" of {policy.hardware}" if policy.hardware else ""
         why = (
-            "[profile.cpu] cpus = {:g} each" if policy.profile == "cpu" else "[gpu] allow, exclude and leave_free = {}"
+            "[profile.cpu] cpus = {:g} each"
+            if policy.profile == "cpu"
+            else "[gpu] allow, exclude and reserve_gpus = {}"
         )
-        asked = why.format(policy.cpus if policy.profile == "cpu" else policy.leave_free)
+        asked = why.format(policy.cpus if policy.profile == "cpu" else policy.reserve_gpus)
         raise ConfigError(
             f"PARALLEL={wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
         )

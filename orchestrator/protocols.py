@@ -43,7 +43,7 @@ class View(Protocol):
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Tell that an experiment starts."""
 
-    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
         """Tell that an experiment runs once more with another seed, and its mean so far."""
 
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:

@@ -41,7 +41,7 @@ class Profile(Section):
 
     time_budget_s: Positive
     grace_s: Positive
-    load_s: Positive
+    load_budget_s: Positive
     score_budget_s: Positive
     memory_gb: Positive
     cpus: Positive
@@ -50,7 +50,7 @@ class Profile(Section):
     tmp_mb: PositiveInt
     cache_mb: PositiveInt
     shm_mb: PositiveInt
-    frames_mb: PositiveInt
+    ipc_mb: PositiveInt
     batch_rows: PositiveInt
     small_k: PositiveInt
     large_k: PositiveInt
@@ -68,8 +68,8 @@ class Claude(Section):
     max_output_tokens: PositiveInt = 16000
     thinking_tokens: Annotated[int, Field(ge=0)] = 0  # of the output; 0: the model does not think aloud first
     max_wait_hours: NotNegative = 12.0
-    tries: PositiveInt = 3
-    drought: PositiveInt = 8
+    max_attempts: PositiveInt = 3
+    stagnation_after: PositiveInt = 8
 
 
 class Price(Section):
@@ -84,7 +84,7 @@ class Price(Section):
 class Prices(Section):
     """What models cost, and when that was looked up."""
 
-    dated: str
+    prices_as_of: str
     models: dict[str, Price] = {}
 
 
@@ -93,7 +93,7 @@ class Gpu(Section):
 
     allow: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    leave_free: Annotated[int, Field(ge=0)] = 1
+    reserve_gpus: Annotated[int, Field(ge=0)] = 1
     wait_hours: NotNegative = 12.0
 
 
@@ -102,14 +102,16 @@ class Noise(Section):
 
     baseline_runs: PositiveInt = 3  # with different seeds: how far single runs lie apart; 1 turns the gate off
     reruns: Annotated[int, Field(ge=0)] = 2  # of a gain that luck may explain
-    again_every: Annotated[int, Field(ge=0)] = 20  # experiments, then the best is measured again; 0: never
+    remeasure_every: Annotated[int, Field(ge=0)] = 20  # experiments, then the best is measured again; 0: never
 
 
 class Contention(Section):
     """When an experiment is not judged because others used its device too."""
 
     sample_s: Positive = 5.0
-    others: Positive = 0.4  # of the leased processors' time, over three samples; a GPU is shared by any process
+    max_foreign_cpu_share: Positive = (
+        0.4  # of the leased processors' time, over three samples; a GPU is shared by any process
+    )
     back_off_s: NotNegative = 30.0
 
 
@@ -125,8 +127,8 @@ class Notify(Section):
     """A command of the user's that hears of what happens, as JSON on its standard input."""
 
     command: tuple[str, ...] = ()  # an argv list, no shell
-    on: tuple[Literal["best", "drought", "cheat", "end"], ...] = ("best", "drought", "cheat", "end")
-    drought: Annotated[int, Field(ge=0)] = 20  # experiments since the best; told again after as many; 0: never
+    on: tuple[Literal["best", "stagnation", "cheat", "end"], ...] = ("best", "stagnation", "cheat", "end")
+    stagnation_after: Annotated[int, Field(ge=0)] = 20  # experiments since the best; told again after as many; 0: never
     timeout_s: Positive = 10.0
 
 

@@ -23,7 +23,7 @@ from orchestrator.types import Candidate, Experiment, Proposal, Reply, Status, T
 
 log = structlog.get_logger()
 ELSEWHERE = Verdict(
-    status=Status.CONTENDED, rule="not judged: its device, image or compile cache is not that of the best"
+    status=Status.CONTENDED, reason="not judged: its device, image or compile cache is not that of the best"
 )
 BASELINE = Proposal(hypothesis="baseline: train.py as it is")
 
@@ -50,13 +50,13 @@ def next_candidate(session: Session, best: Experiment | None, at_work: Sequence[
     """
     under_way = {running.candidate.retry_of for running in at_work}
     known = best is None or best.conditions == ask.conditions(session)
-    queued = [e for e in session.journal.queued() if e.id not in under_way and (known or e.measures is not None)]
+    queued = [e for e in session.journal.queued() if e.id not in under_way and (known or e.remeasures_id is not None)]
     if queued:
         again = reread(session, queued[0].id)
         return replace(again, attempt=queued[0].attempt + 1, retry_of=queued[0].id)
     if best is None:
         return _baseline(session)
-    measuring = any(running.candidate.measures is not None for running in at_work)
+    measuring = any(running.candidate.remeasures_id is not None for running in at_work)
     if not measuring and (due := measure.again(session, best)) is not None:
         return due
     return ask.next_candidate(session, best, session.journal.spent(), at_work)
@@ -86,7 +86,7 @@ def begin(session: Session, candidate: Candidate, runner: Runner, best: Experime
     experiment_dir.write_candidate(folder, candidate)
     plan, facts = new_plan(), runner.facts()
     measure.refuse_changed(session.journal, facts)
-    below = None if best is None or candidate.measures is not None else best.val_bpb
+    below = None if best is None or candidate.remeasures_id is not None else best.value
     intent = {**committed(plan), "files": experiment_dir.hashes(folder), **facts}
     experiment_id = session.journal.begin(candidate, intent=intent)
     session.view.begun(experiment_id, candidate)
@@ -99,7 +99,7 @@ def begin(session: Session, candidate: Candidate, runner: Runner, best: Experime
 def check(session: Session, experiment: Experiment) -> None:
     """Raise ConfigError if there is nothing to compare with: the baseline has no score."""
     if session.journal.best() is None and experiment.status not in (Status.INFRA, Status.CONTENDED):
-        why = f"{experiment.status}: {experiment.rule}"
+        why = f"{experiment.status}: {experiment.reason}"
         raise ConfigError(f"the baseline itself has no score ({why}); fix {session.keeper.path}")
 
 
@@ -109,8 +109,8 @@ def judged(
     """The verdict on all that its runs brought to light, or the run with another seed that it needs before."""
     session.journal.note("seeds.revealed", revealed(running.plan), running.id)
     if trial.score is not None and (why := _fell(session, running.candidate)):
-        return trial, Verdict(status=Status.DISCARD, rule=why)
-    measures = running.candidate.measures
+        return trial, Verdict(status=Status.DISCARD, reason=why)
+    measures = running.candidate.remeasures_id
     if trial.score and best and measures is None and conditions_of(running.facts) != best.conditions:
         return trial, ELSEWHERE
     if running.doubt and running.before is not None and best is not None:
@@ -121,7 +121,7 @@ def judged(
     if more := measure.once_more(session, running, trial, best):
         return more
     spread = ask.spread(session)
-    verdict = judge(trial, best, needed_k=session.config.needed_k, spread=spread, measures=measures)
+    verdict = judge(trial, best, needed_k=session.config.needed_k, spread=spread, remeasures_id=measures)
     if verdict.status is Status.KEEP and best is not None:
         kept = session.journal.experiments("status = ?", Status.KEEP)
         if why := plausible.doubt(trial, best, kept, time_budget_s=session.config.active_profile.time_budget_s):
@@ -134,7 +134,9 @@ def _fell(session: Session, candidate: Candidate) -> str:
     if candidate.parent_id is None:
         return ""
     parent = session.journal.experiment(candidate.parent_id)
-    return "" if parent.status is Status.KEEP else f"its parent, experiment {parent.id}, is kept no more: {parent.rule}"
+    return (
+        "" if parent.status is Status.KEEP else f"its parent, experiment {parent.id}, is kept no more: {parent.reason}"
+    )
 
 
 def _settled(running: Running, first: Trial, again: Trial, best: Experiment) -> tuple[Trial, Verdict]:
@@ -142,20 +144,20 @@ def _settled(running: Running, first: Trial, again: Trial, best: Experiment) -> 
     if again.contended_by:
         return again, judge(again, best)
     verdict = plausible.settled(running.doubt, first, again, best)
-    worse = again.score is None or first.score is None or again.score.val_bpb > first.score.val_bpb
+    worse = again.score is None or first.score is None or again.score.value > first.score.value
     return replace(again if worse else first, executions=(*first.executions, *again.executions)), verdict
 
 
 def finish(session: Session, running: Running, trial: Trial, verdict: Verdict | None) -> Experiment:
     """Write the result, commit the end, and bring results.tsv up to date."""
-    verdict = verdict or Verdict(status=Status.INFRA, rule=trial.message)
+    verdict = verdict or Verdict(status=Status.INFRA, reason=trial.message)
     candidate, facts = running.candidate, running.facts
     trainer = trial.trainer
     experiment = Experiment(
         id=running.id,
         parent_id=candidate.parent_id,
         status=verdict.status,
-        rule=verdict.rule,
+        reason=verdict.reason,
         hypothesis=candidate.proposal.hypothesis,
         expected_effect=candidate.proposal.expected_effect,
         proposer=candidate.reply.proposer,
@@ -175,8 +177,8 @@ def finish(session: Session, running: Running, trial: Trial, verdict: Verdict | 
         hardware=facts.get("hardware", ""),
         warm_sha256=facts.get("warm_sha256", ""),
         peak_memory_bytes=trainer.peak_memory_bytes if trainer else None,
-        measured=trial.measured,
-        measures=candidate.measures,
+        repeat_scores=trial.repeat_scores,
+        remeasures_id=candidate.remeasures_id,
     )
     kept = verdict.status is Status.KEEP
     checkpoint.settle(running.folder, kept=kept, checkpoint_sha256=trial.checkpoint_sha256)
@@ -197,13 +199,13 @@ def record_invalid(session: Session, reason: str) -> None:
     )
     running = begin(session, candidate, session.runner, best)
     trial = Trial(executions=(), score=None, failure=Status.INVALID, message=reason)
-    announce(session, finish(session, running, trial, Verdict(status=Status.INVALID, rule=reason)))
+    announce(session, finish(session, running, trial, Verdict(status=Status.INVALID, reason=reason)))
 
 
 def announce(session: Session, experiment: Experiment) -> None:
     """Tell how an experiment ended."""
     log.info("experiment.finished", experiment_id=experiment.id, status=experiment.status.value,
-             val_bpb=experiment.judged_bpb, rule=experiment.rule, trust=experiment.level,
+             value=experiment.judged_value, reason=experiment.reason, trust=experiment.level,
              head=session.journal.head())  # fmt: skip
     session.view.finished(experiment, session.journal.best(), session.journal.spent())
 
@@ -273,5 +275,5 @@ def reread(session: Session, experiment_id: int) -> Candidate:
         ),
         attempt=begun["attempt"],
         retry_of=begun["retry_of"],
-        measures=begun.get("measures"),
+        remeasures_id=begun.get("remeasures_id"),
     )

@@ -105,7 +105,7 @@ class Proposal:
     edits: tuple[Edit, ...] = ()
     source: str | None = None
     parent_id: int | None = None  # None: the best so far
-    why_again: str = ""  # why something close to an earlier experiment is worth another one
+    retry_rationale: str = ""  # why something close to an earlier experiment is worth another one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ class Candidate:
     reply: Reply
     attempt: int = 1
     retry_of: int | None = None
-    measures: int | None = None  # the kept experiment that this one runs again, to see whether it holds
+    remeasures_id: int | None = None  # the kept experiment that this one runs again, to see whether it holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +160,13 @@ class ExecutionResult:
 class Score:
     """The scorer's number. `val_bpb` is in bits per byte of raw validation text."""
 
-    val_bpb: float
+    value: float
     level: Level
     standard_error: float = 0.0
     audited_positions: int = 0  # K
-    unseen_bpb: float | None = None  # the largest lie about few tokens that the audit would have overlooked, at 5 %
+    undetectable_bpb: float | None = (
+        None  # the largest lie about few tokens that the audit would have overlooked, at 5 %
+    )
     tokens: int = 0
     claims_sha256: str = ""
     audit_seed: str = ""
@@ -184,7 +186,7 @@ class Trial:
     checkpoint_bytes: int = 0
     gpu_used: bool | None = None  # by the training; None: there is none, or nobody looked
     contended_by: str = ""
-    measured: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
+    repeat_scores: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
 
     @classmethod
     def infra(cls, why: object) -> Self:
@@ -194,7 +196,7 @@ class Trial:
     @property
     def runs(self) -> tuple[float, ...]:
         """The val_bpb of every run; none if it was not scored."""
-        return self.measured or ((self.score.val_bpb,) if self.score else ())
+        return self.repeat_scores or ((self.score.value,) if self.score else ())
 
     @property
     def trainer(self) -> ExecutionResult | None:
@@ -207,7 +209,7 @@ class Verdict:
     """What the loop makes of a trial, and the rule that says so."""
 
     status: Status
-    rule: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +219,7 @@ class Experiment:
     id: int  # 0 is the baseline
     parent_id: int | None
     status: Status
-    rule: str
+    reason: str
     hypothesis: str
     expected_effect: str
     proposer: str
@@ -238,28 +240,28 @@ class Experiment:
     hardware: str = ""  # scores compare only within one hardware class
     warm_sha256: str = ""  # of the compile cache that its training began with; "" for none
     peak_memory_bytes: int | None = None
-    measured: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
-    measures: int | None = None  # the kept experiment that this one ran again, to see whether it holds
+    repeat_scores: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
+    remeasures_id: int | None = None  # the kept experiment that this one ran again, to see whether it holds
 
     @property
     def runs(self) -> tuple[float, ...]:
         """The val_bpb of every run; none if it was not scored."""
-        return self.measured or ((self.score.val_bpb,) if self.score else ())
+        return self.repeat_scores or ((self.score.value,) if self.score else ())
 
     @property
-    def val_bpb(self) -> float | None:
+    def value(self) -> float | None:
         """The mean over its runs, of which there mostly is one; None where there is no score."""
         return sum(self.runs) / len(self.runs) if self.runs else None
 
     @property
-    def idea_by(self) -> str:
+    def proposed_by(self) -> str:
         """The proposer and its model, which mostly has its name: claude-opus-4-5."""
         return self.model if self.model.startswith(self.proposer) else f"{self.proposer} {self.model}".strip()
 
     @property
     def outcome(self) -> str:
         """Its status, as a person reads it: what they ended themselves was no failure."""
-        interrupted = self.status is Status.INFRA and self.rule.startswith(INTERRUPTED)
+        interrupted = self.status is Status.INFRA and self.reason.startswith(INTERRUPTED)
         return "interrupted" if interrupted else self.status.value
 
     @property
@@ -268,12 +270,12 @@ class Experiment:
         return self.status not in (Status.CONTENDED, Status.INFRA)
 
     @property
-    def judged_bpb(self) -> float | None:
+    def judged_value(self) -> float | None:
         """Its val_bpb where that says something."""
-        return self.val_bpb if self.is_judged else None
+        return self.value if self.is_judged else None
 
     @property
-    def mark(self) -> str:
+    def trust_suffix(self) -> str:
         """What every view puts behind a number that only the script itself says."""
         return " (L0, self-reported)" if self.level == Level.L0 else ""
 
@@ -283,9 +285,9 @@ class Experiment:
         return self.score.level.value if self.score else ""
 
     @property
-    def for_a_person(self) -> bool:
+    def needs_review(self) -> bool:
         """Whether a human should look at it."""
-        return self.status is Status.CHEAT or self.rule.startswith(FOR_A_PERSON)
+        return self.status is Status.CHEAT or self.reason.startswith(FOR_A_PERSON)
 
     @property
     def conditions(self) -> Conditions:
@@ -298,8 +300,8 @@ class Spent:
     """What a run has used so far, over all its sessions."""
 
     experiments: int = 0  # judged or refused ideas: no baseline, no best measured again, nothing that is queued again
-    unjudged: int = 0  # what is queued again, or was until its tries were used up
-    slot_s: float = 0.0
+    inconclusive: int = 0  # what is queued again, or was until its tries were used up
+    device_seconds: float = 0.0
     usage: Usage = field(default_factory=Usage)
     consecutive_infra: int = 0
 
@@ -312,7 +314,7 @@ class Memory:
     near_misses: tuple[Experiment, ...] = ()  # discarded ones, lowest val_bpb first
     failures: tuple[Experiment, ...] = ()  # newest first
     recent: tuple[Experiment, ...] = ()  # oldest first
-    since_best: int = 0  # judged ones since the best was found
+    since_improvement: int = 0  # judged ones since the best was found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,7 +174,7 @@ def test_every_view_counts_experiments_in_one_way(tmp_path: Path) -> None:
         for number, val_bpb, changes in (
             (1, 3.5, {"status": Status.CONTENDED}),
             (2, 4.5, {"status": Status.DISCARD}),
-            (3, 2.0, {"status": Status.DISCARD, "measures": 0}),
+            (3, 2.0, {"status": Status.DISCARD, "remeasures_id": 0}),
         ):
             journal.finish(kept(val_bpb, id=number, parent_id=0, **changes))
         night, experiments = gather(journal), journal.experiments()
@@ -190,7 +190,7 @@ def test_every_view_counts_experiments_in_one_way(tmp_path: Path) -> None:
     assert f"\n{words}\n" in listed
     assert "1 of 4 experiments, 1 more not judged ·" in watched.get()
     assert f": 4 rows; {words}\n" in said("export", "--format", "csv", "--out", str(tmp_path / "n.csv"), *at)
-    assert {"all": 1, "discarded": 1, "unjudged": 1}.items() <= summary(night).counts.items()
+    assert {"all": 1, "discarded": 1, "inconclusive": 1}.items() <= summary(night).counts.items()
     assert ("3.5000" in listed, "4.5000" in listed) == (False, True)
     assert ([0], "y2") == (contended["y"], contended["yaxis"])
 
@@ -201,8 +201,8 @@ def test_what_a_person_ended_is_no_failure(tmp_path: Path) -> None:
     with Journal.open(tmp_path / "n") as journal:
         (tmp_path / "n" / "0000").mkdir()
         rule, sigma = f"{INTERRUPTED}run again at the next start", (2.0, 2.1)
-        journal.finish(kept(2.0, proposer="claude", model="claude-opus-4-5", measured=sigma))
-        journal.finish(kept(2.5, id=1, parent_id=0, status=Status.INFRA, score=None, rule=rule))
+        journal.finish(kept(2.0, proposer="claude", model="claude-opus-4-5", repeat_scores=sigma))
+        journal.finish(kept(2.5, id=1, parent_id=0, status=Status.INFRA, score=None, reason=rule))
         journal.note("session.ended", {"reason": "interrupted", "limit": False})
         told = [Report(journal.folder).build().read_text()]
         journal.begin(candidate(), intent={"files": {}})

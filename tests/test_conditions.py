@@ -20,9 +20,9 @@ from tests.test_parallel import config_for, crowd
 ALICE = "alice's python train.py (pid 7)"
 
 
-def contended(val_bpb: float) -> Trial:
+def contended(value: float) -> Trial:
     """A run that was not alone on its device."""
-    return replace(fakes.scored(val_bpb), contended_by=ALICE)
+    return replace(fakes.scored(value), contended_by=ALICE)
 
 
 def ended(run: Path) -> list[Experiment]:
@@ -33,7 +33,7 @@ def ended(run: Path) -> list[Experiment]:
 
 def test_a_contended_measurement_of_the_best_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stranger halves the speed while the best runs again: it stays the best, and nothing worse is kept."""
-    monkeypatch.setenv("AUTORESEARCH_NOISE__AGAIN_EVERY", "1")
+    monkeypatch.setenv("AUTORESEARCH_NOISE__REMEASURE_EVERY", "1")
     monkeypatch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "2")
     config, count = sessions.task(tmp_path), Counter[float]()
 
@@ -49,9 +49,9 @@ def test_a_contended_measurement_of_the_best_is_none(tmp_path: Path, monkeypatch
         run_session(loop)
         best, fell = journal.best(), journal.records("keep.did_not_hold")
 
-    assert Status.CONTENDED in {e.status for e in ended(config.run_path) if e.measures is not None}
+    assert Status.CONTENDED in {e.status for e in ended(config.run_path) if e.remeasures_id is not None}
     assert best is not None
-    assert (1, 0.9) == (best.id, best.val_bpb)
+    assert (1, 0.9) == (best.id, best.value)
     assert [] == fell
 
 
@@ -79,7 +79,7 @@ def test_what_is_owed_again_waits_until_the_best_is_known_on_a_new_device(tmp_pa
     assert [
         (Status.KEEP, "A100", None), (Status.CONTENDED, "A100", None), (Status.DISCARD, "H100", 0),
         (Status.DISCARD, "H100", None),
-    ] == [(e.status, e.hardware, e.measures) for e in ended(config.run_path)]  # fmt: skip
+    ] == [(e.status, e.hardware, e.remeasures_id) for e in ended(config.run_path)]  # fmt: skip
 
 
 def test_the_best_may_be_contended_on_a_new_device_for_as_long_as_it_takes(tmp_path: Path) -> None:
@@ -99,7 +99,9 @@ def test_the_best_may_be_contended_on_a_new_device_for_as_long_as_it_takes(tmp_p
         reason = run_session(loop)
 
     assert "2 experiments done" == reason
-    assert [Status.CONTENDED] * 4 + [Status.DISCARD] == [e.status for e in ended(config.run_path) if e.measures == 0]
+    assert [Status.CONTENDED] * 4 + [Status.DISCARD] == [
+        e.status for e in ended(config.run_path) if e.remeasures_id == 0
+    ]
 
 
 def test_a_device_with_another_compile_cache_judges_nothing(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_device_with_another_compile_cache_judges_nothing(tmp_path: Path) -> N
 
     assert elsewhere
     assert {Status.CONTENDED} == {e.status for e in elsewhere}
-    assert {"not judged: its device, image or compile cache is not that of the best"} == {e.rule for e in elsewhere}
+    assert {"not judged: its device, image or compile cache is not that of the best"} == {e.reason for e in elsewhere}
 
 
 def test_a_broken_wall_is_a_cheat_whoever_else_was_there() -> None:

@@ -235,7 +235,7 @@ def test_a_doubtful_best_must_survive_another_training(tmp_path: Path) -> None:
     assert [0.02, 0.05, 0.05] == [fakes.rate_of(source) for source in runner.ran]
     assert "far beyond" in doubts[0].body["why"]
     with Journal.read(config.run_path) as journal:
-        assert 1.5 == journal.experiment(1).val_bpb
+        assert 1.5 == journal.experiment(1).value
 
 
 def test_a_doubtful_best_that_is_confirmed_counts_with_its_worse_score(tmp_path: Path) -> None:
@@ -250,4 +250,4 @@ def test_a_doubtful_best_that_is_confirmed_counts_with_its_worse_score(tmp_path:
 
     assert [(0, "keep"), (1, "keep")] == statuses(config)
     with Journal.read(config.run_path) as journal:
-        assert 0.3 == journal.experiment(1).val_bpb
+        assert 0.3 == journal.experiment(1).value

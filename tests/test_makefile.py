@@ -25,7 +25,7 @@ GIVEN = (  # every variable that becomes a flag
     "FORMAT=csv", "OUT=o", "DRY_RUN=1", "DATA=python", "PROFILE=cpu", "ACCEPT=limits ports", "CHEATS=compiled",
     "TEST_GPU=--small-audit",
 )  # fmt: skip
-OURS = re.compile(r"(?:bin/(autoresearch)|-m ((?:probes|benchmarks|cheats)[.\w]*))([^&|;\n]*)")
+OURS = re.compile(r"(?:bin/(autoresearch)|-m ((?:attacks|benchmarks|tests)\.[.\w]+))([^&|;\n]*)")
 
 
 # another test has imported the program already
@@ -44,7 +44,7 @@ def test_each_target_s_words_are_taken(target: str, given: tuple[str, ...], monk
 
     found = OURS.findall(done.stdout)
     assert found or not any(
-        word in recipe(target) for word in ("/autoresearch ", "-m attacks.walls", "-m benchmarks", "-m attacks.scores")
+        word in recipe(target) for word in ("/autoresearch ", "-m benchmarks", "-m attacks", "-m tests.soak")
     )
     for cli, module, words in found:
         if not given and re.search(r"\$\((EXP|A)\)", recipe(target)):
@@ -54,7 +54,7 @@ def test_each_target_s_words_are_taken(target: str, given: tuple[str, ...], monk
 
 def test_a_word_that_no_program_takes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a target's name is taken for one of its groups."""
-    for cli, module in (("", "probes"), ("", "tests.soak.kill_storm"), ("", "benchmarks.idle_share")):
+    for cli, module in (("", "attacks.walls"), ("", "tests.soak.kill_storm"), ("", "benchmarks.idle_share")):
         with pytest.raises((SystemExit, AssertionError)):
             taken(cli, module, ["kill-storm"], monkeypatch)
 
@@ -134,7 +134,8 @@ def taken(cli: str, module: str, words: list[str], monkeypatch: pytest.MonkeyPat
         name, *rest = words
         get_group(app).commands[name].make_context(name, rest)
         return
-    found = importlib.util.find_spec(f"{module}.__main__" if "." not in module else module)
+    folder = (ROOT / module.replace(".", "/")).is_dir()
+    found = importlib.util.find_spec(f"{module}.__main__" if folder else module)
     assert found is not None and found.origin is not None, module
     if "argparse" not in Path(found.origin).read_text():
         assert [] == words, f"{module} takes no words"

@@ -61,12 +61,12 @@ def test_it_hears_of_best_drought_cheat_and_end(tmp_path: Path) -> None:
         return fakes.broken(Status.CHEAT, "too good") if fakes.rate_of(source) == 0.7 else parabola(source)
 
     command = (sys.executable, "-c", WRITES, str(tmp_path))
-    night(config, Notify(command=command, drought=3), run, ["0.05", "0.9", "0.7", "0.8"])
-    best, cheat, drought, end = (told(tmp_path, event) for event in ("best", "cheat", "drought", "end"))
+    night(config, Notify(command=command, stagnation_after=3), run, ["0.05", "0.9", "0.7", "0.8"])
+    best, cheat, stagnation, end = (told(tmp_path, event) for event in ("best", "cheat", "stagnation", "end"))
 
     assert [0, 1] == sorted(one["experiment"]["id"] for one in best)
-    assert [(3, "too good")] == [(one["experiment"]["id"], one["experiment"]["rule"]) for one in cheat]
-    assert [(4, 3)] == [(one["experiment"]["id"], one["since_best"]) for one in drought]
+    assert [(3, "too good")] == [(one["experiment"]["id"], one["experiment"]["reason"]) for one in cheat]
+    assert [(4, 3)] == [(one["experiment"]["id"], one["since_improvement"]) for one in stagnation]
     assert [("4 experiments done", 1, "t", False)] == [
         (one["reason"], one["best"]["id"], one["run"], one["failed"]) for one in end
     ]

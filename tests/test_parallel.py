@@ -23,7 +23,7 @@ from orchestrator.scoring.noise import is_inside, spread
 from orchestrator.session import Session
 from orchestrator.types import Candidate, Experiment, Plan, Spent, Status, Trial
 from tests.support import fakes, sessions
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 
 RATES = [f"{0.07 * 2.5**power:.7f}" for power in range(-8, 12)]  # far enough apart to be different questions
 SCORES = st.integers(180, 200).map(lambda n: n / 100)  # no jump that would be doubted
@@ -33,7 +33,7 @@ def config_for(tmp_path: Path, experiments: int, parallel: int, **flags: object)
     """A task for so many runners."""
     sessions.task(tmp_path)
     usual = {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": experiments, "parallel": parallel}
-    return load(tmp_path, {**usual, "noise.baseline_runs": 1, "noise.again_every": 0, **flags})
+    return load(tmp_path, {**usual, "noise.baseline_runs": 1, "noise.remeasure_every": 0, **flags})
 
 
 @dataclass(slots=True)
@@ -131,13 +131,13 @@ class Auditor(fakes.ArithmeticRunner):
         """Score it."""
         trial = fakes.ArithmeticRunner.run(self, candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
         assert trial.score is not None
-        full = best is None or trial.score.val_bpb < best
+        full = best is None or trial.score.value < best
         return replace(trial, score=replace(trial.score, audited_positions=FULL if full else 256))
 
 
 def test_what_beats_a_best_that_did_not_hold_is_audited_before_it_is_judged(tmp_path: Path) -> None:
     """The best was measured again, and worse, while it ran: it runs once more, audited in full, and is kept."""
-    config = config_for(tmp_path, 4, 2, **{"noise.again_every": 1})
+    config = config_for(tmp_path, 4, 2, **{"noise.remeasure_every": 1})
     begun, settled = threading.Event(), threading.Event()
     bests = iter([1.80, 1.96])
 
@@ -163,7 +163,7 @@ def test_what_beats_a_best_that_did_not_hold_is_audited_before_it_is_judged(tmp_
         told = [(fakes.rate_of((e.folder / "train.py").read_text()), e) for e in loop.journal.experiments()]
 
     kept = next(e for rate, e in told if rate == 0.04)
-    assert (Status.KEEP, 2) == (kept.status, len(kept.runs)), kept.rule
+    assert (Status.KEEP, 2) == (kept.status, len(kept.runs)), kept.reason
     assert kept.score is not None
     assert FULL == kept.score.audited_positions
 
@@ -192,13 +192,13 @@ def test_whatever_ends_first_the_record_adds_up(tmp_path: Path, seed: int) -> No
         ended = [r.body["experiment"] for r in loop.journal.records("experiment.finished")]
         best = loop.journal.best()
 
-    kept = [e["score"]["val_bpb"] for e in ended if e["status"] == "keep"]
+    kept = [e["score"]["value"] for e in ended if e["status"] == "keep"]
     assert "8 experiments done" == reason
     assert 9 == len(ended) == sum(len(runner.ran) for runner in runners)
     assert most <= 3
     assert baseline_alone
     assert kept == sorted(kept, reverse=True)
-    assert min(e["score"]["val_bpb"] for e in ended) == kept[-1] == getattr(best, "val_bpb", None)
+    assert min(e["score"]["value"] for e in ended) == kept[-1] == getattr(best, "value", None)
     assert 1.0 + abs(fakes.rate_of(config.mutable_path.read_text()) - 0.05) == pytest.approx(kept[-1])
 
 
@@ -357,13 +357,13 @@ def test_a_device_that_is_gone_is_done_without(tmp_path: Path, kind: type[Except
 
 def test_more_than_can_ever_be_leased_is_refused_at_once(tmp_path: Path) -> None:
     """With what there is, what stands against it, and what to lower; GPUs of another class do not count."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     machine.gpu("GPU-2")
     machine.gpu("GPU-3")
     policy = LeasePolicy(profile="gpu", sysfs=machine.sysfs, proc=machine.proc)
     enough(policy, 2)
-    with pytest.raises(ConfigError, match=r"PARALLEL=3: only 2 can be leased here, with .* leave_free = 1"):
+    with pytest.raises(ConfigError, match=r"PARALLEL=3: only 2 can be leased here, with .* reserve_gpus = 1"):
         enough(policy, 3)
     with pytest.raises(ConfigError, match="leave none of 3 GPUs"):
         enough(replace(policy, hardware="another kind"), 2)

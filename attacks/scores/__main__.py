@@ -39,7 +39,7 @@ def table(results: list[Judged]) -> Table:
         entry, outcome = judged.entry, judged.outcome
         because = judged.missed or outcome.why or "its score is the true one"
         found.add_row(
-            entry.name, entry.says, number(outcome.claimed), number(outcome.val_bpb), number(judged.truth),
+            entry.name, entry.says, number(outcome.claimed), number(outcome.value), number(judged.truth),
             number(outcome.worst, 6), verdict(judged), Text(because[:160]), f"{outcome.seconds:.0f}",
         )  # fmt: skip
     return found

@@ -92,7 +92,7 @@ class OutputListener:
     def waiting(self, why: str) -> None:
         """Nothing to see."""
 
-    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
         """Nothing to see."""
 
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
@@ -129,9 +129,9 @@ class Outcome:
         return "scored" if self.trial.score else str(self.trial.failure)
 
     @property
-    def val_bpb(self) -> float | None:
+    def value(self) -> float | None:
         """The number."""
-        return self.trial.score.val_bpb if self.trial.score else None
+        return self.trial.score.value if self.trial.score else None
 
     @property
     def why(self) -> str:
@@ -197,7 +197,7 @@ class Judged:
     @property
     def refused(self) -> bool:
         """Whether an honest one got no score."""
-        return self.entry.honest and self.outcome.val_bpb is None
+        return self.entry.honest and self.outcome.value is None
 
     @property
     def believed(self) -> bool:
@@ -206,7 +206,7 @@ class Judged:
             return False
         if self.entry.secret and self.entry.secret in self.outcome.trial.message:
             return True
-        val_bpb = self.outcome.val_bpb
+        val_bpb = self.outcome.value
         return val_bpb is not None and (self.truth is None or val_bpb < self.truth - TOLERANCE)
 
     @property
@@ -241,7 +241,7 @@ def run_all(wanted: list[Entry], folder: Path, *, jobs: int, heard: Callable[[st
             Judged(
                 entry=entry,
                 outcome=outcome.result(),
-                truth=None if entry.honest else truths.get(entry.name, base).result().val_bpb,
+                truth=None if entry.honest else truths.get(entry.name, base).result().value,
             )
             for entry, outcome in zip(wanted, outcomes, strict=True)
         ]

@@ -135,7 +135,7 @@ def run(arena: Arena) -> list[Finding]:
     except LeaseUnavailable as error:
         return not_run(PROBES, str(error))
     try:
-        with lease(LeasePolicy(profile="gpu", leave_free=0), wait_s=WAIT_S) as leased:
+        with lease(LeasePolicy(profile="gpu", reserve_gpus=0), wait_s=WAIT_S) as leased:
             return attack(replace(arena, leased=leased, limit_s=SLOW_S), leased)
     except (LeaseUnavailable, ImageMissing) as error:
         return not_run(PROBES, str(error))

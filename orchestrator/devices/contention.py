@@ -71,7 +71,7 @@ class CpuMonitor:
 
     cpuset: str
     ours: Ours
-    others: float = OTHERS
+    max_foreign_cpu_share: float = OTHERS
     proc: Path = processes.PROC
     cgroups: Path = CGROUPS
     clock: Callable[[], float] = time.monotonic
@@ -91,7 +91,7 @@ class CpuMonitor:
         self._window.append((now[0] - before[0], now[1] - before[1] - used))
         elapsed_s = sum(seconds for seconds, _ in self._window) * len(cpus)
         share = sum(foreign for _, foreign in self._window) / max(elapsed_s, 1e-6)
-        if len(self._window) < WINDOW or share <= self.others:
+        if len(self._window) < WINDOW or share <= self.max_foreign_cpu_share:
             return ""
         return f"other programs ({share:.0%} of processors {self.cpuset})"
 
@@ -176,14 +176,16 @@ class ContentionMonitor:
 
 
 def monitor_for(
-    lease: Lease, ours: Ours, then: Then, *, interval_s: float = INTERVAL_S, others: float = OTHERS
+    lease: Lease, ours: Ours, then: Then, *, interval_s: float = INTERVAL_S, max_foreign_cpu_share: float = OTHERS
 ) -> ContentionMonitor:
     """The sampler that fits a lease."""
     if lease.device is not None:
         look = GpuMonitor(device=lease.device, ours=ours)
         return ContentionMonitor(look, device=lease.device, interval_s=interval_s, used_by=look.used_by, then=then)
     return ContentionMonitor(
-        CpuMonitor(cpuset=lease.cpuset, ours=ours, others=others), interval_s=interval_s, then=then
+        CpuMonitor(cpuset=lease.cpuset, ours=ours, max_foreign_cpu_share=max_foreign_cpu_share),
+        interval_s=interval_s,
+        then=then,
     )
 
 

@@ -36,7 +36,7 @@ class LeasePolicy:
     allow: tuple[str, ...] = ()  # UUIDs; none: any
     exclude: tuple[str, ...] = ()
     hardware: str = ""  # "": any; else only devices of this class
-    leave_free: int = 1  # idle GPUs that stay so on a host with several
+    reserve_gpus: int = 1  # idle GPUs that stay so on a host with several
     samples: int = 3
     interval_s: float = 5.0  # between samples
     poll_s: float = 10.0  # between tries, give or take a half
@@ -97,14 +97,14 @@ def count_leasable(policy: LeasePolicy) -> int:
         return len(cores) // size
     known, lost = gpu.list_devices(policy.sysfs)
     wanted = _wanted(policy, known, lost)
-    count = min(len(wanted), len(known) - policy.leave_free) if len(known) > 1 else len(wanted)
+    count = min(len(wanted), len(known) - policy.reserve_gpus) if len(known) > 1 else len(wanted)
     if count < 1 and lost:
         raise LeaseUnavailable(
-            f"[gpu] allow, exclude and leave_free leave none of the {len(known)} GPUs that answer: {lost}"
+            f"[gpu] allow, exclude and reserve_gpus leave none of the {len(known)} GPUs that answer: {lost}"
         )
     if count < 1:
         raise ConfigError(
-            f"task.toml: [gpu] allow, exclude and leave_free = {policy.leave_free} leave none of {len(known)} GPUs;"
+            f"task.toml: [gpu] allow, exclude and reserve_gpus = {policy.reserve_gpus} leave none of {len(known)} GPUs;"
             " loosen one of them, or use PROFILE=cpu"
         )
     return count
@@ -148,8 +148,8 @@ def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
                 elif device in wanted:
                     reasons.append(f"{device.uuid} is taken: {reason}")
             candidates = [device for device in wanted if device.uuid in free]
-            if candidates and len(known) > 1 and len(free) <= policy.leave_free:
-                return f"{len(free)} of {len(known)} GPUs idle, and [gpu] leave_free = {policy.leave_free} stay so"
+            if candidates and len(known) > 1 and len(free) <= policy.reserve_gpus:
+                return f"{len(free)} of {len(known)} GPUs idle, and [gpu] reserve_gpus = {policy.reserve_gpus} stay so"
             if not candidates:
                 return "; ".join([*reasons, *([lost] if lost else [])])
             chosen = random.choice(candidates)  # noqa: S311  # so that one flickering GPU does not hold us up

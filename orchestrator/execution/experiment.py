@@ -128,7 +128,7 @@ class _Turn:
         return self.trial(None, "", score)
 
     def score(self, first: RunningContainer, second: RunningContainer, scorer: RunningContainer) -> Trial:
-        self.box.trained(self.load_s())
+        self.box.trained(self.load_budget_s())
         self.view.phase(self.box.experiment_id, Role.SCORER, self.box.place.config.active_profile.score_budget_s)
         while not self.committed.wait(POLL_S) and scorer.alive():
             if not first.alive():
@@ -143,10 +143,10 @@ class _Turn:
             time.sleep(POLL_S)
         return self.judge(self.wait(scorer), second)
 
-    def load_s(self) -> float:
+    def load_budget_s(self) -> float:
         """What load_model may take: training and loading share what there is, so neither gains by being late."""
         box = self.box.place.config.active_profile
-        return max(0.0, box.load_s + box.time_budget_s - self.ended[0].duration_s)
+        return max(0.0, box.load_budget_s + box.time_budget_s - self.ended[0].duration_s)
 
     def judge(self, scorer: ExecutionResult, second: RunningContainer) -> Trial:
         output = "\n".join(self.said)
@@ -160,7 +160,7 @@ class _Turn:
             return self.trial(Status.CHEAT, f"the scorer refused it: {reason}{hint}")
         if (reason := too_slow(output)) is not None:
             box = self.box.place.config.active_profile
-            message = SLOW.format(reason, self.ended[0].duration_s, box.time_budget_s, box.load_s)
+            message = SLOW.format(reason, self.ended[0].duration_s, box.time_budget_s, box.load_budget_s)
             return self.trial(Status.TIMEOUT, message)
         if scorer.exit_code == SCORER_UNANSWERED or scorer.timed_out:
             unanswered = UNANSWERED.format(self.box.place.config.active_profile.score_budget_s)
@@ -174,7 +174,7 @@ class _Turn:
     def carry(self, score: Score) -> None:
         """Keep the checkpoint of a would-be best, while B still holds the volume."""
         recording = self.box.place.config.record
-        if recording.checkpoints and (self.best is None or score.val_bpb < self.best):
+        if recording.checkpoints and (self.best is None or score.value < self.best):
             result = checkpoint.carry(self.box, recording.checkpoint_mb * MIB)
             self.ended += [] if result is None else [result]
 

@@ -55,7 +55,7 @@ def course(folder: Path) -> RunCurve:
     """Read a run. Raises JournalError."""
     with Journal.read(folder) as journal:
         night = gather(journal)
-    scored = [turn.experiment for turn in night.turns if turn.experiment.val_bpb is not None]
+    scored = [turn.experiment for turn in night.turns if turn.experiment.value is not None]
     tasks = {str(session["task"]) for session in night.sessions if "task" in session}
     return RunCurve(
         tag="".join(c if c.isalnum() or c in "._-" else "_" for c in folder.name),
@@ -108,7 +108,7 @@ def _steps(turns: tuple[HistoryEntry, ...]) -> Iterator[Step]:
     experiments, hours, usd = 0, 0.0, 0.0
     for turn in turns:
         e = turn.experiment
-        experiments += e.parent_id is not None and e.measures is None and e.status not in QUEUED_AGAIN
+        experiments += e.parent_id is not None and e.remeasures_id is None and e.status not in QUEUED_AGAIN
         hours += e.duration_s / SECONDS_PER_HOUR
         usd += e.usage.cost_usd
         yield Step(experiments=experiments, hours=hours, usd=usd, best=turn.after)

@@ -39,7 +39,7 @@ class Container:
     facts: tuple[Fact, ...]
     mounts: tuple[str, ...]
     command: str
-    container_diff: tuple[str, ...] | None  # asked and made; None where one of the two cannot be read
+    differences: tuple[str, ...] | None  # asked and made; None where one of the two cannot be read
     log: Excerpt
 
 

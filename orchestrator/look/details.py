@@ -67,8 +67,8 @@ def detail(journal: Journal, turn: HistoryEntry, bound: dict[str, Bound], shared
         "id": experiment.id,
         "hypothesis": sanitise(experiment.hypothesis, 4000),
         "expected": sanitise(experiment.expected_effect, 2000),
-        "rule": sanitise(experiment.rule, 4000),
-        "message": sanitise(experiment.message, 4000) if experiment.message != experiment.rule else "",
+        "rule": sanitise(experiment.reason, 4000),
+        "message": sanitise(experiment.message, 4000) if experiment.message != experiment.reason else "",
         "parent": experiment.parent_id,
         "figures": [[name, sanitise(text, 300)] for name, text in _figures(turn, metric)],
         "facts": [[name, sanitise(text, 300)] for name, text in _facts(turn, begun, finished)],
@@ -136,7 +136,7 @@ def _figures(turn: HistoryEntry, metric: str) -> Iterator[tuple[str, str]]:
     e = turn.experiment
     if e.score is not None:
         several = f", mean of {len(e.runs)} runs" if len(e.runs) > 1 else ""
-        yield f"{metric}{several}{'' if e.is_judged else ', not judged'}", f"{e.val_bpb:.6f}"
+        yield f"{metric}{several}{'' if e.is_judged else ', not judged'}", f"{e.value:.6f}"
         if e.is_judged:
             yield "against the best before", "first" if turn.delta is None else f"{turn.delta:+.6f}".replace("-", MINUS)
         yield "standard error of the score", f"{e.score.standard_error:.1e}"
@@ -153,9 +153,9 @@ def _facts(turn: HistoryEntry, begun: dict[str, Any], finished: dict[str, Any]) 
     e, usage = turn.experiment, turn.experiment.usage
     if len(e.runs) > 1:
         yield "each run", ", ".join(f"{value:.6f}" for value in e.runs)
-    if e.measures is not None:
-        yield "measures again", f"experiment {e.measures}"
-    yield "idea by", e.idea_by
+    if e.remeasures_id is not None:
+        yield "measures again", f"experiment {e.remeasures_id}"
+    yield "idea by", e.proposed_by
     if usage.input_tokens or usage.output_tokens:
         cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
         yield "tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out, {cached:,} cached"

@@ -38,18 +38,18 @@ def row(experiment: Experiment) -> dict[str, Cell]:
     return {
         "id": experiment.id,
         "status": experiment.status.value,
-        "val_bpb": experiment.val_bpb,
+        "val_bpb": experiment.value,
         "standard_error": score.standard_error if score else None,
         "level": score.level.value if score else None,
         "audited_positions": score.audited_positions if score else None,
         "runs": len(experiment.runs),
         "parent_id": experiment.parent_id,
         "retry_of": experiment.retry_of,
-        "measures": experiment.measures,
+        "remeasures": experiment.remeasures_id,
         "attempt": experiment.attempt,
         "hypothesis": sanitise(experiment.hypothesis),
         "expected_effect": sanitise(experiment.expected_effect),
-        "rule": sanitise(experiment.rule),
+        "reason": sanitise(experiment.reason),
         "proposer": experiment.proposer,
         "model": sanitise(experiment.model),
         "started_at": experiment.started_at,
@@ -126,10 +126,10 @@ def _tensorboard(experiments: list[Experiment], out: Path) -> None:
     best: float | None = None
     for one in experiments:
         at = datetime.fromisoformat(one.started_at).timestamp() + one.duration_s
-        if one.judged_bpb is not None:
+        if one.judged_value is not None:
             if one.status is Status.KEEP:
-                best = one.judged_bpb
-            writer.add_scalar("val_bpb", one.judged_bpb, one.id, wall_time=at)
+                best = one.judged_value
+            writer.add_scalar("val_bpb", one.judged_value, one.id, wall_time=at)
         if best is not None:
             writer.add_scalar("best_val_bpb", best, one.id, wall_time=at)
         writer.add_scalar("duration_s", one.duration_s, one.id, wall_time=at)

@@ -30,19 +30,19 @@ def draw_best_so_far(night: RunHistory) -> dict[str, Any]:
     traces = [*_band(night), _steps(night)]
     for status in Status:
         of = [turn for turn in night.turns if turn.experiment.status is status]
-        scored = [turn for turn in of if turn.experiment.judged_bpb is not None]
-        unscored = [turn for turn in of if turn.experiment.judged_bpb is None]
+        scored = [turn for turn in of if turn.experiment.judged_value is not None]
+        unscored = [turn for turn in of if turn.experiment.judged_value is None]
         if scored:
             traces.append(_points(status, scored, high))
         if unscored:
             traces.append(_strip(status, unscored))
-    beyond = sum(1 for turn in night.turns if (turn.experiment.judged_bpb or low) > high)
+    beyond = sum(1 for turn in night.turns if (turn.experiment.judged_value or low) > high)
     return {"data": traces, "layout": {**_layout(low, high, night), "annotations": _beyond(beyond, high)}}
 
 
 def span(night: RunHistory) -> tuple[float, float]:
     """The scores that the picture is about: outliers above are drawn at its upper edge."""
-    values = sorted(t.experiment.judged_bpb for t in night.turns if t.experiment.judged_bpb is not None)
+    values = sorted(t.experiment.judged_value for t in night.turns if t.experiment.judged_value is not None)
     if not values:
         return 0.0, 1.0
     high = values[-1]
@@ -66,11 +66,11 @@ def outcomes(night: RunHistory) -> dict[str, Any]:
     """How many, how long and how dear, by status: three rows of bars side by side."""
     found = night.outcomes[::-1]
     names = [outcome.status.value for outcome in found]
-    long = max((outcome.slot_s for outcome in found), default=0) >= SECONDS_PER_HOUR
+    long = max((outcome.device_seconds for outcome in found), default=0) >= SECONDS_PER_HOUR
     unit, unit_s, digits = ("h", SECONDS_PER_HOUR, 2) if long else ("min", MINUTE_S, 1)
     panels = (
         ("", [float(o.count) for o in found], "%{x}"),
-        ("2", [o.slot_s / unit_s for o in found], f"%{{x:.{digits}f}} {unit}"),
+        ("2", [o.device_seconds / unit_s for o in found], f"%{{x:.{digits}f}} {unit}"),
         ("3", [o.cost_usd for o in found], "$%{x:.2f}"),
     )
     traces = [
@@ -106,7 +106,7 @@ def outcomes(night: RunHistory) -> dict[str, Any]:
 
 
 def _points(status: Status, turns: list[HistoryEntry], high: float) -> dict[str, Any]:
-    values = [turn.experiment.judged_bpb for turn in turns]
+    values = [turn.experiment.judged_value for turn in turns]
     beyond = [value is not None and value > high for value in values]
     symbol = SYMBOLS[status]
     return {
@@ -158,7 +158,7 @@ def _layout(low: float, high: float, night: RunHistory) -> dict[str, Any]:
     count = len(night.turns)
     in_order = all(turn.rank == turn.experiment.id for turn in night.turns)
     title = "experiment" if in_order else "experiments in the order they ended"
-    strip = any(turn.experiment.judged_bpb is None for turn in night.turns)
+    strip = any(turn.experiment.judged_value is None for turn in night.turns)
     return {
         **unpainted(), "height": 440, "margin": {"l": 76, "r": 16, "t": 26, "b": 54},
         "hovermode": "closest", "hoverdistance": 24,

@@ -40,7 +40,7 @@ class ToldView(PlainView):
     def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:  # noqa: ARG002
         """Say how an experiment ended."""
         log.info("experiment.finished", experiment_id=experiment.id, status=experiment.status.value,
-                 val_bpb=experiment.judged_bpb, rule=sanitise(experiment.rule, limit=300))  # fmt: skip
+                 value=experiment.judged_value, reason=sanitise(experiment.reason, limit=300))  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)

@@ -24,7 +24,7 @@ class HistoryEntry:
     @property
     def delta(self) -> float | None:
         """Against the best before it; below 0 is better."""
-        value = self.experiment.judged_bpb
+        value = self.experiment.judged_value
         return None if value is None or self.before is None else value - self.before
 
 
@@ -34,7 +34,7 @@ class Outcome:
 
     status: Status
     count: int
-    slot_s: float
+    device_seconds: float
     cost_usd: float
 
 
@@ -76,7 +76,7 @@ class RunHistory:
                     Outcome(
                         status=status,
                         count=len(of),
-                        slot_s=sum(e.duration_s for e in of),
+                        device_seconds=sum(e.duration_s for e in of),
                         cost_usd=sum(e.usage.cost_usd for e in of),
                     )
                 )
@@ -124,24 +124,24 @@ def _turns(experiments: list[Experiment]) -> Iterator[HistoryEntry]:
     best: float | None = None
     for rank, experiment in enumerate(experiments):
         before = best
-        measured = kept if experiment.status is Status.KEEP else again if experiment.measures is not None else None
-        if measured is not None and experiment.judged_bpb is not None:
+        measured = kept if experiment.status is Status.KEEP else again if experiment.remeasures_id is not None else None
+        if measured is not None and experiment.judged_value is not None:
             measured.append(experiment)
             found = noise.best_of(kept, again)
-            best = found.val_bpb if found else None
+            best = found.value if found else None
         yield HistoryEntry(experiment=experiment, rank=rank, before=before, after=best)
 
 
 def _best(experiments: list[Experiment]) -> Experiment | None:
     kept = [e for e in experiments if e.status is Status.KEEP]
-    again = [e for e in experiments if e.measures is not None and e.judged_bpb is not None]
+    again = [e for e in experiments if e.remeasures_id is not None and e.judged_value is not None]
     return noise.best_of(kept, again)
 
 
 def _spread(experiments: list[Experiment]) -> float | None:
     """As the loop knows it: over experiments that ran more than once under the newest conditions."""
     scored = [e for e in experiments if e.runs]
-    return noise.spread(e.runs for e in scored if len(e.measured) > 1 and e.conditions == scored[-1].conditions)
+    return noise.spread(e.runs for e in scored if len(e.repeat_scores) > 1 and e.conditions == scored[-1].conditions)
 
 
 def _spent(journal: Journal, damaged: list[str]) -> Spent:

@@ -35,8 +35,8 @@ def lineage(night: RunHistory) -> list[LineageNode]:
             if tip is not None and last_child.get(tip, -1) <= number and tip != number:
                 tips[other] = None  # its last child has come, or none will
         tips[lane] = number
-        before = kept[parent].experiment.val_bpb if parent is not None else None
-        after = turn.experiment.val_bpb
+        before = kept[parent].experiment.value if parent is not None else None
+        after = turn.experiment.value
         found.append(
             LineageNode(
                 turn=turn,

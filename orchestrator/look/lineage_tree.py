@@ -24,7 +24,7 @@ def tree(journal: Journal) -> Tree:
 def as_json(journal: Journal) -> list[dict[str, object]]:
     """The same as plain data, oldest first."""
     return [
-        {"id": e.id, "parent_id": e.parent_id, "val_bpb": e.val_bpb, "hypothesis": e.hypothesis, "commit": e.commit}
+        {"id": e.id, "parent_id": e.parent_id, "val_bpb": e.value, "hypothesis": e.hypothesis, "commit": e.commit}
         for e in journal.experiments("status = ?", Status.KEEP)
     ]
 
@@ -36,11 +36,11 @@ def diff(old: Experiment, new: Experiment) -> str:
 
 
 def _label(experiment: Experiment, kept: list[Experiment], best: Experiment | None) -> Text:
-    number = "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}"
+    number = "" if experiment.value is None else f"{experiment.value:.6f}"
     parent = next((e for e in kept if e.id == experiment.parent_id), None)
     gain = ""
-    if parent is not None and parent.val_bpb is not None and experiment.val_bpb is not None:
-        gain = f" ({experiment.val_bpb - parent.val_bpb:+.6f})"
+    if parent is not None and parent.value is not None and experiment.value is not None:
+        gain = f" ({experiment.value - parent.value:+.6f})"
     is_best = best is not None and best.id == experiment.id
     style = "bold green" if is_best else "green"
     return Text.assemble(

@@ -42,12 +42,14 @@ class PlainView:
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Say what is tried."""
         log.info(
-            "experiment.begun", experiment_id=experiment_id, tries=sanitise(candidate.proposal.hypothesis, limit=200)
+            "experiment.begun",
+            experiment_id=experiment_id,
+            max_attempts=sanitise(candidate.proposal.hypothesis, limit=200),
         )
 
-    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
         """Say that it runs once more, and what it has so far."""
-        log.info("experiment.run_again", experiment_id=experiment_id, run=run, at_most=most, val_bpb=val_bpb)
+        log.info("experiment.run_again", experiment_id=experiment_id, run=run, at_most=most, value=value)
 
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
         """Say that a container started."""
@@ -136,14 +138,14 @@ class LiveView:
         if self.told:
             self.told.begun(experiment_id, candidate)
 
-    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
         """Say that it runs once more, and what it has so far."""
-        title = f"experiment {experiment_id}, run {run} of {most} to tell luck from progress · {val_bpb:.4f} so far"
+        title = f"experiment {experiment_id}, run {run} of {most} to tell luck from progress · {value:.4f} so far"
         with self._guard:
             if shown := self._shown.get(experiment_id):
                 shown.title = title
         if self.told:
-            self.told.again(experiment_id, run, most, val_bpb)
+            self.told.again(experiment_id, run, most, value)
 
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
         """Start the progress bar of the trainer or the scorer; predictors only wait."""
@@ -178,14 +180,15 @@ class LiveView:
         best = (
             "no score yet"
             if self._best is None
-            else f"{self._best.val_bpb:.4f} {self.metric}{self._best.mark} (experiment {self._best.id})"
+            else f"{self._best.value:.4f} {self.metric}{self._best.trust_suffix} (experiment {self._best.id})"
         )
         text = Text.assemble(("best so far  ", "dim"), (best, "bold green"))
         if picture := draw_best_so_far(self._done):
             text.append(f"\n{picture}", "green")
         spent = self._spent
         text.append(
-            f"\n{summary_line(spent, self.goal)} · {spent.slot_s / 60:.0f} min · ${spent.usage.cost_usd:.2f}", "dim"
+            f"\n{summary_line(spent, self.goal)} · {spent.device_seconds / 60:.0f} min · ${spent.usage.cost_usd:.2f}",
+            "dim",
         )
         return Panel(text, title=f"autoresearch · {self.tag}", title_align="left", border_style="dim")
 
@@ -202,15 +205,15 @@ class LiveView:
 def summary_line(spent: Spent, goal: int = 0) -> str:
     """How many experiments a run has, as every view counts them: without its baseline and the best measured again."""
     done = f"{spent.experiments} of {counted(goal, 'experiment')}" if goal else counted(spent.experiments, "experiment")
-    return f"{done}, {spent.unjudged} more not judged" if spent.unjudged else done
+    return f"{done}, {spent.inconclusive} more not judged" if spent.inconclusive else done
 
 
 def draw_best_so_far(experiments: list[Experiment]) -> str:
     """Best so far after each scored experiment, as a line of blocks that goes down; "" where none is lower."""
     steps: list[float] = []
     for experiment in experiments:
-        if experiment.judged_bpb is not None and (experiment.status is Status.KEEP or steps):
-            kept = experiment.judged_bpb if experiment.status is Status.KEEP else steps[-1]
+        if experiment.judged_value is not None and (experiment.status is Status.KEEP or steps):
+            kept = experiment.judged_value if experiment.status is Status.KEEP else steps[-1]
             steps.append(min([kept, *steps[-1:]]))
     steps = steps[-WIDTH:]
     low, high = min(steps, default=0.0), max(steps, default=0.0)
@@ -236,7 +239,7 @@ def experiments_table(experiments: list[Experiment], metric: str = "val_bpb", co
         table.add_row(
             str(experiment.id),
             Text(experiment.outcome, COLOURS[experiment.status]),
-            "" if experiment.judged_bpb is None else f"{experiment.judged_bpb:.4f}",
+            "" if experiment.judged_value is None else f"{experiment.judged_value:.4f}",
             Level.L3 if experiment.id in confirmed else experiment.level if experiment.is_judged else "",
             f"{experiment.duration_s:.0f}",
             Text(sanitise(experiment.hypothesis, limit=200)),

@@ -79,8 +79,8 @@ class NotifyingView:
     view: View
     notifier: Notifier
     folder: str
-    drought: int
-    since_best: int = 0
+    stagnation_after: int
+    since_improvement: int = 0
 
     def waiting(self, reason: str) -> None:
         """Pass on."""
@@ -90,9 +90,9 @@ class NotifyingView:
         """Pass on."""
         self.view.begun(experiment_id, candidate)
 
-    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
         """Pass on."""
-        self.view.again(experiment_id, run, most, val_bpb)
+        self.view.again(experiment_id, run, most, value)
 
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
         """Pass on."""
@@ -107,14 +107,14 @@ class NotifyingView:
         self.view.finished(experiment, best, spent)
         facts = {"experiment": _facts(experiment), "best": _facts(best), "spent": asdict(spent), "folder": self.folder}
         if experiment.status is Status.KEEP:
-            self.since_best = 0
+            self.since_improvement = 0
             self.notifier.tell("best", **facts)
             return
-        self.since_best += experiment.status not in QUEUED_AGAIN
-        if experiment.for_a_person:
+        self.since_improvement += experiment.status not in QUEUED_AGAIN
+        if experiment.needs_review:
             self.notifier.tell("cheat", **facts)
-        if self.drought and self.since_best and self.since_best % self.drought == 0:
-            self.notifier.tell("drought", since_best=self.since_best, **facts)
+        if self.stagnation_after and self.since_improvement and self.since_improvement % self.stagnation_after == 0:
+            self.notifier.tell("stagnation", since_improvement=self.since_improvement, **facts)
 
 
 @contextmanager
@@ -129,7 +129,11 @@ def notifying(settings: Notify, journal: Journal, view: View) -> Iterator[tuple[
     try:
         yield (
             NotifyingView(
-                view=view, notifier=notifier, folder=str(journal.folder), drought=settings.drought, since_best=since
+                view=view,
+                notifier=notifier,
+                folder=str(journal.folder),
+                stagnation_after=settings.stagnation_after,
+                since_improvement=since,
             ),
             notifier,
         )
@@ -146,8 +150,8 @@ def _facts(experiment: Experiment | None) -> dict[str, Any] | None:
     return {
         "id": experiment.id,
         "status": experiment.status.value,
-        "val_bpb": experiment.val_bpb,
+        "val_bpb": experiment.value,
         "hypothesis": experiment.hypothesis,
-        "rule": experiment.rule,
+        "reason": experiment.reason,
         "commit": experiment.commit,
     }

@@ -39,7 +39,7 @@ def render(night: RunHistory, details: dict[int, str], shared: str, *, live: boo
             lineage=lineage(night),
             rows=[_row(turn) for turn in sorted(night.turns, key=lambda turn: turn.experiment.id)],
             **_head(_asset("report.js")),
-            plots=Markup(
+            plots=Markup(  # noqa: S704  # escaped by as_block
                 as_block({"staircase": figures.draw_best_so_far(night), "outcomes": figures.outcomes(night)})
             ),
             shared=Markup(shared),  # noqa: S704  # escaped by as_block
@@ -100,13 +100,13 @@ def _row(turn: HistoryEntry) -> dict[str, Any]:
         "id": e.id,
         "status": e.status.value,
         "outcome": e.outcome,
-        "val_bpb": e.judged_bpb,
+        "val_bpb": e.judged_value,
         "delta": turn.delta,
         "level": e.level if e.is_judged else "",
         "duration_s": e.duration_s,
         "cost_usd": e.usage.cost_usd,
         "hypothesis": sanitise(e.hypothesis, SHOWN),
-        "rule": sanitise(e.rule, SHOWN),
+        "rule": sanitise(e.reason, SHOWN),
     }
 
 
@@ -130,7 +130,7 @@ FILTERS: dict[str, Callable[..., str]] = {"signed": _signed, "clock": _clock, "s
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("orchestrator"),
+        loader=PackageLoader("orchestrator.look"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

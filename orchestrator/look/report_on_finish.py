@@ -26,9 +26,9 @@ class Reporting:
         """Pass it on."""
         self.shown.begun(experiment_id, candidate)
 
-    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
         """Pass it on."""
-        self.shown.again(experiment_id, run, most, val_bpb)
+        self.shown.again(experiment_id, run, most, value)
 
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
         """Pass it on."""

@@ -60,16 +60,16 @@ def as_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:
 def _facts(experiment: Experiment, journal: Journal, finished: dict[str, Any]) -> Table:
     metric, score, confirmed = journal.metric(), experiment.score, confirmations(journal, experiment)
     noise = spread(e.runs for e in journal.repeated() if e.conditions == experiment.conditions)
-    number = "none" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}"
+    number = "none" if experiment.value is None else f"{experiment.value:.6f}"
     several = f" (mean of {', '.join(f'{value:.6f}' for value in experiment.runs)})" if len(experiment.runs) > 1 else ""
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("tried", Text(sanitise(experiment.hypothesis))),
         ("expected", Text(sanitise(experiment.expected_effect) or "-")),
-        ("by", Text(sanitise(experiment.idea_by))),
+        ("by", Text(sanitise(experiment.proposed_by))),
         ("parent", Text("-" if experiment.parent_id is None else str(experiment.parent_id))),
         ("status", Text(experiment.outcome, COLOURS[experiment.status])),
-        ("because", Text(sanitise(experiment.rule))),
+        ("because", Text(sanitise(experiment.reason))),
         (metric, Text(number + several, "bold")),
         ("audit", Text(_audit(experiment.score))),
         ("claims", Text(_claims(score))),
@@ -94,7 +94,7 @@ def _audit(score: Score | None) -> str:
         return "-"
     if score.level is Level.L0:
         return f"{score.level}: none, this is the script's own number"
-    hidden = f"; undetected at most {score.unseen_bpb:.1e}" if score.unseen_bpb else ""
+    hidden = f"; undetected at most {score.undetectable_bpb:.1e}" if score.undetectable_bpb else ""
     return f"{score.level}, {score.audited_positions:,} positions{hidden}"
 
 

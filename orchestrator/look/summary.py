@@ -39,7 +39,7 @@ class Summary:
     counts: dict[str, int]
     reasons: tuple[Reason, ...]
     more_reasons: int
-    slot_s: float
+    device_seconds: float
     cost_usd: float
     tokens: int
     untied_usd: float  # of replies that became no experiment
@@ -54,8 +54,8 @@ def summary(night: RunHistory) -> Summary:
     baseline, best = night.baseline, night.best
     turn = next((t for t in night.turns if best is not None and t.experiment.id == best.id), None)
     gain = None
-    if baseline and best and baseline.val_bpb is not None and best.val_bpb is not None:
-        gain = best.val_bpb - baseline.val_bpb
+    if baseline and best and baseline.value is not None and best.value is not None:
+        gain = best.value - baseline.value
     reasons = _reasons(night)
     usage = night.spent.usage
     tied = sum(t.experiment.usage.cost_usd for t in night.turns)
@@ -64,17 +64,17 @@ def summary(night: RunHistory) -> Summary:
         leap=_leap(night, best),
         baseline=baseline,
         gain=gain,
-        percent=None if gain is None or not baseline or not baseline.val_bpb else 100 * gain / baseline.val_bpb,
+        percent=None if gain is None or not baseline or not baseline.value else 100 * gain / baseline.value,
         counts=_counts(night),
         reasons=tuple(reasons[:REASONS]),
         more_reasons=max(0, len(reasons) - REASONS),
-        slot_s=sum(t.experiment.duration_s for t in night.turns),
+        device_seconds=sum(t.experiment.duration_s for t in night.turns),
         cost_usd=usage.cost_usd,
         tokens=usage.total_tokens,
         untied_usd=max(0.0, usage.cost_usd - tied),
         levels=tuple((level.value, _at(night, level)) for level in Level),
         where=_where(night),
-        proposers=tuple(sorted({sanitise(t.experiment.idea_by, 80) for t in night.turns} - {"baseline", "again"})),
+        proposers=tuple(sorted({sanitise(t.experiment.proposed_by, 80) for t in night.turns} - {"baseline", "again"})),
         ended=next(
             (sanitise(str(s.get("reason", "")), 300) for s in night.sessions[::-1] if s["kind"] == "session.ended"),
             "",
@@ -90,7 +90,7 @@ def _leap(night: RunHistory, best: Experiment | None) -> HistoryEntry | None:
 
 def _counts(night: RunHistory) -> dict[str, int]:
     """As the loop counts: neither the baseline, nor what ran only to measure the best again."""
-    by = Counter(turn.experiment.status for turn in night.turns if turn.experiment.measures is None)
+    by = Counter(turn.experiment.status for turn in night.turns if turn.experiment.remeasures_id is None)
     by[Status.KEEP] = max(0, by[Status.KEEP] - (1 if night.baseline else 0))
     counts = {
         "kept": by[Status.KEEP],
@@ -98,8 +98,8 @@ def _counts(night: RunHistory) -> dict[str, int]:
         "failed": sum(by[status] for status in FAILED),
         "refused": sum(by[status] for status in REFUSED),
     }
-    unjudged = sum(not turn.experiment.is_judged for turn in night.turns)
-    return {"all": sum(counts.values()), **counts, "unjudged": unjudged}
+    inconclusive = sum(not turn.experiment.is_judged for turn in night.turns)
+    return {"all": sum(counts.values()), **counts, "inconclusive": inconclusive}
 
 
 def _reasons(night: RunHistory) -> list[Reason]:
@@ -108,7 +108,7 @@ def _reasons(night: RunHistory) -> list[Reason]:
     for turn in night.turns:
         e = turn.experiment
         if e.status in REFUSED:
-            line = sanitise(next(iter(e.rule.strip().splitlines()), ""), 220)
+            line = sanitise(next(iter(e.reason.strip().splitlines()), ""), 220)
             found.setdefault((e.status.value, line), []).append(e.id)
     reasons = [Reason(status=status, text=text, ids=tuple(ids)) for (status, text), ids in found.items()]
     return sorted(reasons, key=lambda r: (r.status != Status.CHEAT, -len(r.ids), r.ids))

@@ -57,7 +57,7 @@ def prompts(config: Config) -> PromptBuilder:
         facts={"profile": config.profile_name, "one experiment has": budget},
         limits=config.limits,
         count=counter(config.data_path / "tokenizer"),
-        drought=config.claude.drought,
+        stagnation_after=config.claude.stagnation_after,
         metric=config.task.metric,
     )
 

@@ -23,7 +23,7 @@ class Estimate:
     """Tokens and dollars, for as many experiments as fit; dollars are None where the model has no price."""
 
     model: str
-    dated: str
+    prices_as_of: str
     hours: float
     fitting: int  # experiments that fit into the hours, at most
     experiments: int  # of those, as many as the limit allows
@@ -44,7 +44,7 @@ class Estimate:
         ]
         if self.call_usd is None or self.likely_usd is None or self.worst_usd is None:
             return [*lines, f"task.toml: [prices.models] has no {self.model!r}, so there is no sum"]
-        lines.append(f"about ${self.likely_usd:.2f}, ${self.call_usd:.3f} a proposal (prices of {self.dated})")
+        lines.append(f"about ${self.likely_usd:.2f}, ${self.call_usd:.3f} a proposal (prices of {self.prices_as_of})")
         worst = f"at worst ${self.worst_usd:.2f}: every answer refused as often and as long as may be, nothing cached"
         if self.max_usd:
             worst += f"; it ends before it has cost ${self.max_usd:.2f} (max_usd)"
@@ -65,10 +65,11 @@ def estimate_cost(config: Config) -> Estimate:
         (cached + fresh) * BYTES_PER_TOKEN, config.claude.max_output_tokens, price, hour_writes=long
     )
     return Estimate(
-        model=config.claude.model, dated=config.prices.dated, hours=hours, fitting=fitting, experiments=experiments,
+        model=config.claude.model, prices_as_of=config.prices.prices_as_of, hours=hours, fitting=fitting,
+        experiments=experiments,
         cached_tokens=cached, fresh_tokens=fresh, call_usd=call, max_usd=config.limits.max_usd,
         likely_usd=None if call is None else call * experiments,
-        worst_usd=None if price is None else worst.cost_usd * experiments * config.claude.tries,
+        worst_usd=None if price is None else worst.cost_usd * experiments * config.claude.max_attempts,
     )  # fmt: skip
 
 

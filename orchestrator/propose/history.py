@@ -24,28 +24,28 @@ def select_history(journal: Journal, best: Experiment) -> Memory:
     failures = [e for status in FAILED for e in journal.experiments("status = ?", status, order=newest, limit=FAILURES)]
     judged = [e for e in journal.experiments(order=newest, limit=2 * RECENT) if _is_idea(e)]
     kept = journal.experiments("status = ?", Status.KEEP, order=newest, limit=KEPT)[::-1]
-    idea = "json_extract(body, '$.measures') IS NULL"
+    idea = "json_extract(body, '$.remeasures_id') IS NULL"
     return Memory(
         kept=tuple(_over_all_runs(e, again) for e in kept),
         near_misses=tuple(
-            journal.experiments(f"status = ? AND {idea}", Status.DISCARD, order="val_bpb", limit=NEAR_MISSES)
+            journal.experiments(f"status = ? AND {idea}", Status.DISCARD, order="value", limit=NEAR_MISSES)
         ),
         failures=tuple(sorted(failures, key=lambda e: -e.id)[:FAILURES]),
         recent=tuple(judged[:RECENT][::-1]),
-        since_best=sum(journal.count("status = ? AND id > ?", status, best.id) for status in JUDGED)
+        since_improvement=sum(journal.count("status = ? AND id > ?", status, best.id) for status in JUDGED)
         - sum(e.id > best.id for e in again),
     )
 
 
 def _is_idea(e: Experiment) -> bool:
     """Neither queued again nor a kept one that ran once more: that says how good the kept one is."""
-    return e.status not in QUEUED_AGAIN and e.measures is None
+    return e.status not in QUEUED_AGAIN and e.remeasures_id is None
 
 
 def _over_all_runs(e: Experiment, again: Sequence[Experiment]) -> Experiment:
     """With the runs that measured it later, where it ran first."""
-    runs = [value for a in again if a.measures == e.id and a.conditions == e.conditions for value in a.runs]
-    return replace(e, measured=(*e.runs, *runs)) if runs else e
+    runs = [value for a in again if a.remeasures_id == e.id and a.conditions == e.conditions for value in a.runs]
+    return replace(e, repeat_scores=(*e.runs, *runs)) if runs else e
 
 
 class History(Sequence[Experiment]):

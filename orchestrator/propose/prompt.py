@@ -77,7 +77,7 @@ class PromptBuilder:
     facts: Mapping[str, str]
     limits: Limits
     count: Count
-    drought: int = 8  # judged experiments without a new best before another kind of idea is asked for
+    stagnation_after: int = 8  # judged experiments without a new best before another kind of idea is asked for
     metric: str = "val_bpb"
     api_ratio: float = 1.0  # the API's tokens for each of ours, once a call has told
     _last_good: dict[Path, str] = field(default_factory=dict, repr=False)
@@ -141,8 +141,8 @@ class PromptBuilder:
         if context.in_flight:
             running = "\n".join(f"- {prompt_text.line(text, LINE_CHARS)}" for text in context.in_flight)
             paragraphs.append(f"Running right now, outcome unknown; propose something else:\n{running}")
-        if context.memory.since_best >= self.drought:
-            paragraphs.append(_change_of_mind(context, self.drought, self.metric))
+        if context.memory.since_improvement >= self.stagnation_after:
+            paragraphs.append(_change_of_mind(context, self.stagnation_after, self.metric))
         paragraphs += [_refusal(reply.text, why) for reply, why in context.rejected[-3:]]
         ask = "Propose the next experiment"
         ask += ", fixed or another one." if context.rejected else "."
@@ -166,7 +166,7 @@ class PromptBuilder:
             parts[0] += f" (the run was given {limits.experiments})"
         if limits.hours:
             parts.append(
-                f"{max(0.0, limits.hours - spent.slot_s / SECONDS_PER_HOUR):.1f} of {limits.hours:g} hours left"
+                f"{max(0.0, limits.hours - spent.device_seconds / SECONDS_PER_HOUR):.1f} of {limits.hours:g} hours left"
             )
         if limits.max_usd:
             parts.append(f"${max(0.0, limits.max_usd - spent.usage.cost_usd):.2f} left for proposals")
@@ -223,7 +223,7 @@ def _tail(path: Path) -> str:
 
 
 def _bpb(experiment: Experiment) -> str:
-    return "none" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}{experiment.mark}"
+    return "none" if experiment.value is None else f"{experiment.value:.6f}{experiment.trust_suffix}"
 
 
 def _over(experiment: Experiment) -> str:
@@ -258,10 +258,10 @@ def _refusal(reply: str, why: str) -> str:
     )
 
 
-def _change_of_mind(context: Context, drought: int, metric: str) -> str:
+def _change_of_mind(context: Context, stagnation_after: int, metric: str) -> str:
     """After a drought: another kind of idea, and every second time another ancestor to start from."""
-    since = context.memory.since_best
-    turn = since - drought
+    since = context.memory.since_improvement
+    turn = since - stagnation_after
     text = f"The last {since} experiments brought no improvement. {KINDS[turn % len(KINDS)]}"
     ancestors = [e for e in context.memory.kept if e.id != context.best.id]
     if turn % 2 == 0 or not ancestors:

@@ -59,7 +59,7 @@ class ReplayProposer:
                 hypothesis=str(data["hypothesis"]),
                 expected_effect=str(data["expected_effect"]),
                 source=str(data["source"]),
-                why_again="it is a replay",
+                retry_rationale="it is a replay",
             )
         except (ValueError, KeyError, TypeError) as error:
             raise PatchRejected(f"this is no reply of a replay: {error!r}") from error
@@ -71,7 +71,7 @@ class ReplayProposer:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}; the record is not whole") from error
         text = json.dumps({"hypothesis": e.hypothesis, "expected_effect": e.expected_effect, "source": source})
-        prompt = f"replay of experiment {e.id} of {self.run.name}, which ended as {e.status} with {e.val_bpb}"
+        prompt = f"replay of experiment {e.id} of {self.run.name}, which ended as {e.status} with {e.value}"
         return Reply(proposer=self.name, model=f"{self.run.name}/{e.id}", prompt=prompt, text=text)
 
 

@@ -65,7 +65,7 @@ class SweepProposer:
     ) -> dict[str, Value]:
         """New values for a few constants, those that would not change left out."""
         chosen = chance.sample(sorted(knobs), min(len(knobs), chance.choice((1, 1, 2, MOST_CHANGES))))
-        started = sum(e.val_bpb is not None for e in told) >= STARTUP
+        started = sum(e.value is not None for e in told) >= STARTUP
         seed = chance.randrange(2**31)
         sampler = optuna.samplers.TPESampler(seed=seed) if started else optuna.samplers.RandomSampler(seed=seed)
         study = optuna.create_study(sampler=sampler)
@@ -89,10 +89,10 @@ class SweepProposer:
                     inside[name] = drawn
         if not inside:
             return None
-        scored = e.val_bpb is not None
+        scored = e.value is not None
         return create_trial(
             state=TrialState.COMPLETE if scored else TrialState.FAIL,
-            value=e.val_bpb if scored else None,
+            value=e.value if scored else None,
             params=inside,
             distributions={name: space[name] for name in inside},
         )
@@ -113,7 +113,7 @@ class SweepProposer:
         text = json.dumps(
             {
                 "hypothesis": hypothesis,
-                "expected_effect": f"below {context.best.val_bpb}",
+                "expected_effect": f"below {context.best.value}",
                 "params": dict(values),
                 "edits": [
                     {"search": edit.search, "replace": edit.replace}
@@ -134,7 +134,7 @@ def read(reply: Reply) -> Proposal:
             hypothesis=str(data["hypothesis"]),
             expected_effect=str(data["expected_effect"]),
             edits=tuple(Edit(search=str(edit["search"]), replace=str(edit["replace"])) for edit in data["edits"]),
-            why_again="a sweep measures neighbours",
+            retry_rationale="a sweep measures neighbours",
         )
     except (ValueError, KeyError, TypeError) as error:
         raise PatchRejected(f"this is no reply of a sweep: {error!r}") from error

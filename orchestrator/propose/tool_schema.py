@@ -44,7 +44,7 @@ SCHEMA: dict[str, Any] = {
             "type": "integer",
             "description": "The experiment whose train.py the edits are made to, if one beside the best was offered.",
         },
-        "why_again": {
+        "retry_rationale": {
             "type": "string",
             "description": "Only after being told that this is close to an earlier one: why it would end differently.",
         },
@@ -66,7 +66,7 @@ class _Input(BaseModel):
     edits: list[_Edit]
     source: str | None = None
     parent_id: int | None = None
-    why_again: str | None = None
+    retry_rationale: str | None = None
 
 
 def read(reply: Reply) -> Proposal:
@@ -119,5 +119,5 @@ def _proposal(given: _Input) -> Proposal:
         edits=tuple(Edit(search=edit.search, replace=edit.replace) for edit in given.edits),
         source=whole,
         parent_id=given.parent_id,
-        why_again=" ".join((given.why_again or "").split())[:MAX_WORDS],
+        retry_rationale=" ".join((given.retry_rationale or "").split())[:MAX_WORDS],
     )

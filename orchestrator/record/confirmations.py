@@ -16,7 +16,7 @@ class Runs:
     """val_bpb of one source: on val, as the loop measured it, and on the holdout, with other seeds."""
 
     experiment_id: int
-    val_bpb: float
+    value: float
     holdout: tuple[float, ...]
 
     @property
@@ -38,7 +38,7 @@ def confirmations(journal: Journal, experiment: Experiment, under: Conditions | 
     """Every confirmation of an experiment on record, oldest first; with conditions, those made under them."""
     for body in (found.body for found in journal.records(KIND, experiment.id)):
         if under is None or conditions_of(body["facts"]) == under:
-            yield Runs(experiment_id=experiment.id, val_bpb=val_bpb(experiment), holdout=tuple(body["holdout"]))
+            yield Runs(experiment_id=experiment.id, value=val_bpb(experiment), holdout=tuple(body["holdout"]))
 
 
 def confirmed_ids(journal: Journal) -> set[int]:
@@ -48,4 +48,4 @@ def confirmed_ids(journal: Journal) -> set[int]:
 
 def val_bpb(experiment: Experiment) -> float:
     """As the loop measured it; NaN without a score."""
-    return experiment.val_bpb if experiment.val_bpb is not None else math.nan
+    return experiment.value if experiment.value is not None else math.nan

@@ -91,10 +91,10 @@ def results(experiments: Iterable[Experiment]) -> str:
         table.writerow(
             [
                 experiment.commit[:7],
-                "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
+                "" if experiment.value is None else f"{experiment.value:.6f}",
                 "" if memory is None else f"{memory / GIB:.1f}",
                 status.value,
-                " ".join(f"{experiment.hypothesis}{experiment.mark}".split()),
+                " ".join(f"{experiment.hypothesis}{experiment.trust_suffix}".split()),
             ]
         )
     return text.getvalue()

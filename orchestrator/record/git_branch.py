@@ -120,6 +120,6 @@ def branch_refs(tag: str, first: str) -> tuple[str, str]:
 def _message(experiment: Experiment, first: str, head: str) -> str:
     subject = " ".join(experiment.hypothesis.split())[:72] or f"experiment {experiment.id}"
     return (
-        f"{subject}\n\nval_bpb {experiment.val_bpb:.6f}{experiment.mark}: {experiment.rule}\n\n"
+        f"{subject}\n\nval_bpb {experiment.value:.6f}{experiment.trust_suffix}: {experiment.reason}\n\n"
         f"{EXPERIMENT}: {experiment.id}\n{RUN}: {first}\n{JOURNAL}: {head}\n"
     )

@@ -23,10 +23,10 @@ MIGRATIONS = [
     );
     CREATE INDEX records_by_kind ON records (kind, experiment_id);
     CREATE TABLE experiments (
-        id INTEGER PRIMARY KEY, status TEXT NOT NULL, val_bpb REAL, retry_of INTEGER,
+        id INTEGER PRIMARY KEY, status TEXT NOT NULL, value REAL, retry_of INTEGER,
         fingerprint TEXT NOT NULL, body TEXT NOT NULL
     );
-    CREATE INDEX experiments_by_status ON experiments (status, val_bpb);
+    CREATE INDEX experiments_by_status ON experiments (status, value);
     CREATE INDEX experiments_by_fingerprint ON experiments (fingerprint);
     CREATE VIRTUAL TABLE ideas USING fts5 (hypothesis, diff, tokenize = 'porter unicode61');
     """,
@@ -51,15 +51,15 @@ MIGRATIONS = [
     CREATE INDEX records_by_kind_and_seq ON records (kind, seq);
     """,
     """
-    CREATE INDEX experiments_by_measured ON experiments (json_extract(body, '$.measures'))
-        WHERE json_extract(body, '$.measures') IS NOT NULL;
-    CREATE INDEX experiments_run_often ON experiments (id) WHERE json_array_length(body, '$.measured') > 1;
+    CREATE INDEX experiments_by_measured ON experiments (json_extract(body, '$.remeasures_id'))
+        WHERE json_extract(body, '$.remeasures_id') IS NOT NULL;
+    CREATE INDEX experiments_run_often ON experiments (id) WHERE json_array_length(body, '$.repeat_scores') > 1;
     """,
 ]
 VERSION = len(MIGRATIONS)
 SPENDING = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cost_usd")
 CHARGED = f"SELECT {', '.join(f'TOTAL({name})' for name in SPENDING)} FROM spending"  # noqa: S608 - our own names
-PROJECTED = "SELECT id, status, val_bpb, retry_of, fingerprint, body FROM experiments"
+PROJECTED = "SELECT id, status, value, retry_of, fingerprint, body FROM experiments"
 EXPERIMENT = TypeAdapter(Experiment)
 Row = tuple[int, str, float | None, int | None, str, str]
 
@@ -88,7 +88,7 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
 def row_of(said: dict[str, Any]) -> Row:
     """The row of the table of experiments that follows from what a record says of one."""
     done = EXPERIMENT.validate_python({**said, "folder": Path()})
-    return done.id, done.status.value, done.val_bpb, done.retry_of, done.fingerprint, canonical(said)
+    return done.id, done.status.value, done.value, done.retry_of, done.fingerprint, canonical(said)
 
 
 def projected(rows: Iterable[tuple[Any, ...]]) -> dict[int, Row]:
@@ -111,8 +111,8 @@ def follow(db: sqlite3.Connection, said: dict[str, Any], diff: str = "") -> None
     seq, kind, body = said["seq"], said["kind"], said["body"]
     if kind == "experiment.finished":
         _finished(db, body["experiment"], diff)
-        if body["experiment"].get("measures") is not None and body["experiment"]["status"] == Status.CHEAT:
-            _fell(db, body["experiment"]["measures"], f"in experiment {said['experiment_id']}")
+        if body["experiment"].get("remeasures_id") is not None and body["experiment"]["status"] == Status.CHEAT:
+            _fell(db, body["experiment"]["remeasures_id"], f"in experiment {said['experiment_id']}")
     elif kind == "experiment.not_confirmed" and body["failure"] == Status.CHEAT:
         _fell(db, said["experiment_id"], "on the holdout")
     elif kind == "experiment.committed":
@@ -142,8 +142,8 @@ def _fell(db: sqlite3.Connection, number: int, where: str) -> None:
     line = (
         "WITH RECURSIVE line (id) AS (SELECT ? UNION SELECT e.id FROM experiments e JOIN line"
         " ON json_extract(e.body, '$.parent_id') = line.id WHERE e.status = 'keep')"
-        " UPDATE experiments SET status = ?, body = json_set(body, '$.status', ?, '$.rule',"
-        " json_extract(body, '$.rule') || ?) WHERE status = 'keep' AND id IN (SELECT id FROM line) AND (id = ?) = ?"
+        " UPDATE experiments SET status = ?, body = json_set(body, '$.status', ?, '$.reason',"
+        " json_extract(body, '$.reason') || ?) WHERE status = 'keep' AND id IN (SELECT id FROM line) AND (id = ?) = ?"
     )
     made_from = f"; but made from experiment {number}, which ended as cheat when it was run again, {where}"
     itself = f"; but it ended as cheat when it was run again, {where}"

@@ -60,7 +60,7 @@ class Journal(Chain):
             body = {
                 "attempt": candidate.attempt,
                 "retry_of": candidate.retry_of,
-                "measures": candidate.measures,
+                "remeasures_id": candidate.remeasures_id,
                 "parent_id": candidate.parent_id,
                 "reply": _REPLY.dump_python(candidate.reply, mode="json", exclude={"prompt", "text"}),
                 "proposal": _PROPOSAL.dump_python(candidate.proposal, mode="json"),
@@ -101,12 +101,12 @@ class Journal(Chain):
 
     def best(self) -> Experiment | None:
         """The kept experiment with the lowest val_bpb, over all its runs and those that measured it again later."""
-        kept = self.experiments("status = ?", Status.KEEP, order="val_bpb, id", limit=MEASURED)
+        kept = self.experiments("status = ?", Status.KEEP, order="value, id", limit=MEASURED)
         return noise.best_of(kept, self.again())
 
     def again(self) -> list[Experiment]:
         """Kept experiments that ran once more to see whether they hold, and were judged; newest first."""
-        where = "json_extract(body, '$.measures') IS NOT NULL AND val_bpb IS NOT NULL AND status NOT IN (?, ?)"
+        where = "json_extract(body, '$.remeasures_id') IS NOT NULL AND value IS NOT NULL AND status NOT IN (?, ?)"
         return self.experiments(
             where, *QUEUED_AGAIN, order="+id DESC", limit=MEASURED
         )  # by `id` SQLite would read every row
@@ -119,7 +119,7 @@ class Journal(Chain):
 
     def repeated(self) -> list[Experiment]:
         """Experiments that ran more than once, newest first: what is known of the noise."""
-        return self.experiments("json_array_length(body, '$.measured') > 1", order="id DESC", limit=MEASURED)
+        return self.experiments("json_array_length(body, '$.repeat_scores') > 1", order="id DESC", limit=MEASURED)
 
     def repeats(self, fingerprint: str) -> list[Experiment]:
         """Judged experiments whose normalised source is the same."""
@@ -161,7 +161,7 @@ class Journal(Chain):
         acted = (
             "SELECT 1 FROM records WHERE seq > ? AND (kind = 'reply.rejected'"
             " OR kind = 'experiment.begun' AND json_extract(line, '$.body.retry_of') IS NULL"
-            " AND json_extract(line, '$.body.measures') IS NULL)"
+            " AND json_extract(line, '$.body.remeasures_id') IS NULL)"
         )
         if not last or self._all(acted, last[0][0]):
             return None
@@ -197,12 +197,12 @@ class Journal(Chain):
         """What the run has used so far, over all sessions."""
         rows = self._all("SELECT status, count, duration_s FROM ends")
         judged = sum(count for status, count, _ in rows if status not in QUEUED_AGAIN)
-        again = "json_extract(body, '$.measures') IS NOT NULL AND status NOT IN (?, ?)"
+        again = "json_extract(body, '$.remeasures_id') IS NOT NULL AND status NOT IN (?, ?)"
         judged -= self.count(again, *QUEUED_AGAIN)
         return Spent(
             experiments=max(0, judged - self._has_baseline()),
-            unjudged=sum(count for status, count, _ in rows if status in QUEUED_AGAIN),
-            slot_s=sum(seconds for _, _, seconds in rows),
+            inconclusive=sum(count for status, count, _ in rows if status in QUEUED_AGAIN),
+            device_seconds=sum(seconds for _, _, seconds in rows),
             usage=self.charged(),
             consecutive_infra=self._consecutive_infra(),
         )

@@ -108,7 +108,7 @@ def _details(journal: Journal, experiment: Experiment, begun: Record, finished: 
 
 def _score(experiment: Experiment) -> dict[str, Any]:
     score = experiment.score
-    facts = {"rule": experiment.rule, "commit": experiment.commit, "val_bpb": experiment.val_bpb}
+    facts = {"rule": experiment.reason, "commit": experiment.commit, "val_bpb": experiment.value}
     if score is not None:
         facts |= {
             "level": score.level.value,

@@ -21,11 +21,11 @@ def parse_score(output: str, metric: str = "val_bpb") -> Score | None:
     if number is None or len(level) != 1 or level[0] not in set(Level):
         return None
     return Score(
-        val_bpb=number,
+        value=number,
         level=Level(level[0]),
         standard_error=_number(found.get("standard_error", [])) or 0.0,
         audited_positions=int(_number(found.get("audited_positions", [])) or 0),
-        unseen_bpb=_number(found.get("unseen_bpb", [])),
+        undetectable_bpb=_number(found.get("unseen_bpb", [])),
         tokens=int(_number(found.get("tokens", [])) or 0),
         claims_sha256="".join(found.get("claims_sha256", [])),
         mean_difference_nats=_number(found.get("mean_difference_nats", [])),
@@ -37,7 +37,7 @@ def parse_reported(output: str, metric: str = "val_bpb") -> Score | None:
     """The number that a script says it reached: the last well-formed line of its kind, as upstream prints it. L0."""
     said = re.findall(rf"^{re.escape(metric)}:[ \t]+(\S+)[ \t]*$", output, re.MULTILINE)
     number = _number(said[-1:])
-    return None if number is None or number <= 0 else Score(val_bpb=number, level=Level.L0)
+    return None if number is None or number <= 0 else Score(value=number, level=Level.L0)
 
 
 def refused(output: str) -> str | None:
@@ -58,45 +58,45 @@ def judge(  # noqa: PLR0911  # one return per rule, in order
     *,
     needed_k: int = 0,
     spread: float | None = None,
-    measures: int | None = None,
+    remeasures_id: int | None = None,
 ) -> Verdict:
     """Keep only on strict improvement that is no luck, and only a score that was audited as a new best must be.
 
     `spread` is how far single runs of one source lie apart, `measures` the experiment that this only ran again.
     """
     if trial.failure is Status.CHEAT:  # whoever else was there: code that broke out is one of them
-        return Verdict(status=Status.CHEAT, rule=trial.message)
+        return Verdict(status=Status.CHEAT, reason=trial.message)
     if trial.contended_by:
-        return Verdict(status=Status.CONTENDED, rule=f"not judged: {trial.contended_by} used the device too")
+        return Verdict(status=Status.CONTENDED, reason=f"not judged: {trial.contended_by} used the device too")
     if trial.score is None:
-        return Verdict(status=trial.failure or Status.INFRA, rule=trial.message)
-    if best is None or best.val_bpb is None:
-        return Verdict(status=Status.KEEP, rule="the baseline")
-    if measures is not None:
-        return Verdict(status=Status.DISCARD, rule=_again(trial, best, spread))
-    gain, rerun = best.val_bpb - fmean(trial.runs), trial.runs[1:]
+        return Verdict(status=trial.failure or Status.INFRA, reason=trial.message)
+    if best is None or best.value is None:
+        return Verdict(status=Status.KEEP, reason="the baseline")
+    if remeasures_id is not None:
+        return Verdict(status=Status.DISCARD, reason=_again(trial, best, spread))
+    gain, rerun = best.value - fmean(trial.runs), trial.runs[1:]
     among = f", over {len(trial.runs)} runs" if rerun else ""
     if not gain > 0:
-        rule = f"not below the best, {best.val_bpb:.6f} of experiment {best.id}{among}"
-        return Verdict(status=Status.DISCARD, rule=rule)
+        rule = f"not below the best, {best.value:.6f} of experiment {best.id}{among}"
+        return Verdict(status=Status.DISCARD, reason=rule)
     if luck := _luck(trial, best, spread):
-        return Verdict(status=Status.DISCARD, rule=luck)
+        return Verdict(status=Status.DISCARD, reason=luck)
     if noise.is_blurred(gain, trial, best):
         rule = f"{gain:.6f} below the best, which the audit cannot tell: its standard error is"
-        return Verdict(status=Status.DISCARD, rule=f"{rule} {trial.score.standard_error:.1e}")
+        return Verdict(status=Status.DISCARD, reason=f"{rule} {trial.score.standard_error:.1e}")
     if trial.score.audited_positions < min(needed_k, trial.score.tokens or needed_k):  # small data has fewer targets
         rule = f"below the best, but audited at {trial.score.audited_positions} positions only"
-        return Verdict(status=Status.DISCARD, rule=rule)
-    rule = f"{gain:.6f} below the best, {best.val_bpb:.6f} of experiment {best.id}{among}"
-    return Verdict(status=Status.KEEP, rule=rule)
+        return Verdict(status=Status.DISCARD, reason=rule)
+    rule = f"{gain:.6f} below the best, {best.value:.6f} of experiment {best.id}{among}"
+    return Verdict(status=Status.KEEP, reason=rule)
 
 
 def _luck(trial: Trial, best: Experiment, spread: float | None) -> str:
     """Why a gain is luck: nobody picked the runs after the first one, so they must be better than the best as well."""
     rerun = trial.runs[1:]
-    if rerun and best.val_bpb is not None and not fmean(rerun) < best.val_bpb:
-        return f"the first run was luck: {fmean(rerun):.6f} with other seeds, not below {best.val_bpb:.6f}"
-    gain = (best.val_bpb or 0.0) - fmean(trial.runs)
+    if rerun and best.value is not None and not fmean(rerun) < best.value:
+        return f"the first run was luck: {fmean(rerun):.6f} with other seeds, not below {best.value:.6f}"
+    gain = (best.value or 0.0) - fmean(trial.runs)
     if spread is not None and not rerun and noise.is_inside(gain, spread, 1, len(best.runs)):
         return f"{gain:.6f} below the best, which luck explains: single runs lie {spread:.6f} apart"
     return ""

@@ -39,16 +39,16 @@ def is_blurred(gain: float, trial: Trial, best: Experiment) -> bool:
 
 
 def wants(
-    trial: Trial, best: Experiment | None, known: float | None, limits: Noise, *, measures: int | None = None
+    trial: Trial, best: Experiment | None, known: float | None, limits: Noise, *, remeasures_id: int | None = None
 ) -> int:
     """How many runs with different seeds a candidate needs, given those it had; `measures` as in Candidate."""
     if trial.score is None or trial.contended_by or limits.baseline_runs == 1:
         return len(trial.runs)
-    if best is None or best.val_bpb is None or (measures is not None and known is None):
+    if best is None or best.value is None or (remeasures_id is not None and known is None):
         return limits.baseline_runs
-    gain, runs = best.val_bpb - fmean(trial.runs), len(trial.runs)
+    gain, runs = best.value - fmean(trial.runs), len(trial.runs)
     is_luck = known is None or is_inside(gain, known, runs, len(best.runs))
-    promises = measures is None and gain > 0 and not is_blurred(gain, trial, best)
+    promises = remeasures_id is None and gain > 0 and not is_blurred(gain, trial, best)
     return 1 + limits.reruns if promises and is_luck else runs
 
 
@@ -66,7 +66,7 @@ def joined(trial: Trial, again: Trial, *, first: bool) -> Trial:
     if again.score is None or again.contended_by:
         return replace(again, executions=executions)
     audited = max(trial, again, key=lambda one: one.score.audited_positions if one.score else 0)
-    return replace(audited, executions=executions, measured=(*trial.runs, *again.runs))
+    return replace(audited, executions=executions, repeat_scores=(*trial.runs, *again.runs))
 
 
 def best_of(kept: Iterable[Experiment], again: Sequence[Experiment]) -> Experiment | None:
@@ -80,11 +80,11 @@ def best_of(kept: Iterable[Experiment], again: Sequence[Experiment]) -> Experime
     now = max((*known, *again), key=lambda e: e.id).conditions
     pooled = []
     for one in known:
-        same = [e for e in (one, *again) if e.conditions == now and one.id in (e.id, e.measures)]
+        same = [e for e in (one, *again) if e.conditions == now and one.id in (e.id, e.remeasures_id)]
         runs = tuple(value for e in same for value in e.runs)
         if runs:
-            pooled.append(one if same == [one] else _under(replace(one, measured=runs), now))
-    return min(pooled, key=lambda e: (e.val_bpb, e.id), default=None)
+            pooled.append(one if same == [one] else _under(replace(one, repeat_scores=runs), now))
+    return min(pooled, key=lambda e: (e.value, e.id), default=None)
 
 
 def _under(one: Experiment, now: Conditions) -> Experiment:
@@ -94,11 +94,11 @@ def _under(one: Experiment, now: Conditions) -> Experiment:
 
 def is_due(best: Experiment, conditions: Conditions, judged_since: int, limits: Noise) -> bool:
     """Whether the best is to be measured again: now and then, and at once where it never ran."""
-    return best.conditions != conditions or bool(limits.again_every and judged_since >= limits.again_every)
+    return best.conditions != conditions or bool(limits.remeasure_every and judged_since >= limits.remeasure_every)
 
 
 def holds(best: Experiment, trial: Trial, known: float | None) -> bool:
     """Whether a measurement of the best with another seed is what its score led to expect."""
-    if best.val_bpb is None or known is None:
+    if best.value is None or known is None:
         return True
-    return is_inside(fmean(trial.runs) - best.val_bpb, known, len(trial.runs), len(best.runs))
+    return is_inside(fmean(trial.runs) - best.value, known, len(trial.runs), len(best.runs))

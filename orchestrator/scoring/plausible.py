@@ -19,10 +19,10 @@ LEAST_CPU_S = 1.0  # merely to start Python and torch takes longer
 
 def doubt(trial: Trial, best: Experiment, history: Sequence[Experiment], *, time_budget_s: float) -> str:
     """Why this would-be best is hard to believe; "" if it is not."""
-    if trial.score is None or best.val_bpb is None:
+    if trial.score is None or best.value is None:
         return ""
-    gain, usual = best.val_bpb - trial.score.val_bpb, usual_gain(history)
-    bound = JUMP * usual if usual else FIRST_JUMP * best.val_bpb
+    gain, usual = best.value - trial.score.value, usual_gain(history)
+    bound = JUMP * usual if usual else FIRST_JUMP * best.value
     if gain > bound:
         return f"a gain of {gain:.4f} is far beyond the usual of this run, {usual or bound:.4f}"
     trainer = trial.trainer
@@ -37,20 +37,20 @@ def doubt(trial: Trial, best: Experiment, history: Sequence[Experiment], *, time
 
 def usual_gain(history: Sequence[Experiment]) -> float:
     """The median gain of the kept experiments over the best before them; 0 before there are three."""
-    scores = [e.val_bpb for e in history if e.status is Status.KEEP and e.val_bpb is not None]
+    scores = [e.value for e in history if e.status is Status.KEEP and e.value is not None]
     gains = [before - after for before, after in pairwise(scores)]
     return median(gains) if len(gains) >= 3 else 0.0  # noqa: PLR2004  # fewer say nothing of what is usual
 
 
 def settled(why: str, trial: Trial, again: Trial, best: Experiment) -> Verdict:
     """What becomes of a doubtful best after it was trained and audited again."""
-    first = trial.score.val_bpb if trial.score else float("nan")
+    first = trial.score.value if trial.score else float("nan")
     if again.score is None:
         rule = f"doubtful: {why}; trained again it had no score: {again.message}"
-        return Verdict(status=again.failure or Status.INFRA, rule=rule)
-    second = again.score.val_bpb
-    if best.val_bpb is None or is_blurred(best.val_bpb - second, again, best):
+        return Verdict(status=again.failure or Status.INFRA, reason=rule)
+    second = again.score.value
+    if best.value is None or is_blurred(best.value - second, again, best):
         rule = f"doubtful: {why}; trained again with another seed it reached {second:.6f}, not {first:.6f}"
-        return Verdict(status=Status.DISCARD, rule=rule)
+        return Verdict(status=Status.DISCARD, reason=rule)
     rule = f"below the best of experiment {best.id}, and again with another seed ({second:.6f}), though {why}"
-    return Verdict(status=Status.KEEP, rule=rule)
+    return Verdict(status=Status.KEEP, reason=rule)

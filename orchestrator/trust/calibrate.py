@@ -90,9 +90,7 @@ def line(measurement: Measurement) -> str:
     if score is None:
         return f"{name:24} no score: {measurement.why}"
     worst, mean = score.max_difference_nats or 0.0, score.mean_difference_nats or 0.0
-    return (
-        f"{name:24} val_bpb {score.val_bpb:.4f}  K {score.audited_positions}  worst {worst:.1e}  mean {mean:+.1e} nat"
-    )
+    return f"{name:24} val_bpb {score.value:.4f}  K {score.audited_positions}  worst {worst:.1e}  mean {mean:+.1e} nat"
 
 
 def report(measured: Measured, config: Config, hardware: str) -> list[str]:

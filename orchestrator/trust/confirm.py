@@ -39,7 +39,7 @@ class Confirmation:
     def gains(self) -> tuple[float, float]:
         """What it gains over the baseline: on val, and on the holdout."""
         return (
-            self.baseline.val_bpb - self.kept.val_bpb,
+            self.baseline.value - self.kept.value,
             self.baseline.holdout_bpb - self.kept.holdout_bpb,
         )
 
@@ -61,7 +61,7 @@ def confirm(journal: Journal, slot: Slot, experiment_id: int, seeds: int, told: 
     Raises ConfigError for one that is not kept, SandboxError where a run of it has no score.
     """
     kept = journal.experiment(experiment_id)
-    if kept.status is not Status.KEEP or kept.val_bpb is None:
+    if kept.status is not Status.KEEP or kept.value is None:
         raise ConfigError(f"experiment {experiment_id} ended as {kept.status}; only a kept one can be confirmed")
     if kept.score is not None and kept.score.level is Level.L0:
         raise ConfigError(
@@ -97,16 +97,16 @@ def _run(journal: Journal, slot: Slot, experiment: Experiment, seeds: int, told:
         trials.append(trial)
         if trial.score is None:
             break
-        told(f"experiment {experiment.id}, run {number} of {seeds}: {trial.score.val_bpb:.6f} on the holdout")
+        told(f"experiment {experiment.id}, run {number} of {seeds}: {trial.score.value:.6f} on the holdout")
     for plan in plans:
         journal.note("seeds.revealed", measure.revealed(plan), experiment.id)
-    holdout = tuple(trial.score.val_bpb for trial in trials if trial.score)
+    holdout = tuple(trial.score.value for trial in trials if trial.score)
     where = {"folder": home.relative_to(journal.folder).as_posix(), "files": experiment_dir.hashes(home)}
     body = {**_record(trials), **where, "val_bpb": val_bpb(experiment), "holdout": holdout, "facts": slot.facts()}
     if trials[-1].score is None:
         _not_confirmed(journal, experiment, trials[-1], body)
     journal.note(KIND, {**body, "level": Level.L3}, experiment.id)
-    return Runs(experiment_id=experiment.id, val_bpb=val_bpb(experiment), holdout=holdout)
+    return Runs(experiment_id=experiment.id, value=val_bpb(experiment), holdout=holdout)
 
 
 def _not_confirmed(journal: Journal, experiment: Experiment, trial: Trial, body: dict[str, Any]) -> NoReturn:
@@ -128,7 +128,7 @@ def lines(found: Confirmation) -> list[str]:
     """The report, for a terminal."""
     rows = [f"{'':16}{'val':>10}{'holdout':>12}"]
     for name, runs in ((f"experiment {found.kept.experiment_id}", found.kept), ("baseline", found.baseline)):
-        rows.append(f"{name:16}{runs.val_bpb:10.6f}{runs.holdout_bpb:12.6f} ± {runs.standard_error:.6f}")
+        rows.append(f"{name:16}{runs.value:10.6f}{runs.holdout_bpb:12.6f} ± {runs.standard_error:.6f}")
     if found.is_baseline:
         return [*rows[:2], "level: L3; nothing was picked by its val score yet, so there is no optimism to tell"]
     on_val, on_holdout = found.gains

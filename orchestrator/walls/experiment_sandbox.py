@@ -98,7 +98,9 @@ class ExperimentSandbox:
             training += box.score_budget_s
         if role is Role.TRAINER:
             return training
-        loading = 2 * (box.load_s + box.time_budget_s)  # A's and B's, where the training leaves all of its budget
+        loading = 2 * (
+            box.load_budget_s + box.time_budget_s
+        )  # A's and B's, where the training leaves all of its budget
         return training + STARTING_S + loading + box.score_budget_s
 
     def spec(self, role: Role, best: float | None) -> ContainerSpec:
@@ -133,9 +135,9 @@ class ExperimentSandbox:
             "data": staging.manifests(self.place.config.data_path),
         }
 
-    def trained(self, load_s: float) -> None:
+    def trained(self, load_budget_s: float) -> None:
         """Let the scorer begin: the trainer is gone, and load_model may take so long."""
-        staging.put(self.private / "control" / "trained", struct.pack("<d", load_s))
+        staging.put(self.private / "control" / "trained", struct.pack("<d", load_budget_s))
 
     def release_audit_seed(self, audit_seed: bytes) -> None:
         """Let the scorer draw its positions: predictor A is gone."""
@@ -199,7 +201,7 @@ class ExperimentSandbox:
 
     def _volumes(self) -> dict[str, int]:
         box = self.place.config.active_profile
-        frames = {f"{what}-{which}": box.frames_mb for what in ("ask", "answer") for which in SUFFIX.values()}
+        frames = {f"{what}-{which}": box.ipc_mb for what in ("ask", "answer") for which in SUFFIX.values()}
         return {f"{self.name}-{which}": size * MIB for which, size in {"out": box.out_mb, **frames}.items()}
 
     def _labels(self, role: str, limit: float) -> dict[str, str]:

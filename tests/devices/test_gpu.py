@@ -8,12 +8,12 @@ import pytest
 from orchestrator.devices import gpu
 from orchestrator.errors import LeaseUnavailable
 from orchestrator.host.host_facts import inspect_gpus
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 
 
 def test_a_gpu_is_known_by_what_scores_depend_on(tmp_path: Path) -> None:
     """UUID, place in sysfs, memory, and a hardware class of model, power limit and driver."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1", power=350)
     (device,) = gpu.devices(machine.sysfs)
 
@@ -25,7 +25,7 @@ def test_a_gpu_is_known_by_what_scores_depend_on(tmp_path: Path) -> None:
 
 def test_mig_instances_stand_in_for_their_gpu(tmp_path: Path) -> None:
     """A GPU that is cut up is not leasable itself; the profile is part of the hardware class."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     machine.gpu("GPU-2")
     machine.mig("MIG-a", "GPU-2")
@@ -40,7 +40,7 @@ def test_mig_instances_stand_in_for_their_gpu(tmp_path: Path) -> None:
 
 def test_activity_is_read_anew_each_time(tmp_path: Path) -> None:
     """Processes, memory and utilisation as they are now; a MIG instance has no utilisation of its own."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     machine.gpu("GPU-2")
     machine.mig("MIG-a", "GPU-2")
@@ -61,7 +61,7 @@ def test_activity_is_read_anew_each_time(tmp_path: Path) -> None:
 )
 def test_idle_means_little_memory_and_little_work(tmp_path: Path, used: int, util: int, busy: bool) -> None:
     """Less than 2 % of 80000 MiB, at most 5 % busy."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1", used=used, util=util)
     (device,) = gpu.devices(machine.sysfs)
 
@@ -70,7 +70,7 @@ def test_idle_means_little_memory_and_little_work(tmp_path: Path, used: int, uti
 
 def test_a_small_gpu_may_use_500_mib_and_still_be_idle(tmp_path: Path) -> None:
     """2 % of 8 GB would be what a driver needs for itself."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1", memory=8000, used=499)
     (device,) = gpu.devices(machine.sysfs)
 
@@ -82,7 +82,7 @@ def test_a_small_gpu_may_use_500_mib_and_still_be_idle(tmp_path: Path) -> None:
 )
 def test_a_driver_that_does_not_work_is_told_with_its_mend(tmp_path: Path, code: int, fix: str) -> None:
     """One line: what NVML said and what to do."""
-    machine = HostFacts(tmp_path, init=code)
+    machine = Machine(tmp_path, init=code)
 
     with pytest.raises(LeaseUnavailable, match=fix) as caught:
         gpu.devices(machine.sysfs)
@@ -91,7 +91,7 @@ def test_a_driver_that_does_not_work_is_told_with_its_mend(tmp_path: Path, code:
 
 def test_a_lost_gpu_is_left_out_while_others_answer(tmp_path: Path) -> None:
     """And told of when it was the only one, or the one that was asked."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     machine.gpu("GPU-2")
     lost = gpu.devices(machine.sysfs)[0]
@@ -107,12 +107,12 @@ def test_a_lost_gpu_is_left_out_while_others_answer(tmp_path: Path) -> None:
 
 def test_no_gpu_is_no_error(tmp_path: Path) -> None:
     """A driver without a device: an empty list."""
-    assert () == gpu.devices(HostFacts(tmp_path).sysfs)
+    assert () == gpu.devices(Machine(tmp_path).sysfs)
 
 
 def test_xids_are_seen_once(tmp_path: Path) -> None:
     """Those reported while watching, not before."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1", xid=31)
     (device,) = gpu.devices(machine.sysfs)
     with gpu.XidWatch(device) as watch:
@@ -128,7 +128,7 @@ def test_xids_are_seen_once(tmp_path: Path) -> None:
 )
 def test_what_speaks_against_a_device_is_told(tmp_path: Path, change: dict[str, int], said: str) -> None:
     """Its mode, or memory that is broken; of a MIG instance, that of the whole GPU."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1", **change)
     machine.mig("MIG-a", "GPU-1")
 
@@ -139,7 +139,7 @@ def test_what_speaks_against_a_device_is_told(tmp_path: Path, change: dict[str, 
 
 def test_a_gpu_that_does_not_answer_is_told(tmp_path: Path) -> None:
     """The others can be leased all the same; doctor says what is wrong with this one."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     machine.gpu("GPU-2", error=pynvml.NVML_ERROR_RESET_REQUIRED)
 

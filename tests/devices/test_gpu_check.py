@@ -13,7 +13,7 @@ from benchmarks import gpu
 from benchmarks.gpu_direct import Direct, answered, leased, prepared, trained
 from orchestrator.walls import nvidia
 from tests.support.boxes import ROOT
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
 
@@ -123,11 +123,11 @@ def test_a_run_in_containers_is_what_its_record_says(tmp_path: Path, monkeypatch
     check = direct(tmp_path, profile="gpu", seconds=240.0, small_audit=True)
 
     def loop(score: str, code: int = 0) -> None:
-        result = f'{{"experiment":{{"score":{score},"status":"oom","rule":"killed for memory"}},{ended},{told}}}'
+        result = f'{{"experiment":{{"score":{score},"status":"oom","reason":"killed for memory"}},{ended},{told}}}'
         (record / "result.json").write_text(result)
         says(python.parent, "python", '"$AUTORESEARCH_PROFILE__GPU__LARGE_K"', code)
 
-    loop('{"val_bpb":1.5,"level":"L2"}')
+    loop('{"value":1.5,"level":"L2"}')
     expected = {"val_bpb": 1.5, "level": "L2", "scoring_seconds": 9.0, "tokens_per_second": 5.0}
     assert expected == gpu.contained(check)
     loop("null")
@@ -143,7 +143,7 @@ def test_what_the_caller_brought_along_is_found(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PYTHONPATH", "/carried/packages")
     check = direct(tmp_path, data=ROOT / "data" / "cpu-python")
 
-    assert f"{ROOT}/locked:/carried/packages" == check.environment()["PYTHONPATH"]
+    assert f"{ROOT}/locked:{ROOT}/orchestrator/runtime:/carried/packages" == check.environment()["PYTHONPATH"]
     assert ROOT / "data" / "cpu-python" == prepared(check, {})
     with pytest.raises(SystemExit, match="holds no prepared data; name a folder with tokenizer, train"):
         prepared(replace(check, data=tmp_path), {})
@@ -159,7 +159,7 @@ def test_a_small_audit_is_that_of_any_experiment(tmp_path: Path) -> None:
 
 def test_a_gpu_that_cannot_be_leased_ends_it_with_one_line(tmp_path: Path) -> None:
     """And says how to do without on a machine of one's own."""
-    HostFacts(tmp_path, init=18)
+    Machine(tmp_path, init=18)
     expected = r"driver and library versions differ.* --no-lease does without"
     with pytest.raises(SystemExit, match=expected), leased(direct(tmp_path, profile="gpu")):
         pass

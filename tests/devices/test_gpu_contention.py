@@ -9,7 +9,7 @@ import pytest
 from orchestrator.devices import gpu
 from orchestrator.devices.contention import ContentionMonitor, CpuMonitor, GpuMonitor
 from orchestrator.devices.cpus import TICKS_PER_S
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 
 OURS = "a" * 64
 THEIRS = "b" * 64
@@ -22,7 +22,7 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def gpu_look(machine: HostFacts) -> GpuMonitor:
+def gpu_look(machine: Machine) -> GpuMonitor:
     """Looks at the first GPU."""
     (device, *_) = gpu.devices(machine.sysfs)
     return GpuMonitor(device=device, ours=lambda: [OURS], proc=machine.proc, confirm_s=0.01)
@@ -30,7 +30,7 @@ def gpu_look(machine: HostFacts) -> GpuMonitor:
 
 def test_our_own_containers_are_no_contention(tmp_path: Path) -> None:
     """NVML gives pids of the host; their control group names the container."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     machine.process(42, "python3 /mutable/train.py", container=OURS)
     machine.runs("GPU-1", 42)
@@ -41,7 +41,7 @@ def test_our_own_containers_are_no_contention(tmp_path: Path) -> None:
 @pytest.mark.parametrize("container", ["", THEIRS])
 def test_a_stranger_on_the_gpu_is_named(tmp_path: Path, container: str) -> None:
     """A process of the host, or in somebody else's container."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     machine.process(42, "python3 /mutable/train.py", container=OURS)
     machine.process(43, "python their_training.py", container=container)
@@ -52,7 +52,7 @@ def test_a_stranger_on_the_gpu_is_named(tmp_path: Path, container: str) -> None:
 
 def test_a_process_that_is_just_ending_is_no_stranger(tmp_path: Path) -> None:
     """Listed by NVML once more than by /proc: looked at twice."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     machine.runs("GPU-1", 42)
     look = gpu_look(machine)
@@ -70,7 +70,7 @@ def test_a_process_that_is_just_ending_is_no_stranger(tmp_path: Path) -> None:
 
 def test_the_sampler_remembers_the_first_stranger(tmp_path: Path) -> None:
     """Also when it has gone again by the end."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     machine.process(43, "python their_training.py")
     with ContentionMonitor(gpu_look(machine), interval_s=0.02) as sampler:
@@ -88,7 +88,7 @@ def test_the_sampler_remembers_the_first_stranger(tmp_path: Path) -> None:
 
 def test_a_gpu_that_falls_off_the_bus_is_to_blame_itself(tmp_path: Path) -> None:
     """NVML says it is lost: infra, never a result."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     with ContentionMonitor(gpu_look(machine), interval_s=0.02) as sampler:
         machine.gpu("GPU-1", error=15)
@@ -100,7 +100,7 @@ def test_a_gpu_that_falls_off_the_bus_is_to_blame_itself(tmp_path: Path) -> None
 @pytest.mark.parametrize(("xid", "lost"), [(79, True), (31, False)])
 def test_xids_are_recorded_and_the_devices_own_are_its_fault(tmp_path: Path, xid: int, lost: bool) -> None:
     """31 is a program's memory fault, 79 a GPU off the bus."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     look = gpu_look(machine)
     with ContentionMonitor(look, device=look.device, interval_s=0.02) as sampler:
@@ -140,10 +140,11 @@ class Cores:
         else:
             (self.group / "cpuacct.usage").write_text(f"{int(self.used_s * 1e9)}\n")
 
-    def look(self, others: float = 0.4) -> CpuMonitor:
+    def look(self, max_foreign_cpu_share: float = 0.4) -> CpuMonitor:
         """Looks at the leased two."""
         return CpuMonitor(
-            cpuset="0-1", ours=lambda: [OURS], others=others, proc=self.root / "proc", cgroups=self.root / "cg",
+            cpuset="0-1", ours=lambda: [OURS], max_foreign_cpu_share=max_foreign_cpu_share,
+            proc=self.root / "proc", cgroups=self.root / "cg",
             clock=lambda: self.now,
         )  # fmt: skip
 
@@ -176,7 +177,7 @@ def test_a_short_burst_of_others_is_borne(tmp_path: Path) -> None:
 
     assert "" == seen(cores, look, samples=1, ours=1.0, theirs=1.0)
     assert "" == seen(cores, look, samples=9, ours=1.8, theirs=0.2)
-    assert "other programs" in seen(cores, cores.look(others=0.05), ours=1.8, theirs=0.2)
+    assert "other programs" in seen(cores, cores.look(max_foreign_cpu_share=0.05), ours=1.8, theirs=0.2)
 
 
 def test_a_container_that_ended_between_two_looks_is_not_blamed_on_others(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Status, Trial
 from tests.support import fakes, sessions
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 
 PLAN = Plan(train_seed=1, audit_seed=b"")
 CANDIDATE = Candidate(
@@ -30,9 +30,9 @@ CANDIDATE = Candidate(
 )  # fmt: skip
 
 
-def one_gpu(tmp_path: Path) -> tuple[HostFacts, LeasePolicy]:
+def one_gpu(tmp_path: Path) -> tuple[Machine, LeasePolicy]:
     """A machine with one idle GPU, and quick looks at it."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     return machine, LeasePolicy(profile="gpu", samples=1, poll_s=0.01, sysfs=machine.sysfs, proc=machine.proc)
 
@@ -129,7 +129,7 @@ def test_a_contended_run_ends_early(tmp_path: Path) -> None:
 def test_a_device_that_others_took_meanwhile_is_theirs(tmp_path: Path) -> None:
     """While the LLM was asked, say: it is given back, and another one leased; what is left of ours does not count."""
     machine, policy = one_gpu(tmp_path)
-    policy = replace(policy, leave_free=0)
+    policy = replace(policy, reserve_gpus=0)
     ours = "f" * 64
     machine.process(42, "python3 /mutable/train.py", container=ours)
     machine.process(43, "python their_training.py")
@@ -157,7 +157,7 @@ def test_a_device_that_was_lost_meanwhile_makes_room_for_another(tmp_path: Path)
     """Noticed before anything runs there."""
     machine, policy = one_gpu(tmp_path)
     machine.gpu("GPU-2", util=99)
-    with slot(replace(policy, leave_free=0), lambda: fakes.scored(1.0)) as leased:
+    with slot(replace(policy, reserve_gpus=0), lambda: fakes.scored(1.0)) as leased:
         machine.gpu("GPU-1", error=15)
         machine.gpu("GPU-2", util=0)
 
@@ -275,7 +275,7 @@ def test_a_gpu_that_is_of_no_use_makes_room_for_another(tmp_path: Path, seed: in
     machine.gpu("GPU-2")
     random.seed(seed)
     for begin in (Slot.__enter__, Slot.ready):
-        with picky(replace(policy, leave_free=0), bad="GPU-1") as leased:
+        with picky(replace(policy, reserve_gpus=0), bad="GPU-1") as leased:
             for _ in range(4):
                 leased.give_back()
                 begin(leased)
@@ -296,7 +296,7 @@ def test_a_gpu_that_broke_in_mid_run_is_not_leased_again(tmp_path: Path, seed: i
         machine.gpu("GPU-1", xid=0)
         return fakes.scored(1.0)
 
-    with slot(replace(policy, leave_free=0), during) as leased:
+    with slot(replace(policy, reserve_gpus=0), during) as leased:
         with pytest.raises(LeaseUnavailable, match="Xid 48"):
             run(leased, tmp_path / "0001")
         machine.gpu("GPU-2", util=99)
@@ -307,7 +307,7 @@ def test_a_gpu_that_broke_in_mid_run_is_not_leased_again(tmp_path: Path, seed: i
         machine.gpu("GPU-2", util=0)
 
         assert leased.ready()
-        assert not free(replace(policy, leave_free=0, allow=("GPU-2",)))
+        assert not free(replace(policy, reserve_gpus=0, allow=("GPU-2",)))
 
 
 def test_a_hiccup_of_the_engine_is_tried_again(tmp_path: Path) -> None:
@@ -352,13 +352,13 @@ def test_a_contended_experiment_is_not_judged_and_runs_again_after_a_pause(tmp_p
     config, told = night(tmp_path, policy, during)
     with Journal.read(config.run_path) as journal:
         found = [(e.id, e.status, e.retry_of, e.attempt) for e in journal.experiments()]
-        rule, best = journal.experiment(1).rule, journal.best()
+        rule, best = journal.experiment(1).reason, journal.best()
 
     assert [(0, Status.KEEP, None, 1), (1, Status.CONTENDED, None, 1), (2, Status.KEEP, 1, 2)] == found
     assert "not judged: " in rule
     assert "their_training.py (pid 43) used the device too" in rule
     assert best is not None
-    assert 0.9 == best.val_bpb
+    assert 0.9 == best.value
     assert 1 == len([line for line in told if "the device was not ours alone, trying again in" in line])
 
 
@@ -366,7 +366,7 @@ def test_a_gpu_lost_in_mid_run_is_infra_and_another_one_is_leased(tmp_path: Path
     """Never blamed on the patch, whose run comes again where a device is."""
     machine, policy = one_gpu(tmp_path)
     machine.gpu("GPU-2", util=99)
-    policy = replace(policy, leave_free=0)
+    policy = replace(policy, reserve_gpus=0)
 
     def during(number: int) -> Trial:
         if number == 2:

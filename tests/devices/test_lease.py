@@ -11,20 +11,20 @@ import pytest
 
 from orchestrator.devices.lease import Lease, LeasePolicy, count_leasable, lease
 from orchestrator.errors import ConfigError, LeaseUnavailable
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 
 
-def policy(machine: HostFacts, **changes: object) -> LeasePolicy:
+def policy(machine: Machine, **changes: object) -> LeasePolicy:
     """Quick looks at a fake machine."""
     fast = LeasePolicy(
-        profile="gpu", samples=3, interval_s=0.01, poll_s=0.01, leave_free=0, sysfs=machine.sysfs, proc=machine.proc
+        profile="gpu", samples=3, interval_s=0.01, poll_s=0.01, reserve_gpus=0, sysfs=machine.sysfs, proc=machine.proc
     )
     return replace(fast, **changes)  # type: ignore[arg-type]
 
 
-def with_gpus(tmp_path: Path, *uuids: str) -> HostFacts:
+def with_gpus(tmp_path: Path, *uuids: str) -> Machine:
     """A machine with idle GPUs."""
-    machine = HostFacts(tmp_path)
+    machine = Machine(tmp_path)
     for uuid in uuids:
         machine.gpu(uuid)
     return machine
@@ -160,13 +160,13 @@ def test_waiting_is_bounded(tmp_path: Path) -> None:
 
 def test_one_gpu_is_left_to_others_on_a_host_with_several(tmp_path: Path) -> None:
     """Also against a second loop of ours; a host with one GPU has none to leave."""
-    asked = policy(with_gpus(tmp_path, "GPU-1", "GPU-2"), leave_free=1)
+    asked = policy(with_gpus(tmp_path, "GPU-1", "GPU-2"), reserve_gpus=1)
     with lease(asked, wait_s=0):
-        assert "leave_free = 1" in refused(asked)
-        with lease(replace(asked, leave_free=0), wait_s=0):
+        assert "reserve_gpus = 1" in refused(asked)
+        with lease(replace(asked, reserve_gpus=0), wait_s=0):
             pass
     (tmp_path / "one").mkdir()
-    with lease(policy(with_gpus(tmp_path / "one", "GPU-1"), leave_free=1), wait_s=0):
+    with lease(policy(with_gpus(tmp_path / "one", "GPU-1"), reserve_gpus=1), wait_s=0):
         pass
 
 
@@ -222,7 +222,7 @@ def test_a_gpu_that_is_set_up_anew_whenever_it_is_opened_can_be_leased(tmp_path:
 def test_a_policy_that_allows_nothing_is_refused_at_once(tmp_path: Path) -> None:
     """Everything excluded, or more left free than there are."""
     machine = with_gpus(tmp_path, "GPU-1", "GPU-2")
-    for changes in ({"exclude": ("GPU-1", "GPU-2")}, {"leave_free": 2}):
+    for changes in ({"exclude": ("GPU-1", "GPU-2")}, {"reserve_gpus": 2}):
         with pytest.raises(ConfigError, match="leave none of 2 GPUs"), lease(policy(machine, **changes), wait_s=60):
             pass
 
@@ -231,7 +231,7 @@ def test_the_most_that_can_be_leased_is_known(tmp_path: Path) -> None:
     """So that a larger --parallel is refused before anything runs."""
     machine = with_gpus(tmp_path, "GPU-1", "GPU-2", "GPU-3")
 
-    assert 2 == count_leasable(policy(machine, leave_free=1))
+    assert 2 == count_leasable(policy(machine, reserve_gpus=1))
     assert 1 == count_leasable(policy(machine, allow=("GPU-1",)))
     assert 3 == count_leasable(policy(machine))
 

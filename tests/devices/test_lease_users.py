@@ -11,22 +11,22 @@ import pytest
 
 from orchestrator.devices.lease import LeasePolicy, lease
 from orchestrator.errors import LeaseUnavailable
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 
 NOBODY = 65534
 
 
 @pytest.fixture
-def shared() -> Iterator[HostFacts]:
+def shared() -> Iterator[Machine]:
     """One idle GPU on a machine that every user can see."""
     with tempfile.TemporaryDirectory(prefix="lease-") as folder:
         Path(folder).chmod(0o755)
-        machine = HostFacts(Path(folder))
+        machine = Machine(Path(folder))
         machine.gpu("GPU-1")
         yield machine
 
 
-def asked(machine: HostFacts) -> LeasePolicy:
+def asked(machine: Machine) -> LeasePolicy:
     """A quick look; who holds what is read from the real /proc."""
     return LeasePolicy(profile="gpu", samples=1, poll_s=0.01, sysfs=machine.sysfs)
 
@@ -47,7 +47,7 @@ def child(work: Callable[[], None], user: int) -> int:
     os._exit(0)
 
 
-def hold(machine: HostFacts, said: int) -> None:
+def hold(machine: Machine, said: int) -> None:
     """Lease, say so, and keep it until killed."""
     with lease(asked(machine), wait_s=20):
         os.write(said, b"held")
@@ -55,7 +55,7 @@ def hold(machine: HostFacts, said: int) -> None:
 
 
 @pytest.mark.parametrize("user", [NOBODY, os.getuid()])
-def test_two_processes_cannot_take_the_same_gpu_and_kill_frees_it(shared: HostFacts, user: int) -> None:
+def test_two_processes_cannot_take_the_same_gpu_and_kill_frees_it(shared: Machine, user: int) -> None:
     """Another user's loop holds it, we are told whose it is; after kill -9 it is ours at once."""
     hears, said = os.pipe()
     pid = child(lambda: hold(shared, said), user)
@@ -74,7 +74,7 @@ def test_two_processes_cannot_take_the_same_gpu_and_kill_frees_it(shared: HostFa
         assert "GPU-1" == got.name
 
 
-def test_a_lease_does_not_pass_to_programs_we_start(shared: HostFacts) -> None:
+def test_a_lease_does_not_pass_to_programs_we_start(shared: Machine) -> None:
     """A helper that outlives us must not keep the GPU; it may for the moment until its program is loaded."""
     with lease(asked(shared), wait_s=0):
         pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], os.environ)

@@ -14,27 +14,27 @@ from orchestrator.errors import ConfigError, LeaseUnavailable
 from orchestrator.execution.slot import Slot
 from tests.devices.test_gpu_slot import free
 from tests.support import fakes
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 from tests.test_parallel import config_for
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostFacts:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Two idle GPUs and an engine that makes no container."""
-    made = HostFacts(tmp_path)
+    made = Machine(tmp_path)
     made.gpu("GPU-1")
     made.gpu("GPU-2")
     monkeypatch.setattr(compose, "lease_policy", lambda _: policy(made))
     monkeypatch.setattr(compose, "load_verified_profile", lambda _config, _engine, leased: leased)
-    monkeypatch.setattr(compose, "warmed", lambda there, _keeper, _view: there)
+    monkeypatch.setattr(compose, "with_compile_cache", lambda there, _keeper, _view: there)
     monkeypatch.setattr(compose, "ContainerRunner", runner)
     return made
 
 
-def policy(machine: HostFacts, **changes: object) -> LeasePolicy:
+def policy(machine: Machine, **changes: object) -> LeasePolicy:
     """Both may be leased."""
     return LeasePolicy(
-        profile="gpu", leave_free=0, samples=1, poll_s=0.01, sysfs=machine.sysfs, proc=machine.proc, **changes
+        profile="gpu", reserve_gpus=0, samples=1, poll_s=0.01, sysfs=machine.sysfs, proc=machine.proc, **changes
     )  # type: ignore[arg-type]
 
 
@@ -55,7 +55,7 @@ def slots(config: Config, view: fakes.SilentView) -> AbstractContextManager[tupl
     return compose.slots(config, cast("Any", None), view, cast("Any", None), gate)
 
 
-def test_nothing_is_leased_while_nothing_may_start(machine: HostFacts, tmp_path: Path) -> None:
+def test_nothing_is_leased_while_nothing_may_start(machine: Machine, tmp_path: Path) -> None:
     """A session that begins paused, or in quiet hours, says so and leaves every device to others."""
     config, seen = config_of(tmp_path, 2), list[tuple[str, bool]]()
 
@@ -71,7 +71,7 @@ def test_nothing_is_leased_while_nothing_may_start(machine: HostFacts, tmp_path:
         assert not leased[0].ready()
 
 
-def test_more_than_there_can_be_is_said_before_any_wait(machine: HostFacts, tmp_path: Path) -> None:
+def test_more_than_there_can_be_is_said_before_any_wait(machine: Machine, tmp_path: Path) -> None:
     """Of devices of one kind, too, as soon as one is leased."""
     config = config_of(tmp_path, 3)
     config.run_path.mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_more_than_there_can_be_is_said_before_any_wait(machine: HostFacts, tmp_
         pass
 
 
-def test_further_devices_are_leased_when_they_are_used(machine: HostFacts, tmp_path: Path) -> None:
+def test_further_devices_are_leased_when_they_are_used(machine: Machine, tmp_path: Path) -> None:
     """One that is taken holds up nothing; all are free when the session ends."""
     with slots(config_of(tmp_path, 2), fakes.SilentView()) as (first, second):
         assert free(policy(machine))
@@ -104,7 +104,7 @@ def test_further_devices_are_leased_when_they_are_used(machine: HostFacts, tmp_p
         assert free(policy(machine, allow=(uuid,)))
 
 
-def test_a_bad_gpu_is_left_out_by_all(machine: HostFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_gpu_is_left_out_by_all(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not found out once by each; that the others are fewer than was asked for ends nothing."""
 
     def check(_config: object, _engine: object, leased: Lease) -> Lease:

@@ -12,15 +12,15 @@ from orchestrator.devices.cuda_visible_devices import allowed_devices
 from orchestrator.errors import ConfigError
 from tests.devices.test_gpu_check import direct
 from tests.support.boxes import ROOT
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 
 BY_BUS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> HostFacts:
+def machine(tmp_path: Path) -> Machine:
     """Two GPUs, a third one cut in two."""
-    made = HostFacts(tmp_path)
+    made = Machine(tmp_path)
     for uuid in ("GPU-1aa", "GPU-1bb", "GPU-2cc"):
         made.gpu(uuid)
     made.mig("MIG-1", "GPU-2cc")
@@ -39,7 +39,7 @@ def machine(tmp_path: Path) -> HostFacts:
     ],
 )
 def test_only_what_it_names_may_be_leased(
-    machine: HostFacts, said: str, order: dict[str, str], expected: tuple[str, ...]
+    machine: Machine, said: str, order: dict[str, str], expected: tuple[str, ...]
 ) -> None:
     """By UUID, by the beginning of one, or by a number where it is clear whose; a list of task.toml wins."""
     assert expected == allowed_devices((), {"CUDA_VISIBLE_DEVICES": said, **order})
@@ -48,7 +48,7 @@ def test_only_what_it_names_may_be_leased(
 
 
 @pytest.mark.parametrize("said", ["", "GPU-1", "GPU-9", "0", "-1", "NoDevFiles", "GPU-1aa,"])
-def test_what_it_does_not_name_for_sure_is_refused(machine: HostFacts, said: str) -> None:
+def test_what_it_does_not_name_for_sure_is_refused(machine: Machine, said: str) -> None:
     """Rather than that another GPU is taken; an empty one hides all of them."""
     with pytest.raises(
         ConfigError, match=rf"CUDA_VISIBLE_DEVICES='{said}': .* names no GPU here .* UUIDs.* \[gpu\] al"
@@ -56,7 +56,7 @@ def test_what_it_does_not_name_for_sure_is_refused(machine: HostFacts, said: str
         allowed_devices((), {"CUDA_VISIBLE_DEVICES": said})
 
 
-def test_a_number_counts_gpus_that_all_answer(machine: HostFacts) -> None:
+def test_a_number_counts_gpus_that_all_answer(machine: Machine) -> None:
     """One that does not may have been any of them; one alone is always the first."""
     with pytest.raises(ConfigError, match="'3' names no GPU"):
         allowed_devices((), {"CUDA_VISIBLE_DEVICES": "3", **BY_BUS})
@@ -71,7 +71,7 @@ def test_a_number_counts_gpus_that_all_answer(machine: HostFacts) -> None:
     assert ("GPU-1bb",) == allowed_devices((), {"CUDA_VISIBLE_DEVICES": "0"})
 
 
-def test_every_way_to_a_lease_asks(machine: HostFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_way_to_a_lease_asks(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions by their config, and the check without containers; the cpu profile leases no GPU."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1bb")
     gpu, cpu = (load(ROOT, {"tag": "t", "runs": tmp_path, "profile_name": name}) for name in ("gpu", "cpu"))

@@ -17,12 +17,12 @@ LOOKS = """
 import os, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from orchestrator.devices import who
+from orchestrator.devices import processes
 subprocess.run(["mount", "-t", "proc", "-o", "hidepid={level}", "proc", {place!r}], check=True)
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-print(who.is_hidden(Path({place!r})))
+print(processes.is_hidden(Path({place!r})))
 """  # in a mount namespace of its own
 
 

@@ -94,9 +94,9 @@ class Thinker:
 
 
 def test_a_near_repeat_is_shown_with_its_outcome_and_a_reason_lets_it_pass(tmp_path: Path) -> None:
-    """0.031 after a discarded 0.03 costs a question, not a run; with why_again it runs."""
+    """0.031 after a discarded 0.03 costs a question, not a run; with retry_rationale it runs."""
     config = task(tmp_path, 2)
-    thinker = Thinker([{"to": "0.3"}, {"to": "0.31"}, {"to": "0.31", "why_again": "the batch is larger now"}])
+    thinker = Thinker([{"to": "0.3"}, {"to": "0.31"}, {"to": "0.31", "retry_rationale": "the batch is larger now"}])
     runner = run(config, thinker, parabola)
 
     assert ["0.02", "0.3", "0.31"] == [str(fakes.rate_of(source)) for source in runner.ran]
@@ -131,7 +131,7 @@ def test_memory_is_told(tmp_path: Path) -> None:
 
     assert [0, 1] == [e.id for e in thinker.contexts[2].memory.kept]
     assert [2] == [e.id for e in thinker.contexts[2].memory.near_misses]
-    assert 1 == thinker.contexts[2].memory.since_best
+    assert 1 == thinker.contexts[2].memory.since_improvement
     assert [1, 2, 3] == thinker.lengths
 
 

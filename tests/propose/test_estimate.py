@@ -26,7 +26,7 @@ def test_an_estimate_is_the_prompt_times_price_times_experiments(tmp_path: Path)
     assert 3600 / 25 == found.fitting == found.experiments
     assert pytest.approx(0.9 * read + 0.1 * written) == found.call_usd
     assert pytest.approx(144 * (found.call_usd or 0)) == found.likely_usd
-    assert (found.worst_usd or 0) > 144 * config.claude.tries * config.claude.max_output_tokens * 25 / 1e6
+    assert (found.worst_usd or 0) > 144 * config.claude.max_attempts * config.claude.max_output_tokens * 25 / 1e6
 
 
 def test_the_limit_on_experiments_and_a_missing_price_are_said(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_memory_holds_the_telling_experiments(tmp_path: Path) -> None:
         assert [5, 2] == [e.id for e in memory.near_misses]
         assert [7, 6, 1] == [e.id for e in memory.failures]
         assert [0, 1, 2, 3, 5, 6, 7] == [e.id for e in memory.recent]
-        assert 3 == memory.since_best
+        assert 3 == memory.since_improvement
 
 
 def test_a_kept_one_that_ran_again_is_told_with_all_its_runs(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_kept_one_that_ran_again_is_told_with_all_its_runs(tmp_path: Path) -> 
     with Journal.open(tmp_path) as journal:
         journal.finish(kept(2.0, folder=tmp_path / "0000"))
         journal.finish(kept(1.8, id=1, folder=tmp_path / "0001"))
-        again = {"status": Status.DISCARD, "measures": 1, "folder": tmp_path / "0002"}
+        again = {"status": Status.DISCARD, "remeasures_id": 1, "folder": tmp_path / "0002"}
         journal.finish(kept(1.9, id=2, **again))
         journal.finish(kept(1.7, id=3, **again, hardware="another"))
         best = journal.experiment(1)
@@ -43,7 +43,7 @@ def test_a_kept_one_that_ran_again_is_told_with_all_its_runs(tmp_path: Path) -> 
     assert [(2.0,), (1.8, 1.9)] == [e.runs for e in memory.kept]
     assert () == memory.near_misses
     assert [0, 1] == [e.id for e in memory.recent]
-    assert 0 == memory.since_best
+    assert 0 == memory.since_improvement
 
 
 def test_history_is_read_where_it_is_looked_at(tmp_path: Path) -> None:

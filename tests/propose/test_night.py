@@ -103,7 +103,7 @@ def test_a_night_of_faults_loses_nothing(tmp_path: Path, prefetch: int) -> None:
             "limits.max_usd": 0.0,
             "limits.experiments": 60,
             "claude.max_output_tokens": 2000,
-            "noise.again_every": 0,
+            "noise.remeasure_every": 0,
         }
         config = task(tmp_path, api, prefetch=prefetch, **flags)
         with capture_logs() as logs:

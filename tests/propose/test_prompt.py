@@ -22,7 +22,7 @@ def builder(tmp_path: Path, **changes: object) -> PromptBuilder:
     (tmp_path / "prepare.py").write_text("TIME_BUDGET = 1\n")
     values: dict[str, object] = {
         "instructions": tmp_path / "program.md", "prepare": tmp_path / "prepare.py", "facts": {"hardware": "two cores"},
-        "limits": Limits(max_usd=5.0), "count": guess, "drought": 4,
+        "limits": Limits(max_usd=5.0), "count": guess, "stagnation_after": 4,
     }  # fmt: skip
     return PromptBuilder(**(values | changes))  # type: ignore[arg-type]
 
@@ -56,7 +56,7 @@ def test_what_was_tried_is_told_in_order(tmp_path: Path) -> None:
         near_misses=(kept(1.01, id=5, status=Status.DISCARD, hypothesis="wider"),),
         failures=(crash,),
         recent=(crash,),
-        since_best=1,
+        since_improvement=1,
     )
     prompt = builder(tmp_path).build(context(memory, in_flight=("deeper",)))
 
@@ -81,7 +81,7 @@ def test_what_was_tried_is_told_in_order(tmp_path: Path) -> None:
 
 def test_measured_noise_says_what_a_gain_must_be(tmp_path: Path) -> None:
     """The spread of single runs, what luck may explain against the best's mean, and the metric by the task's name."""
-    best = kept(1.0, id=3, measured=(0.99, 1.01))
+    best = kept(1.0, id=3, repeat_scores=(0.99, 1.01))
     build = builder(tmp_path, metric="val_rmse")
     text = build.build(context(Memory(), best=best, spread=0.01, hardware="one core")).text
 
@@ -148,7 +148,7 @@ def test_after_a_drought_another_kind_of_idea_is_asked_for(tmp_path: Path) -> No
     (tmp_path / "0001" / "train.py").write_text("LR = 0.7\n")
     ancestors = (kept(1.2, id=1, folder=tmp_path / "0001"), kept(1.0, id=3))
     texts = [
-        builder(tmp_path).build(context(Memory(kept=ancestors, since_best=since))).blocks[-1].text
+        builder(tmp_path).build(context(Memory(kept=ancestors, since_improvement=since))).blocks[-1].text
         for since in (3, 4, 5, 6)
     ]
 

@@ -54,7 +54,7 @@ def run(config: Config, seed: int = 0) -> list[tuple[str, str, float | None]]:
                 view=fakes.SilentView(),
             )
         )
-        return [(e.status.value, e.hypothesis, e.val_bpb) for e in journal.experiments()]
+        return [(e.status.value, e.hypothesis, e.value) for e in journal.experiments()]
 
 
 def context(folder: Path, source: str, **changes: object) -> Context:

@@ -6,7 +6,7 @@ import os
 from contextlib import redirect_stderr
 from pathlib import Path
 
-import carry
+import export_checkpoint
 import predict
 import prepare
 import pytest
@@ -33,7 +33,7 @@ def carried(tmp_path: Path, limit: int = 1 << 30) -> tuple[bytes, str]:
     """What the courier writes, and what it says."""
     said = io.StringIO()
     with (tmp_path / "stdout").open("wb") as file, redirect_stderr(said):
-        carry.carry(file.fileno(), limit)
+        export_checkpoint.carry(file.fileno(), limit)
     return (tmp_path / "stdout").read_bytes(), said.getvalue()
 
 

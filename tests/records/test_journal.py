@@ -80,7 +80,7 @@ def test_experiments_come_back_as_they_went_in(tmp_path: Path) -> None:
         journal.finish(written)
     with Journal.read(tmp_path) as journal:
         assert written == journal.experiment(7)
-        assert journal.experiment(7).val_bpb is None
+        assert journal.experiment(7).value is None
 
 
 def test_infra_is_owed_again_but_not_for_ever(tmp_path: Path) -> None:
@@ -220,12 +220,12 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) ->
 
     before = (tmp_path / "journal.db").read_bytes()
     with Journal.read(tmp_path) as journal:
-        assert (3.5, 0) == (journal.spent().slot_s, journal.spent().experiments)
+        assert (3.5, 0) == (journal.spent().device_seconds, journal.spent().experiments)
     assert before == (tmp_path / "journal.db").read_bytes()
 
     with Journal.open(tmp_path) as journal:
         assert Usage(input_tokens=7, output_tokens=1, cost_usd=0.25) == journal.charged()
-        assert (3.5, 0) == (journal.spent().slot_s, journal.spent().experiments)
+        assert (3.5, 0) == (journal.spent().device_seconds, journal.spent().experiments)
 
 
 def test_a_record_that_names_no_experiment_is_not_the_baselines(tmp_path: Path) -> None:

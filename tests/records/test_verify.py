@@ -251,7 +251,7 @@ def test_what_has_no_end_is_reported(run: Path) -> None:
 def test_a_changed_table_is_found_without_the_seal(run: Path) -> None:
     """What is derived from the records must say what they say: the best cannot be moved."""
     seal.remove(run)
-    for change in ("UPDATE experiments SET val_bpb = 0.5 WHERE id = 2", "DELETE FROM experiments WHERE id = 2"):
+    for change in ("UPDATE experiments SET value = 0.5 WHERE id = 2", "DELETE FROM experiments WHERE id = 2"):
         with sqlite3.connect(run / "journal.db") as database:
             database.execute(change)
         database.close()

@@ -61,7 +61,7 @@ def test_a_run_that_measured_its_best_again_is_told_truly(tmp_path: Path) -> Non
     """A second run of the best is no idea, and may raise the best so far."""
     folder = run(tmp_path / "a", 2.0, 1.5)
     with Journal.open(folder) as journal:
-        journal.finish(kept(1.7, id=2, status=Status.DISCARD, measures=1, folder=folder / "0002"))
+        journal.finish(kept(1.7, id=2, status=Status.DISCARD, remeasures_id=1, folder=folder / "0002"))
     found = compare.course(folder)
 
     assert 1.0 == found.whole("experiments")

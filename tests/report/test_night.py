@@ -33,7 +33,7 @@ def evening(*experiments: Experiment) -> RunHistory:
     best: float | None = None
     turns = []
     for rank, experiment in enumerate(experiments):
-        before, best = best, experiment.val_bpb if experiment.status is Status.KEEP else best
+        before, best = best, experiment.value if experiment.status is Status.KEEP else best
         turns.append(HistoryEntry(experiment=experiment, rank=rank, before=before, after=best))
     return RunHistory(
         tag="t", at="", turns=tuple(turns), damaged=(), best=None, spread=None, spent=Spent(), running=(),
@@ -41,9 +41,9 @@ def evening(*experiments: Experiment) -> RunHistory:
     )  # fmt: skip
 
 
-def line(number: int, parent: int | None, val_bpb: float = 1.0) -> Experiment:
+def line(number: int, parent: int | None, value: float = 1.0) -> Experiment:
     """A kept experiment."""
-    return kept(val_bpb, id=number, parent_id=parent)
+    return kept(value, id=number, parent_id=parent)
 
 
 def test_a_chain_is_one_lane() -> None:
@@ -80,7 +80,7 @@ def test_the_best_goes_back_where_it_did_not_hold(tmp_path: Path) -> None:
         for number, (value, measures) in enumerate(((2.0, None), (1.8, None), (2.4, 1))):
             status = Status.KEEP if measures is None else Status.DISCARD
             made_one = kept(
-                value, id=number, status=status, measures=measures, parent_id=number - 1 if number else None
+                value, id=number, status=status, remeasures_id=measures, parent_id=number - 1 if number else None
             )
             journal.note("experiment.begun", {"retry_of": None}, number)
             journal.finish(made_one)
@@ -111,12 +111,12 @@ def test_sums_and_reasons_are_the_journals(night: Path) -> None:
     told = summary(found)
     cheats = tuple(e.id for e in experiments if e.status is Status.CHEAT)
 
-    assert spent.experiments == told.counts["all"] == 40 - spent.unjudged
+    assert spent.experiments == told.counts["all"] == 40 - spent.inconclusive
     assert 40 == sum(n for name, n in told.counts.items() if name != "all")
     assert spent.usage.cost_usd == told.cost_usd
     assert ("cheat", cheats) == (told.reasons[0].status, told.reasons[0].ids)
-    assert told.best is not None and min(e.val_bpb for e in experiments if e.val_bpb) == told.best.experiment.val_bpb
-    assert pytest.approx(sum(e.duration_s for e in experiments)) == told.slot_s
+    assert told.best is not None and min(e.value for e in experiments if e.value) == told.best.experiment.value
+    assert pytest.approx(sum(e.duration_s for e in experiments)) == told.device_seconds
 
 
 @pytest.mark.parametrize("figure", [figures.draw_best_so_far, figures.outcomes])

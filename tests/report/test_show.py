@@ -85,10 +85,10 @@ def test_each_run_of_an_experiment_has_a_line_above_its_containers(tmp_path: Pat
 def test_a_score_s_parts_are_lines_of_their_own(tmp_path: Path) -> None:
     """The number with its runs, the audit with what it may have missed, and how far runs of one source lie apart."""
     score = Score(
-        val_bpb=2.12, level=Level.L2, standard_error=1.6e-9, audited_positions=4096, unseen_bpb=6.5e-3,
+        value=2.12, level=Level.L2, standard_error=1.6e-9, audited_positions=4096, undetectable_bpb=6.5e-3,
         claims_sha256="ab" * 32, audit_seed="cd" * 32,
     )  # fmt: skip
-    lines = shown(tmp_path, score, measured=(2.13, 2.11))
+    lines = shown(tmp_path, score, repeat_scores=(2.13, 2.11))
 
     assert "val_bpb   2.120000 (mean of 2.130000, 2.110000)" in lines
     assert "audit     L2, 4,096 positions; undetected at most 6.5e-03" in lines
@@ -98,7 +98,7 @@ def test_a_score_s_parts_are_lines_of_their_own(tmp_path: Path) -> None:
 
 def test_a_number_that_nobody_audited_is_called_so(tmp_path: Path) -> None:
     """And a noise that nobody has measured."""
-    lines = shown(tmp_path, Score(val_bpb=2.12, level=Level.L0))
+    lines = shown(tmp_path, Score(value=2.12, level=Level.L0))
 
     assert "val_bpb   2.120000" in lines
     assert "audit     L0: none, this is the script's own number" in lines

@@ -20,7 +20,7 @@ def test_a_well_formed_output_is_a_score() -> None:
 
     assert score is not None
     assert (1.2345, Level.L2, 256, 1e-5) == (
-        score.val_bpb,
+        score.value,
         score.level,
         score.audited_positions,
         score.standard_error,
@@ -32,7 +32,7 @@ UPSTREAM = "---\nval_bpb:          0.997900\ntraining_seconds: 300.1\n"
 
 def test_what_a_script_reports_is_l0() -> None:
     """As upstream prints it; the last one counts."""
-    assert Score(val_bpb=0.9979, level=Level.L0) == parse_reported(f"val_bpb:  1.5\n{UPSTREAM}")
+    assert Score(value=0.9979, level=Level.L0) == parse_reported(f"val_bpb:  1.5\n{UPSTREAM}")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_trial_without_a_score_keeps_its_failure(status: Status) -> None:
     """The failure is the verdict, its message the rule."""
     verdict = judge(fakes.broken(status, "why"), kept(2.0))
 
-    assert (status, "why") == (verdict.status, verdict.rule)
+    assert (status, "why") == (verdict.status, verdict.reason)
 
 
 @pytest.mark.parametrize("trial", [fakes.scored(0.1), fakes.broken(Status.CRASH)])
@@ -144,4 +144,4 @@ def test_what_others_disturbed_is_not_judged(trial: Trial) -> None:
     """Whatever came of it, a record or a crash; the rule names who it was."""
     verdict = judge(replace(trial, contended_by="alice's python (pid 42)"), None)
 
-    assert Verdict(status=Status.CONTENDED, rule="not judged: alice's python (pid 42) used the device too") == verdict
+    assert Verdict(status=Status.CONTENDED, reason="not judged: alice's python (pid 42) used the device too") == verdict

@@ -24,14 +24,14 @@ from orchestrator.types import Status, Trial
 from tests.support import fakes, sessions
 from tests.support.journals import kept
 
-LIMITS = Noise(baseline_runs=3, reruns=2, again_every=0)
+LIMITS = Noise(baseline_runs=3, reruns=2, remeasure_every=0)
 VALUES = st.floats(0.5, 5.0)
 GROUPS = st.lists(st.lists(VALUES, min_size=1, max_size=5), min_size=1, max_size=5)
 
 
 def trial(*values: float) -> Trial:
     """One that ran so often."""
-    return replace(fakes.scored(values[0]), measured=values if len(values) > 1 else ())
+    return replace(fakes.scored(values[0]), repeat_scores=values if len(values) > 1 else ())
 
 
 # --- pure
@@ -86,8 +86,8 @@ def test_only_a_gain_that_luck_may_explain_runs_again() -> None:
 
 def test_the_best_on_new_hardware_runs_until_the_spread_there_is_known() -> None:
     """And once where it is known."""
-    assert 3 == noise.wants(trial(2.0), kept(2.0), None, LIMITS, measures=0)
-    assert 1 == noise.wants(trial(1.9), kept(2.0), 0.5, LIMITS, measures=0)
+    assert 3 == noise.wants(trial(2.0), kept(2.0), None, LIMITS, remeasures_id=0)
+    assert 1 == noise.wants(trial(1.9), kept(2.0), 0.5, LIMITS, remeasures_id=0)
 
 
 def test_a_gain_that_the_audit_cannot_tell_does_not_run_again() -> None:
@@ -133,8 +133,8 @@ def test_a_lucky_first_run_is_told_from_progress() -> None:
     real = judge(trial(1.8, 1.9, 1.8), kept(2.0), spread=0.2)
 
     assert (Status.DISCARD, Status.KEEP) == (lucky.status, real.status)
-    assert "the first run was luck" in lucky.rule
-    assert "over 3 runs" in real.rule
+    assert "the first run was luck" in lucky.reason
+    assert "over 3 runs" in real.reason
 
 
 def test_a_gain_inside_the_noise_is_not_kept_where_nothing_may_run_again() -> None:
@@ -149,24 +149,24 @@ def test_the_best_is_the_lowest_mean_of_those_kept(values: list[float]) -> None:
     all_kept = [kept(value, id=number) for number, value in enumerate(values)]
     best = noise.best_of(all_kept, [])
     assert best is not None
-    worse = kept(9.0, id=99, status=Status.DISCARD, measures=best.id)
+    worse = kept(9.0, id=99, status=Status.DISCARD, remeasures_id=best.id)
     now = noise.best_of(all_kept, [worse])
 
-    assert min(values) == best.val_bpb
+    assert min(values) == best.value
     assert now is not None
-    means = [*(v for v in values if v != best.val_bpb), (min(values) + 9.0) / 2]
-    assert min(means) == pytest.approx(now.val_bpb)
+    means = [*(v for v in values if v != best.value), (min(values) + 9.0) / 2]
+    assert min(means) == pytest.approx(now.value)
 
 
 def test_scores_of_other_hardware_do_not_count() -> None:
     """The newest experiment says which one counts; what was kept elsewhere counts once it was measured here."""
     elsewhere, here = kept(1.0, id=0, hardware="H100"), kept(2.0, id=1, hardware="A100")
-    again = kept(1.5, id=2, hardware="A100", status=Status.DISCARD, measures=0)
+    again = kept(1.5, id=2, hardware="A100", status=Status.DISCARD, remeasures_id=0)
 
     assert 1 == getattr(noise.best_of([elsewhere, here], []), "id", None)
     assert (0, 1.5) == (
         getattr(noise.best_of([elsewhere, here], [again]), "id", None),
-        getattr(noise.best_of([elsewhere, here], [again]), "val_bpb", None),
+        getattr(noise.best_of([elsewhere, here], [again]), "value", None),
     )
 
 
@@ -179,8 +179,8 @@ def luck(limits: Noise, known: float | None, changes: int = 300) -> tuple[int, f
         while len(now.runs) < noise.wants(now, best, known, limits):
             now = noise.joined(now, trial(2.0 + chance.gauss(0, 0.01)), first=False)
         if judge(now, best, spread=known).status is Status.KEEP:
-            best, keeps = kept(now.runs[0], id=number, measured=now.measured), keeps + 1
-    return keeps, abs(2.0 - (best.val_bpb or 0))
+            best, keeps = kept(now.runs[0], id=number, repeat_scores=now.repeat_scores), keeps + 1
+    return keeps, abs(2.0 - (best.value or 0))
 
 
 def test_the_gate_keeps_less_luck() -> None:
@@ -225,8 +225,8 @@ def test_the_baseline_of_a_session_runs_three_times(tmp_path: Path) -> None:
         again = [r.body for r in journal.records("experiment.run_again", 0)]
         counted = journal.spent().experiments
 
-    assert 2.1 == pytest.approx(baseline.val_bpb)
-    assert (2.0, 2.1, 2.2) == baseline.measured
+    assert 2.1 == pytest.approx(baseline.value)
+    assert (2.0, 2.1, 2.2) == baseline.repeat_scores
     assert [2, 3] == [body["run"] for body in again]
     assert 3 == len({body["train_seed"] for body in again} | {0})
     assert all((config.run_path / "0000" / f"run-{n}").is_dir() for n in (2, 3))
@@ -235,7 +235,7 @@ def test_the_baseline_of_a_session_runs_three_times(tmp_path: Path) -> None:
 
 def test_gains_inside_the_noise_run_again_and_must_hold(tmp_path: Path) -> None:
     """A lucky one is discarded, a real one kept at its mean, a large one kept at once, a worse one never runs again."""
-    config = gated(tmp_path, 4, **{"noise.again_every": 0})
+    config = gated(tmp_path, 4, **{"noise.remeasure_every": 0})
     scores = {
         0.02: [2.0, 2.1, 1.9],
         0.03: [1.95, 2.05],
@@ -245,7 +245,7 @@ def test_gains_inside_the_noise_run_again_and_must_hold(tmp_path: Path) -> None:
     }
     runner = ran(config, scripted(scores), ["0.03", "0.04", "0.05", "0.06"])
     with Journal.read(config.run_path) as journal:
-        found = [(e.status.value, round(e.val_bpb or 0, 6)) for e in journal.experiments()]
+        found = [(e.status.value, round(e.value or 0, 6)) for e in journal.experiments()]
 
     assert [("keep", 2.0), ("discard", 2.0), ("keep", 1.9), ("keep", 1.65), ("discard", 1.7)] == found
     assert 3 + 2 + 3 + 1 + 1 == len(runner.ran)
@@ -255,7 +255,7 @@ def test_gains_inside_the_noise_run_again_and_must_hold(tmp_path: Path) -> None:
 
 def test_the_best_is_measured_again_and_the_record_says_when_it_did_not_hold(tmp_path: Path) -> None:
     """A best that was luck is no parent any more: the one before it is back, in place too."""
-    config = gated(tmp_path, 4, **{"noise.again_every": 2})
+    config = gated(tmp_path, 4, **{"noise.remeasure_every": 2})
     scores = {0.02: [2.0, 2.01, 1.99, 2.02], 0.03: [1.8, 3.0], 0.8: [4.0], 0.9: [4.0], 0.7: [4.0]}
     runner = ran(config, scripted(scores), ["0.03", "0.8", "0.9", "0.7"])
     with Journal.read(config.run_path) as journal:
@@ -263,8 +263,8 @@ def test_the_best_is_measured_again_and_the_record_says_when_it_did_not_hold(tmp
         said = [(r.experiment_id, r.body["goes_back_to"]) for r in journal.records("keep.did_not_hold")]
 
     assert 0 == getattr(best, "id", None)
-    assert (1, Status.DISCARD) == (again.measures, again.status)
-    assert "did not hold up" in again.rule
+    assert (1, Status.DISCARD) == (again.remeasures_id, again.status)
+    assert "did not hold up" in again.reason
     assert [(1, 0)] == said
     assert 0.02 == fakes.rate_of(config.mutable_path.read_text())
     assert [None] == [below for source, below in zip(runner.ran, runner.below, strict=True) if "0.03" in source][1:]
@@ -272,7 +272,7 @@ def test_the_best_is_measured_again_and_the_record_says_when_it_did_not_hold(tmp
 
 def test_a_best_that_is_caught_cheating_later_is_no_best_any_more(tmp_path: Path) -> None:
     """It is a cheat in every view, and what was made from it goes with it; the record stays intact."""
-    config = gated(tmp_path, 4, **{"noise.again_every": 2, "noise.baseline_runs": 1})
+    config = gated(tmp_path, 4, **{"noise.remeasure_every": 2, "noise.baseline_runs": 1})
     runs = {0.02: [2.0, 2.0], 0.03: [1.8], 0.8: [4.0], 0.9: [4.0], 0.04: [1.7], 0.7: [4.0]}
     score = scripted(runs)
     later = {0.03: fakes.broken(Status.CHEAT, "the scorer refused it")}
@@ -290,9 +290,9 @@ def test_a_best_that_is_caught_cheating_later_is_no_best_any_more(tmp_path: Path
         said = [(r.experiment_id, r.body["goes_back_to"]) for r in journal.records("keep.did_not_hold")]
 
     assert 0 == getattr(best, "id", None)
-    assert (1, Status.CHEAT) == (again.measures, again.status)
-    assert (Status.CHEAT, 1.8) == (fell.status, fell.val_bpb)
-    assert "ended as cheat when it was run again, in experiment 4" in fell.rule
+    assert (1, Status.CHEAT) == (again.remeasures_id, again.status)
+    assert (Status.CHEAT, 1.8) == (fell.status, fell.value)
+    assert "ended as cheat when it was run again, in experiment 4" in fell.reason
     assert [(1, 0)] == said
     assert 0.02 == fakes.rate_of(config.mutable_path.read_text())
     assert [] == list(findings(config.run_path))
@@ -300,7 +300,7 @@ def test_a_best_that_is_caught_cheating_later_is_no_best_any_more(tmp_path: Path
 
 def test_what_is_made_from_a_cheat_is_never_kept(tmp_path: Path) -> None:
     """Neither what was kept before, nor what ends later with a better score."""
-    config = gated(tmp_path, 2, **{"noise.again_every": 0, "noise.baseline_runs": 1})
+    config = gated(tmp_path, 2, **{"noise.remeasure_every": 0, "noise.baseline_runs": 1})
     ran(config, scripted({0.02: [2.0], 0.03: [1.8], 0.04: [1.6]}), ["0.03", "0.04"])
     loop, _, _ = sessions.session(config, scripted({0.05: [1.5]}), ["0.05"])
     with loop.journal as journal:
@@ -314,12 +314,12 @@ def test_what_is_made_from_a_cheat_is_never_kept(tmp_path: Path) -> None:
 
     assert [(0, Status.KEEP), (1, Status.CHEAT), (2, Status.DISCARD)] == now
     assert not isinstance(outcome, Running)
-    assert (Status.DISCARD, True) == (outcome[1].status, "made from experiment 1" in outcome[1].rule)
+    assert (Status.DISCARD, True) == (outcome[1].status, "made from experiment 1" in outcome[1].reason)
 
 
 def test_a_run_whose_baseline_cheated_is_over(tmp_path: Path) -> None:
     """What stands in train.py may come from it, so it is no new baseline."""
-    config = gated(tmp_path, 1, **{"noise.again_every": 0, "noise.baseline_runs": 1})
+    config = gated(tmp_path, 1, **{"noise.remeasure_every": 0, "noise.baseline_runs": 1})
     ran(config, scripted({0.02: [2.0], 0.03: [1.8]}), ["0.03"])
     loop, _, _ = sessions.session(config, scripted({}), ["0.05"])
     loop.journal.note("experiment.not_confirmed", {"failure": "cheat"}, 0)
@@ -329,13 +329,13 @@ def test_a_run_whose_baseline_cheated_is_over(tmp_path: Path) -> None:
 
 def test_a_best_that_holds_stays_with_all_its_runs(tmp_path: Path) -> None:
     """Its score is the mean over all of them."""
-    config = gated(tmp_path, 3, **{"noise.again_every": 2})
+    config = gated(tmp_path, 3, **{"noise.remeasure_every": 2})
     ran(config, scripted({0.02: [2.0, 2.1, 2.2, 2.1], 0.8: [4.0], 0.9: [4.0], 0.7: [4.0]}), ["0.8", "0.9", "0.7"])
     with Journal.read(config.run_path) as journal:
         best, again = journal.best(), journal.experiment(3)
 
     assert (0, 4) == (getattr(best, "id", None), len(getattr(best, "runs", ())))
-    assert "experiment 0 holds" in again.rule
+    assert "experiment 0 holds" in again.reason
 
 
 def test_other_hardware_measures_the_best_first(tmp_path: Path) -> None:
@@ -348,13 +348,13 @@ def test_other_hardware_measures_the_best_first(tmp_path: Path) -> None:
         run_session(loop)
         best, spread = loop.journal.best(), ask.spread(loop)
 
-    assert 1.1 == pytest.approx(getattr(best, "val_bpb", None))
+    assert 1.1 == pytest.approx(getattr(best, "value", None))
     assert 0.1 == pytest.approx(spread)
 
 
 def test_a_new_compile_cache_measures_the_best_first(tmp_path: Path) -> None:
     """What it saves on compiling is no gain of the next patch."""
-    config = gated(tmp_path, 1, **{"noise.again_every": 0, "noise.baseline_runs": 1})
+    config = gated(tmp_path, 1, **{"noise.remeasure_every": 0, "noise.baseline_runs": 1})
     ran(config, scripted({0.02: [2.0], 0.8: [4.0]}), ["0.8"])
     loop, _, runner = sessions.session(config, scripted({0.02: [1.0], 0.9: [1.5]}), ["0.9"])
     runner.more["warm_sha256"] = "another"
@@ -362,14 +362,14 @@ def test_a_new_compile_cache_measures_the_best_first(tmp_path: Path) -> None:
         run_session(loop)
         best, ended = loop.journal.best(), loop.journal.experiment(3).status
 
-    assert (0, 1.0, "another") == (best and best.id, best and best.val_bpb, best and best.warm_sha256)
+    assert (0, 1.0, "another") == (best and best.id, best and best.value, best and best.warm_sha256)
     assert Status.DISCARD is ended
 
 
 @pytest.mark.parametrize("name", ["data_sha256", "locked_sha256"])
 def test_other_data_or_another_scorer_is_another_run(tmp_path: Path, name: str) -> None:
     """Neither a new session nor a running one mixes them: an easier text is no better model."""
-    config = gated(tmp_path, 1, **{"noise.again_every": 0, "noise.baseline_runs": 1})
+    config = gated(tmp_path, 1, **{"noise.remeasure_every": 0, "noise.baseline_runs": 1})
     ran(config, scripted({0.02: [2.0], 0.8: [4.0]}), ["0.8"])
     loop, _, runner = sessions.session(config, scripted({0.9: [1.5]}), ["0.9"])
     runner.more[name] = "another"
@@ -413,7 +413,7 @@ def test_company_in_a_further_run_of_the_baseline_costs_no_score(tmp_path: Path)
 
 def test_a_reply_that_waits_outlives_the_measuring_again(tmp_path: Path) -> None:
     """It was paid for: it is the next candidate after the best was measured again."""
-    config = gated(tmp_path, 3, prefetch=1, **{"noise.again_every": 1, "noise.baseline_runs": 1})
+    config = gated(tmp_path, 3, prefetch=1, **{"noise.remeasure_every": 1, "noise.baseline_runs": 1})
     loop, proposer, _ = sessions.session(config, lambda s: fakes.scored(2.0 + fakes.rate_of(s)), ["0.5", "0.6", "0.7"])
     with loop.journal:
         run_session(loop)

@@ -12,21 +12,21 @@ from tests.support import fakes
 BUDGET_S = 25.0
 
 
-def experiment(number: int, val_bpb: float | None, status: Status = Status.KEEP) -> Experiment:
+def experiment(number: int, value: float | None, status: Status = Status.KEEP) -> Experiment:
     """One of the history."""
-    score = None if val_bpb is None else Score(val_bpb=val_bpb, level=Level.L2)
+    score = None if value is None else Score(value=value, level=Level.L2)
     return Experiment(
-        id=number, parent_id=None, status=status, rule="", hypothesis="", expected_effect="", proposer="", model="",
+        id=number, parent_id=None, status=status, reason="", hypothesis="", expected_effect="", proposer="", model="",
         score=score, message="", source_sha256="", started_at="", duration_s=1.0, train_s=1.0, usage=Usage(), attempt=1,
         folder=Path(),
     )  # fmt: skip
 
 
-def trial(val_bpb: float, **trainer: object) -> Trial:
+def trial(value: float, **trainer: object) -> Trial:
     """A scored trial whose trainer did what a training does, or did not."""
     usual = {"duration_s": 24.0, "cpu_s": 40.0}
     execution = fakes.execution(Role.TRAINER, **(usual | trainer))
-    score = Score(val_bpb=val_bpb, level=Level.L2)
+    score = Score(value=value, level=Level.L2)
     return Trial(executions=(execution,), score=score, failure=None, message="")
 
 
@@ -34,16 +34,16 @@ STEADY = [experiment(n, v) for n, v in enumerate((2.40, 2.37, 2.36, 2.33))]
 BEST = STEADY[-1]
 
 
-@pytest.mark.parametrize("val_bpb", [2.329, 2.30, 2.25])
-def test_a_gain_like_those_before_is_believed(val_bpb: float) -> None:
+@pytest.mark.parametrize("value", [2.329, 2.30, 2.25])
+def test_a_gain_like_those_before_is_believed(value: float) -> None:
     """Up to four times the usual gain."""
-    assert "" == plausible.doubt(trial(val_bpb), BEST, STEADY, time_budget_s=BUDGET_S)
+    assert "" == plausible.doubt(trial(value), BEST, STEADY, time_budget_s=BUDGET_S)
 
 
-@pytest.mark.parametrize("val_bpb", [2.15, 1.0, 0.02])
-def test_a_jump_far_beyond_the_history_is_doubted(val_bpb: float) -> None:
+@pytest.mark.parametrize("value", [2.15, 1.0, 0.02])
+def test_a_jump_far_beyond_the_history_is_doubted(value: float) -> None:
     """The reason names the gain and what is usual."""
-    assert "far beyond" in plausible.doubt(trial(val_bpb), BEST, STEADY, time_budget_s=BUDGET_S)
+    assert "far beyond" in plausible.doubt(trial(value), BEST, STEADY, time_budget_s=BUDGET_S)
 
 
 def test_without_a_history_only_a_huge_jump_is_doubted() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "locked"))
+sys.path[:0] = [str(ROOT / "locked"), str(ROOT / "orchestrator/runtime")]
 import estimator  # noqa: E402
 
 LIE_BPB = 0.001

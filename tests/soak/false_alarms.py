@@ -57,11 +57,11 @@ def audited(place: ExecutionContext, source: str, runs: int, k: int) -> str:
         Path(name).chmod(0o755)
         Path(name, "train.py").write_text(source, encoding="utf-8")
         command = ["docker", "run", "--rm", "--network=none", "--tmpfs=/out:mode=1777", "--tmpfs=/cache:exec,mode=1777"]
-        mounts = {ROOT / "locked": "/locked", Path(name): "/mutable"}
+        mounts = {ROOT / "locked": "/locked", ROOT / "orchestrator/runtime": "/runtime", Path(name): "/mutable"}
         mounts |= {place.config.data_path / part: f"/data/{part}" for part in ("tokenizer", "train", "val")}
         for folder, target in mounts.items():
             command += ["-v", f"{folder}:{target}:ro"]
-        for key, value in place.environment(1).items():
+        for key, value in {**place.environment(1), "PYTHONPATH": "/locked:/runtime"}.items():
             command += ["-e", f"{key}={value}"]
         limits = (place.thresholds.cap_nats, place.thresholds.floor_nats)
         numbers = [str(number) for number in (runs, k, place.config.active_profile.batch_rows, *limits)]

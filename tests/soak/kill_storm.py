@@ -101,7 +101,11 @@ def loop(task: Path, tag: str, parallel: int = 1) -> "subprocess.Popen[str]":
     """The real loop, a few experiments more than there are."""
     counts = ("--experiments", str(parallel), "--parallel", str(parallel))
     argv = command("loop", task, tag, *counts, "--proposer", "sweep")
-    environment = {**os.environ, "AUTORESEARCH_NOISE__BASELINE_RUNS": "1", "AUTORESEARCH_CONTENTION__OTHERS": "1000"}
+    environment = {
+        **os.environ,
+        "AUTORESEARCH_NOISE__BASELINE_RUNS": "1",
+        "AUTORESEARCH_CONTENTION__MAX_FOREIGN_CPU_SHARE": "1000",
+    }
     return subprocess.Popen(
         argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from orchestrator.devices.lease import LeasePolicy, lease
 from orchestrator.errors import LeaseUnavailable
-from tests.support.fake_nvml import HostFacts
+from tests.support.fake_nvml import Machine
 
 NOBODY = 65534
 LOOPS_PER_USER = 3
@@ -36,7 +36,7 @@ class Storm:
 
     policy: LeasePolicy
     chance: random.Random
-    machine: HostFacts | None = None  # shows who holds what
+    machine: Machine | None = None  # shows who holds what
     hears: int = -1
     says: int = -1
     unheard: deque[str] = field(default_factory=deque)
@@ -176,10 +176,12 @@ def storm(gpus: int, rounds: int, seed: int) -> tuple[int, int, int, float, int]
     """Run one storm: rounds, doubles, leaks, the longest wait and the kills."""
     with tempfile.TemporaryDirectory(prefix="storm-") as name:
         Path(name).chmod(0o755)
-        machine = HostFacts(Path(name))
+        machine = Machine(Path(name))
         for number in range(gpus):
             machine.gpu(f"GPU-{number}")
-        policy = LeasePolicy(profile="gpu", samples=2, interval_s=0.002, poll_s=0.02, leave_free=0, sysfs=machine.sysfs)
+        policy = LeasePolicy(
+            profile="gpu", samples=2, interval_s=0.002, poll_s=0.02, reserve_gpus=0, sysfs=machine.sysfs
+        )
         what = Storm(policy=policy, chance=random.Random(seed), machine=machine)  # noqa: S311  # a game, no secret
         what.run(rounds)
         return min(what.rounds, rounds), what.doubles(), what.leaked(gpus), what.longest_wait_s, what.kills

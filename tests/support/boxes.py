@@ -16,7 +16,7 @@ from orchestrator.walls.engine import Engine
 from orchestrator.walls.seccomp import adapt_for_runtime
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = Resources(memory=256 * MIB, cpus=1.0, pids=64, tmp=16 * MIB, cache=16 * MIB, shm=16 * MIB, files=256)
 ENVIRONMENT = {
     "AUTORESEARCH_PROFILE": "cpu",

@@ -110,7 +110,7 @@ class SilentView:
     def begun(self, experiment_id: int, candidate: Candidate) -> None:
         """Nothing to see."""
 
-    def again(self, experiment_id: int, run: int, most: int, val_bpb: float) -> None:
+    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
         """Nothing to see."""
 
     def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
@@ -133,9 +133,9 @@ def execution(role: Role = Role.TRAINER, **changes: object) -> ExecutionResult:
     return ExecutionResult(**(values | changes))  # type: ignore[arg-type]
 
 
-def scored(val_bpb: float, k: int = 10_000) -> Trial:
+def scored(value: float, k: int = 10_000) -> Trial:
     """A trial that was scored at L2."""
-    score = Score(val_bpb=val_bpb, level=Level.L2, audited_positions=k)
+    score = Score(value=value, level=Level.L2, audited_positions=k)
     return Trial(executions=(execution(),), score=score, failure=None, message="")
 
 

@@ -86,7 +86,7 @@ class Night:
             self.add(status, better if gain else worse if status is Status.DISCARD else None)
         self.journal.note("session.ended", {"reason": f"{experiments} experiments done", "limit": True})
 
-    def add(self, status: Status, val_bpb: float | None) -> Experiment:
+    def add(self, status: Status, value: float | None) -> Experiment:
         """One finished experiment."""
         number = self.journal.next_id()
         baseline = self.best is None
@@ -112,39 +112,39 @@ class Night:
         experiment_dir.write_candidate(folder, candidate)
         self.journal.begin(candidate, intent={"files": experiment_dir.hashes(folder), **FACTS})
         executions = () if status is Status.INVALID else tuple(self._containers(folder, number, status))
-        rule = RULES.get(status) or self._rule(status, val_bpb)
+        rule = RULES.get(status) or self._rule(status, value)
         trainer = executions[0] if executions else None
         experiment = Experiment(
-            id=number, parent_id=candidate.parent_id, status=status, rule=self.say("rule", rule),
+            id=number, parent_id=candidate.parent_id, status=status, reason=self.say("reason", rule),
             hypothesis=candidate.proposal.hypothesis, expected_effect=candidate.proposal.expected_effect,
             proposer=reply.proposer, model=self.say("model", reply.model),
-            score=None if val_bpb is None else Score(
-                val_bpb=val_bpb, level=Level.L2, standard_error=2.1e-4,
+            score=None if value is None else Score(
+                value=value, level=Level.L2, standard_error=2.1e-4,
                 audited_positions=20_000 if status is Status.KEEP else 2000,
                 claims_sha256="ab" * 32,
             ),
-            message=self.say("message", "" if val_bpb is not None else rule), source_sha256="0" * 64,
+            message=self.say("message", "" if value is not None else rule), source_sha256="0" * 64,
             started_at="2026-11-01T00:00:00+00:00", duration_s=0.4 if not executions else self.dice.uniform(318, 345),
             train_s=trainer.duration_s if trainer else 0.0, usage=usage, attempt=1, folder=folder,
             image_id=FACTS["image_id"], hardware=self.say("hardware", FACTS["hardware"]),
             peak_memory_bytes=trainer.peak_memory_bytes if trainer else None,
-            measured=(val_bpb - 0.0011, val_bpb + 0.0017, val_bpb - 0.0006) if baseline and val_bpb else (),
+            repeat_scores=(value - 0.0011, value + 0.0017, value - 0.0006) if baseline and value else (),
         )  # fmt: skip
         facts: dict[str, Any] = {
             "executions": [asdict(each) for each in executions],
             "files": experiment_dir.hashes(folder),
         }
         self.journal.finish(experiment, facts=facts)
-        if status is Status.KEEP and val_bpb is not None:
+        if status is Status.KEEP and value is not None:
             self.journal.committed(experiment, "3f9c2a71d8e0" + "0" * 28)
-            self.best, self.best_bpb, self.source = experiment, val_bpb, candidate.source
+            self.best, self.best_bpb, self.source = experiment, value, candidate.source
         return experiment
 
-    def _rule(self, status: Status, val_bpb: float | None) -> str:
-        if self.best is None or val_bpb is None:
+    def _rule(self, status: Status, value: float | None) -> str:
+        if self.best is None or value is None:
             return "the baseline"
         if status is Status.KEEP:
-            return f"{self.best_bpb - val_bpb:.6f} below the best, {self.best_bpb:.6f} of experiment {self.best.id}"
+            return f"{self.best_bpb - value:.6f} below the best, {self.best_bpb:.6f} of experiment {self.best.id}"
         return f"not below the best, {self.best_bpb:.6f} of experiment {self.best.id}"
 
     def _containers(self, folder: Path, number: int, status: Status) -> list[ExecutionResult]:

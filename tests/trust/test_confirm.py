@@ -163,6 +163,6 @@ def test_a_best_that_cheats_on_the_holdout_is_kept_no_more(journal: Journal, tmp
 
 def test_one_run_has_no_standard_error() -> None:
     """Infinite, so that nothing is said to hold."""
-    runs = Runs(experiment_id=1, val_bpb=1.0, holdout=(1.1,))
+    runs = Runs(experiment_id=1, value=1.0, holdout=(1.1,))
 
     assert float("inf") == runs.standard_error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from locked import guard
+from orchestrator.runtime import guard
 from orchestrator.walls.container import BY_ITSELF, OUT_OF_MEMORY
 
 COUNTED = "low 0\nhigh 0\nmax 39\noom 1\noom_kill {}\noom_group_kill 0\n"

@@ -19,10 +19,12 @@ def test_a_task_brings_its_own_files_and_gets_ours_beside_them(tmp_path: Path) -
     found = {path.name: path.read_text() for path in (tmp_path / "copy").iterdir()}
 
     assert (
-        sorted({*locked_files.WANTED, *locked_files.SHARED}) == sorted(found) == sorted(locked_files.hashes(tmp_path))
+        sorted({*locked_files.WANTED, *locked_files.SHARED, "corpus.py"})
+        == sorted(found)
+        == sorted(locked_files.hashes(tmp_path))
     )
     assert "# frames.py of the task\n" == found["frames.py"]
-    assert (ROOT / "locked" / "guard.py").read_text() == found["guard.py"]
+    assert (ROOT / "orchestrator" / "runtime" / "guard.py").read_text() == found["guard.py"]
 
 
 def test_a_task_without_a_scorer_is_refused(tmp_path: Path) -> None:

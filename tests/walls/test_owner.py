@@ -21,7 +21,7 @@ def labels(dies_in_s: float = 60, /, **changed: str) -> dict[str, str]:
 
 def dead_owner() -> str:
     """The label of a process that has ended, with our namespace."""
-    code = "from orchestrator.walls.container_labels import labels as of\n"
+    code = "from orchestrator.walls.container_labels import owner_labels as of\n"
     code += "print(of(tag='a', experiment_id=1, attempt=1, role='a', dies_in_s=60)['autoresearch.owner'])"
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
