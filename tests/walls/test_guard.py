@@ -4,9 +4,9 @@ import os
 import signal
 from pathlib import Path
 
+import guard
 import pytest
 
-from orchestrator.runtime import guard
 from orchestrator.walls.container import BY_ITSELF, OUT_OF_MEMORY
 
 COUNTED = "low 0\nhigh 0\nmax 39\noom 1\noom_kill {}\noom_group_kill 0\n"
