@@ -53,7 +53,7 @@ class Boxes:
         name = f"test-{uuid.uuid4().hex[:12]}"
         private = self.folder / name
         (private / "locked").mkdir(parents=True)
-        for path in (ROOT / "locked").glob("*.py"):
+        for path in (*(ROOT / "locked").glob("*.py"), *(ROOT / "orchestrator" / "runtime").glob("*.py")):
             (private / "locked" / path.name).write_bytes(path.read_bytes())
         (private / "train.py").write_text(textwrap.dedent(source), encoding="utf-8")
         labels = container_labels.owner_labels(
