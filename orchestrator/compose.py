@@ -179,7 +179,7 @@ def single_slot(config: Config, *, refuses: bool = True, holdout: bool = False) 
 def with_relaxed_deadlines(config: Config) -> Config:
     """With more time to load and to score."""
     return config.with_profile(
-        **{key: getattr(config.active_profile, key) * PATIENCE for key in ("load_s", "score_budget_s")}
+        **{key: getattr(config.active_profile, key) * PATIENCE for key in ("load_budget_s", "score_budget_s")}
     )
 
 

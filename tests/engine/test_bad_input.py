@@ -81,7 +81,7 @@ CASES = {
     "trained late, loads slowly": Case(
         status=Status.TIMEOUT, says="of its 20 s, and what it leaves is for load_model, with 10 s on top: train less",
         load=LOAD.replace("return", "time.sleep(8)\n    return"), save=f"{SAVE}\ntime.sleep(prepare.time_left() + 3)",
-        more=(("time_budget_s", 20.0), ("grace_s", 9.0), ("load_s", 10.0)),
+        more=(("time_budget_s", 20.0), ("grace_s", 9.0), ("load_budget_s", 10.0)),
     ),
     "no checkpoint": Case(status=Status.CRASH, says="train.py must write /out/checkpoint.pt", save="pass"),
     "empty checkpoint": Case(status=Status.CRASH, says="no checkpoint", save="prepare.CHECKPOINT.touch()"),
