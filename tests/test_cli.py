@@ -11,8 +11,9 @@ from rich.console import Console
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from orchestrator.cli import app, main, steps
-from orchestrator.commands.options import unfinished
+from orchestrator.cli import app, main
+from orchestrator.cli.options import find_interrupted
+from orchestrator.cli.run import next_steps
 from orchestrator.config import load
 from orchestrator.errors import JournalError
 from orchestrator.look import figures
@@ -117,18 +118,18 @@ def test_the_same_command_goes_on_the_day_after(tmp_path: Path) -> None:
     config = load(tmp_path, {"tag": "any", "runs": recorded(tmp_path).parent})
     with Journal.open(config.runs / "t") as journal:
         journal.note("session.failed", {"reason": "a start that failed is no session"})
-    found = [unfinished(config)]
+    found = [find_interrupted(config)]
     with Journal.open(config.runs / "t") as journal:
         journal.note("session.started", {"task": config.task.name})
-        found += [unfinished(config)]
-    found += [unfinished(config)]
+        found += [find_interrupted(config)]
+    found += [find_interrupted(config)]
     with Journal.open(config.runs / "t") as journal:
         journal.note("session.ended", {"reason": "interrupted", "limit": False})
         journal.note("session.failed", {"reason": "a start that failed is no session"})
     other = Path(shutil.copytree(config.runs / "t", config.runs / "other"))
     with Journal.open(other) as journal:
         journal.note("session.started", {"task": "another one"})
-    found += [unfinished(config)]
+    found += [find_interrupted(config)]
 
     assert [("", ""), ("", ""), ("t", "was cut off"), ("t", "ended: interrupted")] == found
     command = ("loop", "--task", str(tmp_path), "--proposer", "replay")
@@ -140,11 +141,13 @@ def test_the_same_command_goes_on_the_day_after(tmp_path: Path) -> None:
 def test_the_end_of_a_loop_says_what_to_do_next(tmp_path: Path) -> None:
     """The report, the best, and whether that was luck if it is more than the baseline; all of this run."""
     run, where = recorded(tmp_path), "RUN=t TASK=here"
-    assert [f"make report {where}", f"make show EXP=3 {where}", f"make confirm EXP=3 {where}"] == [*steps(run, where)]
+    assert [f"make report {where}", f"make show EXP=3 {where}", f"make confirm EXP=3 {where}"] == [
+        *next_steps(run, where)
+    ]
     with Journal.open(tmp_path / "new") as journal:
-        assert ["make report RUN=new"] == [*steps(journal.folder, "RUN=new")]
+        assert ["make report RUN=new"] == [*next_steps(journal.folder, "RUN=new")]
         journal.finish(kept(2.0))
-        assert ["make report RUN=new", "make show EXP=0 RUN=new"] == [*steps(journal.folder, "RUN=new")]
+        assert ["make report RUN=new", "make show EXP=0 RUN=new"] == [*next_steps(journal.folder, "RUN=new")]
 
 
 def test_a_staircase_goes_down_or_is_not_drawn() -> None:

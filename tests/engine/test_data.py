@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from attacks.walls.own_engine import own_engine
-from orchestrator import cli, compose
+from orchestrator import compose
+from orchestrator.cli.run import prepare_data
 from orchestrator.config import load
 from orchestrator.errors import SpecRefused
 from orchestrator.execution.experiment import ContainerRunner
@@ -63,7 +64,7 @@ def test_data_for_a_larger_machine_is_prepared_on_this_one(tmp_path: Path, monke
     shutil.copy(ROOT / "task.toml", tmp_path / "task.toml")
     monkeypatch.setenv("AUTORESEARCH_PROFILE__CPU__CPUS", "4096")
     corpus = str(corpus_of_sources(tmp_path / "corpus"))
-    cli.data(task=tmp_path, data=corpus)
+    prepare_data(task=tmp_path, data=corpus)
 
     assert is_ready(tmp_path / "data" / f"cpu-{corpus_name(corpus)}")
 

@@ -15,7 +15,8 @@ import docker
 import pytest
 import requests
 
-from orchestrator import cli, compose
+from orchestrator import compose
+from orchestrator.cli.run import prepare_data
 from orchestrator.config import Config, load
 from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
 from orchestrator.execution.experiment import ContainerRunner, failure_of
@@ -211,7 +212,7 @@ STARTS: dict[str, Callable[[Config], object]] = {
     "loop": lambda config: compose.open_session(config, PlainView()).__enter__(),
     "warm": lambda config: compose.leased_context(config, PlainView()).__enter__(),
     "confirm, calibrate": compose.single_slot,
-    "data": lambda config: cli.data(task=config.root, data=str(config.root / "docs")),
+    "data": lambda config: prepare_data(task=config.root, data=str(config.root / "docs")),
 }
 
 

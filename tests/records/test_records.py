@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.options import run_folders
+from orchestrator.cli.options import Target
 from orchestrator.errors import JournalError
 from orchestrator.look.lineage_tree import tree
 from orchestrator.record.journal import Journal
@@ -139,9 +139,9 @@ def test_a_start_that_failed_is_no_run_to_look_at(tmp_path: Path) -> None:
     run = recorded(tmp_path)
     with Journal.open(run.parent / "failed") as journal:
         journal.note("session.started", {"facts": {}})
-        assert [run, journal.folder] == run_folders(tmp_path, None)
+        assert [run, journal.folder] == Target(task=tmp_path).run_dirs()
 
-    assert [run] == run_folders(tmp_path, None)
+    assert [run] == Target(task=tmp_path).run_dirs()
     assert "t" == json.loads(autoresearch(run, "status", "--json").stdout)["tag"]
 
 

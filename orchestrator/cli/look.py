@@ -1,0 +1,229 @@
+"""The commands that look at a record; they change nothing of it."""
+
+import json
+import shutil
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from orchestrator.cli.options import (
+    CURRENT_DIR,
+    AsJson,
+    Raw,
+    Runs,
+    Target,
+    Task,
+    list_console,
+    open_for_reading,
+    takes_target,
+)
+from orchestrator.errors import JournalError
+from orchestrator.interrupt import interruptible
+from orchestrator.look import compare, export, lineage_tree, show
+from orchestrator.look.follow import ToldView, follow, keys
+from orchestrator.look.live_view import LiveView, draw_best_so_far, experiments_table, summary_line
+from orchestrator.look.report import Report
+from orchestrator.record import checkpoint, experiment_files
+from orchestrator.record.confirmations import confirmed_ids
+from orchestrator.record.journal import Journal
+from orchestrator.record.run_status import ended, state
+from orchestrator.text import counted, sanitise
+from orchestrator.types import Role
+
+app = typer.Typer()
+
+
+@app.command("status")
+@takes_target
+def print_status(target: Target, as_json: AsJson = False) -> None:
+    """List the experiments of a run and its best."""
+    with open_for_reading(target.run_dir()) as journal:
+        experiments, best, spent, metric = journal.experiments(), journal.best(), journal.spent(), journal.metric()
+        if as_json:
+            rows = [Journal.as_json(experiment) | {"val_bpb": experiment.value} for experiment in experiments]
+            run = {"tag": journal.folder.name, "state": state(journal), "best": best.id if best else None}
+            counts = {"experiments": rows, "spent": asdict(spent), "unfinished": len(journal.unfinished())}
+            print(json.dumps(run | counts, indent=1))
+            return
+        console = list_console()
+        console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), state(journal)), soft_wrap=True)
+        table = experiments_table(experiments, metric, confirmed_ids(journal))
+        table.expand = console.is_terminal
+        console.print(table)
+        if best is not None:
+            console.print(
+                f"best: [bold green]{best.value:.6f}[/] {escape(metric)}{best.trust_suffix}, experiment {best.id}"
+            )
+        console.print(summary_line(spent))
+        if used := spent.usage.total_tokens:
+            console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
+        if drawing := draw_best_so_far(experiments):
+            console.print(drawing, style="green")
+
+
+@app.command("watch")
+@takes_target
+def watch_run(target: Target) -> None:
+    """Attach the live view to a running loop; Ctrl-C or q detaches, and the loop goes on."""
+    folder = target.run_dir()
+    console = Console(stderr=True)
+    message = "detached: the loop goes on"
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        view: LiveView | ToldView = ToldView()
+        if console.is_terminal:
+            view = LiveView(tag=folder.name, console=console)
+            with Journal.read(folder) as journal:
+                view.seen(journal.experiments(), journal.best(), journal.spent())
+            wants_to_leave = stack.enter_context(keys())
+            stack.enter_context(view)
+        else:
+            wants_to_leave = stack.enter_context(keys())
+        message = follow(folder, view, wants_to_leave)
+    print(message)
+
+
+@app.command("show")
+@takes_target
+def show_experiment(
+    exp: int,
+    target: Target,
+    raw: Annotated[bool, typer.Option("--raw", help="its whole log")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an experiment changed, ran, printed and scored."""
+    with open_for_reading(target.run_dir()) as journal:
+        experiment = ended(journal, exp)
+        if as_json:
+            print(json.dumps(show.as_json(journal, experiment), indent=1))
+        else:
+            show.show(Console(highlight=False), journal, experiment, raw=raw)
+
+
+@app.command("diff")
+@takes_target
+def show_diff(a: int, b: int, target: Target, raw: Raw = False) -> None:
+    """Show how the train.py of one experiment differs from that of another."""
+    with open_for_reading(target.run_dir()) as journal:
+        text = lineage_tree.diff(journal.experiment(a), journal.experiment(b))
+    if raw:
+        sys.stdout.write(text)
+    elif text:
+        show.diff(Console(highlight=False), text)
+    else:
+        print(f"experiments {a} and {b} have the same train.py")
+
+
+@app.command("log")
+@takes_target
+def print_log(
+    exp: int,
+    target: Target,
+    role: Annotated[Role, typer.Option(help="whose output")] = Role.TRAINER,
+    part: Annotated[str, typer.Option(help="of a further run: run-2, again")] = "",
+    raw: Raw = False,
+) -> None:
+    """Print what a container of an experiment printed: seconds since its start, stream, line."""
+    with open_for_reading(target.run_dir()) as journal:
+        folder = experiment_files.part(journal.experiment(exp), part)
+    path = folder / f"{role}.log"
+    if not path.is_file():
+        logs = ", ".join(sorted(log.stem for log in folder.glob("*.log"))) or "none"
+        raise JournalError(f"{path}: there is no such log; this experiment has: {logs}")
+    if raw:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    else:
+        sys.stdout.write(sanitise(experiment_files.read(path)))
+
+
+@app.command("lineage")
+@takes_target
+def show_lineage(target: Target, as_json: AsJson = False) -> None:
+    """Show what was kept as a tree: which experiment was made from which."""
+    with open_for_reading(target.run_dir()) as journal:
+        if as_json:
+            print(json.dumps(lineage_tree.as_json(journal), indent=1))
+        else:
+            Console(highlight=False).print(lineage_tree.tree(journal))
+
+
+@app.command("runs")
+def list_runs(task: Task = CURRENT_DIR, runs: Runs = None) -> None:
+    """List the runs on record, newest last."""
+    for folder in Target(task=task, runs=runs).run_dirs():
+        with Journal.read(folder) as journal:
+            best, spent = journal.best(), journal.spent()
+        print(
+            f"{folder.name:16} best {f'{best.value:.6f}{best.trust_suffix}' if best else '-':10} {summary_line(spent)}"
+        )
+
+
+@app.command("report")
+@takes_target
+def write_report(
+    target: Target,
+    live: Annotated[
+        bool, typer.Option("--live", help="build it again whenever the record grows, until Ctrl-C")
+    ] = False,
+) -> None:
+    """Write the report of a run: one HTML file that needs neither a server nor a network."""
+    page = Report(target.run_dir(), open_for_reading)
+    print(f"report: {page.build(live=live)}", flush=True)
+    with interruptible():
+        try:
+            while live:
+                page.wait()
+                page.build(live=True)
+        except KeyboardInterrupt:
+            page.build()
+
+
+@app.command("compare")
+def compare_runs(
+    run_a: str,
+    run_b: str,
+    task: Task = CURRENT_DIR,
+    runs: Runs = None,
+    html: Annotated[
+        Path | None, typer.Option(help="where the plots go; default: compare-A-B.html beside the runs")
+    ] = None,
+) -> None:
+    """Compare two runs: best so far per experiment, per hour of the device and per dollar; printed and plotted."""
+    folders = [Target(task=task, run=run, runs=runs).run_dir() for run in (run_a, run_b)]
+    a, b = (compare.course(folder) for folder in folders)
+    compare.compare(a, b, Console(highlight=False))
+    path = html or folders[0].parent / f"compare-{a.tag}-{b.tag}.html"
+    compare.write(path, a, b)
+    print(f"plots: {path}")
+
+
+@app.command("export")
+@takes_target
+def export_run(
+    target: Target,
+    exp: Annotated[int | None, typer.Argument(help="a kept experiment: its checkpoint; none: the whole run")] = None,
+    how: Annotated[export.Format, typer.Option("--format", help="of a whole run")] = export.Format.TSV,
+    out: Annotated[Path | None, typer.Option(help="a new file, or a new folder for tensorboard")] = None,
+) -> None:
+    """Write a run for other tools, or the checkpoint of a kept experiment."""
+    folder = target.run_dir()
+    with open_for_reading(folder) as journal:
+        if exp is not None:
+            path = out or Path(f"{folder.name}-{exp}.pt")
+            size = checkpoint.export(journal.experiment(exp), checkpoint.recorded(journal, exp), path)
+            print(f"{path}: {size} bytes, as experiment {exp} was scored with")
+            return
+        experiments, spent = journal.experiments(), journal.spent()
+    if out is None and how in export.TEXT:
+        sys.stdout.write(export.text(experiments, how))
+        return
+    path = out or Path(f"{folder.name}.{how}")
+    export.write(experiments, how, path)
+    print(f"{path}: {counted(len(experiments), 'row')}; {summary_line(spent)}")

@@ -1,0 +1,143 @@
+"""What the commands share: their options, the run that they are about, and the settings of its task."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from orchestrator.config import TASK_FILE, Config, load
+from orchestrator.errors import JournalError
+from orchestrator.host.data import corpus_name
+from orchestrator.record.journal import Journal
+from orchestrator.record.run_status import cut_short
+from orchestrator.record.verify import is_live
+
+Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
+Run = Annotated[
+    str, typer.Option("--run", help="name of the run; default: the date, as nov23, or the newest to look at")
+]
+Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are; default: runs/ in the task")]
+Profile = Annotated[str, typer.Option(help="cpu or gpu")]
+Data = Annotated[str, typer.Option("--data", help="'python', or a folder of .txt, .jsonl or .parquet files")]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option("--accept", help="an unsafe finding of doctor, by its name; recorded; may be given again"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
+Raw = Annotated[bool, typer.Option("--raw", help="as it is on record, for pipes: nothing made harmless for a terminal")]
+CURRENT_DIR = Path()
+PIPE_COLUMNS = 400  # a description is cut at 200 characters
+MAX_CHECKED_BYTES = 64 << 20  # of a database that is checked before it is shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The run that a command is about, by the options task, run and runs."""
+
+    task: Path = CURRENT_DIR
+    run: str = ""  # the newest
+    runs: Path | None = None  # runs/ in the task
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder of all runs."""
+        return (self.runs or self.task / "runs").resolve()
+
+    def run_dir(self) -> Path:
+        """Return the folder of the named run, else of the one written last."""
+        return self.runs_dir / self.run if self.run else self.run_dirs()[-1]
+
+    def run_dirs(self) -> list[Path]:
+        """Return the folder of every run that began an experiment, or is about to; the one written last at the end.
+
+        A start that failed leaves a folder, but no run. Raises JournalError if there is no run at all.
+        """
+        paths = sorted(self.runs_dir.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
+        folders = [path.parent for path in paths]
+        runs = [folder for folder in folders if any(folder.glob("[0-9][0-9][0-9][0-9]*/")) or is_live(folder)]
+        if not runs:
+            raise JournalError(
+                f"{self.runs_dir}: no run is recorded there; `make loop` makes one, RUNS=folder names another place"
+            )
+        return runs
+
+    def load_config(self, flags: dict[str, Any]) -> Config:
+        """Return the Config of a command; flags that are None were not given."""
+        given = {key: value for key, value in flags.items() if value is not None}
+        return load(self.task.resolve(), {"tag": self.run, "runs": self.runs_dir, **given})
+
+    def words(self, run: str) -> str:
+        """Return what to type after a command to make it about `run` at the same place."""
+        values = {"RUN": run, "TASK": None if self.task == CURRENT_DIR else self.task, "RUNS": self.runs}
+        return " ".join(f"{name}={value}" for name, value in values.items() if value is not None)
+
+
+def takes_target(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace the parameter `target` of a command by the options task, run and runs."""
+
+    @functools.wraps(command)
+    def with_target(*, task: Path, run: str, runs: Path | None, **others: object) -> None:
+        command(target=Target(task=task, run=run, runs=runs), **others)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = inspect.signature(command).parameters
+    options = [
+        inspect.Parameter(name, keyword, default=default, annotation=annotation)
+        for name, default, annotation in (("task", CURRENT_DIR, Task), ("run", "", Run), ("runs", None, Runs))
+    ]
+    others = [own[name].replace(kind=keyword) for name in own if name != "target"]
+    with_target.__signature__ = inspect.Signature([*options, *others])  # type: ignore[attr-defined]
+    return with_target
+
+
+def container_flags(profile: str, data: str, accept: list[str] | None) -> dict[str, Any]:
+    """Return the flags of every command that starts containers."""
+    return {"profile_name": profile, "corpus": corpus_name(data), "accept": accept or None}
+
+
+def task_config(task: Path) -> Config | None:
+    """Return the settings of a task directory; None elsewhere, where copies of runs may be."""
+    return Target(task=task, run="any").load_config({}) if (task / TASK_FILE).is_file() else None
+
+
+def list_console() -> Console:
+    """Return standard output for lists; in a pipe or a file their lines are not wrapped."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+
+
+def open_for_reading(folder: Path) -> Journal:
+    """Open the journal of a run to look at it; where its database is damaged, what its mirror still contains.
+
+    Raises JournalError if neither can be read, or if it is of a newer version.
+    """
+    try:
+        journal = Journal.read(folder)
+        problem = journal.damage() if (folder / "journal.db").stat().st_size < MAX_CHECKED_BYTES else ""
+    except JournalError as error:
+        if "newer version" in str(error) or not (folder / "record.jsonl").is_file():
+            raise
+        problem = str(error)
+    if not problem:
+        return journal
+    message = f"{problem}; shown is what record.jsonl tells, `make verify` says more"
+    Console(stderr=True, highlight=False).print(Text.assemble(("damaged: ", "red"), message), soft_wrap=True)
+    return Journal.salvage(folder)
+
+
+def find_interrupted(config: Config) -> tuple[str, str]:
+    """Return the newest run of this task and how it was cut short, for the same command to resume; else ("", "")."""
+    with suppress(JournalError):
+        for folder in reversed(Target(task=config.root, runs=config.runs).run_dirs()):
+            with Journal.read(folder) as journal:
+                if {config.task.name} >= {started.body.get("task") for started in journal.records("session.started")}:
+                    how = cut_short(journal)
+                    return (folder.name, how) if how else ("", "")
+    return "", ""

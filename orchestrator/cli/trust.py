@@ -1,0 +1,123 @@
+"""The commands that check a record or a score."""
+
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator import compose, files
+from orchestrator.cli.options import (
+    CURRENT_DIR,
+    Accept,
+    Data,
+    Profile,
+    Runs,
+    Target,
+    Task,
+    container_flags,
+    open_for_reading,
+    takes_target,
+    task_config,
+)
+from orchestrator.host.data import IN_IMAGE
+from orchestrator.interrupt import interruptible
+from orchestrator.record.index import canonical
+from orchestrator.record.journal import Journal
+from orchestrator.record.provenance import statement
+from orchestrator.record.session_log import logging_to
+from orchestrator.record.verify import findings, recorded_in
+from orchestrator.scoring import thresholds
+from orchestrator.text import sanitise
+from orchestrator.trust import calibrate, confirm
+
+app = typer.Typer()
+
+
+@app.command("verify")
+@takes_target
+def verify_runs(
+    target: Target,
+    anchor: Annotated[Path | None, typer.Option(help="a file elsewhere that names heads; default: task.toml's")] = None,
+) -> None:
+    """Say whether the record of a run, or of every run, is intact; exits with 1, naming the records, if one is not."""
+    is_intact = True
+    if anchor is None and (config := task_config(target.task)) is not None:
+        anchor = config.anchor_path
+    for folder in [target.run_dir()] if target.run else recorded_in(target.runs_dir):
+        problems = list(findings(folder, target.task, anchor))
+        is_intact = is_intact and not problems
+        for finding in problems or ["intact"]:
+            print(f"{folder.name}: {sanitise(finding)}")
+    if not is_intact:
+        raise typer.Exit(1)
+
+
+@app.command("confirm")
+@takes_target
+def confirm_experiment(
+    exp: int,
+    target: Target,
+    profile: Profile = "cpu",
+    data: Data = IN_IMAGE,
+    accept: Accept = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of the experiment, and of the baseline")] = 3,
+) -> None:
+    """Retrain a kept experiment with other seeds, score it on the holdout, and say how optimistic its score was."""
+    folder = target.run_dir()
+    config = Target(task=target.task, run=folder.name, runs=folder.parent).load_config(
+        container_flags(profile, data, accept)
+    )
+    with Journal.read(folder) as journal:
+        journal.experiment(exp)  # before a run of a misspelt name is made
+    with ExitStack() as stack:
+        stack.enter_context(interruptible())
+        stack.enter_context(logging_to(config.run_path, screen=False))
+        journal = stack.enter_context(Journal.open(config.run_path))
+        slot = stack.enter_context(compose.single_slot(config, holdout=True))
+        confirmation = confirm.confirm(journal, slot, exp, seeds, lambda line: print(line, flush=True))
+    print("\n".join(confirm.lines(confirmation)))
+
+
+@app.command("calibrate")
+def calibrate_audit(
+    task: Task = CURRENT_DIR,
+    runs: Runs = None,
+    profile: Profile = "cpu",
+    data: Data = IN_IMAGE,
+    accept: Accept = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of the task's own train.py")] = 3,
+    also: Annotated[list[Path] | None, typer.Option(help="another honest train.py; may be given again")] = None,
+) -> None:
+    """Measure what honest models' claims differ by on this hardware; later scores are judged by it."""
+    config = Target(task=task, run="calibration", runs=runs).load_config(container_flags(profile, data, accept))
+    models = calibrate.models(config, seeds, also or ())
+    folder = config.run_path / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    with ExitStack() as stack:
+        stack.enter_context(interruptible())
+        stack.enter_context(logging_to(config.run_path, screen=False))
+        slot = stack.enter_context(compose.single_slot(config, refuses=False))
+        print(f"{len(models)} honest runs, each in containers of its own; nothing is refused", flush=True)
+        measurements = calibrate.run(slot, models, folder, lambda run: print(calibrate.line(run), flush=True))
+        facts = slot.facts()
+    measured = calibrate.summary(measurements, config, facts["image_id"])
+    kept = thresholds.save(config, facts["hardware"], measured)
+    print("\n".join([*calibrate.report(measured, config, facts["hardware"]), f"kept: {kept}"]))
+
+
+@app.command("attest")
+@takes_target
+def print_provenance(
+    exp: int,
+    target: Target,
+    out: Annotated[Path | None, typer.Option(help="a file instead of the screen")] = None,
+) -> None:
+    """Say what a kept experiment was made from, as an in-toto statement with SLSA provenance; no level is claimed."""
+    with open_for_reading(target.run_dir()) as journal:
+        text = canonical(statement(journal, journal.experiment(exp))) + "\n"
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        files.write(out, text)

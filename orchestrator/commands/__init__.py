@@ -1,1 +1,0 @@
-"""The commands beyond cli.py's own."""
