@@ -25,7 +25,7 @@ from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 ROOT = Path(__file__).parents[2]
 CANARY = "canary-" + hashlib.sha256(b"a sentence of the validation text").hexdigest()[:20]
 SMALL = {
-    "memory_gb": 0.25, "cpus": 1.0, "pids": 64, "out_mb": 16, "tmp_mb": 16, "cache_mb": 16, "shm_mb": 16, "frames_mb": 1,
+    "memory_gb": 0.25, "cpus": 1.0, "pids": 64, "out_mb": 16, "tmp_mb": 16, "cache_mb": 16, "shm_mb": 16, "ipc_mb": 1,
     "time_budget_s": 180.0, "grace_s": 1.0,
 }  # fmt: skip
 ROOM_FOR_GVISOR = 256  # processes: its own threads count too
