@@ -2,27 +2,27 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-ifndef PROFILE # a GPU server whose driver is broken is not one without a GPU
+ifndef PROFILE # a GPU whose driver is broken is still a GPU
 PROFILE := $(shell command -v nvidia-smi >/dev/null || { echo cpu; exit; }; nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo unknown)
 endif
 DATA ?= python
 export PROFILE
 
-# what is given on the command line has one of these names; the environment may hold anything
-SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FILE REPLAY SEED PREFETCH PARALLEL QUIET_HOURS TRUST \
-	LIVE PROFILE DATA RUNTIME ACCEPT TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN
+# `make show EXP=3 RUN=nov23` is `autoresearch show 3 --run nov23`: a setting is the option of its name
+SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FILE REPLAY SEED PREFETCH PARALLEL QUIET_HOURS SCORING \
+	LIVE PROFILE DATA RUNTIME ACCEPT_RISK TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN ACCEPT TRUST
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
-STRANGE := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
-$(if $(STRANGE),$(error $(STRANGE): no such setting; there are $(SETTINGS)))
+UNKNOWN := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
+$(if $(UNKNOWN),$(error $(UNKNOWN): no such setting; there are $(SETTINGS)))
+ACCEPT_RISK ?= $(ACCEPT)
+SCORING ?= $(TRUST)
 
-# only what was given on the command line or in the environment becomes a flag
-flag = $(if $($(1)),--$(2) $($(1)))
-PLACE = $(call flag,TASK,task) $(call flag,RUN,run) $(call flag,RUNS,runs)
-LIMITS = $(call flag,EXPERIMENTS,experiments) $(call flag,HOURS,hours) $(call flag,MAX_USD,max-usd) $(call flag,MAX_TOKENS,max-tokens)
-HOW = $(call flag,PROPOSER,proposer) $(call flag,MODEL,model) $(call flag,BASE_URL,base-url) $(call flag,KEY_FILE,key-file) \
-	$(call flag,RUNTIME,runtime) $(call flag,REPLAY,replay) $(call flag,SEED,seed) \
-	$(call flag,QUIET_HOURS,quiet-hours) $(call flag,PARALLEL,parallel) $(call flag,PREFETCH,prefetch) $(call flag,TRUST,trust)
-UNSAFE = $(foreach name,$(ACCEPT),--accept $(name))
+CLI := AUTORESEARCH_STARTED_BY=make $(BIN)/autoresearch
+options = $(foreach name,$(1),$(if $($(name)),--$(shell tr A-Z_ a-z- <<< $(name)) $($(name))))
+TARGET = $(call options,TASK RUN RUNS)
+LIMITS = $(call options,EXPERIMENTS HOURS MAX_USD)
+MACHINE = --profile $(PROFILE) $(ACCEPT_RISK:%=--accept-risk %)
+CONTAINERS = $(MACHINE) --data $(DATA)
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -32,72 +32,65 @@ help:
 
 ##@ Run
 
-loop: limits fit data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
-	@$(BIN)/autoresearch loop --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE) $(LIMITS) $(HOW) $(if $(LIVE),--live)
+loop: check-limits preflight prepare-data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
+	@$(CLI) loop $(CONTAINERS) $(TARGET) $(LIMITS) $(if $(LIVE),--live) $(call options,MAX_TOKENS PROPOSER MODEL BASE_URL \
+		KEY_FILE RUNTIME REPLAY SEED QUIET_HOURS PARALLEL PREFETCH SCORING)
 
-cost: limits profile setup ## what a night of the LLM would cost; sends nothing
-	@$(BIN)/autoresearch loop --dry-run $(call flag,TASK,task) --profile $(PROFILE) $(LIMITS) $(HOW)
+estimate: check-limits profile setup ## what a night of the LLM would cost; sends nothing
+	@$(CLI) estimate --profile $(PROFILE) $(LIMITS) $(call options,TASK MODEL)
 
-warm: fit data ## compile your committed train.py anew, for every experiment to begin with
-	@$(BIN)/autoresearch warm --data $(DATA) --profile $(PROFILE) $(UNSAFE)
+doctor: setup ## is this machine fit and safe; ACCEPT_RISK=name runs a loop despite a finding
+	@$(CLI) doctor $(call options,TASK)
 
+build-cache: preflight prepare-data ## compile your committed train.py, for every experiment to start from
 pause: setup ## start no further experiment, give the device back
-	@$(BIN)/autoresearch pause $(PLACE)
-
-resume: setup ## let a paused run go on
-	@$(BIN)/autoresearch resume $(PLACE)
-
-doctor: setup ## is this machine fit and safe for it; ACCEPT=name lets a loop run nevertheless
-	@$(BIN)/autoresearch doctor
+resume: setup ## resume a paused run
 
 ##@ Look
 
 status: setup ## what was tried and what is best
-	@$(BIN)/autoresearch status $(PLACE)
-
 watch: setup ## attach the live view to a running loop; q detaches
-	@$(BIN)/autoresearch watch $(PLACE)
-
-show: exp setup ## what an experiment changed, ran and printed: EXP=3
-	@$(BIN)/autoresearch show $(EXP) $(PLACE)
-
-diff: two setup ## how two experiments differ: A=1 B=2
-	@$(BIN)/autoresearch diff $(A) $(B) $(PLACE)
-
-log: exp setup ## what an experiment printed: EXP=3 ROLE=trainer
-	@$(BIN)/autoresearch log $(EXP) $(PLACE) $(call flag,ROLE,role)
-
-lineage: setup ## what was kept, and what it was made from
-	@$(BIN)/autoresearch lineage $(PLACE)
-
-runs: setup ## the runs on record
-	@$(BIN)/autoresearch runs $(call flag,TASK,task) $(call flag,RUNS,runs)
-
+show: require-exp setup ## what an experiment changed, ran and printed: EXP=3
 report: setup ## one HTML file to look at a run, and to show it to others: RUN=tag
-	@$(BIN)/autoresearch report $(PLACE)
+lineage: setup ## the kept experiments, and which was made from which
 
-compare: tags setup ## two runs side by side, printed and plotted: A=tag B=tag
-	@$(BIN)/autoresearch compare $(A) $(B) $(call flag,TASK,task) $(call flag,RUNS,runs)
+diff: require-ab setup ## how two experiments differ: A=1 B=2
+	@$(CLI) diff $(A) $(B) $(TARGET)
 
-export: setup ## a run for other tools: FORMAT=csv OUT=file; the checkpoint of a kept one: EXP=3
-	@$(BIN)/autoresearch export $(EXP) $(PLACE) $(call flag,FORMAT,format) $(call flag,OUT,out)
+logs: require-exp setup ## what an experiment printed: EXP=3 ROLE=trainer
+	@$(CLI) logs $(EXP) $(TARGET) $(call options,ROLE)
 
-gc: setup ## remove old logs and checkpoints, as [retention] in task.toml says: DRY_RUN=1
-	@$(BIN)/autoresearch gc $(PLACE) $(if $(DRY_RUN),--dry-run)
+runs: setup ## the recorded runs
+	@$(CLI) runs $(call options,TASK RUNS)
+
+compare: require-tags setup ## two runs side by side, printed and plotted: A=tag B=tag
+	@$(CLI) compare $(A) $(B) $(call options,TASK RUNS)
+
+export: setup ## a run for other tools: FORMAT=csv OUT=file; the checkpoint of a kept experiment: EXP=3
+	@$(CLI) export $(EXP) $(TARGET) $(call options,FORMAT OUT)
+
+prune: setup ## remove old logs and checkpoints, as [retention] in task.toml says: DRY_RUN=1
+	@$(CLI) prune $(TARGET) $(if $(DRY_RUN),--dry-run)
 
 ##@ Trust
 
 verify: setup ## is the record intact
-	@$(BIN)/autoresearch verify $(PLACE)
+provenance: require-exp setup ## the provenance of a kept experiment, as an in-toto statement: EXP=3
 
-confirm: exp fit data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
-	@$(BIN)/autoresearch confirm $(EXP) --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(PLACE)
+confirm: require-exp preflight prepare-data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
+	@$(CLI) confirm $(EXP) $(CONTAINERS) $(TARGET)
 
-calibrate: fit data ## measure what honest models' answers differ by on this hardware
-	@$(BIN)/autoresearch calibrate --data $(DATA) --profile $(PROFILE) $(UNSAFE) $(call flag,RUNS,runs)
+calibrate: preflight prepare-data ## measure how far honest models' answers differ on this hardware
+	@$(CLI) calibrate $(CONTAINERS) $(call options,TASK RUNS)
 
-attest: exp setup ## what a kept experiment was made from, as an in-toto statement: EXP=3
-	@$(BIN)/autoresearch attest $(EXP) $(PLACE)
+pause resume status watch report lineage verify:
+	@$(CLI) $@ $(TARGET)
+
+show provenance:
+	@$(CLI) $@ $(EXP) $(TARGET)
+
+build-cache prepare-data:
+	@$(CLI) $@ $(CONTAINERS) $(call options,TASK)
 
 ##@ Prepare (every command does what it needs of these)
 
@@ -118,42 +111,50 @@ setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 profile:
 	@[ "$(PROFILE)" != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); fix the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
 
-exp:
+require-exp:
 	@[[ "$(EXP)" =~ ^[0-9]+$$ ]] || { echo "EXP=3 says which experiment; make status lists them" >&2; exit 1; }
 
-two:
+require-ab:
 	@[[ "$(A),$(B)" =~ ^[0-9]+,[0-9]+$$ ]] || { echo "A=1 B=2 says which two experiments; make status lists them" >&2; exit 1; }
 
-tags:
+require-tags:
 	@[ "$(A)" ] && [ "$(B)" ] || { echo "A=tag B=tag says which two runs; make runs lists them" >&2; exit 1; }
 
-limits:
+check-limits:
 	@[[ "$(EXPERIMENTS)" =~ ^[0-9]*$$ ]] || { echo "EXPERIMENTS=3: a whole number; 0: no limit" >&2; exit 1; }
 
-handed-out: profile engine
+check-gpu-runtime: profile engine
 	@[ "$(PROFILE)" != gpu ] || $(PYTHON) -m orchestrator.walls.nvidia
 
 engine: ## a container engine that answers
 	@sandbox/engine.sh
 
-fit: handed-out setup
-	@[ "$(PROFILE)" != gpu ] || $(BIN)/autoresearch fit --profile $(PROFILE) $(UNSAFE) $(call flag,TASK,task) $(call flag,RUNTIME,runtime) $(call flag,PARALLEL,parallel)
+preflight: check-gpu-runtime setup ## can experiments of this profile run here
+	@[ "$(PROFILE)" != gpu ] || $(CLI) preflight $(MACHINE) $(call options,TASK RUNTIME PARALLEL)
 
 image: profile engine ## the image of every experiment
 	@sandbox/image.sh
 
-data: setup image ## the prepared data: DATA=python, or a folder
-	@$(BIN)/autoresearch data $(call flag,TASK,task) --data $(DATA) --profile $(PROFILE) $(UNSAFE)
+prepare-data: setup image ## the prepared data: DATA=python, or a folder
 
 clean: ## remove what was built; records in runs/ stay
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+# earlier names
+attest: provenance
+cost: estimate
+data: prepare-data
+fit: preflight
+gc: prune
+log: logs
+warm: build-cache
 
 ##@ Develop
 
 check: .venv/ready-dev ## format, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-test: .venv/ready-dev image data ## every test, against the real engine
+test: .venv/ready-dev image prepare-data ## every test, against the real engine
 	@tests/chromium.sh
 	@tests/podman.sh
 	@tests/runsc.sh
@@ -163,34 +164,34 @@ test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fai
 	@! docker image inspect autoresearch-sandbox:gpu >/dev/null 2>&1 || $(MAKE) -s setup
 	@$$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo python3) -m benchmarks.gpu $(TEST_GPU)
 
-test-tiers: .venv/ready-dev image data ## the same contract and attacks on gVisor and on rootless Podman, in engines of their own
+test-tiers: .venv/ready-dev image prepare-data ## the contract and the attacks on gVisor and on rootless Podman, in engines of their own
 	@tests/runsc.sh
 	@tests/podman.sh
 	@$(BIN)/python -m attacks.walls.gvisor
 	@$(BIN)/python -m attacks.walls.rootless
 
-probes: .venv/ready-dev image data ## attack the walls, each attack with a control: RUNTIME=runsc
-	@$(BIN)/python -m attacks.walls $(call flag,RUNTIME,runtime)
+probes: .venv/ready-dev image prepare-data ## attack the walls, each attack with a control: RUNTIME=runsc
+	@$(BIN)/python -m attacks.walls $(call options,RUNTIME)
 
-cheats: .venv/ready image data ## every cheat and honest control we know, through the real containers: none believed, none refused: CHEATS=name
+cheats: .venv/ready image prepare-data ## every known cheat and honest model through the real containers: none believed, none refused: CHEATS=name
 	@$(BIN)/python -m attacks.scores $(CHEATS)
 
 ##@ Measure
 
-bench: .venv/ready-dev image data ## what a prompt costs in a long run, how long the slot stands idle, how fast a report opens, what the scorer takes
+bench: .venv/ready-dev image prepare-data ## prompt size in a long run, idle share of the slot, how fast a report opens, cost of the scorer
 	@$(BIN)/python -m benchmarks.prompt_growth
 	@$(BIN)/python -m benchmarks.idle_share
 	@$(BIN)/python -m benchmarks.scorer_cost
 	@tests/chromium.sh && $(BIN)/python -m benchmarks.report_open
 
-overhead: .venv/ready-dev image data ## what the walls cost a training, in per cent
+overhead: .venv/ready-dev image prepare-data ## what the walls cost a training, in per cent
 	@$(BIN)/python -m benchmarks.overhead --profile $(PROFILE)
 
-flood: .venv/ready-dev image ## an experiment prints 10 GB, a line of 1 GB and single bytes, and leaves a million files
+flood: .venv/ready-dev image ## stress test: 10 GB of output, 1 GB lines, a million files
 	@$(BIN)/python -m tests.soak.flood
 
-kill-storm: .venv/ready-dev image data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
-	@$(BIN)/python -m tests.soak.kill_storm $(call flag,PARALLEL,parallel)
+kill-storm: .venv/ready-dev image prepare-data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
+	@$(BIN)/python -m tests.soak.kill_storm $(call options,PARALLEL)
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
 	@$(BIN)/python -m tests.soak.lease_storm

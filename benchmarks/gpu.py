@@ -63,7 +63,7 @@ def no_containers() -> str:
     if version.returncode != 0:
         return f"no engine answers: {' '.join(version.stderr.split())[:200]}"
     if nvidia.is_missing(nvidia.ask_nvidia_smi()):
-        return "the engine hands out no NVIDIA GPU, see make doctor"
+        return "the engine hands out no NVIDIA GPU, see `autoresearch doctor`"
     if image.returncode != 0:
         fail(f"an engine answers, but {IMAGE} is not there: make image PROFILE=gpu; or --direct, without walls")
     return ""
@@ -79,7 +79,7 @@ def contained(check: Direct) -> dict[str, Any]:
     environment = {**os.environ, "AUTORESEARCH_NOISE__BASELINE_RUNS": "1"}
     environment |= {f"AUTORESEARCH_PROFILE__GPU__{key.upper()}": f"{box[key]}" for key in ("time_budget_s", "large_k")}
     for command in (
-        [*autoresearch, "data", "--profile", "gpu", *data],
+        [*autoresearch, "prepare-data", "--profile", "gpu", *data],
         [*autoresearch, "loop", "--profile", "gpu", *data, *place, "--proposer", "sweep", "--hours", "0.01"],
     ):
         if (code := subprocess.run(command, check=False, cwd=ROOT, env=environment).returncode) != 0:

@@ -104,7 +104,7 @@ class Direct:
 
 
 def prepared(asked: Direct, environment: dict[str, str]) -> Path:
-    """The data of this profile: what was brought along, what `make data` made, or made now."""
+    """The data of this profile: what was brought along, what `make prepare-data` made, or made now."""
     made = asked.data or ROOT / "data" / f"{asked.profile}-python"
     if all((made / part / "manifest.json").is_file() for part in PARTS) and asked.corpus == "python":
         return made

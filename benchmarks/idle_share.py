@@ -2,10 +2,10 @@
 
     .venv/bin/python -m benchmarks.idle_share [EXPERIMENTS [LATENCY_S]]
 
-Needs the engine, the image and the data (`make image data`). The LLM is a server on loopback that speaks the Messages
-API and answers after LATENCY_S. Idle is the time between the end of one experiment and the begin of the next, from the
-begin of experiment 1 on: before it there is nothing yet to prefetch beside. Every experiment runs once, whoever else
-works: what is measured is the time between them.
+Needs the engine, the image and the data (`make image prepare-data`). The LLM is a server on loopback that speaks the
+Messages API and answers after LATENCY_S. Idle is the time between the end of one experiment and the begin of the next,
+from the begin of experiment 1 on: before it there is nothing yet to prefetch beside. Every experiment runs once,
+whoever else works: what is measured is the time between them.
 """
 
 import itertools

@@ -2,12 +2,12 @@
 
     python -m benchmarks.overhead [ROUNDS [SECONDS]] [--profile gpu]
 
-Needs the engine, the image, the data (`make image data`) and two processors, or an idle GPU. On processors both run at
-the same time, each on a half of them, and swap halves each round, so that what else the machine does hits both alike;
-on a GPU they take turns, and who begins changes each round. They get the same
-files, seed and seconds of training; the plain one has the engine's defaults instead of ours: its seccomp profile and
-capabilities, root, a writable file system, no limits but the processors, no guard as PID 1. Tokens a second are those
-that train.py counts once it is warm. The last line has the median over the rounds.
+Needs the engine, the image, the data (`make image prepare-data`) and two processors, or an idle GPU. On processors both
+run at the same time, each on a half of them, and swap halves each round, so that what else the machine does hits both
+alike; on a GPU they take turns, and who begins changes each round. They get the same files, seed and seconds of
+training; the plain one has the engine's defaults instead of ours: its seccomp profile and capabilities, root, a
+writable file system, no limits but the processors, no guard as PID 1. Tokens a second are those that train.py counts
+once it is warm. The last line has the median over the rounds.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Upstream's names, for its train.py as it is: a loader by split, and an evaluation that the script runs on itself.
 
-`prepare` hands these out to scripts that report their own number (L0, `--trust self-reported`), which are given the
+`prepare` hands these out to scripts that report their own number (L0, `--scoring self-reported`), which are given the
 validation rows beside the locked files. Nothing here makes a score that is believed.
 """
 
@@ -53,7 +53,9 @@ def get_token_bytes(device: str = "cpu") -> torch.Tensor:
 
 def _rows() -> tuple[np.ndarray, np.ndarray]:
     if not VAL.is_dir():
-        prepare.fail("no validation text in here: it is for scripts that report their own number (TRUST=self-reported)")
+        prepare.fail(
+            "no validation text in here: it is for scripts that report their own number (--scoring self-reported)"
+        )
     return prepare.load_rows(VAL)
 
 

@@ -69,7 +69,7 @@ def load_verified_profile(config: Config, engine: Engine, leased: Lease) -> Exec
     made = verified_context(config, engine, leased)
     if leased.device is not None and leased.device.parent and made.tier().startswith("gVisor"):
         raise ConfigError(
-            f"{leased.name} is a MIG instance, which gVisor does not know: exclude those in [gpu], or RUNTIME=runc"
+            f"{leased.name} is a MIG instance, which gVisor does not support: exclude it in [gpu], or --runtime runc"
         )
     if made.gpu_uuid is not None:
         gpu_check.check_gpu(made)
@@ -82,7 +82,7 @@ def connect_checked(config: Config) -> Engine:
     preflight.refuse_unsafe(config)
     preflight.refuse_gpu(config, engine)
     if not is_ready(config.data_path):
-        raise ConfigError(f"{config.data_path}: the data is not prepared; `make data` does it")
+        raise ConfigError(f"{config.data_path}: the data is not prepared; run `autoresearch prepare-data`")
     check_train(config.data_path)
     verified_context(config, engine)  # what is wrong with it is said before a device is waited for
     return engine

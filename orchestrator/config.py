@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -33,6 +34,29 @@ from orchestrator.settings import (
 )
 
 TASK_FILE = "task.toml"
+FLAGS = {
+    "profile_name": "profile",
+    "corpus": "data",
+    "tag": "run",
+    "replay_of": "replay",
+}  # others have their key's name
+SUCCESSORS = {  # of keys that were renamed
+    "accept": "accept_risk",
+    "claude.drought": "claude.stagnation_after",
+    "claude.tries": "claude.max_attempts",
+    "contention.others": "contention.max_foreign_cpu_share",
+    "gpu.leave_free": "gpu.reserve_gpus",
+    "noise.again_every": "noise.remeasure_every",
+    "notify.drought": "notify.stagnation_after",
+    "prices.dated": "prices.prices_as_of",
+    "profile.cpu.frames_mb": "profile.cpu.ipc_mb",
+    "profile.cpu.load_s": "profile.cpu.load_budget_s",
+    "profile.gpu.frames_mb": "profile.gpu.ipc_mb",
+    "profile.gpu.load_s": "profile.gpu.load_budget_s",
+    "record": "recording",
+    "trust": "scoring",
+}
+RENAMED_VALUES = {("notify.on", "drought"): "stagnation"}
 
 
 class Config(BaseSettings):
@@ -50,7 +74,7 @@ class Config(BaseSettings):
     gpu: Gpu = Gpu()
     noise: Noise = Noise()
     contention: Contention = Contention()
-    record: Recording = Recording()
+    recording: Recording = Recording()
     notify: Notify = Notify()
     retention: Retention = Retention()
     rules: tuple[Rule, ...] = ()
@@ -62,8 +86,8 @@ class Config(BaseSettings):
     profile_name: Literal["cpu", "gpu"] = "cpu"
     corpus: str = "python"
     runtime: str = ""
-    trust: Literal["audited", "self-reported"] = "audited"  # self-reported: L0, the script's own number
-    accept: tuple[str, ...] = ()  # unsafe findings of doctor that a person takes upon themselves
+    scoring: Literal["audited", "self-reported"] = "audited"  # self-reported: L0, the script's own number
+    accept_risk: tuple[str, ...] = ()  # unsafe findings of doctor to run despite
     quiet_hours: str = ""  # 22:00-06:00: no experiment starts within
     proposer: Literal["claude", "sweep", "replay"] = "sweep"
     parallel: PositiveInt = 1  # experiments side by side, each on a leased device of its own
@@ -100,7 +124,7 @@ class Config(BaseSettings):
     @property
     def self_reported(self) -> bool:
         """Whether a script's own number is its score: L0."""
-        return self.trust == "self-reported"
+        return self.scoring == "self-reported"
 
     @property
     def needed_k(self) -> int:
@@ -126,7 +150,7 @@ class Config(BaseSettings):
     @property
     def anchor_path(self) -> Path | None:
         """The file that names the heads of this and other runs' chains."""
-        return None if self.record.anchor is None else self.root / self.record.anchor.expanduser()
+        return None if self.recording.anchor is None else self.root / self.recording.anchor.expanduser()
 
     @property
     def run_path(self) -> Path:
@@ -154,7 +178,10 @@ def load(root: Path, flags: dict[str, Any]) -> Config:
     """
     path = root / TASK_FILE
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; run this in a task directory, or name one with TASK=folder")
+        raise ConfigError(f"{path}: no such file; run this in a task directory, or name one with --task FOLDER")
+    for old, new in SUCCESSORS.items():
+        if _variable(old) in os.environ:
+            raise ConfigError(f"{_variable(old)} is now called {_variable(new)}; rename it")
     values: dict[str, Any] = {"root": root}
     for dotted, value in flags.items():
         *tables, key = dotted.split(".")
@@ -171,14 +198,29 @@ def load(root: Path, flags: dict[str, Any]) -> Config:
 
 
 def _one_line(path: Path, flags: dict[str, Any], error: ValidationError) -> str:
-    """Say the first thing that is wrong, as a person would, and where it was said."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "values"
-    variable = f"AUTORESEARCH_{where.upper().replace('.', '__')}"
-    said = "command line" if where in flags else variable if variable in os.environ else path
+    """Return the first thing that is wrong, a renamed key before others, and where it is set."""
+    errors = error.errors(include_url=False)
+    first = next((each for each in errors if _key(each) in SUCCESSORS and each["type"] == "extra_forbidden"), errors[0])
+    key, value, message = _key(first), first.get("input"), first["msg"].removeprefix("Value error, ")
+    if key in flags:
+        return f"--{FLAGS.get(key, key.rpartition('.')[2]).replace('_', '-')} {value!r}: {message}"
+    source = variable if (variable := _variable(key)) in os.environ else path
+    if first["type"] == "extra_forbidden" and key in SUCCESSORS:
+        return f"{source}: {key} is now called {SUCCESSORS[key]}; rename it"
     if first["type"] == "extra_forbidden":
-        return f"{said}: unknown key {where!r}; remove it or fix its spelling"
+        return f"{source}: unknown key {key!r}; remove it or fix its spelling"
     if first["type"] == "missing":
-        return f"{said}: key {where!r} is missing; add it"
-    value = first.get("input")
-    return f"{said}: {where} = {value!r}: {first['msg'].removeprefix('Value error, ')}"
+        return f"{source}: key {key!r} is missing; add it"
+    if successor := RENAMED_VALUES.get((key.rstrip("0123456789."), str(value))):
+        return f"{source}: {key} = {value!r} is now called {successor!r}; rename it"
+    return f"{source}: {key} = {value!r}: {message}" if key else f"{source}: {message}"
+
+
+def _key(error: ErrorDetails) -> str:
+    """Return the dotted key that an error is about; "" where it is about several."""
+    return ".".join(str(part) for part in error["loc"])
+
+
+def _variable(key: str) -> str:
+    """Return the environment variable of a dotted key."""
+    return f"AUTORESEARCH_{key.upper().replace('.', '__')}"

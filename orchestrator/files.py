@@ -34,4 +34,4 @@ def write_json(path: Path, value: object) -> None:
 
 def unwritable(path: Path, error: OSError) -> RecordFailed:
     """What to say when the disk is full or read-only."""
-    return RecordFailed(f"{path}: cannot be written: {error.strerror}; free some space or use RUNS=folder")
+    return RecordFailed(f"{path}: cannot be written: {error.strerror}; free some space or use --runs FOLDER")

@@ -64,7 +64,7 @@ def again(session: Session, best: Experiment) -> Candidate | None:
     last = journal.experiments("json_extract(body, '$.remeasures_id') = ?", best.id, order="id DESC", limit=1)
     if best.conditions != now and last and last[0].conditions == now and last[0].status not in QUEUED_AGAIN:
         raise ConfigError(
-            f"experiment {best.id}, the best, ended as {last[0].status} on this hardware; start anew with RUN=tag"
+            f"experiment {best.id}, the best, ended as {last[0].status} on this hardware; start a new run (--run NAME)"
         )
     since = journal.count("id > ?", max(best.id, *(e.id for e in last), 0))
     if not noise.is_due(best, now, since, session.config.noise):
@@ -100,8 +100,8 @@ def refuse_changed(journal: Journal, facts: Mapping[str, str]) -> None:
             if before != now:
                 raise ConfigError(
                     f"run {journal.folder.name} was scored {what} than this ({name} {before[:12]}, now {now[:12]}), and"
-                    " scores of both do not compare: name its own with DATA=, PROFILE=, put back what was there, or"
-                    " start anew with RUN=tag"
+                    " scores of both do not compare: name its own with --data and --profile, put back what was there,"
+                    " or start a new run with --run NAME"
                 )
 
 

@@ -52,9 +52,9 @@ def refuse_unsafe(config: Config) -> None:
     """Stop a GPU run on a machine that other people use until what doctor calls unsafe is accepted by name."""
     if config.profile_name != "gpu" or not (machine := collect(config.root)).people:
         return
-    if found := blocking_checks(run_checks(machine), config.accept):
+    if found := blocking_checks(run_checks(machine), config.accept_risk):
         said = "; ".join(f"{check.name}: {check.detail} ({check.fix})" for check in found)
-        accept = f"ACCEPT='{' '.join(check.name for check in found)}'"
+        accept = " ".join(f"--accept-risk {check.name}" for check in found)
         raise ConfigError(
             f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; fix it, or {accept}"
         )
@@ -64,25 +64,26 @@ def refuse_gpu(config: Config, engine: Engine) -> None:
     """Stop before a GPU is waited for that this engine hands out to nobody."""
     if config.profile_name == "gpu" and engine.is_podman:
         raise ConfigError(
-            "PROFILE=gpu: Podman takes no request for one GPU through Docker's API; use Docker Engine (DOCKER_HOST), or"
-            " PROFILE=cpu"
+            "--profile gpu: Podman cannot pass a single GPU to a container through Docker's API; use Docker Engine"
+            " (DOCKER_HOST), or --profile cpu"
         )
     if config.profile_name == "gpu" and nvidia.is_missing(engine.info()):
-        raise ConfigError(f"PROFILE=gpu: {nvidia.NONE}")
+        raise ConfigError(f"--profile gpu: {nvidia.NONE}")
 
 
 def refuse_unlimited(config: Config, engine: Engine) -> None:
     """Stop on an engine that limits nothing until that is accepted by name."""
-    if not engine.limits and "limits" not in config.accept:
+    if not engine.limits and "limits" not in config.accept_risk:
         raise ConfigError(
             f"the engine cannot limit {', '.join(engine.unlimited)}: without root that takes cgroup v2 (boot with"
-            " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or ACCEPT=limits, and one"
-            " experiment may take the whole machine"
+            " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or --accept-risk limits, and"
+            " one experiment may take the whole machine"
         )
-    if not engine.limits_swap and "limits" not in config.accept:
+    if not engine.limits_swap and "limits" not in config.accept_risk:
         raise ConfigError(
             "the engine cannot limit swap, as this kernel does not count it: boot with swapaccount=1, or with"
-            " systemd.unified_cgroup_hierarchy=1; or ACCEPT=limits, and one experiment may fill the machine's swap"
+            " systemd.unified_cgroup_hierarchy=1; or --accept-risk limits, and one experiment may fill the"
+            " machine's swap"
         )
 
 
@@ -93,7 +94,7 @@ def refuse_too_large(config: Config, engine: Engine) -> None:
         one = config.parallel == 1
         raise ConfigError(
             f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g}"
-            f"{'' if one else f' for each of PARALLEL={config.parallel}'}: this machine has {there:.1f} GB;"
+            f"{'' if one else f' for each of --parallel {config.parallel}'}: this machine has {there:.1f} GB;"
             f" lower {'memory_gb' if one else 'either'}"
         )
     cpus, processors = config.active_profile.cpus, engine.processors()
@@ -118,7 +119,8 @@ def refuse_mixed(config: Config, journal: Journal) -> None:
     level = kept[0].score.level if kept and kept[0].score else None
     if level is not None and (level is Level.L0) is not config.self_reported:
         raise ConfigError(
-            f"run {config.tag} holds scores at {level}, TRUST={config.trust} makes others; use another RUN=tag"
+            f"run {config.tag} has scores at {level}, which --scoring {config.scoring} does not produce;"
+            " start a new run with --run NAME"
         )
 
 
@@ -133,5 +135,5 @@ def enough(policy: LeasePolicy, wanted: int) -> None:
         )
         asked = why.format(policy.cpus if policy.profile == "cpu" else policy.reserve_gpus)
         raise ConfigError(
-            f"PARALLEL={wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
+            f"--parallel {wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
         )

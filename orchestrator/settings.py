@@ -69,7 +69,7 @@ class Claude(Section):
     thinking_tokens: Annotated[int, Field(ge=0)] = 0  # of the output; 0: the model does not think aloud first
     max_wait_hours: NotNegative = 12.0
     max_attempts: PositiveInt = 3
-    stagnation_after: PositiveInt = 8
+    stagnation_after: PositiveInt = 8  # judged experiments without improvement, then another kind of idea is asked for
 
 
 class Price(Section):
@@ -109,16 +109,15 @@ class Contention(Section):
     """When an experiment is not judged because others used its device too."""
 
     sample_s: Positive = 5.0
-    max_foreign_cpu_share: Positive = (
-        0.4  # of the leased processors' time, over three samples; a GPU is shared by any process
-    )
+    # of the leased processors' time, over three samples; a GPU is shared by any process
+    max_foreign_cpu_share: Positive = 0.4
     back_off_s: NotNegative = 30.0
 
 
 class Recording(Section):
     """What else is kept of a run: checkpoints of kept experiments, and the head of the chain elsewhere."""
 
-    checkpoints: bool = True  # of kept experiments, for `make export EXP=3`
+    checkpoints: bool = True  # of kept experiments, for `autoresearch export 3`
     checkpoint_mb: PositiveInt = 1024  # larger ones are not kept
     anchor: Path | None = None  # a file that gets the head of the chain after each experiment; best on another machine
 
@@ -128,12 +127,14 @@ class Notify(Section):
 
     command: tuple[str, ...] = ()  # an argv list, no shell
     on: tuple[Literal["best", "stagnation", "cheat", "end"], ...] = ("best", "stagnation", "cheat", "end")
-    stagnation_after: Annotated[int, Field(ge=0)] = 20  # experiments since the best; told again after as many; 0: never
+    stagnation_after: Annotated[int, Field(ge=0)] = (
+        20  # judged experiments without improvement; told again after as many; 0: never
+    )
     timeout_s: Positive = 10.0
 
 
 class Retention(Section):
-    """What `make gc` removes: logs and checkpoints only, never of the best; 0 means no limit."""
+    """What `autoresearch prune` removes: logs and checkpoints only, never of the best; 0 means no limit."""
 
     log_days: NotNegative = 30.0
     keep_logs_of: tuple[Literal["keep", "cheat", "crash", "timeout", "oom", "discard"], ...] = ("keep", "cheat")

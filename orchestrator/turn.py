@@ -68,7 +68,7 @@ def _baseline(session: Session) -> Candidate:
     if session.journal.records("experiment.committed"):
         raise ConfigError(
             "nothing that this run kept is believed any more: run again, what it all was made from ended as cheat"
-            f" (`make status`); look at {path} and start anew with RUN=tag"
+            f" (`autoresearch status`); look at {path} and start a new run with --run NAME"
         )
     try:
         source = path.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from typer.main import get_group
 from typer.testing import CliRunner
 
 from orchestrator.cli import app, main
-from orchestrator.cli.options import find_interrupted
+from orchestrator.cli.options import STARTED_BY, Target, find_interrupted
 from orchestrator.cli.run import next_steps
 from orchestrator.config import load
 from orchestrator.errors import JournalError
@@ -42,8 +42,8 @@ def test_the_help_of_a_command_is_all_of_what_it_says_of_itself(name: str) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["loop", "--max-usd", "ten"], "MAX_USD: Input should be a valid number, unable to parse string as a number"),
-        (["export", "--format", "xml"], "FORMAT: 'xml' is not one of 'tsv', 'csv', 'parquet', 'tensorboard'."),
+        (["loop", "--max-usd", "ten"], "--max-usd: Input should be a valid number, unable to parse string as a number"),
+        (["export", "--format", "xml"], "--format: 'xml' is not one of 'tsv', 'csv', 'parquet', 'tensorboard'."),
         (["diff", "1"], "B: is missing"),
         (["status", "--run", "a", "b"], "Got unexpected extra argument(s) (b)"),
     ],
@@ -51,7 +51,7 @@ def test_the_help_of_a_command_is_all_of_what_it_says_of_itself(name: str) -> No
 def test_words_that_are_not_taken_are_said_in_one_line(
     words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An option by the name of make's variable, and the exit is not zero."""
+    """An option as it is typed, and the exit is not zero."""
     monkeypatch.setattr(sys, "argv", ["autoresearch", *words])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -60,10 +60,10 @@ def test_words_that_are_not_taken_are_said_in_one_line(
     assert f"error: {said}\n" == capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["data", "warm", "loop", "calibrate", "confirm"])
+@pytest.mark.parametrize("name", ["prepare-data", "build-cache", "loop", "calibrate", "confirm"])
 def test_what_starts_containers_takes_the_advice_that_it_gives(name: str) -> None:
-    """An unsafe machine is refused with "or ACCEPT=NAME"."""
-    assert "--accept" in [word for option in COMMANDS[name].params for word in option.opts]
+    """An unsafe machine is refused with "or --accept-risk NAME"."""
+    assert "--accept-risk" in [word for option in COMMANDS[name].params for word in option.opts]
 
 
 def said(*arguments: str) -> str:
@@ -77,12 +77,14 @@ def test_what_pauses_a_run_says_what_resumes_that_run(tmp_path: Path) -> None:
     """By its name, and where it is; one that was not paused is not said to go on, nor one that no loop runs."""
     at = ("--run", "b3", "--runs", str(tmp_path))
     with Journal.open(tmp_path / "b3"):
-        assert f"paused: b3; `make resume RUN=b3 RUNS={tmp_path}` lets it go on\n" == said("pause", *at)
-        assert "goes on: b3\n" == said("resume", *at)
-        assert "was not paused: b3\n" == said("resume", *at)
+        assert f"paused: b3; resume it with `autoresearch resume --run b3 --runs {tmp_path}`\n" == said("pause", *at)
+        assert "resumed: b3\n" == said("resume", *at)
+        assert "b3 was not paused\n" == said("resume", *at)
     said("pause", *at)
 
-    assert f"paused no more: b3; `make loop RUN=b3 RUNS={tmp_path}` goes on with it\n" == said("resume", *at)
+    assert f"b3 is no longer paused; resume it with `autoresearch loop --run b3 --runs {tmp_path}`\n" == said(
+        "resume", *at
+    )
 
 
 def test_status_begins_with_what_goes_on(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_status_begins_with_what_goes_on(tmp_path: Path) -> None:
         told += [state(journal)]
         journal.begin(candidate(), intent={"files": {}})
         told += [said("status", *at).splitlines()[0], json.loads(said("status", *at, "--json"))["state"]]
-        with pytest.raises(JournalError, match="experiment 0 runs; `make watch RUN=b3` shows it"):
+        with pytest.raises(JournalError, match="experiment 0 is running; see `autoresearch watch --run b3`"):
             said("show", "0", *at)
         said("pause", *at)
         told += [state(journal)]
@@ -109,7 +111,7 @@ def test_status_begins_with_what_goes_on(tmp_path: Path) -> None:
 
     running = "running experiment 0: warm up longer"
     assert ["waiting, between two experiments"] * 2 + [f"b3: {running}", running, f"{running}, paused"] == told[:5]
-    gone = "gone without a last word; `make loop RUN=b3` goes on with it"
+    gone = "ended unexpectedly; resume it with `autoresearch loop --run b3`"
     assert ["paused", gone, "b3: ended: $3.00 spent"] == told[5:]
 
 
@@ -133,21 +135,28 @@ def test_the_same_command_goes_on_the_day_after(tmp_path: Path) -> None:
 
     assert [("", ""), ("", ""), ("t", "was cut off"), ("t", "ended: interrupted")] == found
     command = ("loop", "--task", str(tmp_path), "--proposer", "replay")
-    goes_on = "goes on with t, whose last session ended: interrupted; RUN=name begins another\n"
+    goes_on = "resuming t, whose last session ended: interrupted; use --run NAME to start another\n"
     assert goes_on == CliRunner().invoke(app, command).output
     assert "" == CliRunner().invoke(app, (*command, "--run", "new")).output
 
 
-def test_the_end_of_a_loop_says_what_to_do_next(tmp_path: Path) -> None:
+def test_the_end_of_a_loop_says_what_to_do_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report, the best, and whether that was luck if it is more than the baseline; all of this run."""
-    run, where = recorded(tmp_path), "RUN=t TASK=here"
-    assert [f"make report {where}", f"make show EXP=3 {where}", f"make confirm EXP=3 {where}"] == [
-        *next_steps(run, where)
-    ]
+    run, at, here = recorded(tmp_path), Target(), Target(task=Path("here"))
+    where = "--run t --task here"
+    steps = [f"autoresearch report {where}", f"autoresearch show 3 {where}", f"autoresearch confirm 3 {where}"]
+    assert steps == [*next_steps(run, here)]
     with Journal.open(tmp_path / "new") as journal:
-        assert ["make report RUN=new"] == [*next_steps(journal.folder, "RUN=new")]
+        assert ["autoresearch report --run new"] == [*next_steps(journal.folder, at)]
         journal.finish(kept(2.0))
-        assert ["make report RUN=new", "make show EXP=0 RUN=new"] == [*next_steps(journal.folder, "RUN=new")]
+        steps = ["autoresearch report --run new", "autoresearch show 0 --run new"]
+        assert steps == [*next_steps(journal.folder, at)]
+    monkeypatch.setenv(STARTED_BY, "make")
+
+    where = "RUN=t TASK=here"
+    assert [f"make report {where}", f"make show EXP=3 {where}", f"make confirm EXP=3 {where}"] == [
+        *next_steps(run, here)
+    ]
 
 
 def test_a_staircase_goes_down_or_is_not_drawn() -> None:

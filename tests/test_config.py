@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import load
+from orchestrator.config import SUCCESSORS, load
 from orchestrator.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -40,12 +40,57 @@ def test_the_file_the_key_and_the_value_are_named(tmp_path: Path, before: str, a
     assert expected in refused(tmp_path, TASK_TOML.replace(before, after, 1))
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (
+            "remeasure_every = 20",
+            "again_every = 20",
+            "noise.again_every is now called noise.remeasure_every; rename it",
+        ),
+        ("max_foreign_cpu_share", "others", "contention.others is now called contention.max_foreign_cpu_share"),
+        ("reserve_gpus", "leave_free", "gpu.leave_free is now called gpu.reserve_gpus"),
+        ("max_attempts = 3", "tries = 3", "claude.tries is now called claude.max_attempts"),
+        ("stagnation_after = 8", "drought = 8", "claude.drought is now called claude.stagnation_after"),
+        ("stagnation_after = 20", "drought = 20", "notify.drought is now called notify.stagnation_after"),
+        ("prices_as_of", "dated", "prices.dated is now called prices.prices_as_of"),
+        ("load_budget_s = 3.0", "load_s = 3.0", "profile.cpu.load_s is now called profile.cpu.load_budget_s"),
+        ("load_budget_s = 15.0", "load_s = 15.0", "profile.gpu.load_s is now called profile.gpu.load_budget_s"),
+        ("ipc_mb = 64", "frames_mb = 64", "profile.cpu.frames_mb is now called profile.cpu.ipc_mb"),
+        ("ipc_mb = 512", "frames_mb = 512", "profile.gpu.frames_mb is now called profile.gpu.ipc_mb"),
+        ("[recording]", "[record]", "record is now called recording"),
+        ("[task]", "accept = ['limits']\n[task]", "accept is now called accept_risk"),
+        ("[task]", "trust = 'audited'\n[task]", "trust is now called scoring"),
+        ('"stagnation"', '"drought"', "notify.on.1 = 'drought' is now called 'stagnation'; rename it"),
+    ],
+)
+def test_an_earlier_name_is_refused_with_the_one_it_has_now(
+    tmp_path: Path, before: str, after: str, expected: str
+) -> None:
+    """Also where the new key is thereby missing."""
+    assert before in TASK_TOML
+    assert refused(tmp_path, TASK_TOML.replace(before, after, 1)).startswith(f"/task.toml: {expected}")
+
+
+def test_each_successor_is_a_key_of_today() -> None:
+    """No advice leads to a key that there is not; every renamed key has one."""
+    config = load(ROOT, {"tag": "t", "runs": ROOT / "runs"}).model_dump()
+    for key in SUCCESSORS.values():
+        value = config
+        for part in key.split("."):
+            assert part in value, key
+            value = value[part]
+
+
 def test_a_flag_and_a_variable_are_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks for a mistake in task.toml that was typed elsewhere."""
-    assert refused(tmp_path, TASK_TOML, **{"limits.hours": -1}).startswith("command line: limits.hours = -1")
+    assert refused(tmp_path, TASK_TOML, **{"limits.hours": -1}).startswith("--hours -1: ")
     monkeypatch.setenv("AUTORESEARCH_LIMITS__HOURS", "long")
 
     assert refused(tmp_path, TASK_TOML).startswith("AUTORESEARCH_LIMITS__HOURS: limits.hours = 'long'")
+    monkeypatch.setenv("AUTORESEARCH_ACCEPT", '["limits"]')
+
+    assert "AUTORESEARCH_ACCEPT is now called AUTORESEARCH_ACCEPT_RISK; rename it" == refused(tmp_path, TASK_TOML)
 
 
 def test_a_flag_wins_over_a_variable_and_that_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

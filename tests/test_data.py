@@ -27,7 +27,7 @@ def test_a_session_begins_on_the_training_set_that_was_prepared(prepared: Path) 
     compose.connect_checked(config).close()
     shard = next((prepared / "train").glob("tokens-*.bin"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    with pytest.raises(ConfigError, match=r"tokens-000000.bin is not what its manifest says; remove .*, then `make"):
+    with pytest.raises(ConfigError, match=r"tokens-000000.bin does not match its manifest; remove .*, then run"):
         compose.connect_checked(config)
 
 
@@ -37,5 +37,5 @@ def test_a_session_begins_on_the_training_set_that_was_prepared(prepared: Path) 
 def test_a_manifest_that_says_nothing_is_named(prepared: Path, text: str) -> None:
     """With the fix."""
     (prepared / "train" / "manifest.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"train/manifest.json: it or what it names cannot be read .*; remove"):
+    with pytest.raises(ConfigError, match=r"train/manifest.json: it or a file it lists cannot be read .*; remove"):
         data.check_train(prepared)

@@ -1,4 +1,4 @@
-"""What `make doctor` says of a machine with given facts, and how the facts are read."""
+"""What `autoresearch doctor` says of a machine with given facts, and how the facts are read."""
 
 import io
 import os
@@ -175,7 +175,7 @@ def test_only_what_is_unsafe_stops_a_run_until_it_is_accepted_by_name() -> None:
 
 def test_accepting_what_is_no_check_is_refused() -> None:
     """A slip of the pen must not look like an acceptance."""
-    with pytest.raises(ConfigError, match=r"ACCEPT='driver'.*nvidia-driver"):
+    with pytest.raises(ConfigError, match=r"--accept-risk driver: .*nvidia-driver"):
         blocking_checks(run_checks(GOOD), ["driver"])
 
 
@@ -200,17 +200,17 @@ def test_the_verdict_is_no_better_than_the_checks() -> None:
 
     assert verdict(run_checks(GOOD)).endswith(" ok, 0 weak, 0 unsafe: fit and safe")
     assert ", 1 weak, 0 unsafe: a loop runs" in verdict(run_checks(weak))
-    assert "make loop ACCEPT='engine-port'" in verdict(run_checks(unsafe))
+    assert "autoresearch loop --accept-risk engine-port" in verdict(run_checks(unsafe))
     assert verdict(run_checks(replace(GOOD, engine_error="no"))).endswith("nothing runs without an engine")
 
 
 def test_a_missing_driver_is_said_once() -> None:
     """With the one fix that it comes with."""
-    error = "NVML: Library Not Found: no NVIDIA driver is installed here; install it, or use PROFILE=cpu"
+    error = "NVML: Library Not Found: no NVIDIA driver is installed here; install it, or use --profile cpu"
     (found,) = (check for check in run_checks(replace(GOOD, gpus=Gpus(error=error))) if check.name == "gpu")
 
     assert "NVML: Library Not Found: no NVIDIA driver is installed here" == found.detail
-    assert "install it, or use PROFILE=cpu" == found.fix
+    assert "install it, or use --profile cpu" == found.fix
 
 
 @pytest.mark.parametrize(

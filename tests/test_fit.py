@@ -61,7 +61,7 @@ def test_memory_that_is_not_there_is_named_by_its_key() -> None:
     """Fewer side by side is advice only where there are several."""
     with pytest.raises(ConfigError, match=r"^task.toml: \[profile.gpu\] memory_gb = 24: this .* lower memory_gb$"):
         refuse(gpu(), Engineless(memory_gib=15.5))
-    with pytest.raises(ConfigError, match=r"memory_gb = 24 for each of PARALLEL=2: .* 31.1 GB; lower either$"):
+    with pytest.raises(ConfigError, match=r"memory_gb = 24 for each of --parallel 2: .* 31.1 GB; lower either$"):
         refuse(gpu(2), Engineless())
 
 
@@ -70,5 +70,5 @@ def test_an_engine_that_hands_out_no_gpu_is_told() -> None:
     podman = Engineless(is_podman=True)
 
     refuse(gpu(), podman)
-    with pytest.raises(ConfigError, match="PROFILE=gpu: Podman takes no request for one GPU"):
+    with pytest.raises(ConfigError, match="--profile gpu: Podman cannot pass a single GPU to a container"):
         preflight.refuse_gpu(gpu(), cast("Engine", podman))

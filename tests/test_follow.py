@@ -156,7 +156,7 @@ def test_a_run_that_nobody_writes_is_not_watched(tmp_path: Path) -> None:
         begin(journal)
         said = follow(tmp_path, Witness(), lambda _: journal.close() is not None)
 
-    assert "the session is gone without a last word" in said
+    assert "the session ended unexpectedly" in said
     with pytest.raises(JournalError, match="no session is running"):
         follow(tmp_path, Witness(), lambda _: True)
 
@@ -190,7 +190,7 @@ def test_it_is_detached_by_q_or_ctrl_c(tmp_path: Path, by: "str | signal.Signals
         os.close(ours)
         said, _ = process.communicate(timeout=10)
 
-        assert (0, "detached: the loop goes on\n") == (process.returncode, said)
+        assert (0, "detached; the loop continues\n") == (process.returncode, said)
         assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         journal.note("still", {"mine": True})
     assert b"experiment 0" in seen

@@ -17,16 +17,23 @@ from typer.main import get_group
 from orchestrator.cli import app
 
 ROOT = Path(__file__).parents[1]
-TARGETS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE)
+ALIASES = {
+    "attest": "provenance", "cost": "estimate", "data": "prepare-data", "fit": "preflight", "gc": "prune",
+    "log": "logs", "warm": "build-cache",
+}  # fmt: skip
 GIVEN = (  # every variable that becomes a flag
     "EXP=3", "A=1", "B=2", "TASK=examples/code-size", "RUN=n", "RUNS=runs", "EXPERIMENTS=3", "HOURS=8", "MAX_USD=10",
     "MAX_TOKENS=9", "PROPOSER=sweep", "MODEL=m", "BASE_URL=u", "KEY_FILE=k", "RUNTIME=runsc", "REPLAY=r", "SEED=1",
-    "QUIET_HOURS=22-6", "PARALLEL=2", "PREFETCH=1", "TRUST=self-reported", "LIVE=1", "ROLE=trainer",
-    "FORMAT=csv", "OUT=o", "DRY_RUN=1", "DATA=python", "PROFILE=cpu", "ACCEPT=limits ports", "CHEATS=compiled",
+    "QUIET_HOURS=22-6", "PARALLEL=2", "PREFETCH=1", "SCORING=self-reported", "LIVE=1", "ROLE=trainer",
+    "FORMAT=csv", "OUT=o", "DRY_RUN=1", "DATA=python", "PROFILE=cpu", "ACCEPT_RISK=limits ports", "CHEATS=compiled",
     "TEST_GPU=--small-audit",
 )  # fmt: skip
 OURS = re.compile(r"(?:bin/(autoresearch)|-m ((?:attacks|benchmarks|tests)\.[.\w]+))([^&|;\n]*)")
 
+
+OTHERS_FLAGS = {"--ignore-cgroups", "--keep-cache", "--oci-seccomp"}  # of programs that the orchestrator starts
 
 # another test has imported the program already
 pytestmark = pytest.mark.filterwarnings("ignore:.* found in sys.modules:RuntimeWarning")
@@ -44,7 +51,7 @@ def test_each_target_s_words_are_taken(target: str, given: tuple[str, ...], monk
 
     found = OURS.findall(done.stdout)
     assert found or not any(
-        word in recipe(target) for word in ("/autoresearch ", "-m benchmarks", "-m attacks", "-m tests.soak")
+        word in recipe(target) for word in ("$(CLI) ", "-m benchmarks", "-m attacks", "-m tests.soak")
     )
     for cli, module, words in found:
         if not given and re.search(r"\$\((EXP|A)\)", recipe(target)):
@@ -63,7 +70,7 @@ def test_a_machine_without_a_fit_gpu_is_told_before_the_image_is_built() -> None
     """Ten minutes and six gigabytes earlier; the cpu profile needs nothing that could be missing."""
     done = subprocess.run(["make", "-n", "loop", "PROFILE=gpu"], cwd=ROOT, text=True, capture_output=True, check=True)
 
-    assert 0 < done.stdout.index("autoresearch fit --profile gpu") < done.stdout.index("sandbox/image.sh")
+    assert 0 < done.stdout.index("autoresearch preflight --profile gpu") < done.stdout.index("sandbox/image.sh")
 
 
 def test_a_misspelt_setting_is_refused_by_name() -> None:
@@ -102,15 +109,42 @@ def test_what_was_forgotten_is_said_in_make_s_words(words: list[str], said: str)
     assert "" == done.stdout
 
 
-def test_messages_name_what_make_has() -> None:
-    """Its targets and variables, not the words of the program behind it, which is on nobody's PATH."""
-    said = [line for path in sorted((ROOT / "orchestrator").rglob("*.*")) for line in sentences(path)]
-    options = {word for one in get_group(app).commands.values() for option in one.params for word in option.opts}
-    flags = "|".join(word for word in options if word.startswith("--"))
+@pytest.mark.parametrize("old", ALIASES)
+def test_an_earlier_name_of_a_target_still_works(old: str) -> None:
+    """It runs what its successor runs, whatever is given; two settings have earlier names too."""
+    plans = [
+        subprocess.run(["make", "-n", target, *GIVEN], cwd=ROOT, text=True, capture_output=True, check=True).stdout
+        for target in (old, ALIASES[old])
+    ]
 
-    assert 200 < len(said)
-    assert [] == [line for line in said if "`autoresearch " in line or re.search(rf"({flags})(?![\w=-])", line)]
-    assert set() == {target for line in said for target in re.findall(r"`make ([a-z-]+)", line)} - set(TARGETS)
+    assert plans[0] == plans[1] != ""
+
+
+def test_an_earlier_name_of_a_setting_still_works() -> None:
+    """ACCEPT and TRUST."""
+    command = ["make", "-n", "loop", "ACCEPT=limits ports", "TRUST=self-reported"]
+    plan = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout
+
+    assert " --accept-risk limits --accept-risk ports " in plan
+    assert " --scoring self-reported" in plan
+
+
+def test_messages_name_what_the_command_line_has() -> None:
+    """Its commands and options; of make only what has no command, and none of its variables."""
+    messages = [line for path in sorted((ROOT / "orchestrator").rglob("*.*")) for line in sentences(path)]
+    commands = get_group(app).commands
+    options = {word for command in commands.values() for option in command.params for word in option.opts}
+    variables = "|".join(word.partition("=")[0] for word in (*GIVEN, "ACCEPT=", "TRUST="))
+    named = {name for line in messages for name in re.findall(r"`autoresearch ([a-z-]+)", line)}
+    targets = {target for line in messages for target in re.findall(r"\bmake ([a-z-]+)`", line)}
+    flags = {flag for line in messages for flag in re.findall(r"(?<![\w-])--[a-z-]+", line)}
+
+    assert 200 < len(messages)
+    assert 10 < len(named)
+    assert set() == named - set(commands)
+    assert {"engine", "image"} == targets
+    assert set() == flags - options - OTHERS_FLAGS
+    assert [] == [line for line in messages if re.search(rf"(?<![\w_])({variables})=", line)]
 
 
 def sentences(path: Path) -> list[str]:
@@ -123,9 +157,9 @@ def sentences(path: Path) -> list[str]:
 
 
 def recipe(target: str) -> str:
-    """The lines of a target."""
-    found = re.search(rf"^{target}:.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    return found[1] if found else ""
+    """Return the lines of a target, of a rule of its own or of several targets."""
+    rule = re.search(rf"^(?:[a-z -]+ )?{target}(?: [a-z -]+)?:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    return rule[1] if rule else ""
 
 
 def taken(cli: str, module: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

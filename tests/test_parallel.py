@@ -363,9 +363,9 @@ def test_more_than_can_ever_be_leased_is_refused_at_once(tmp_path: Path) -> None
     machine.gpu("GPU-3")
     policy = LeasePolicy(profile="gpu", sysfs=machine.sysfs, proc=machine.proc)
     enough(policy, 2)
-    with pytest.raises(ConfigError, match=r"PARALLEL=3: only 2 can be leased here, with .* reserve_gpus = 1"):
+    with pytest.raises(ConfigError, match=r"--parallel 3: only 2 can be leased here, with .* reserve_gpus = 1"):
         enough(policy, 3)
     with pytest.raises(ConfigError, match="leave none of 3 GPUs"):
         enough(replace(policy, hardware="another kind"), 2)
-    with pytest.raises(ConfigError, match=r"PARALLEL=99: .* cpus = 1 each"):
+    with pytest.raises(ConfigError, match=r"--parallel 99: .* cpus = 1 each"):
         enough(LeasePolicy(profile="cpu"), 99)

@@ -132,7 +132,7 @@ class Arena:
                 "profile_name": name,
                 "runs": task / "runs",
                 "runtime": self.runtime,
-                "accept": accept,
+                "accept_risk": accept,
                 **flags,
             },
         )

@@ -38,7 +38,7 @@ class Podman:
         words = [
             *as_user(self.root, *READING),
             f"DOCKER_HOST={self.address}",
-            'AUTORESEARCH_ACCEPT=["limits"]',
+            'AUTORESEARCH_ACCEPT_RISK=["limits"]',
             *command,
         ]
         return subprocess.run(words, cwd=cwd, check=False, text=True, capture_output=True)

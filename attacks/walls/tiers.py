@@ -28,9 +28,7 @@ GVISOR = {
 NOBODY = (
     "even root with every capability fails there: in a user namespace it is nobody outside; nothing weaker to compare"
 )
-NO_LIMITS = (
-    "without cgroup v2, delegated, a rootless engine limits nothing, which the loop refuses until `--accept limits`"
-)
+NO_LIMITS = "without cgroup v2, delegated, a rootless engine limits nothing, which the loop refuses until `--accept-risk limits`"
 STOPPED_BY_USER_NAMESPACE = (
     "reopen it by map_files", "make a character device node", "make a block device node", "bpf", "userfaultfd",
     "perf_event_open", "fanotify_init", "settimeofday", "swapon", "swapoff", "syslog", "acct", "ioprio_set",

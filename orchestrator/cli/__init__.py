@@ -41,10 +41,11 @@ def main() -> None:
 
 
 def usage_error(error: TyperException) -> str:
-    """Return what is wrong with a command line; an option by the name that make has for it."""
+    """Return what is wrong with a command line, naming the option or argument."""
     if not isinstance(error, typer.BadParameter) or error.param is None:
         return error.format_message()
-    name = error.param.opts[0].lstrip("-").replace("-", "_").upper()
+    option = error.param.opts[0]
+    name = option if option.startswith("-") else option.upper()
     return f"{name}: {error.message.removeprefix('Value error, ') or 'is missing'}"
 
 

@@ -71,10 +71,10 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
 @app.command("watch")
 @takes_target
 def watch_run(target: Target) -> None:
-    """Attach the live view to a running loop; Ctrl-C or q detaches, and the loop goes on."""
+    """Attach the live view to a running loop; Ctrl-C or q detaches, and the loop continues."""
     folder = target.run_dir()
     console = Console(stderr=True)
-    message = "detached: the loop goes on"
+    message = "detached; the loop continues"
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         view: LiveView | ToldView = ToldView()
         if console.is_terminal:
@@ -94,7 +94,7 @@ def watch_run(target: Target) -> None:
 def show_experiment(
     exp: int,
     target: Target,
-    raw: Annotated[bool, typer.Option("--raw", help="its whole log")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print its whole log.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what an experiment changed, ran, printed and scored."""
@@ -120,22 +120,22 @@ def show_diff(a: int, b: int, target: Target, raw: Raw = False) -> None:
         print(f"experiments {a} and {b} have the same train.py")
 
 
-@app.command("log")
+@app.command("logs")
 @takes_target
 def print_log(
     exp: int,
     target: Target,
-    role: Annotated[Role, typer.Option(help="whose output")] = Role.TRAINER,
-    part: Annotated[str, typer.Option(help="of a further run: run-2, again")] = "",
+    role: Annotated[Role, typer.Option(help="Container whose output is printed.")] = Role.TRAINER,
+    part: Annotated[str, typer.Option(help="Further run of the experiment, as run-2 or again.")] = "",
     raw: Raw = False,
 ) -> None:
-    """Print what a container of an experiment printed: seconds since its start, stream, line."""
+    """Print the output of a container of an experiment: seconds since its start, stream, line."""
     with open_for_reading(target.run_dir()) as journal:
         folder = experiment_files.part(journal.experiment(exp), part)
     path = folder / f"{role}.log"
     if not path.is_file():
         logs = ", ".join(sorted(log.stem for log in folder.glob("*.log"))) or "none"
-        raise JournalError(f"{path}: there is no such log; this experiment has: {logs}")
+        raise JournalError(f"{path}: no such log; this experiment has: {logs}")
     if raw:
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
@@ -146,7 +146,7 @@ def print_log(
 @app.command("lineage")
 @takes_target
 def show_lineage(target: Target, as_json: AsJson = False) -> None:
-    """Show what was kept as a tree: which experiment was made from which."""
+    """Show the kept experiments as a tree: which one was made from which."""
     with open_for_reading(target.run_dir()) as journal:
         if as_json:
             print(json.dumps(lineage_tree.as_json(journal), indent=1))
@@ -169,9 +169,7 @@ def list_runs(task: Task = CURRENT_DIR, runs: Runs = None) -> None:
 @takes_target
 def write_report(
     target: Target,
-    live: Annotated[
-        bool, typer.Option("--live", help="build it again whenever the record grows, until Ctrl-C")
-    ] = False,
+    live: Annotated[bool, typer.Option("--live", help="Rebuild it whenever the record grows, until Ctrl-C.")] = False,
 ) -> None:
     """Write the report of a run: one HTML file that needs neither a server nor a network."""
     page = Report(target.run_dir(), open_for_reading)
@@ -192,7 +190,7 @@ def compare_runs(
     task: Task = CURRENT_DIR,
     runs: Runs = None,
     html: Annotated[
-        Path | None, typer.Option(help="where the plots go; default: compare-A-B.html beside the runs")
+        Path | None, typer.Option(help="File for the plots. Default: compare-A-B.html in the folder of all runs.")
     ] = None,
 ) -> None:
     """Compare two runs: best so far per experiment, per hour of the device and per dollar; printed and plotted."""
@@ -208,9 +206,11 @@ def compare_runs(
 @takes_target
 def export_run(
     target: Target,
-    exp: Annotated[int | None, typer.Argument(help="a kept experiment: its checkpoint; none: the whole run")] = None,
-    how: Annotated[export.Format, typer.Option("--format", help="of a whole run")] = export.Format.TSV,
-    out: Annotated[Path | None, typer.Option(help="a new file, or a new folder for tensorboard")] = None,
+    exp: Annotated[
+        int | None, typer.Argument(help="Kept experiment whose checkpoint is exported. Default: the whole run.")
+    ] = None,
+    how: Annotated[export.Format, typer.Option("--format", help="Format of an exported run.")] = export.Format.TSV,
+    out: Annotated[Path | None, typer.Option(help="New file, or new folder for tensorboard.")] = None,
 ) -> None:
     """Write a run for other tools, or the checkpoint of a kept experiment."""
     folder = target.run_dir()

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,20 +21,34 @@ from orchestrator.record.journal import Journal
 from orchestrator.record.run_status import cut_short
 from orchestrator.record.verify import is_live
 
-Task = Annotated[Path, typer.Option("--task", help="task directory: task.toml, program.md, locked/, mutable/")]
+Task = Annotated[Path, typer.Option("--task", help="Task directory, with task.toml, program.md, locked/ and mutable/.")]
 Run = Annotated[
-    str, typer.Option("--run", help="name of the run; default: the date, as nov23, or the newest to look at")
+    str, typer.Option("--run", help="Name of the run. Default: the newest one; for a new one the date, as nov23.")
 ]
-Runs = Annotated[Path | None, typer.Option("--runs", help="where the records are; default: runs/ in the task")]
-Profile = Annotated[str, typer.Option(help="cpu or gpu")]
-Data = Annotated[str, typer.Option("--data", help="'python', or a folder of .txt, .jsonl or .parquet files")]
-Accept = Annotated[
-    list[str] | None,
-    typer.Option("--accept", help="an unsafe finding of doctor, by its name; recorded; may be given again"),
+Runs = Annotated[Path | None, typer.Option("--runs", help="Folder of all runs. Default: runs/ in the task directory.")]
+Profile = Annotated[str, typer.Option("--profile", help="Hardware profile of task.toml: cpu or gpu.")]
+Data = Annotated[
+    str, typer.Option("--data", help="Text to train on: 'python', or a folder of .txt, .jsonl or .parquet files.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
-Raw = Annotated[bool, typer.Option("--raw", help="as it is on record, for pipes: nothing made harmless for a terminal")]
+AcceptRisk = Annotated[
+    list[str] | None, typer.Option("--accept-risk", help="Run despite this doctor finding (repeatable; recorded).")
+]
+Runtime = Annotated[
+    str | None, typer.Option("--runtime", help="Container runtime of the engine, as runc, runsc or nvidia.")
+]
+Parallel = Annotated[
+    int | None, typer.Option("--parallel", help="Experiments to run side by side, each on a leased device of its own.")
+]
+Experiments = Annotated[int | None, typer.Option("--experiments", help="End after this many experiments; 0: no limit.")]
+Hours = Annotated[float | None, typer.Option("--hours", help="End after this many hours; 0: no limit.")]
+MaxUsd = Annotated[
+    float | None, typer.Option("--max-usd", help="Never spend more US dollars than this on the LLM; 0: no limit.")
+]
+Model = Annotated[str | None, typer.Option("--model", help="Model of the LLM, with a price in task.toml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Print the text as recorded, not made safe for a terminal.")]
 CURRENT_DIR = Path()
+STARTED_BY = "AUTORESEARCH_STARTED_BY"  # "make", where the Makefile started this
 PIPE_COLUMNS = 400  # a description is cut at 200 characters
 MAX_CHECKED_BYTES = 64 << 20  # of a database that is checked before it is shown
 
@@ -65,7 +80,8 @@ class Target:
         runs = [folder for folder in folders if any(folder.glob("[0-9][0-9][0-9][0-9]*/")) or is_live(folder)]
         if not runs:
             raise JournalError(
-                f"{self.runs_dir}: no run is recorded there; `make loop` makes one, RUNS=folder names another place"
+                f"{self.runs_dir}: no runs recorded here; start one with `autoresearch loop`, or name another folder"
+                " with --runs FOLDER"
             )
         return runs
 
@@ -74,10 +90,16 @@ class Target:
         given = {key: value for key, value in flags.items() if value is not None}
         return load(self.task.resolve(), {"tag": self.run, "runs": self.runs_dir, **given})
 
-    def words(self, run: str) -> str:
-        """Return what to type after a command to make it about `run` at the same place."""
-        values = {"RUN": run, "TASK": None if self.task == CURRENT_DIR else self.task, "RUNS": self.runs}
-        return " ".join(f"{name}={value}" for name, value in values.items() if value is not None)
+    def command(self, name: str, run: str, exp: int | None = None) -> str:
+        """Return what to type for a command about `run`; a make target where make started this."""
+        task = None if self.task == CURRENT_DIR else self.task
+        if os.environ.get(STARTED_BY) == "make":
+            values = {"EXP": exp, "RUN": run, "TASK": task, "RUNS": self.runs}
+            words = [f"{key}={value}" for key, value in values.items() if value is not None]
+            return " ".join(["make", name, *words])
+        options = {"--run": run, "--task": task, "--runs": self.runs}
+        words = [f"{key} {value}" for key, value in options.items() if value is not None]
+        return " ".join(["autoresearch", name, *([] if exp is None else [str(exp)]), *words])
 
 
 def takes_target(command: Callable[..., None]) -> Callable[..., None]:
@@ -98,9 +120,9 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     return with_target
 
 
-def container_flags(profile: str, data: str, accept: list[str] | None) -> dict[str, Any]:
+def container_flags(profile: str, data: str, accept_risk: list[str] | None) -> dict[str, Any]:
     """Return the flags of every command that starts containers."""
-    return {"profile_name": profile, "corpus": corpus_name(data), "accept": accept or None}
+    return {"profile_name": profile, "corpus": corpus_name(data), "accept_risk": accept_risk or None}
 
 
 def task_config(task: Path) -> Config | None:
@@ -127,7 +149,7 @@ def open_for_reading(folder: Path) -> Journal:
         problem = str(error)
     if not problem:
         return journal
-    message = f"{problem}; shown is what record.jsonl tells, `make verify` says more"
+    message = f"{problem}; shown from record.jsonl instead; `autoresearch verify` says more"
     Console(stderr=True, highlight=False).print(Text.assemble(("damaged: ", "red"), message), soft_wrap=True)
     return Journal.salvage(folder)
 

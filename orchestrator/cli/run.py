@@ -17,10 +17,16 @@ from orchestrator.bounds import base_of
 from orchestrator.cli.look import print_status
 from orchestrator.cli.options import (
     CURRENT_DIR,
-    Accept,
+    AcceptRisk,
     AsJson,
     Data,
+    Experiments,
+    Hours,
+    MaxUsd,
+    Model,
+    Parallel,
     Profile,
+    Runtime,
     Target,
     Task,
     container_flags,
@@ -58,46 +64,50 @@ def run_loop(
     target: Target,
     profile: Profile = "cpu",
     data: Data = IN_IMAGE,
-    experiments: Annotated[int | None, typer.Option(help="end after this many; 0: no limit")] = None,
-    hours: Annotated[float | None, typer.Option(help="end after this long; 0: no limit")] = None,
-    max_usd: Annotated[float | None, typer.Option(help="never spend more on the LLM; 0: no limit")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="never use more tokens; 0: no limit")] = None,
-    proposer: Annotated[
-        str | None, typer.Option(help="claude, sweep or replay; default: claude where a key is")
+    experiments: Experiments = None,
+    hours: Hours = None,
+    max_usd: MaxUsd = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Never use more tokens of the LLM than this; 0: no limit.")
     ] = None,
-    parallel: Annotated[int | None, typer.Option(help="experiments side by side, one per leased device")] = None,
-    model: Annotated[str | None, typer.Option(help="of the LLM; task.toml has its price")] = None,
-    base_url: Annotated[str | None, typer.Option(help="another endpoint that speaks the Messages API")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="a file of mode 600 that holds the API key")] = None,
-    prefetch: Annotated[int | None, typer.Option(help="proposals asked for ahead: 0 or 1")] = None,
-    replay: Annotated[Path | None, typer.Option(help="the run to replay: runs/tag")] = None,
-    runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
-    accept: Accept = None,
-    seed: Annotated[int | None, typer.Option(help="of the sweep")] = None,
-    quiet_hours: Annotated[str | None, typer.Option(help="start nothing within: 22:00-06:00")] = None,
-    trust: Annotated[str | None, typer.Option(help="audited, or self-reported: the script's own number, at L0")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what a night of the LLM would cost; send nothing")
-    ] = False,
-    live: Annotated[bool, typer.Option("--live", help="build the report after every experiment")] = False,
+    proposer: Annotated[
+        str | None,
+        typer.Option(help="Source of changes: claude, sweep or replay. Default: claude if there is an API key."),
+    ] = None,
+    model: Model = None,
+    base_url: Annotated[str | None, typer.Option(help="Endpoint of the Messages API.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="File of mode 600 with the API key.")] = None,
+    prefetch: Annotated[int | None, typer.Option(help="Proposals to ask for ahead: 0 or 1.")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Run to replay, as runs/nov23.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for the sweep proposer.")] = None,
+    parallel: Parallel = None,
+    runtime: Runtime = None,
+    accept_risk: AcceptRisk = None,
+    quiet_hours: Annotated[
+        str | None, typer.Option(help="Start no experiment within these hours, as 22:00-06:00.")
+    ] = None,
+    scoring: Annotated[
+        str | None, typer.Option(help="audited, or self-reported: the script's own number, recorded as L0.")
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Rebuild the report after every experiment.")] = False,
 ) -> None:
-    """Run experiments: baseline, then propose, run, score, keep what is better, until a limit or Ctrl-C."""
+    """Run experiments: train a baseline, then propose, run and score changes and keep the better ones.
+
+    It ends at the first limit, or with Ctrl-C. The same command resumes a run that was interrupted.
+    """
     flags = {
-        "tag": target.run or compose.default_tag(), **container_flags(profile, data, accept),
-        "limits.experiments": experiments, "limits.hours": hours,
-        "limits.max_usd": max_usd, "limits.max_tokens": max_tokens, "prefetch": prefetch, "replay_of": replay,
-        "parallel": parallel, "proposer": proposer, "claude.model": model, "claude.base_url": base_url,
-        "claude.key_file": key_file, "runtime": runtime, "seed": seed, "quiet_hours": quiet_hours, "trust": trust,
+        "tag": target.run or compose.default_tag(), **container_flags(profile, data, accept_risk),
+        "limits.experiments": experiments, "limits.hours": hours, "limits.max_usd": max_usd,
+        "limits.max_tokens": max_tokens, "proposer": proposer, "claude.model": model, "claude.base_url": base_url,
+        "claude.key_file": key_file, "prefetch": prefetch, "replay_of": replay, "seed": seed, "parallel": parallel,
+        "runtime": runtime, "quiet_hours": quiet_hours, "scoring": scoring,
     }  # fmt: skip
     config = propose.choose_proposer(target.load_config(flags), os.environ)
-    if dry_run:
-        print("\n".join(estimate_cost(config).lines()))
-        return
     console = Console(stderr=True)
     interrupted, how = ("", "") if target.run else find_interrupted(config)
     if interrupted:
         config = config.model_copy(update={"tag": interrupted})
-        message = f"goes on with {interrupted}, whose last session {how}; RUN=name begins another"
+        message = f"resuming {interrupted}, whose last session {how}; use --run NAME to start another"
         console.print(message, highlight=False, markup=False, soft_wrap=True)
     with ExitStack() as stack:
         stack.enter_context(interruptible())
@@ -120,65 +130,83 @@ def run_loop(
     print(f"record: {config.run_path}")
     if live:
         print(f"report: {page.build()}")
-    print(f"next: {' · '.join(next_steps(config.run_path, target.words(config.tag)))}")
+    print(f"next: {' · '.join(next_steps(config.run_path, target))}")
 
 
-def next_steps(folder: Path, words: str) -> Iterator[str]:
-    """Yield what to type after a night, in the order that one would; `words` make it about this run."""
+def next_steps(folder: Path, target: Target) -> Iterator[str]:
+    """Yield what to type after a night, in the order that one would."""
     with Journal.read(folder) as journal:
         best, kept = journal.best(), journal.count("status = ?", Status.KEEP)
-    yield f"make report {words}"
+    yield target.command("report", folder.name)
     if best is not None:
-        yield f"make show EXP={best.id} {words}"
+        yield target.command("show", folder.name, best.id)
         if kept > 1 and best.level != Level.L0:
-            yield f"make confirm EXP={best.id} {words}"
+            yield target.command("confirm", folder.name, best.id)
 
 
 @app.command("pause")
 @takes_target
 def pause_run(target: Target) -> None:
-    """Start no further experiment and give the device back; the one that runs goes on to its end."""
+    """Start no further experiment and give the device back; a running experiment is finished first."""
     folder = target.run_dir()
     schedule.pause(folder)
-    print(f"paused: {folder.name}; `make resume {target.words(folder.name)}` lets it go on")
+    print(f"paused: {folder.name}; resume it with `{target.command('resume', folder.name)}`")
 
 
 @app.command("resume")
 @takes_target
 def resume_run(target: Target) -> None:
-    """Let a paused run go on."""
+    """Resume a paused run."""
     folder = target.run_dir()
     if not schedule.resume(folder):
-        print(f"was not paused: {folder.name}")
+        print(f"{folder.name} was not paused")
     elif is_live(folder):
-        print(f"goes on: {folder.name}")
+        print(f"resumed: {folder.name}")
     else:
-        print(f"paused no more: {folder.name}; `make loop {target.words(folder.name)}` goes on with it")
+        print(f"{folder.name} is no longer paused; resume it with `{target.command('loop', folder.name)}`")
 
 
-@app.command("fit")
-def check_fitness(
+@app.command("preflight")
+def check_preflight(
     task: Task = CURRENT_DIR,
     profile: Profile = "cpu",
-    accept: Accept = None,
-    runtime: Annotated[str | None, typer.Option(help="the engine's runtime: runc, runsc, nvidia")] = None,
-    parallel: Annotated[int | None, typer.Option(help="experiments side by side, one per leased device")] = None,
+    accept_risk: AcceptRisk = None,
+    runtime: Runtime = None,
+    parallel: Parallel = None,
 ) -> None:
-    """Fail if experiments of this profile cannot run here: its devices, memory and engine; no image is needed."""
-    flags = {"profile_name": profile, "accept": accept or None, "runtime": runtime, "parallel": parallel}
-    config = Target(task=task, run="fit").load_config(flags)
+    """Fail if experiments of this profile cannot run here: its devices, memory and engine. No image is needed."""
+    flags = {"profile_name": profile, "accept_risk": accept_risk or None, "runtime": runtime, "parallel": parallel}
+    config = Target(task=task, run="preflight").load_config(flags)
     engine = Engine.connect()
     preflight.refuse_gpu(config, engine)
     preflight.refuse_unfit(config, engine)
     preflight.enough(compose.lease_policy(config), config.parallel)
 
 
-@app.command("data")
-def prepare_data(
-    task: Task = CURRENT_DIR, profile: Profile = "cpu", data: Data = IN_IMAGE, accept: Accept = None
+@app.command("estimate")
+def print_estimate(
+    task: Task = CURRENT_DIR,
+    profile: Profile = "cpu",
+    experiments: Experiments = None,
+    hours: Hours = None,
+    max_usd: MaxUsd = None,
+    model: Model = None,
 ) -> None:
-    """Prepare the data once, in a container without network."""
-    config = Target(task=task, run="data").load_config(container_flags(profile, data, accept))
+    """Estimate what a night of the LLM would cost; nothing is sent."""
+    flags = {
+        "profile_name": profile, "limits.experiments": experiments, "limits.hours": hours, "limits.max_usd": max_usd,
+        "claude.model": model,
+    }  # fmt: skip
+    config = Target(task=task, run="estimate").load_config(flags)
+    print("\n".join(estimate_cost(config).lines()))
+
+
+@app.command("prepare-data")
+def prepare_data(
+    task: Task = CURRENT_DIR, profile: Profile = "cpu", data: Data = IN_IMAGE, accept_risk: AcceptRisk = None
+) -> None:
+    """Prepare the data, in a container without network; nothing to do if it is ready."""
+    config = Target(task=task, run="data").load_config(container_flags(profile, data, accept_risk))
     if is_ready(config.data_path):
         return
     engine = Engine.connect()
@@ -190,21 +218,21 @@ def prepare_data(
     prepare(context, data, image, lambda line: print(f"data: {line}", flush=True))
 
 
-@app.command("warm")
+@app.command("build-cache")
 def build_cache(
-    task: Task = CURRENT_DIR, profile: Profile = "gpu", data: Data = IN_IMAGE, accept: Accept = None
+    task: Task = CURRENT_DIR, profile: Profile = "gpu", data: Data = IN_IMAGE, accept_risk: AcceptRisk = None
 ) -> None:
-    """Train your committed train.py once and keep what was compiled, for every experiment to begin with."""
-    config = Target(task=task, run="warm").load_config(container_flags(profile, data, accept))
+    """Train the committed train.py once and keep what it compiled, for later experiments to start from."""
+    config = Target(task=task, run="build-cache").load_config(container_flags(profile, data, accept_risk))
     branch = ResultBranch(path=config.mutable_path, tag=config.tag)
     with compose.leased_context(config, PlainView()) as context:
         made = build(context, branch, lambda line: print(line, flush=True))
-    print(f"warm: {len(made.files)} files in {made.folder}")
+    print(f"build-cache: {len(made.files)} files in {made.folder}")
 
 
 @app.command("doctor")
 def examine_machine(task: Task = CURRENT_DIR, as_json: AsJson = False) -> None:
-    """Say whether this machine is fit and safe for it, one line per check; fails if any is unsafe."""
+    """Check whether this machine is fit and safe, one line per check; fail if any is unsafe."""
     checks = run_checks(collect(task.resolve()))
     if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=1))
@@ -214,17 +242,17 @@ def examine_machine(task: Task = CURRENT_DIR, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command("gc")
+@app.command("prune")
 @takes_target
 def prune_runs(
     target: Target,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be removed.")] = False,
 ) -> None:
-    """Remove logs and checkpoints by the retention table of task.toml; every removal is recorded, every diff stays."""
+    """Remove old logs and checkpoints by the retention table of task.toml; removals are recorded, diffs stay."""
     policy = replace(target, run=target.run or "any").load_config({}).retention
     for folder in [target.run_dir()] if target.run else target.run_dirs():
         if is_live(folder):
-            print(f"{folder.name}: a session is running, left alone")
+            print(f"{folder.name}: skipped, a session is running")
             continue
         with Journal.read(folder) if dry_run else Journal.open(folder) as journal:
             removals = retention.planned(journal, policy, datetime.now(UTC))
@@ -233,5 +261,8 @@ def prune_runs(
                 print(f"{folder.name}/{one.item.experiment_id:04d}/{one.item.name}: {size}, {one.why}")
             if not dry_run:
                 retention.remove(journal, removals)
-        total = sum(one.item.size for one in removals) / retention.MB
-        print(f"{folder.name}: {counted(len(removals), 'file')}, {total:.1f} MB {'would go' if dry_run else 'removed'}")
+        total, done = (
+            sum(one.item.size for one in removals) / retention.MB,
+            "would be removed" if dry_run else "removed",
+        )
+        print(f"{folder.name}: {counted(len(removals), 'file')}, {total:.1f} MB {done}")

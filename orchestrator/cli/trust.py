@@ -11,7 +11,7 @@ import typer
 from orchestrator import compose, files
 from orchestrator.cli.options import (
     CURRENT_DIR,
-    Accept,
+    AcceptRisk,
     Data,
     Profile,
     Runs,
@@ -40,9 +40,11 @@ app = typer.Typer()
 @takes_target
 def verify_runs(
     target: Target,
-    anchor: Annotated[Path | None, typer.Option(help="a file elsewhere that names heads; default: task.toml's")] = None,
+    anchor: Annotated[
+        Path | None, typer.Option(help="File elsewhere with the heads of the chains. Default: task.toml's.")
+    ] = None,
 ) -> None:
-    """Say whether the record of a run, or of every run, is intact; exits with 1, naming the records, if one is not."""
+    """Check that the record of a run, or of every run, is intact; exit with 1, naming the records, if one is not."""
     is_intact = True
     if anchor is None and (config := task_config(target.task)) is not None:
         anchor = config.anchor_path
@@ -62,13 +64,13 @@ def confirm_experiment(
     target: Target,
     profile: Profile = "cpu",
     data: Data = IN_IMAGE,
-    accept: Accept = None,
-    seeds: Annotated[int, typer.Option(min=1, help="runs of the experiment, and of the baseline")] = 3,
+    accept_risk: AcceptRisk = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of the experiment, and of the baseline.")] = 3,
 ) -> None:
-    """Retrain a kept experiment with other seeds, score it on the holdout, and say how optimistic its score was."""
+    """Retrain a kept experiment with other seeds and score it on the holdout: was its score luck?"""
     folder = target.run_dir()
     config = Target(task=target.task, run=folder.name, runs=folder.parent).load_config(
-        container_flags(profile, data, accept)
+        container_flags(profile, data, accept_risk)
     )
     with Journal.read(folder) as journal:
         journal.experiment(exp)  # before a run of a misspelt name is made
@@ -87,12 +89,12 @@ def calibrate_audit(
     runs: Runs = None,
     profile: Profile = "cpu",
     data: Data = IN_IMAGE,
-    accept: Accept = None,
-    seeds: Annotated[int, typer.Option(min=1, help="runs of the task's own train.py")] = 3,
-    also: Annotated[list[Path] | None, typer.Option(help="another honest train.py; may be given again")] = None,
+    accept_risk: AcceptRisk = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of the task's own train.py.")] = 3,
+    also: Annotated[list[Path] | None, typer.Option(help="Another honest train.py (repeatable).")] = None,
 ) -> None:
-    """Measure what honest models' claims differ by on this hardware; later scores are judged by it."""
-    config = Target(task=task, run="calibration", runs=runs).load_config(container_flags(profile, data, accept))
+    """Measure how far honest models' claims differ on this hardware; later scores are judged by it."""
+    config = Target(task=task, run="calibration", runs=runs).load_config(container_flags(profile, data, accept_risk))
     models = calibrate.models(config, seeds, also or ())
     folder = config.run_path / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     with ExitStack() as stack:
@@ -107,14 +109,14 @@ def calibrate_audit(
     print("\n".join([*calibrate.report(measured, config, facts["hardware"]), f"kept: {kept}"]))
 
 
-@app.command("attest")
+@app.command("provenance")
 @takes_target
 def print_provenance(
     exp: int,
     target: Target,
-    out: Annotated[Path | None, typer.Option(help="a file instead of the screen")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write to, instead of the screen.")] = None,
 ) -> None:
-    """Say what a kept experiment was made from, as an in-toto statement with SLSA provenance; no level is claimed."""
+    """Print the provenance of a kept experiment, as an in-toto statement; no SLSA level is claimed."""
     with open_for_reading(target.run_dir()) as journal:
         text = canonical(statement(journal, journal.experiment(exp))) + "\n"
     if out is None:

@@ -26,10 +26,11 @@ _UNSUPPORTED = (
     pynvml.NVML_ERROR_NO_PERMISSION,
 )
 _FIXES = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver is installed here; install it, or use PROFILE=cpu",
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; `modprobe nvidia`, or use PROFILE=cpu",
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver is installed here; install it, or use --profile cpu",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; `modprobe nvidia`, or use --profile cpu",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
-        "driver and library versions differ (the driver was updated under a running kernel); reboot, or use PROFILE=cpu"
+        "driver and library versions differ (the driver was updated under a running kernel); reboot, or use"
+        " --profile cpu"
     ),
     pynvml.NVML_ERROR_GPU_IS_LOST: "a GPU fell off the bus; its administrator must reset it or reboot",
     pynvml.NVML_ERROR_RESET_REQUIRED: "a GPU needs a reset; ask its administrator",
@@ -271,6 +272,6 @@ def open_nvml() -> Iterator[None]:
 
 
 def _translated(error: pynvml.NVMLError) -> LeaseUnavailable:
-    fix = _FIXES.get(error.value, "`nvidia-smi` may say more; or use PROFILE=cpu")
+    fix = _FIXES.get(error.value, "`nvidia-smi` may say more; or use --profile cpu")
     said = str(error).rstrip(".")
     return LeaseUnavailable(f"NVML: {said}: {fix}")

@@ -105,7 +105,7 @@ def count_leasable(policy: LeasePolicy) -> int:
     if count < 1:
         raise ConfigError(
             f"task.toml: [gpu] allow, exclude and reserve_gpus = {policy.reserve_gpus} leave none of {len(known)} GPUs;"
-            " loosen one of them, or use PROFILE=cpu"
+            " loosen one of them, or use --profile cpu"
         )
     return count
 

@@ -54,7 +54,7 @@ class StartGate:
     def closed(self, now: datetime | None = None) -> str:
         """Why nothing may start now, "" if it may."""
         if is_paused(self.run):
-            return f"paused; `make resume RUN={self.run.name}`, or remove {self.run / PAUSE}"
+            return f"paused; resume with `autoresearch resume --run {self.run.name}`"
         if self.hours and self.hours.covers(now or datetime.now().astimezone()):
             return f"quiet hours until {self.hours.end // 60:02d}:{self.hours.end % 60:02d}"
         return ""
@@ -75,7 +75,7 @@ def pause(run: Path) -> None:
         (run / PAUSE).touch(mode=0o600)
     except OSError as error:
         raise RecordFailed(
-            f"{run / PAUSE}: cannot be written: {error.strerror}; is there such a run? `make runs` lists them"
+            f"{run / PAUSE}: cannot be written: {error.strerror}; `autoresearch runs` lists the runs"
         ) from error
 
 

@@ -53,7 +53,7 @@ UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score
 GPU_FULL = re.compile("OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 GPU_FULL_FIX = "ran out of GPU memory: make the model or its batches smaller"
 GPU_BROKEN = re.compile(r"uncorrectable (?:ECC|NVLink) error|GPU is lost|device\(s\) is/are busy or unavailable")
-GPU_BROKEN_FIX = "could not use its GPU, which is broken or somebody else's: see `make doctor`"
+GPU_BROKEN_FIX = "could not use its GPU, which is broken or somebody else's: see `autoresearch doctor`"
 TRACEBACK_END = 10  # lines: CUDA's errors have advice behind them
 ENDS = "the session ends"
 NO_SPACE = "No space left on device"
@@ -173,7 +173,7 @@ class _Turn:
 
     def carry(self, score: Score) -> None:
         """Keep the checkpoint of a would-be best, while B still holds the volume."""
-        recording = self.box.place.config.record
+        recording = self.box.place.config.recording
         if recording.checkpoints and (self.best is None or score.value < self.best):
             result = checkpoint.carry(self.box, recording.checkpoint_mb * MIB)
             self.ended += [] if result is None else [result]

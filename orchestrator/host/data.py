@@ -46,11 +46,13 @@ def check_train(target: Path) -> None:
             with (folder / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                     raise ConfigError(
-                        f"{folder / name} is not what its manifest says; remove {target}, then `make data`"
+                        f"{folder / name} does not match its manifest; remove {target}, then run"
+                        " `autoresearch prepare-data`"
                     )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ConfigError(
-            f"{manifest}: it or what it names cannot be read ({error}); remove {target}, then `make data`"
+            f"{manifest}: it or a file it lists cannot be read ({error}); remove {target}, then run"
+            " `autoresearch prepare-data`"
         ) from error
 
 
@@ -61,7 +63,7 @@ def prepare(place: ExecutionContext, data: str, image_id: str, on_line: Callable
         return target
     corpus = None if data == IN_IMAGE else Path(data).resolve()
     if corpus is not None and not corpus.is_dir():
-        raise ConfigError(f"DATA={data}: no such folder; name one that holds .txt, .jsonl or .parquet files")
+        raise ConfigError(f"--data {data}: no such folder; name one with .txt, .jsonl or .parquet files")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=target.parent))

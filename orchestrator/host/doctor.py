@@ -58,7 +58,7 @@ COLOURS = {Severity.OK: "green", Severity.WEAK: "yellow", Severity.UNSAFE: "bold
 class Check:
     """One line."""
 
-    name: str  # also what ACCEPT takes
+    name: str  # also what --accept-risk takes
     judgement: Severity
     detail: str
     fix: str = ""
@@ -91,9 +91,7 @@ def blocking_checks(checks: Iterable[Check], accepted: Iterable[str]) -> list[Ch
     names = {check.name for check in found}
     for name in accepted:
         if name not in names:
-            raise ConfigError(
-                f"ACCEPT={name!r}: there is no such check; `make doctor` lists {', '.join(sorted(names))}"
-            )
+            raise ConfigError(f"--accept-risk {name}: unknown check; known checks: {', '.join(sorted(names))}")
     return [check for check in found if check.judgement is Severity.UNSAFE and check.name not in set(accepted)]
 
 
@@ -118,7 +116,7 @@ def verdict(checks: Iterable[Check]) -> str:
     if "engine" in unsafe:
         return f"{counted}: nothing runs without an engine"
     if unsafe:
-        accept = f"fix it, or take it upon yourself: make loop ACCEPT='{' '.join(unsafe)}'"
+        accept = f"fix it, or accept the risk: autoresearch loop {' '.join(f'--accept-risk {name}' for name in unsafe)}"
         return f"{counted}: a loop on a GPU is refused where others use this machine too; {accept}"
     if count[Severity.WEAK]:
         return (
@@ -202,7 +200,7 @@ def limits(machine: HostFacts) -> Check:
     version = f"cgroup v{machine.cgroup}"
     if machine.limits_missing == ("swap",):
         detail = f"{version}: swap is not limited, so memory can spill into it"
-        return _weak(name, detail, "boot with swapaccount=1, or use cgroup v2; until then the loop needs ACCEPT=limits")
+        return _weak(name, detail, "boot with swapaccount=1, or use cgroup v2; until then use --accept-risk limits")
     if machine.limits_missing:
         detail = f"{version}: the engine cannot limit {', '.join(machine.limits_missing)}"
         return _unsafe(name, detail, "cgroup v2 with delegation to this user, or an engine that runs as root")
@@ -243,7 +241,7 @@ def kernel(machine: HostFacts) -> Check:
     """The one kernel that everyone shares: a number proves little, a day of building a little more."""
     name, built = "kernel", machine.kernel_built
     stands = "our profile closes the crypto sockets, and every experiment has private copies, hashed before and after"
-    fix = "update and reboot; RUNTIME=runsc puts a second kernel in between"
+    fix = "update and reboot; --runtime runsc puts a second kernel in between"
     if built is None:
         return _weak(name, f"{machine.kernel}: nobody can see when it was built; {stands}", fix)
     if built < PAGE_CACHE_FIXED:
@@ -284,7 +282,7 @@ def socket(found: Socket) -> Check:
 
 def disk(machine: HostFacts) -> Check:
     """Room for records, images and logs."""
-    name, fix = "disk", f"free {LEAST_DISK_GIB} GiB; RUNS=folder puts records elsewhere"
+    name, fix = "disk", f"free {LEAST_DISK_GIB} GiB; --runs FOLDER puts records elsewhere"
     said = {where: "?" if free is None else f"{free / GIB:.0f} GiB" for where, free in machine.free_bytes.items()}
     detail = ", ".join(f"{size} free for {where}" for where, size in said.items())
     known = [free for free in machine.free_bytes.values() if free is not None]
@@ -298,7 +296,7 @@ def gpus(machine: HostFacts) -> Iterator[Check]:
     found = machine.gpus
     if not found.devices:
         detail, _, fix = (found.error or "NVML shows none").partition("; ")
-        yield _weak("gpu", detail, fix or "PROFILE=cpu needs none")
+        yield _weak("gpu", detail, fix or "--profile cpu needs none")
         return
     if found.mps:
         yield _weak("gpu", f"an MPS daemon shares the GPUs out: {found.mps}", "none is leased until it is stopped")
@@ -315,10 +313,10 @@ def gpus(machine: HostFacts) -> Iterator[Check]:
     )
     if driver.judgement is Severity.OK and numbers(found.driver) < RUNS_IMAGE:
         detail = f"{found.driver}: its known holes are fixed, but torch in our image is built for CUDA 13"
-        driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or PROFILE=cpu")
+        driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or --profile cpu")
     yield _exposed(driver, is_patched(found.driver, DRIVER))
     if machine.no_nvidia:
-        detail = "the engine has none and hands out no GPU: PROFILE=gpu is refused"
+        detail = "the engine has none and cannot pass a GPU to a container: --profile gpu is refused"
         yield _weak("nvidia-toolkit", detail, f"install {TOOLKIT} or newer, and restart the engine")
         return
     yield _exposed(toolkit, is_patched(found.toolkit, TOOLKIT))

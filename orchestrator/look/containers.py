@@ -155,7 +155,7 @@ def _differences(asked: dict[str, Any], created: dict[str, Any]) -> list[str]:
     try:
         return [sanitise(line, 500) for line in container_diff(asked, created)]
     except (KeyError, TypeError, ValueError, AttributeError):
-        return ["the record of this container is incomplete: `make verify` says what is intact"]
+        return ["the record of this container is incomplete; see `autoresearch verify`"]
 
 
 def ending(execution: dict[str, Any], state: dict[str, Any]) -> tuple[str, str]:

@@ -93,7 +93,7 @@ def write(experiments: list[Experiment], how: Format, out: Path) -> None:
         ) from error
     except OSError as error:
         raise RecordFailed(
-            f"{out}: cannot be written: {error.strerror or error}; name another place with OUT="
+            f"{out}: cannot be written: {error.strerror or error}; name another place with --out"
         ) from error
 
 

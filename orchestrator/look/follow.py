@@ -152,7 +152,9 @@ def follow(folder: Path, view: View, wants_out: Callable[[float], bool]) -> str:
     Raises JournalError if no session is running.
     """
     if not is_live(folder):
-        raise JournalError(f"{folder.name}: no session is running; `make loop RUN={folder.name}` goes on with it")
+        raise JournalError(
+            f"{folder.name}: no session is running; resume it with `autoresearch loop --run {folder.name}`"
+        )
     with Journal.read(folder) as journal:
         follower = Follower(journal=journal, view=view)
         follower.catch_up()
@@ -162,7 +164,7 @@ def follow(folder: Path, view: View, wants_out: Callable[[float], bool]) -> str:
             if follower.ended:
                 return f"ended: {follower.ended}"
             if not live:
-                return f"the session is gone without a last word; `make loop RUN={folder.name}` goes on with it"
+                return f"the session ended unexpectedly; resume it with `autoresearch loop --run {folder.name}`"
             if wants_out(POLL_S):
                 return "detached: the loop goes on"
 

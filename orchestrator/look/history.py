@@ -115,7 +115,7 @@ def _experiments(journal: Journal, damaged: list[str]) -> Iterator[Experiment]:
             try:
                 yield from journal.experiments("id = ?", number)
             except (ValueError, KeyError, TypeError):
-                damaged.append(f"experiment {number}: its record cannot be read; `make verify` says what it is")
+                damaged.append(f"experiment {number}: its record cannot be read; see `autoresearch verify`")
 
 
 def _turns(experiments: list[Experiment]) -> Iterator[HistoryEntry]:

@@ -42,7 +42,7 @@ def build(
         from orchestrator.propose.replay import ReplayProposer  # noqa: PLC0415
 
         if config.replay_of is None:
-            raise ConfigError("PROPOSER=replay needs the run to replay: REPLAY=runs/tag")
+            raise ConfigError("--proposer replay: name the run to replay with --replay runs/NAME")
         return ReplayProposer.open(config.replay_of, config.task.name)
     return _claude(config, ledger, environment, waiting)
 

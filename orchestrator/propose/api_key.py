@@ -22,7 +22,7 @@ def find_api_key(environment: Mapping[str, str], key_file: Path | None) -> Secre
         return _usable(text, VARIABLE)
     raise ConfigError(
         f"{VARIABLE} is not set: set it, or name a file of mode 600 as [claude] key_file,"
-        " or use PROPOSER=sweep, which needs no key"
+        " or use --proposer sweep, which needs no key"
     )
 
 

@@ -32,9 +32,15 @@ def select_history(journal: Journal, best: Experiment) -> Memory:
         ),
         failures=tuple(sorted(failures, key=lambda e: -e.id)[:FAILURES]),
         recent=tuple(judged[:RECENT][::-1]),
-        since_improvement=sum(journal.count("status = ? AND id > ?", status, best.id) for status in JUDGED)
-        - sum(e.id > best.id for e in again),
+        since_improvement=count_since_improvement(journal, best),
     )
+
+
+def count_since_improvement(journal: Journal, best: Experiment) -> int:
+    """Return how many judged experiments came after the best; re-measurements of a kept one do not count."""
+    judged = sum(journal.count("status = ? AND id > ?", status, best.id) for status in JUDGED)
+    remeasured = "json_extract(body, '$.remeasures_id') IS NOT NULL AND status NOT IN (?, ?) AND id > ?"
+    return judged - journal.count(remeasured, *QUEUED_AGAIN, best.id)
 
 
 def _is_idea(e: Experiment) -> bool:

@@ -259,7 +259,7 @@ def _refusal(reply: str, why: str) -> str:
 
 
 def _change_of_mind(context: Context, stagnation_after: int, metric: str) -> str:
-    """After a drought: another kind of idea, and every second time another ancestor to start from."""
+    """After a stagnation: another kind of idea, and every second time another ancestor to start from."""
     since = context.memory.since_improvement
     turn = since - stagnation_after
     text = f"The last {since} experiments brought no improvement. {KINDS[turn % len(KINDS)]}"

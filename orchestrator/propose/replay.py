@@ -33,12 +33,12 @@ class ReplayProposer:
                 tasks = {record.body.get("task", "") for record in journal.records("session.started")}
                 recorded = tuple(e for e in journal.experiments() if _ran(e))
         except JournalError as error:
-            raise ConfigError(f"REPLAY={run}: {error}") from error
+            raise ConfigError(f"--replay {run}: {error}") from error
         if tasks != {task}:
             found = ", ".join(sorted(repr(name) for name in tasks)) or "no session"
-            raise ConfigError(f"REPLAY={run}: is a record of task {found}, this is {task!r}; name a run of this task")
+            raise ConfigError(f"--replay {run}: the run is of task {found}, this is {task!r}; name a run of this task")
         if not recorded:
-            raise ConfigError(f"REPLAY={run}: holds no experiment but the baseline; name another run")
+            raise ConfigError(f"--replay {run}: the run has no experiments beyond the baseline; name another run")
         return cls(run=run, recorded=recorded)
 
     def ask(self, context: Context) -> Reply:

@@ -42,7 +42,7 @@ class SweepProposer:
         knobs = kn.find_tunables(context.best_source, self.profile)
         if not knobs:
             raise ProposerUnavailable(
-                "train.py has no UPPER_CASE constants with a number at top level to sweep; use PROPOSER=claude"
+                "train.py has no UPPER_CASE constants with a number at top level to sweep; use --proposer claude"
             )
         told = [e for e in context.history[-TOLD:] if e.status not in UNTOLD]
         tried = {_key(knobs, self._point(e)) for e in told}
@@ -53,7 +53,7 @@ class SweepProposer:
             if values and hypothesis not in context.in_flight and _key(knobs, values) not in tried:
                 return self._reply(context, knobs, values, hypothesis)
         raise ProposerUnavailable(
-            f"the sweep has tried what there is near the best: {', '.join(knobs)}; use PROPOSER=claude"
+            f"the sweep has tried every value near the best: {', '.join(knobs)}; use --proposer claude"
         )
 
     def read(self, reply: Reply) -> Proposal:

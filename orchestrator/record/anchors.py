@@ -30,7 +30,8 @@ def write(path: Path, tag: str, first: str, seq: int, head: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise RecordFailed(
-            f"{path}: the anchor cannot be written: {error.strerror}; fix it, or [record] anchor in task.toml"
+            f"{path}: the anchor cannot be written: {error.strerror}; change the permissions, or"
+            " [recording] anchor in task.toml"
         ) from error
 
 

@@ -44,9 +44,7 @@ class Record:
     def of_experiment(self) -> int:
         """The experiment that it is about. Raises JournalError if it names none."""
         if self.experiment_id is None:
-            raise JournalError(
-                f"record {self.seq} ({self.kind}) names no experiment; `make verify` says what else is wrong"
-            )
+            raise JournalError(f"record {self.seq} ({self.kind}) names no experiment; see `autoresearch verify`")
         return self.experiment_id
 
     @property
@@ -82,11 +80,12 @@ class Chain:
             chain._mirror_missing()
         except BlockingIOError as error:
             raise JournalError(
-                f"{folder}: another session is using this run; choose another RUN=tag or wait for it"
+                f"{folder}: another session is using this run; wait for it, or use another --run NAME"
             ) from error
         except OSError as error:
             raise RecordFailed(
-                f"{error.filename or folder}: cannot be written: {error.strerror}; fix it, or use RUNS=folder"
+                f"{error.filename or folder}: cannot be written: {error.strerror}; change the permissions, or use"
+                " --runs FOLDER"
             ) from error
         except sqlite3.Error as error:
             raise _translated(folder, error) from error
@@ -97,7 +96,7 @@ class Chain:
         """Open for reading only. Raises JournalError if there is none."""
         path = folder / "journal.db"
         if not path.is_file():
-            raise JournalError(f"{path}: no such run; `make runs` lists those there are")
+            raise JournalError(f"{path}: no such run; `autoresearch runs` lists the runs")
         try:
             connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False, timeout=10)
             if index.version_of(connection, path) < index.VERSION:  # the file is left as it is
@@ -244,4 +243,4 @@ def _translated(folder: Path, error: sqlite3.Error) -> JournalError | RecordFail
     text = str(error)
     if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
         return RecordFailed(f"{path}: {text}; free the disk or fix the permissions, nothing recorded was lost")
-    return JournalError(f"{path}: {text}; `make verify` says what is readable, record.jsonl holds a copy")
+    return JournalError(f"{path}: {text}; `autoresearch verify` says what is readable; record.jsonl has a copy")

@@ -120,8 +120,8 @@ def export(experiment: Experiment, recorded_sha256: str | None, out: Path) -> in
                 size += len(data)
             broken = parcel.broken
     except OSError as error:
-        raise RecordFailed(f"{error.filename or out}: {error.strerror}; name another file with OUT=") from error
+        raise RecordFailed(f"{error.filename or out}: {error.strerror}; name another file with --out") from error
     if broken or digest.hexdigest() != recorded_sha256:
         out.unlink(missing_ok=True)
-        raise JournalError(f"{path}: is not what was recorded; {broken or '`make verify` says what else is not'}")
+        raise JournalError(f"{path}: does not match the record; {broken or 'see `autoresearch verify`'}")
     return size

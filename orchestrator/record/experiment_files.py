@@ -27,7 +27,7 @@ def read(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise JournalError(f"{path}: cannot be read: {error.strerror}; `make verify` says what is intact") from error
+        raise JournalError(f"{path}: cannot be read: {error.strerror}; see `autoresearch verify`") from error
 
 
 def part(experiment: Experiment, name: str) -> Path:
@@ -45,5 +45,5 @@ def data(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read(path) or "{}")
     except ValueError as error:
-        raise JournalError(f"{path}: is no JSON: {error}; `make verify` says what is intact") from error
+        raise JournalError(f"{path}: not valid JSON: {error}; see `autoresearch verify`") from error
     return found if isinstance(found, dict) else {}

@@ -1,7 +1,7 @@
 """Kept patches as git commits on a branch of the run, and train.py put in place for the human.
 
-That is `autoresearch/<tag>`, or, where this holds what another record kept (another task, another RUNS=, a folder since
-removed), `autoresearch/<tag>-` and the first eight digits of the hash of the run's own first record.
+That is `autoresearch/<tag>`, or, where this holds what another record kept (another task, another --runs, a removed
+folder), `autoresearch/<tag>-` and the first eight digits of the hash of the run's own first record.
 
 Made with plumbing: the user's index, HEAD, branch and other files are never touched. train.py is replaced atomically,
 and only if it still is what the loop last put there.
@@ -34,7 +34,7 @@ class ResultBranch:
         here = self._git("symbolic-ref", "-q", "HEAD", check=False) or ""
         if re.fullmatch(rf"{re.escape(branch_refs(self.tag, '')[0])}(-[0-9a-f]{{8}})?", here):
             raise ConfigError(
-                f"{here.removeprefix('refs/heads/')} is checked out; switch to another branch or use RUN=tag"
+                f"{here.removeprefix('refs/heads/')} is checked out; switch to another branch or use --run NAME"
             )
 
     def committed(self) -> str | None:

@@ -96,7 +96,9 @@ class Journal(Chain):
         """One finished experiment. Raises JournalError if there is none."""
         found = self.experiments("id = ?", experiment_id)
         if not found:
-            raise JournalError(f"{self.folder}: no finished experiment {experiment_id}; `make status` lists them")
+            raise JournalError(
+                f"{self.folder}: no finished experiment {experiment_id}; `autoresearch status` lists them"
+            )
         return found[0]
 
     def best(self) -> Experiment | None:

@@ -86,7 +86,7 @@ def _inputs(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise JournalError(f"{path}: cannot be read: {error}; `make verify` says what is intact") from error
+        raise JournalError(f"{path}: cannot be read: {error}; see `autoresearch verify`") from error
     return data if isinstance(data, dict) else {}
 
 

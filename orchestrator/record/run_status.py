@@ -19,7 +19,7 @@ def state(journal: Journal) -> str:
     elif last is None:
         found = "nothing ran yet"
     elif last.kind == "session.started":
-        found = f"gone without a last word; `make loop RUN={journal.folder.name}` goes on with it"
+        found = f"ended unexpectedly; resume it with `autoresearch loop --run {journal.folder.name}`"
     else:
         found = f"ended: {last.body['reason']}"
     return sanitise(", ".join(filter(None, (found, "paused" if paused else ""))), limit=300)
@@ -28,11 +28,11 @@ def state(journal: Journal) -> str:
 def ended(journal: Journal, experiment_id: int) -> Experiment:
     """A finished experiment. Raises JournalError, which says so of one that still runs or was cut off."""
     if experiment_id in {begun.of_experiment for begun in journal.unfinished()}:
-        run = f"RUN={journal.folder.name}"
+        run = f"--run {journal.folder.name}"
         now = (
-            f"runs; `make watch {run}` shows it"
+            f"is running; see `autoresearch watch {run}`"
             if is_live(journal.folder)
-            else f"was cut off; `make loop {run}` goes on"
+            else f"was interrupted; resume with `autoresearch loop {run}`"
         )
         raise JournalError(f"experiment {experiment_id} {now}")
     return journal.experiment(experiment_id)

@@ -85,7 +85,7 @@ def logging_to(folder: Path, *, screen: bool) -> Iterator[None]:
         chain = Chain(folder / NAME)
     except OSError as error:
         raise RecordFailed(
-            f"{folder}: cannot be written: {error.strerror}; fix the permissions or use RUNS=folder"
+            f"{folder}: cannot be written: {error.strerror}; change the permissions, or use --runs FOLDER"
         ) from error
     as_text = structlog.dev.ConsoleRenderer(colors=False)
 

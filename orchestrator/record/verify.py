@@ -66,7 +66,8 @@ def recorded_in(folder: Path) -> list[Path]:
     found = [one for one in runs if any((one / name).exists() for name in ("journal.db", MIRROR, seal.NAME))]
     if not found:
         raise JournalError(
-            f"{folder}: no run is recorded there; `make loop` makes one, RUNS=folder names another place"
+            f"{folder}: no runs recorded here; start one with `autoresearch loop`, or name another folder"
+            " with --runs FOLDER"
         )
     return found
 
@@ -235,7 +236,7 @@ def _results(folder: Path, experiments: list[Experiment]) -> Iterator[str]:
     if text != experiment_dir.results(experiments) and (
         seal_is_there(folder) or text not in map(experiment_dir.results, behind)
     ):
-        yield f"{path.name}: does not say what the records say; `make loop` writes it anew"
+        yield f"{path.name}: does not match the records; `autoresearch loop` rewrites it"
 
 
 def seal_is_there(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What honest arithmetic may differ by: task.toml's numbers, until `make calibrate` measured the hardware."""
+"""What honest arithmetic may differ by: task.toml's numbers, until the hardware is calibrated."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,4 +100,4 @@ def _read(path: Path) -> dict[str, Measured]:
         return {}
     except (OSError, ValidationError) as error:
         why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-        raise ConfigError(f"{path}: cannot be used: {why}; run `make calibrate` again after removing it") from error
+        raise ConfigError(f"{path}: cannot be used: {why}; remove it and run `autoresearch calibrate` again") from error

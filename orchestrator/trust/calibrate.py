@@ -73,7 +73,9 @@ def summary(measurements: Iterable[Measurement], config: Config, image_id: str) 
     """The thresholds that these runs ask for. Raises ConfigError if none has a score, or they bound nothing."""
     scores = [m.score for m in measurements if m.score is not None]
     if not scores:
-        raise ConfigError("no honest run was scored, so nothing was measured; `make loop` says what fails")
+        raise ConfigError(
+            "none of the honest models was scored, so nothing was measured; `autoresearch loop` shows why"
+        )
     worst = max(score.max_difference_nats or 0.0 for score in scores)
     worst_mean = max(abs(score.mean_difference_nats or 0.0) for score in scores)
     cap, floor = thresholds.propose_thresholds(worst, worst_mean, config)

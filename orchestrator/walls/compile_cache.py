@@ -1,6 +1,7 @@
 """Warm compile caches: what torch compiled for the human's own train.py, given to every trainer to begin with.
 
-Compiled code is code, so only a file that the human committed fills it, when a session finds none or on `make warm`,
+Compiled code is code, so only a file that the human committed fills it, when a session finds none or on
+`autoresearch build-cache`,
 in the same walls as any training; never an experiment. What it left is copied out by a container that runs our code
 only, hashed, and read only from then on: each trainer gets a private copy, its hashes checked, in a container that is
 as untrusted with it as without. Predictors and the scorer never see it. It counts only where it was made: same
@@ -47,11 +48,13 @@ class CompileCache:
                 data = (self.folder / FILES / name).read_bytes()
             except OSError as error:
                 raise SandboxError(
-                    f"{self.folder / FILES / name}: {error.strerror}; remove {self.folder}, or `make warm` again"
+                    f"{self.folder / FILES / name}: {error.strerror}; remove {self.folder}, or run"
+                    " `autoresearch build-cache` again"
                 ) from error
             if hashlib.sha256(data).hexdigest() != expected:
                 raise SandboxError(
-                    f"{self.folder / FILES / name} is not what was written; remove {self.folder}, or `make warm`"
+                    f"{self.folder / FILES / name} was changed after it was written; remove {self.folder}, or run"
+                    " `autoresearch build-cache` again"
                 )
             staging.put(target / name, data)
         for path in target.rglob("*"):
@@ -76,7 +79,7 @@ def find(among: Path, hardware: str, image_id: str) -> CompileCache | None:
         made = (manifest["hardware"], manifest["image_id"])
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise SandboxError(
-            f"{path}: cannot be read ({type(error).__name__}); remove {place}, or `make warm` again"
+            f"{path}: cannot be read ({type(error).__name__}); remove {place}, or run `autoresearch build-cache` again"
         ) from error
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise SandboxError(f"{path}: names a file outside of it; remove {place}")
@@ -89,7 +92,7 @@ def missing(facts: Mapping[str, str]) -> str:
     """What to say where experiments of the gpu profile begin without one, "" where there is nothing to say."""
     if facts.get("profile") != "gpu" or facts.get("warm_sha256"):
         return ""
-    return "no compile cache for this GPU and image: every training compiles anew; `make warm` says why none was made"
+    return "no compile cache for this GPU and image, so every training compiles; see `autoresearch build-cache`"
 
 
 def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> CompileCache:

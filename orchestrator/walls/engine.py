@@ -175,7 +175,10 @@ class Engine:
         """Refuse a runtime that the engine does not know."""
         known = set(self.info().get("Runtimes") or {})
         if runtime and runtime not in known:
-            raise SpecRefused(f"RUNTIME={runtime!r}: the engine knows {sorted(known)} only; register it in daemon.json")
+            raise SpecRefused(
+                f"--runtime {runtime}: unknown runtime; available: {', '.join(sorted(known))}. Register it in"
+                " daemon.json"
+            )
 
     def image_id(self, reference: str) -> str:
         """The local id of an image. Raises ImageMissing, or SpecRefused for an image that declares volumes."""
@@ -184,7 +187,7 @@ class Engine:
                 image = self._api.inspect_image(reference)
         except SandboxError as error:
             if isinstance(error.__cause__, (ImageNotFound, NotFound)):
-                raise ImageMissing(f"image {reference} is not there; `make image` builds it") from error
+                raise ImageMissing(f"image {reference} not found; build it with `make image`") from error
             raise
         if (image.get("Config") or {}).get("Volumes"):
             raise SpecRefused(f"image {reference} declares volumes, which stay writable; build it without VOLUME")
@@ -356,15 +359,15 @@ def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
     except APIError as error:
         message = f"the container engine refused to {what}: {error.explanation or error}"
         if any(said in message for said in NO_GPUS):
-            message += "; install the NVIDIA Container Toolkit and restart the engine, or use PROFILE=cpu"
+            message += "; install the NVIDIA Container Toolkit and restart the engine, or use --profile cpu"
         raise SandboxError(message) from error
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
         raise EngineUnavailable(
-            f"the container engine does not answer ({what}, {timeout:g} s): is it running? `make engine` starts it"
+            f"the container engine does not answer ({what}, {timeout:g} s): is it running? Start it with `make engine`"
         ) from error
     except DockerException as error:
         said = f"{what}: {error}"
-        message = f"no container engine answers ({said}); `make engine` starts one, DOCKER_HOST names another"
+        message = f"no container engine answers ({said}); start one with `make engine`, or set DOCKER_HOST"
         if "Permission denied" in str(error):
             message = (
                 f"this user may not use the container engine's socket ({said}): join the group docker, which is"

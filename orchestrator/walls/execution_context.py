@@ -37,7 +37,7 @@ class ExecutionContext:
             "hardware": self.hardware,
             "profile": self.config.profile_name,
             "runtime": self.config.runtime,
-            "accepted": ",".join(self.config.accept),
+            "accepted": ",".join(self.config.accept_risk),
             "gpu_uuid": self.gpu_uuid or "",
             "evaluation": self.evaluation,
             "cap_nats": f"{self.thresholds.cap_nats:g}",

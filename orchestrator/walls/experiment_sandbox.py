@@ -153,7 +153,7 @@ class ExperimentSandbox:
         if role is Role.TRAINER:
             return (*python, "/mutable/train.py")
         if role is Role.COURIER:
-            return (*python, "/locked/export_checkpoint.py", str(self.place.config.record.checkpoint_mb * MIB))
+            return (*python, "/locked/export_checkpoint.py", str(self.place.config.recording.checkpoint_mb * MIB))
         if role is not Role.SCORER:
             return (*python, "/locked/predict.py")
         box = self.place.config.active_profile

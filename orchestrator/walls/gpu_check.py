@@ -45,5 +45,5 @@ def check_gpu(place: ExecutionContext) -> None:
     if result.exit_code != 0:
         said = (result.log_tail.strip().splitlines() or [f"exit code {result.exit_code}, no output"])[-1]
         raise LeaseUnavailable(
-            f"torch in a container cannot use {place.gpu_uuid}: {said[:REASON_CHARS]}; {FIX}, or use PROFILE=cpu"
+            f"torch in a container cannot use {place.gpu_uuid}: {said[:REASON_CHARS]}; {FIX}, or use --profile cpu"
         )

@@ -17,7 +17,7 @@ from typing import Any
 NONE = (
     "the container engine hands out no NVIDIA GPU: it knows no nvidia runtime, and there is neither a CDI specification"
     " nor nvidia-container-runtime-hook; install the NVIDIA Container Toolkit and restart the engine, or use"
-    " PROFILE=cpu"
+    " --profile cpu"
 )
 COMMANDS = ("nvidia-container-runtime-hook", "nvidia-container-toolkit", "nvidia-cdi-hook", "nvidia-ctk")
 WHERE = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where systemd lets an engine look
@@ -56,4 +56,4 @@ def ask_nvidia_smi() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(f"PROFILE=gpu: {NONE}" if is_missing(ask_nvidia_smi()) else 0)
+    sys.exit(f"--profile gpu: {NONE}" if is_missing(ask_nvidia_smi()) else 0)

@@ -134,7 +134,7 @@ def test_a_run_in_containers_is_what_its_record_says(tmp_path: Path, monkeypatch
     with pytest.raises(SystemExit, match="the baseline has no score: oom: killed for memory"):
         gpu.contained(check)
     loop("null", 3)
-    with pytest.raises(SystemExit, match="`autoresearch data` ended with exit code 3, see above"):
+    with pytest.raises(SystemExit, match="`autoresearch prepare-data` ended with exit code 3, see above"):
         gpu.contained(check)
 
 

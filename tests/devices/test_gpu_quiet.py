@@ -53,7 +53,7 @@ def test_a_gate_is_closed_by_hours_and_by_the_pause_file(tmp_path: Path) -> None
     assert "" == gate.closed(at("12:00"))
     pause(tmp_path)
     pause(tmp_path)
-    assert f"make resume RUN={tmp_path.name}`" in gate.closed(at("12:00"))
+    assert f"`autoresearch resume --run {tmp_path.name}`" in gate.closed(at("12:00"))
     resume(tmp_path)
     resume(tmp_path)
     assert "" == gate.closed(at("12:00"))

@@ -76,12 +76,12 @@ def test_more_than_there_can_be_is_said_before_any_wait(machine: Machine, tmp_pa
     config = config_of(tmp_path, 3)
     config.run_path.mkdir(parents=True)
     pause(config.run_path)
-    with pytest.raises(ConfigError, match="PARALLEL=3: only 2 can be leased here"), slots(config, fakes.SilentView()):
+    with pytest.raises(ConfigError, match="--parallel 3: only 2 can be leased here"), slots(config, fakes.SilentView()):
         pass
     machine.gpu("GPU-2", name="NVIDIA_A100")
     both = config_of(tmp_path, 2)
     resume(both.run_path)
-    with pytest.raises(ConfigError, match="PARALLEL=2: only 1 of NVIDIA"), slots(both, fakes.SilentView()):
+    with pytest.raises(ConfigError, match="--parallel 2: only 1 of NVIDIA"), slots(both, fakes.SilentView()):
         pass
 
 

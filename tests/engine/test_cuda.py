@@ -76,7 +76,7 @@ def test_podman_and_gvisors_mig_are_refused_in_plain_words(place: ExecutionConte
     with pytest.raises(ConfigError, match="Podman takes no request for one GPU"):
         preflight.refuse_gpu(config, Engine(place.engine._api, {"engine": "podman 5.2"}))
     there = Engine(place.engine._api, {**place.engine.facts(), "default_runtime": "runsc"})
-    with pytest.raises(ConfigError, match="gVisor does not know: exclude"):
+    with pytest.raises(ConfigError, match="gVisor does not support: exclude"):
         compose.load_verified_profile(place.config, there, part)
 
 

@@ -17,7 +17,7 @@ SCRIPT = ROOT / "tests/scripts/upstream_style.py"
 def test_an_upstream_script_runs_as_it_is_and_every_view_says_l0(task: Path, unique: str) -> None:
     """Its number, at L0, in status, in the commit, in results.tsv, in the events; and no predictor or scorer ran."""
     shutil.copy(SCRIPT, task / "mutable/train.py")
-    flags = ("--trust", "self-reported", "--experiments", "1", "--proposer", "sweep")
+    flags = ("--scoring", "self-reported", "--experiments", "1", "--proposer", "sweep")
     output = ends(loop(task, unique, *flags))
     found = status(task, unique)["experiments"]
 
@@ -38,8 +38,8 @@ def test_l0_and_audited_scores_never_share_a_run(task: Path, unique: str) -> Non
     shutil.copy(SCRIPT, task / "mutable/train.py")
     path = task / "mutable/train.py"
     path.write_text('RATE = 0.5\nprint("val_bpb:          0.990000")\n')
-    ends(loop(task, unique, "--trust", "self-reported", "--hours", "0.0001"))
+    ends(loop(task, unique, "--scoring", "self-reported", "--hours", "0.0001"))
     output = ends(loop(task, unique, "--hours", "0.0001"), 1)
 
-    assert f"run {unique} holds scores at L0" in output
+    assert f"run {unique} has scores at L0" in output
     assert "load_model" in ends(loop(task, f"{unique}b", "--hours", "0.0001"), 1)

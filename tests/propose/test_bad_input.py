@@ -21,7 +21,7 @@ CASES = {
     "no program.md": ((), KEY, "-program.md", "program.md: cannot be read"),
     "a rule that is no pattern": ((), KEY, "rules", "'(' is no regular expression"),
     "no such replay": (("--replay", "runs/gone"), "", "", "no such run"),
-    "a replay without a run": (("--proposer", "replay"), "", "", "REPLAY=runs/tag"),
+    "a replay without a run": (("--proposer", "replay"), "", "", "--replay runs/NAME"),
     "nobody there": (("--base-url", "http://127.0.0.1:9"), KEY, "", "cannot be reached"),
     "a key file for everyone": (("--key-file", "task.toml"), "", "", "chmod 600"),
     "two much": (("--prefetch", "2"), KEY, "", "prefetch"),
@@ -83,4 +83,4 @@ def test_a_replay_of_another_task_is_refused_at_the_command_line(
         journal.note("session.started", {"task": "sorting", "facts": {}, "proposer": "sweep"})
     said = error_of(capsys, monkeypatch, "loop", "--task", str(tmp_path), "--replay", str(tmp_path / "runs" / "other"))
 
-    assert re.search("is a record of task 'sorting', this is 'language-model'", said)
+    assert re.search("the run is of task 'sorting', this is 'language-model'", said)

@@ -40,7 +40,7 @@ def test_the_limit_on_experiments_and_a_missing_price_are_said(tmp_path: Path) -
     assert "[prices.models] has no 'local'" in found.lines()[-1]
 
 
-def test_a_dry_run_sends_and_writes_nothing(
+def test_an_estimate_sends_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It needs neither key nor engine, prints the sums, and leaves no run behind."""
@@ -48,7 +48,7 @@ def test_a_dry_run_sends_and_writes_nothing(
     with FakeMessagesApi() as api:
         config = task(tmp_path, api)
         monkeypatch.setenv("AUTORESEARCH_CLAUDE__BASE_URL", api.url)
-        monkeypatch.setattr(sys, "argv", ["autoresearch", "loop", "--task", str(tmp_path), "--dry-run"])
+        monkeypatch.setattr(sys, "argv", ["autoresearch", "estimate", "--task", str(tmp_path)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
 

@@ -30,7 +30,7 @@ def test_memory_holds_the_telling_experiments(tmp_path: Path) -> None:
 
 
 def test_a_kept_one_that_ran_again_is_told_with_all_its_runs(tmp_path: Path) -> None:
-    """Its measurements are no near misses of it, no ideas, and no part of a drought."""
+    """Its measurements are no near misses of it, no ideas, and no part of a stagnation."""
     with Journal.open(tmp_path) as journal:
         journal.finish(kept(2.0, folder=tmp_path / "0000"))
         journal.finish(kept(1.8, id=1, folder=tmp_path / "0001"))

@@ -165,7 +165,7 @@ def test_what_a_crash_printed_reaches_the_prompt_as_data(tmp_path: Path) -> None
         ({"claude.model": "claude-sonnet-4-5"}, {"ANTHROPIC_API_KEY": KEY}, "no model 'claude-sonnet-4-5'"),
         ({"claude.model": "local"}, {"ANTHROPIC_API_KEY": KEY}, "has no 'local'"),
         ({"claude.key_file": "missing"}, {"ANTHROPIC_API_KEY": KEY}, "missing: cannot be read"),
-        ({"proposer": "replay"}, {}, "REPLAY=runs/tag"),
+        ({"proposer": "replay"}, {}, "--replay runs/NAME"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_first_experiment(

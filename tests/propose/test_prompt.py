@@ -142,7 +142,7 @@ def test_instructions_that_fit_no_prompt_are_refused(tmp_path: Path) -> None:
         build.check()
 
 
-def test_after_a_drought_another_kind_of_idea_is_asked_for(tmp_path: Path) -> None:
+def test_after_a_stagnation_another_kind_of_idea_is_asked_for(tmp_path: Path) -> None:
     """Then, every second time, with another kept file to start from; before, nothing of it."""
     (tmp_path / "0001").mkdir()
     (tmp_path / "0001" / "train.py").write_text("LR = 0.7\n")

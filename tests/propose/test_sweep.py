@@ -114,7 +114,7 @@ def test_when_everything_near_was_tried_it_says_so(tmp_path: Path) -> None:
 
 def test_a_file_without_constants_cannot_be_swept(tmp_path: Path) -> None:
     """One line that says what to use instead."""
-    with pytest.raises(ProposerUnavailable, match="PROPOSER=claude"):
+    with pytest.raises(ProposerUnavailable, match="--proposer claude"):
         SweepProposer(profile="cpu").ask(context(tmp_path / "0000", "x = 1\n"))
 
 

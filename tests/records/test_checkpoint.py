@@ -111,7 +111,7 @@ def test_a_checkpoint_is_exported_only_as_it_was_recorded(tmp_path: Path) -> Non
 
     with pytest.raises(RecordFailed, match="exists"):
         checkpoint.export(experiment, digest, tmp_path / "a")
-    with pytest.raises(JournalError, match="is not what was recorded"):
+    with pytest.raises(JournalError, match="does not match the record"):
         checkpoint.export(experiment, "0" * 64, tmp_path / "b")
     with pytest.raises(JournalError, match="no checkpoint on record"):
         checkpoint.export(kept(2.0, status=Status.DISCARD, folder=tmp_path / "0001"), None, tmp_path / "b")

@@ -62,8 +62,8 @@ def test_only_kept_experiments_are_attested(run: Path) -> None:
 
 def test_a_statement_is_canonical_json_on_the_screen_or_in_a_file(run: Path, tmp_path: Path) -> None:
     """The same bytes every time."""
-    shown = autoresearch(run, "attest", "1").stdout
-    assert 0 == autoresearch(run, "attest", "1", "--out", str(tmp_path / "a.json")).returncode
+    shown = autoresearch(run, "provenance", "1").stdout
+    assert 0 == autoresearch(run, "provenance", "1", "--out", str(tmp_path / "a.json")).returncode
     again = json.dumps(json.loads(shown), sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
 
     assert shown == again == (tmp_path / "a.json").read_text()
@@ -106,11 +106,11 @@ def test_a_log_is_harmless_unless_it_is_asked_for_as_it_is(run: Path, tmp_path: 
     """Escape sequences that found their way into the file reach no terminal; a log that is not there is named."""
     other = recorded(tmp_path)
     (other / "0001" / "trainer.log").write_bytes(b"[    0.001 out] \x1b]0;title\x07red \xff\n")
-    raw = [sys.executable, "-m", "orchestrator", "log", "1", "--raw", "--runs", str(other.parent)]
+    raw = [sys.executable, "-m", "orchestrator", "logs", "1", "--raw", "--runs", str(other.parent)]
 
-    assert "[    0.001 out] red \ufffd\n" == autoresearch(other, "log", "1").stdout
+    assert "[    0.001 out] red \ufffd\n" == autoresearch(other, "logs", "1").stdout
     assert b"[    0.001 out] \x1b]0;title\x07red \xff\n" == subprocess.run(raw, capture_output=True, cwd=ROOT).stdout  # noqa: PLW1510
-    assert "this experiment has: trainer" in autoresearch(other, "log", "1", "--role", "scorer").stderr
+    assert "this experiment has: trainer" in autoresearch(other, "logs", "1", "--role", "scorer").stderr
 
 
 def test_the_lineage_is_a_tree_of_what_was_kept(run: Path) -> None:
@@ -128,10 +128,10 @@ def test_the_lineage_is_a_tree_of_what_was_kept(run: Path) -> None:
 
 def test_an_experiment_that_does_not_exist_is_named(run: Path) -> None:
     """One line, which command lists those there are, and a failure."""
-    for arguments in (("show", "77"), ("diff", "0", "77"), ("log", "77"), ("attest", "77")):
+    for arguments in (("show", "77"), ("diff", "0", "77"), ("logs", "77"), ("provenance", "77")):
         done = autoresearch(run, *arguments)
         assert 1 == done.returncode
-        assert "no finished experiment 77; `make status` lists them" in done.stderr.replace("\n", "")
+        assert "no finished experiment 77; `autoresearch status` lists them" in done.stderr.replace("\n", "")
 
 
 def test_a_start_that_failed_is_no_run_to_look_at(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_log_with_an_endless_line_is_shown_in_part(tmp_path: Path) -> None:
         file.write(b"first")
         file.seek(1 << 30)
         file.write(b"last\n")
-    shown = autoresearch(run, "log", "1").stdout
+    shown = autoresearch(run, "logs", "1").stdout
 
     assert shown.startswith("first")
     assert shown.endswith("last\n")

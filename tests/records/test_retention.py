@@ -121,7 +121,7 @@ def test_gc_says_what_would_go_and_then_removes_it(run: Path, tmp_path: Path) ->
     (tmp_path / "task.toml").write_text(
         (ROOT / "task.toml").read_text().replace("log_days = 30.0", "log_days = 0.0000001")
     )
-    command = [sys.executable, "-m", "orchestrator", "gc", "--task", str(tmp_path), "--runs", str(run.parent)]
+    command = [sys.executable, "-m", "orchestrator", "prune", "--task", str(tmp_path), "--runs", str(run.parent)]
 
     def gc(*flags: str) -> str:
         return subprocess.run([*command, *flags], check=True, capture_output=True, text=True, cwd=ROOT).stdout
@@ -130,10 +130,10 @@ def test_gc_says_what_would_go_and_then_removes_it(run: Path, tmp_path: Path) ->
     said = gc("--dry-run")
     assert before == {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.rglob("*") if path.is_file()}
     with Journal.open(run):
-        assert "t: a session is running, left alone\n" == gc()
+        assert "t: skipped, a session is running\n" == gc()
     done = gc()
 
-    assert "t/0002/trainer.log: 0.0 MB, older than 1e-07 days\nt: 1 file, 0.0 MB would go\n" == said
+    assert "t/0002/trainer.log: 0.0 MB, older than 1e-07 days\nt: 1 file, 0.0 MB would be removed\n" == said
     assert "t: 1 file, 0.0 MB removed" in done
     assert [] == list(findings(run))
     assert json.loads((run / "record.jsonl").read_text().splitlines()[-1])["kind"] == "files.removed"

@@ -263,7 +263,7 @@ def test_a_changed_results_tsv_is_found_without_the_seal(run: Path) -> None:
     seal.remove(run)
     (run / "results.tsv").write_text((run / "results.tsv").read_text().replace("0.04", "0.05"))
 
-    assert "results.tsv: does not say what the records say; `make loop` writes it anew" in list(findings(run))
+    assert "results.tsv: does not match the records; `autoresearch loop` rewrites it" in list(findings(run))
 
 
 def test_a_seed_that_was_not_committed_is_found(run: Path) -> None:
@@ -297,7 +297,7 @@ def test_the_loop_names_its_heads_elsewhere(tmp_path: Path) -> None:
     """After each experiment and at the end; a place that cannot be written costs a line, not the night."""
     config = task(tmp_path, 1)
     for place in (tmp_path / "anchors", tmp_path / "nowhere" / "anchors"):
-        anchored = config.model_copy(update={"record": Recording(anchor=place)})
+        anchored = config.model_copy(update={"recording": Recording(anchor=place)})
         loop, _, _ = session(anchored, parabola, ["0.05"])
         with loop.journal:
             run_session(loop)

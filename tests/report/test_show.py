@@ -1,4 +1,4 @@
-"""What `make show` says of an experiment, on a narrow terminal."""
+"""What `autoresearch show` says of an experiment, on a narrow terminal."""
 
 import json
 from pathlib import Path

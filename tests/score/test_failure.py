@@ -64,7 +64,9 @@ def test_a_broken_gpu_is_not_called_killed() -> None:
     """Nor is the engine blamed."""
     said = explain(Status.INFRA, "train.py", fakes.execution(exit_code=1, log_tail="uncorrectable ECC error"))
 
-    assert said.startswith("train.py could not use its GPU, which is broken or somebody else's: see `make doctor`\n")
+    assert said.startswith(
+        "train.py could not use its GPU, which is broken or somebody else's: see `autoresearch doctor`\n"
+    )
     assert "was killed from outside" in explain(Status.INFRA, "train.py", fakes.execution(killed_by="something"))
 
 

@@ -323,7 +323,7 @@ def test_a_run_whose_baseline_cheated_is_over(tmp_path: Path) -> None:
     ran(config, scripted({0.02: [2.0], 0.03: [1.8]}), ["0.03"])
     loop, _, _ = sessions.session(config, scripted({}), ["0.05"])
     loop.journal.note("experiment.not_confirmed", {"failure": "cheat"}, 0)
-    with loop.journal, pytest.raises(ConfigError, match="start anew with RUN=tag"):
+    with loop.journal, pytest.raises(ConfigError, match="start a new run with --run NAME"):
         run_session(loop)
 
 
@@ -373,7 +373,7 @@ def test_other_data_or_another_scorer_is_another_run(tmp_path: Path, name: str) 
     ran(config, scripted({0.02: [2.0], 0.8: [4.0]}), ["0.8"])
     loop, _, runner = sessions.session(config, scripted({0.9: [1.5]}), ["0.9"])
     runner.more[name] = "another"
-    with loop.journal as journal, pytest.raises(ConfigError, match=f"{name} , now another.*RUN=tag"):
+    with loop.journal as journal, pytest.raises(ConfigError, match=f"{name} , now another.*--run NAME"):
         run_session(loop)
     edited, _, runner = sessions.session(config, scripted({0.9: [1.5]}), ["0.9"])
     with edited.journal as journal:
@@ -381,7 +381,7 @@ def test_other_data_or_another_scorer_is_another_run(tmp_path: Path, name: str) 
         assert best is not None
         candidate = turn.next_candidate(edited, best, ())
         runner.more[name] = "another"
-        with pytest.raises(ConfigError, match="RUN=tag"):
+        with pytest.raises(ConfigError, match="--run NAME"):
             turn.begin(edited, candidate, runner, best)
 
 

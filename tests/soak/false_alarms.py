@@ -5,7 +5,7 @@
 A model (`00_baseline`, or one of reference_models/) is trained once on the cpu profile. Its claims and its answers to
 prefixes come from the predictor's own code, rows, batches and order from the scorer's, and each audit is judged by the
 scorer's own rules with the thresholds of this hardware. Only the frames between them and the training are left out, so
-that two hundred audits cost a few minutes. Needs the engine, the image and the data (`make image data`).
+that two hundred audits cost a few minutes. Needs the engine, the image and the data (`make image prepare-data`).
 """
 
 import argparse

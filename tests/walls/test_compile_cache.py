@@ -89,7 +89,7 @@ def test_a_session_on_a_gpu_without_one_says_what_fills_it() -> None:
     """It is worth more than most ideas; the cpu profile compiles nothing."""
     without = {"profile": "gpu", "warm_sha256": ""}
 
-    assert "`make warm` says why" in compile_cache.missing(without)
+    assert "see `autoresearch build-cache`" in compile_cache.missing(without)
     assert (
         ""
         == compile_cache.missing({**without, "warm_sha256": "ab"})
@@ -142,7 +142,7 @@ def test_a_changed_file_is_never_handed_out(cache: compile_cache.CompileCache, t
     """It is named, with the fix; so is one that is gone."""
     path = cache.folder / compile_cache.FILES / "triton/kernel.so"
     path.write_text("poison")
-    with pytest.raises(SandboxError, match=r"kernel\.so is not what was written"):
+    with pytest.raises(SandboxError, match=r"kernel\.so was changed after it was written"):
         cache.copy(tmp_path / "one")
     path.unlink()
     with pytest.raises(SandboxError, match=r"kernel\.so: No such file"):

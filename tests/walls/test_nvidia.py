@@ -73,7 +73,7 @@ def test_a_run_on_a_gpu_is_refused_before_one_is_waited_for(info: dict[str, Any]
     engine = cast("Any", SimpleNamespace(is_podman=False, info=lambda: info))
     preflight.refuse_gpu(cast("Any", SimpleNamespace(profile_name="cpu")), engine)
     with pytest.raises(
-        ConfigError, match=r"PROFILE=gpu: .* install the NVIDIA Container Toolkit .* or use PROFILE=cpu"
+        ConfigError, match=r"--profile gpu: .* install the NVIDIA Container Toolkit .* or use --profile cpu"
     ):
         preflight.refuse_gpu(cast("Any", SimpleNamespace(profile_name="gpu")), engine)
     info["Runtimes"]["nvidia"] = {}

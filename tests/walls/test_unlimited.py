@@ -38,7 +38,7 @@ def test_it_is_refused_until_accepted() -> None:
     """By the name that the message gives."""
     half = engine(cgroup="2", controllers="memory,pids")
 
-    with pytest.raises(ConfigError, match=r"cannot limit processors: .* ACCEPT=limits"):
-        refuse_unlimited(cast("Any", SimpleNamespace(accept=())), half)
-    refuse_unlimited(cast("Any", SimpleNamespace(accept=("limits",))), half)
-    refuse_unlimited(cast("Any", SimpleNamespace(accept=())), engine(cgroup="2", controllers="cpu,memory,pids"))
+    with pytest.raises(ConfigError, match=r"cannot limit processors: .* --accept-risk limits"):
+        refuse_unlimited(cast("Any", SimpleNamespace(accept_risk=())), half)
+    refuse_unlimited(cast("Any", SimpleNamespace(accept_risk=("limits",))), half)
+    refuse_unlimited(cast("Any", SimpleNamespace(accept_risk=())), engine(cgroup="2", controllers="cpu,memory,pids"))
