@@ -166,7 +166,7 @@ def follow(folder: Path, view: View, wants_out: Callable[[float], bool]) -> str:
             if not live:
                 return f"the session ended unexpectedly; resume it with `autoresearch loop --run {folder.name}`"
             if wants_out(POLL_S):
-                return "detached: the loop goes on"
+                return "detached; the loop continues"
 
 
 @contextmanager
