@@ -1,29 +1,81 @@
-"""The packages of the orchestrator: which may know which."""
+"""Which module may import which: no import leads back, in the orchestrator or in a task's locked files."""
 
 import ast
+from collections.abc import Collection
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "orchestrator"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+IN_CONTAINERS = ROOT / "orchestrator" / "runtime"  # mounted beside a task's own files, imported by bare names
 
 
-def imports() -> dict[str, set[str]]:
-    """By package, or module outside of one, those that it imports; what only types need counts as well."""
+def imported(path: Path, known: Collection[str]) -> set[str]:
+    """Those of the known modules that a file imports, wherever in it; what only types need counts as well."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if names <= set(known) else names | {node.module}
+    return found & set(known)
+
+
+def modules() -> dict[str, set[str]]:
+    """The modules of the orchestrator, each with those that it imports."""
+    files = {}
+    for path in (ROOT / "orchestrator").rglob("*.py"):
+        if path.parent != IN_CONTAINERS:
+            files[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
+    return {name: imported(path, files) for name, path in files.items()}
+
+
+def packages() -> dict[str, set[str]]:
+    """The packages of the orchestrator, and the modules outside of one, each with those that it imports."""
     found: dict[str, set[str]] = {}
-    for path in ROOT.rglob("*.py"):
-        inside = path.relative_to(ROOT).with_suffix("").parts
-        mine = found.setdefault(inside[0], set())
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "orchestrator":
-                mine |= {alias.name for alias in node.names} - {inside[0]}
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("orchestrator."):
-                mine |= {str(node.module).split(".")[1]} - {inside[0]}
+    for name, wanted in modules().items():
+        mine = room(name)
+        found.setdefault(mine, set()).update({room(module) for module in wanted} - {mine, ""})
     return found
+
+
+def room(module: str) -> str:
+    """The package in the orchestrator that a module is in; "" for the orchestrator itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def locked(folder: Path) -> dict[str, set[str]]:
+    """The files that a task's containers get, by their bare names, each with those that it imports."""
+    files = {path.stem: path for place in (IN_CONTAINERS, folder) for path in place.glob("*.py")}
+    return {name: imported(path, files) for name, path in files.items()}
+
+
+def in_circles(imports: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What is left when all that imports nothing more is taken away, again and again."""
+    left = dict(imports)
+    while free := {name for name, wanted in left.items() if not wanted & left.keys()}:
+        left = {name: wanted & left.keys() for name, wanted in left.items() if name not in free}
+    return left
 
 
 def test_no_package_imports_one_that_imports_it() -> None:
     """Not through others either: each can be read, and tested, without those above it."""
-    left = imports()
-    while free := {name for name, wanted in left.items() if not wanted & left.keys()}:
-        left = {name: wanted for name, wanted in left.items() if name not in free}
+    assert {} == in_circles(packages())
 
-    assert {} == left
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    """Inside a package too, late imports and those for types included."""
+    found = modules()
+
+    assert {"orchestrator.walls.spec", "orchestrator.walls.seccomp"} <= found["orchestrator.walls.spec_policy"]
+    assert {} == in_circles(found)
+
+
+@pytest.mark.parametrize("folder", [ROOT / "locked", *sorted(ROOT.glob("examples/*/locked"))], ids=str)
+def test_no_locked_file_imports_one_that_imports_it(folder: Path) -> None:
+    """With what the product mounts beside them."""
+    found = locked(folder)
+
+    assert {"prepare", "frames"} <= found["score"]
+    assert {} == in_circles(found)

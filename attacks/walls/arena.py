@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attacks.walls.base import AttemptResult, Finding, Observation, Outcome, Probe, judge, stem
 from attacks.walls.look import Holdings, held
-from attacks.walls.weak import WeakEngine, Weaker
+from attacks.walls.weak import PatientSandbox, WeakEngine, Weaker
 from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.devices.lease import Lease
@@ -107,7 +107,7 @@ class Arena:
         """The surroundings of one experiment whose train.py is `source`."""
         with self.placed([stem(probe.name) for probe in probes], profile=profile, weaker=weaker) as place:
             folder = place.config.root / "record"
-            box_of = ExperimentSandbox.open(place, candidate_of(source), plan(), experiment_id=1, folder=folder)
+            box_of = PatientSandbox.open(place, candidate_of(source), plan(), experiment_id=1, folder=folder)
             with box_of as box:
                 unlock(box)
                 yield box, Observation(folder=folder, private=box.private, before=states(box))

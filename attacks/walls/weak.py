@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.types import Role
 from orchestrator.units import MIB
-from orchestrator.walls.container import RunningContainer
 from orchestrator.walls.engine import Engine
+from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 from orchestrator.walls.spec import ContainerSpec
 
 CAPABILITIES = [  # by their number in the kernel, as far as the oldest engine knows them
@@ -39,12 +40,8 @@ class WeakEngine(Engine):
 
     weaker: Weaker
 
-    def start(self, spec: ContainerSpec, *, deadline_s: float, **rest: Any) -> RunningContainer:  # noqa: ANN401  # as the engine
-        """With patience."""
-        return super().start(spec, deadline_s=deadline_s + self.weaker.patience_s, **rest)
-
-    def _asked(self, spec: ContainerSpec) -> dict[str, Any]:
-        config = super()._asked(spec)
+    def _body(self, spec: ContainerSpec) -> dict[str, Any]:
+        config = super()._body(spec)
         config.update(User="0:0", NetworkDisabled=False, Env=[*config["Env"], *self.weaker.environment])
         config["Cmd"] = [word for word in config["Cmd"] if "=" not in word]  # the guard's limits
         config.update(self.weaker.config)
@@ -95,6 +92,15 @@ class WeakEngine(Engine):
 def bind(source: Path, target: str) -> dict[str, object]:
     """A mount for the weak container."""
     return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": False}
+
+
+class PatientSandbox(ExperimentSandbox):
+    """Overlooks deadlines for as long as the control of a probe needs it; on a strong engine it overlooks none."""
+
+    def deadline_s(self, role: Role) -> float:
+        """Return the seconds from a container's start to SIGKILL."""
+        engine = self.place.engine
+        return super().deadline_s(role) + (engine.weaker.patience_s if isinstance(engine, WeakEngine) else 0.0)
 
 
 def capabilities() -> list[str]:

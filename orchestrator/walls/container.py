@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import structlog
 
@@ -14,10 +14,8 @@ from orchestrator.files import unwritable, write_json
 from orchestrator.types import ExecutionResult
 from orchestrator.walls import cgroup_stats
 from orchestrator.walls.bounded_log import BoundedLog
+from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec
-
-if TYPE_CHECKING:
-    from orchestrator.walls.engine import Engine
 
 WATCH_S = 0.1
 LOOK_S = 2.0  # how often a silent container is looked at
@@ -34,12 +32,35 @@ JOIN_S = 30.0
 log = structlog.get_logger()
 
 
+def start(  # noqa: PLR0913  # how it runs
+    engine: Engine,
+    spec: ContainerSpec,
+    *,
+    deadline_s: float,
+    folder: Path,
+    on_line: Callable[[str], None] | None = None,
+    sink: Callable[[bytes], None] | None = None,
+) -> "RunningContainer":
+    """Create, read back, compare, attach and start; killed `deadline_s` after the start. Raises SandboxError.
+
+    Standard output goes to `sink`, if there is one, and not into the log.
+    """
+    container_id = engine.create(spec, folder)
+    try:
+        return RunningContainer(
+            engine, spec, container_id, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink
+        )
+    except BaseException:
+        engine.remove(container_id)
+        raise
+
+
 class RunningContainer:
     """One container from its start to its removal; a context manager."""
 
     def __init__(  # noqa: PLR0913  # what a start is made of
         self,
-        engine: "Engine",
+        engine: Engine,
         spec: ContainerSpec,
         container_id: str,
         *,
@@ -48,7 +69,7 @@ class RunningContainer:
         on_line: Callable[[str], None] | None,
         sink: Callable[[bytes], None] | None = None,
     ) -> None:
-        """Use `Engine.start`."""
+        """Use `start`."""
         self._sink = sink
         self.spec, self.id, self._engine, self._folder = spec, container_id, engine, folder
         self._deadline_s = deadline_s

@@ -22,10 +22,10 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, SpecRefused
 from orchestrator.files import write_json
 from orchestrator.walls import container_labels, podman
-from orchestrator.walls.container import RunningContainer
+from orchestrator.walls.create_body import create_body
 from orchestrator.walls.inspect_diff import container_diff, volume_diff
-from orchestrator.walls.spec import LABEL, UID, ContainerSpec, as_config
-from orchestrator.walls.spec_policy import YOURSELF
+from orchestrator.walls.spec import LABEL, UID, ContainerSpec
+from orchestrator.walls.spec_policy import YOURSELF, validate_spec
 
 CALL_TIMEOUT_S = 30.0
 LONG_CALL_TIMEOUT_S = 120.0
@@ -222,33 +222,24 @@ class Engine:
             if not isinstance(error.__cause__, NotFound):
                 raise
 
-    def start(
-        self,
-        spec: ContainerSpec,
-        *,
-        deadline_s: float,
-        folder: Path,
-        on_line: Callable[[str], None] | None = None,
-        sink: Callable[[bytes], None] | None = None,
-    ) -> RunningContainer:
-        """Create, read back, compare, attach and start; killed `deadline_s` after the start. Raises SandboxError.
+    def create(self, spec: ContainerSpec, folder: Path) -> str:
+        """Check a spec, create its container, read that back and compare; its id. Raises SandboxError.
 
-        Standard output goes to `sink`, if there is one, and not into the log.
+        What was asked for and what was made are written to `folder`.
         """
-        config = self._asked(spec)
-        write_json(folder / f"{spec.role}.spec.json", config)
-        container_id = self._create(spec, config, folder)
+        body = self._body(spec)
+        write_json(folder / f"{spec.role}.spec.json", body)
+        container_id = self._create(spec, body, folder)
         try:
-            self._read_back(container_id, spec, config, folder)
-            return RunningContainer(
-                self, spec, container_id, deadline_s=deadline_s, folder=folder, on_line=on_line, sink=sink
-            )
+            self._read_back(container_id, spec, body, folder)
         except BaseException:
             self.remove(container_id)
             raise
+        return container_id
 
-    def _asked(self, spec: ContainerSpec) -> dict[str, Any]:
-        config = as_config(spec, self._variables(spec.image_id))
+    def _body(self, spec: ContainerSpec) -> dict[str, Any]:
+        validate_spec(spec)
+        config = create_body(spec, self._variables(spec.image_id))
         if spec.user == YOURSELF and "rootless" not in self._facts["security"]:
             raise SpecRefused(f"container spec: user = {YOURSELF} is root on an engine that is not rootless")
         config["HostConfig"]["Runtime"] = spec.runtime or self._facts["default_runtime"]

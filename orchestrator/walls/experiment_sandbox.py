@@ -14,7 +14,7 @@ from typing import Any, Self
 from orchestrator.files import write_json
 from orchestrator.types import Candidate, Plan, Role
 from orchestrator.units import MIB
-from orchestrator.walls import container_labels, locked_files, staging
+from orchestrator.walls import container, container_labels, locked_files, staging
 from orchestrator.walls.container import RunningContainer
 from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.spec import ContainerSpec, Mount
@@ -82,8 +82,8 @@ class ExperimentSandbox:
     ) -> RunningContainer:
         """Start the container of a role."""
         spec = replace(self.spec(role, best), keep_cache=keep_cache)
-        running = self.place.engine.start(
-            spec, deadline_s=self.deadline_s(role), folder=self.folder, on_line=on_line, sink=sink
+        running = container.start(
+            self.place.engine, spec, deadline_s=self.deadline_s(role), folder=self.folder, on_line=on_line, sink=sink
         )
         self.running.append(running)
         return running

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.walls.spec import SHM
+from orchestrator.walls.create_body import SHM
 
 PAGE = 4096
 MASK = "mask="

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.types import ExecutionResult, Role
-from orchestrator.walls import container_labels
+from orchestrator.walls import container, container_labels
 from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import GUARD_MARGIN_S
 from orchestrator.walls.spec import USER, ContainerSpec, Mount
@@ -43,5 +43,5 @@ def run_once(  # noqa: PLR0913  # each is a field of the spec
         user=user,
         userns=userns,
     )
-    with place.engine.start(spec, deadline_s=deadline_s, folder=folder, on_line=on_line) as running:
+    with container.start(place.engine, spec, deadline_s=deadline_s, folder=folder, on_line=on_line) as running:
         return running.wait()

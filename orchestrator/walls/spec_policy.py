@@ -7,14 +7,12 @@ import math
 import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.errors import SpecRefused
 from orchestrator.types import Role
 from orchestrator.walls.seccomp import profile_error
-
-if TYPE_CHECKING:
-    from orchestrator.walls.spec import ContainerSpec, Mount
+from orchestrator.walls.spec import ContainerSpec, Mount
 
 ENVIRONMENT = frozenset((
     "AUTORESEARCH_PROFILE", "AUTORESEARCH_TIME_BUDGET", "AUTORESEARCH_SEED", "HOME", "USER", "TMPDIR", "PYTHONPATH",
@@ -50,7 +48,7 @@ YOURSELF = "0:0"  # where the engine is rootless
 LONGEST_S = 7 * 86400.0
 
 
-def validate_spec(spec: "ContainerSpec") -> None:
+def validate_spec(spec: ContainerSpec) -> None:
     """Raise SpecRefused, naming the field, for a spec that weakens a wall."""
     if not re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", spec.user) and (spec.role, spec.user) != (Role.PREPARE, YOURSELF):
         _refuse("user", spec.user, "a numeric uid:gid, neither of them root")
@@ -76,7 +74,7 @@ def validate_spec(spec: "ContainerSpec") -> None:
     _refuse_mounts(spec)
 
 
-def _refuse_limits(spec: "ContainerSpec") -> None:
+def _refuse_limits(spec: ContainerSpec) -> None:
     for name in COUNTS:
         if not _is_count(getattr(spec.resources, name)):
             _refuse(f"resources.{name}", getattr(spec.resources, name), "a limit above 0, a whole number")
@@ -96,7 +94,7 @@ def _is_count(value: Any) -> bool:  # noqa: ANN401
     return _is_limit(value) and isinstance(value, int)
 
 
-def _refuse_searched(spec: "ContainerSpec") -> None:
+def _refuse_searched(spec: ContainerSpec) -> None:
     """Where programs and modules are looked for is written by nobody."""
     for name, places in SEARCHED.items():
         for path in spec.environment[name].split(":") if name in spec.environment else ():
@@ -104,7 +102,7 @@ def _refuse_searched(spec: "ContainerSpec") -> None:
                 _refuse("environment", f"{name}={spec.environment[name]}", f"of folders below {', '.join(places)}")
 
 
-def _refuse_mounts(spec: "ContainerSpec") -> None:
+def _refuse_mounts(spec: ContainerSpec) -> None:
     for mount in spec.mounts:
         _refuse_mount(spec.role, mount)
     targets = [mount.target for mount in spec.mounts]
@@ -112,7 +110,7 @@ def _refuse_mounts(spec: "ContainerSpec") -> None:
         _refuse("mounts", sorted(twice), "one mount for each place")
 
 
-def _refuse_mount(role: Role, mount: "Mount") -> None:
+def _refuse_mount(role: Role, mount: Mount) -> None:
     allowed = WRITABLE[role] if mount.writable else READABLE[role]
     if mount.target not in allowed:
         how = "written to" if mount.writable else "mounted"

@@ -19,6 +19,7 @@ from orchestrator.host.data import corpus_name, is_ready, prepare
 from orchestrator.look.live_view import PlainView
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.units import MIB
+from orchestrator.walls.container import start
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec, Mount
 from tests.engine.test_deadline import UNIFORM
@@ -109,7 +110,7 @@ def test_an_engine_that_remaps_users_writes_its_volumes_and_your_files(
 
 def ran(engine: Engine, spec: ContainerSpec, folder: Path) -> int | None:
     """The exit code of a container."""
-    with engine.start(spec, deadline_s=30.0, folder=folder) as running:
+    with start(engine, spec, deadline_s=30.0, folder=folder) as running:
         return running.wait().exit_code
 
 
@@ -119,4 +120,4 @@ def test_nobody_is_root_where_root_is_root(engine: Engine, seccomp: str, image_i
     rootful = Engine(engine._api, engine.facts() | {"security": "name=seccomp"})  # whatever this one is
 
     with pytest.raises(SpecRefused, match="root on an engine that is not rootless"):
-        rootful.start(root, deadline_s=30.0, folder=tmp_path)
+        start(rootful, root, deadline_s=30.0, folder=tmp_path)

@@ -17,7 +17,7 @@ from orchestrator.errors import SandboxError
 from orchestrator.execution.experiment import failure_of
 from orchestrator.types import Role, Status
 from orchestrator.units import MIB
-from orchestrator.walls.container import RunningContainer
+from orchestrator.walls.container import RunningContainer, start
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec, Resources
 
@@ -31,7 +31,7 @@ def test_an_engine_that_dies_is_our_failure(tmp_path: Path, seccomp: str, unique
     """Waiting raises SandboxError, from which the loop makes `infra`; nothing is taken for the container's end."""
     with own_engine() as address, closing(Engine.connect(address)) as engine:
         spec = sleeper(load_image(address, tmp_path), seccomp, unique)
-        running = engine.start(spec, deadline_s=40.0, folder=tmp_path)
+        running = start(engine, spec, deadline_s=40.0, folder=tmp_path)
         state = engine.inspect(running.id)["State"]
         pid = int((Path(address.removeprefix("unix://")).parent / "pid").read_text())
         threading.Timer(0.5, kill, (pid,)).start()
@@ -52,8 +52,8 @@ def test_an_engine_that_dies_is_our_failure(tmp_path: Path, seccomp: str, unique
 def test_an_engine_that_is_shut_down_is_our_failure(tmp_path: Path, seccomp: str, unique: str) -> None:
     """SIGTERM, as a service manager sends it: the engine kills what runs, and may still say so before it goes."""
     with own_engine() as address, closing(Engine.connect(address)) as engine:
-        running = engine.start(
-            sleeper(load_image(address, tmp_path), seccomp, unique), deadline_s=40.0, folder=tmp_path
+        running = start(
+            engine, sleeper(load_image(address, tmp_path), seccomp, unique), deadline_s=40.0, folder=tmp_path
         )
         os.kill(int((Path(address.removeprefix("unix://")).parent / "pid").read_text()), signal.SIGTERM)
         try:

@@ -19,6 +19,7 @@ from orchestrator import compose, preflight
 from orchestrator.config import load
 from orchestrator.errors import ConfigError, EngineUnavailable, SpecRefused
 from orchestrator.record.journal import Journal
+from orchestrator.walls.container import start
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec
 from tests.support.boxes import ROOT, Boxes
@@ -106,7 +107,7 @@ def test_a_capability_that_is_added_on_the_way_is_refused(engine: Engine, boxes:
     spec = boxes.spec("print('ran')")
 
     with pytest.raises(SpecRefused, match=r"HostConfig.CapAdd: asked None, is \['(CAP_)?NET_RAW'\]"):
-        AddingEngine(engine._api, engine.facts()).start(spec, deadline_s=5, folder=boxes.folder)
+        start(AddingEngine(engine._api, engine.facts()), spec, deadline_s=5, folder=boxes.folder)
     assert not (boxes.folder / "trainer.log").exists()
     assert spec.name not in str(engine._api.containers(all=True))
 

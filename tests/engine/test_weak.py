@@ -7,6 +7,7 @@ import pytest
 
 from attacks.walls.own_engine import own_engine
 from attacks.walls.weak import WeakEngine, Weaker
+from orchestrator.walls.container import start
 from tests.engine.test_engine_restart import load_image, sleeper
 
 pytestmark = pytest.mark.engine
@@ -20,7 +21,7 @@ def test_the_weak_container_starts_where_users_are_mapped(tmp_path: Path, seccom
     ):
         engine.weaker = Weaker(host={"NetworkMode": "host", "PidMode": "host", "IpcMode": "host"})
         spec = sleeper(load_image(address, tmp_path), seccomp, unique)
-        with engine.start(spec, deadline_s=20.0, folder=tmp_path) as running:
+        with start(engine, spec, deadline_s=20.0, folder=tmp_path) as running:
             state = engine.inspect(running.id)["State"]
 
     assert state["Running"]

@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.types import ExecutionResult, Role
 from orchestrator.units import MIB
 from orchestrator.walls import container_labels
-from orchestrator.walls.container import RunningContainer
+from orchestrator.walls.container import RunningContainer, start
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.seccomp import adapt_for_runtime
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources
@@ -87,5 +87,5 @@ class Boxes:
     def started(self, source: str, *, deadline_s: float = 20.0, **changed: Any) -> Iterator[RunningContainer]:
         """Start it; removed at the end of the block."""
         spec = self.spec(source, **changed)
-        with self.engine.start(spec, deadline_s=deadline_s, folder=self.folder) as running:
+        with start(self.engine, spec, deadline_s=deadline_s, folder=self.folder) as running:
             yield running

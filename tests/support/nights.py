@@ -23,7 +23,8 @@ from orchestrator.types import (
     Usage,
 )
 from orchestrator.units import MIB
-from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
+from orchestrator.walls.create_body import create_body
+from orchestrator.walls.spec import ContainerSpec, Mount, Resources
 from tests.support.boxes import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
@@ -150,7 +151,7 @@ class Night:
     def _containers(self, folder: Path, number: int, status: Status) -> list[ExecutionResult]:
         found = []
         for role in (Role.TRAINER, Role.PREDICTOR_A, Role.SCORER, Role.PREDICTOR_B):
-            asked = as_config(_spec(role, folder, number))
+            asked = create_body(_spec(role, folder, number))
             created = _inspect(asked, f"{number:04x}{list(Role).index(role)}".ljust(64, "e"))
             failed = status in (Status.CRASH, Status.TIMEOUT, Status.OOM) and role is Role.TRAINER
             code = {Status.OOM: 137, Status.TIMEOUT: None}.get(status, 1) if failed else 0

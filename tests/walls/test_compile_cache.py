@@ -19,7 +19,8 @@ from orchestrator.scoring.thresholds import UNBOUNDED
 from orchestrator.types import Role
 from orchestrator.walls import compile_cache
 from orchestrator.walls.execution_context import ExecutionContext
-from orchestrator.walls.spec import Mount, as_config
+from orchestrator.walls.spec import Mount
+from orchestrator.walls.spec_policy import validate_spec
 from tests.support import fakes
 from tests.walls import test_spec
 
@@ -200,9 +201,9 @@ def test_no_container_can_write_to_it_and_only_trainers_get_it() -> None:
     """A writable one, or one in a predictor or the scorer, is refused as a weak spec."""
     given = Mount(source="/a/warm", target="/warm")
     trainer = test_spec.spec(mounts=(given,))
-    as_config(trainer)
+    validate_spec(trainer)
     with pytest.raises(SpecRefused, match="/warm"):
-        as_config(replace(trainer, mounts=(replace(given, writable=True),)))
+        validate_spec(replace(trainer, mounts=(replace(given, writable=True),)))
     for role in (Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.PREPARE):
         with pytest.raises(SpecRefused, match="/warm"):
-            as_config(replace(trainer, role=role))
+            validate_spec(replace(trainer, role=role))

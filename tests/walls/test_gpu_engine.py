@@ -14,6 +14,7 @@ import pytest
 from attacks.walls.own_engine import own_engine
 from orchestrator.errors import SandboxError
 from orchestrator.types import ExecutionResult, Role
+from orchestrator.walls.container import start
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec, Resources
 
@@ -71,7 +72,7 @@ def spec(image_id: str) -> ContainerSpec:
 
 def run(engine: Engine, asked: ContainerSpec, folder: Path) -> ExecutionResult:
     """Start it and wait for its end."""
-    with engine.start(asked, deadline_s=20, folder=folder) as running:
+    with start(engine, asked, deadline_s=20, folder=folder) as running:
         return running.wait()
 
 

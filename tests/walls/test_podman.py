@@ -9,8 +9,9 @@ import pytest
 from orchestrator.types import Role
 from orchestrator.units import MIB
 from orchestrator.walls import podman
+from orchestrator.walls.create_body import create_body
 from orchestrator.walls.inspect_diff import container_diff
-from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
+from orchestrator.walls.spec import ContainerSpec, Mount, Resources
 
 Json = dict[str, Any]
 PROFILE = Path("/record/trainer.seccomp.json")
@@ -106,7 +107,7 @@ def asked(seccomp: str) -> Json:
         resources=Resources(memory=MIB, cpus=1, pids=64, tmp=MIB, cache=MIB, shm=MIB),
         environment={"LANG": "C.UTF-8"}, labels={"autoresearch": "1"}, seccomp=seccomp,
     )  # fmt: skip
-    config = as_config(spec)
+    config = create_body(spec)
     config["HostConfig"]["Runtime"] = "runc"
     return config
 

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.errors import SpecRefused
 from orchestrator.units import MIB
+from orchestrator.walls.container import start
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.inspect_diff import container_diff
 from orchestrator.walls.spec import LABEL, Mount
@@ -226,7 +227,7 @@ def test_a_difference_refuses_the_start(engine: Engine, image_id: str, seccomp: 
     spec = boxes.spec("print('ran')")
 
     with pytest.raises(SpecRefused, match=r"HostConfig.Privileged: asked None, is True"):
-        lying.start(spec, deadline_s=5, folder=tmp_path)
+        start(lying, spec, deadline_s=5, folder=tmp_path)
     assert not (tmp_path / "trainer.log").exists()
     assert spec.name not in str(engine._api.containers(all=True))
 

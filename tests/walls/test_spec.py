@@ -11,8 +11,11 @@ import pytest
 from orchestrator.errors import SpecRefused
 from orchestrator.types import Role
 from orchestrator.units import MIB
+from orchestrator.walls.create_body import create_body
+from orchestrator.walls.engine import Engine
 from orchestrator.walls.seccomp import adapt_for_runtime
-from orchestrator.walls.spec import ContainerSpec, Mount, Resources, as_config
+from orchestrator.walls.spec import ContainerSpec, Mount, Resources
+from orchestrator.walls.spec_policy import validate_spec
 from tests.support.boxes import ROOT
 
 PROFILE = '{"defaultAction": "SCMP_ACT_ERRNO"}'
@@ -71,7 +74,7 @@ def spec(**changed: Any) -> ContainerSpec:
 def test_root_and_what_may_be_root_is_refused(user: str) -> None:
     """A numeric uid and gid, neither of them 0: names are looked up in the image, and an empty user is its default."""
     with pytest.raises(SpecRefused, match="user"):
-        as_config(spec(user=user))
+        validate_spec(spec(user=user))
 
 
 @pytest.mark.parametrize("field", ["memory", "cpus", "pids", "tmp", "cache", "shm", "files", "file_size"])
@@ -80,14 +83,14 @@ def test_a_limit_that_limits_nothing_is_refused(field: str, value: Any) -> None:
     """Engines take 0, -1 or nothing as unlimited."""
     limits = replace(spec().resources, **{field: value})
     with pytest.raises(SpecRefused, match=f"resources.{field}"):
-        as_config(spec(resources=limits))
+        validate_spec(spec(resources=limits))
 
 
 @pytest.mark.parametrize("field", ["memory", "pids", "tmp", "cache", "shm", "files", "file_size"])
 def test_what_is_counted_is_a_whole_number(field: str) -> None:
     """The engine would cut off the rest, and half a process is no limit."""
     with pytest.raises(SpecRefused, match=f"resources.{field}"):
-        as_config(spec(resources=replace(spec().resources, **{field: 0.5})))
+        validate_spec(spec(resources=replace(spec().resources, **{field: 0.5})))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_what_is_counted_is_a_whole_number(field: str) -> None:
 def test_a_mount_outside_the_declared_ones_is_refused(mount: Mount) -> None:
     """Writable only where the role may write, and only to a size-capped volume; nothing of the host's own."""
     with pytest.raises(SpecRefused, match="mounts"):
-        as_config(spec(mounts=(mount,)))
+        validate_spec(spec(mounts=(mount,)))
 
 
 @pytest.mark.parametrize("where", ["/etc", "/", "/usr/bin", "/proc/self"])
@@ -157,21 +160,23 @@ def test_a_link_is_looked_through(tmp_path: Path, where: str) -> None:
     for source in (tmp_path / "link", tmp_path / "link" / "lib"):
         if source.name == "link" or where == "/":
             with pytest.raises(SpecRefused, match=r"mounts = .*link"):
-                as_config(spec(mounts=(Mount(source=str(source), target="/locked"),)))
+                validate_spec(spec(mounts=(Mount(source=str(source), target="/locked"),)))
 
 
 def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
     """There is nothing to look at."""
     (tmp_path / "link").symlink_to("link")
     with pytest.raises(SpecRefused, match="mounts"):
-        as_config(spec(mounts=(Mount(source=str(tmp_path / "link"), target="/locked"),)))
+        validate_spec(spec(mounts=(Mount(source=str(tmp_path / "link"), target="/locked"),)))
 
 
 def test_what_was_looked_at_is_what_is_mounted(tmp_path: Path) -> None:
     """A folder of the experiment's on another disk may be reached by a link."""
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to("data")
-    config = as_config(spec(mounts=(Mount(source=f"/{tmp_path}/link", target="/locked"),)))
+    linked = spec(mounts=(Mount(source=f"/{tmp_path}/link", target="/locked"),))
+    validate_spec(linked)
+    config = create_body(linked)
 
     assert str(tmp_path / "data") == config["HostConfig"]["Mounts"][0]["Source"]
 
@@ -181,20 +186,20 @@ def test_a_socket_is_no_folder(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "plain"))
         with pytest.raises(SpecRefused, match="mounts"):
-            as_config(spec(mounts=(Mount(source=str(tmp_path / "plain"), target="/locked"),)))
+            validate_spec(spec(mounts=(Mount(source=str(tmp_path / "plain"), target="/locked"),)))
 
 
 def test_two_mounts_on_one_place_are_refused() -> None:
     """The second would hide the first."""
     twice = (Mount(source="/a", target="/locked"), Mount(source="/b", target="/locked"))
     with pytest.raises(SpecRefused, match="mounts"):
-        as_config(spec(mounts=twice))
+        validate_spec(spec(mounts=twice))
 
 
 def test_validation_data_is_for_the_scorer_alone() -> None:
     """A trainer or predictor that asks for it is refused."""
     with pytest.raises(SpecRefused, match="mounts"):
-        as_config(spec(mounts=(Mount(source="/a/val", target="/data/val"),)))
+        validate_spec(spec(mounts=(Mount(source="/a/val", target="/data/val"),)))
 
 
 @pytest.mark.parametrize(
@@ -241,15 +246,16 @@ def test_validation_data_is_for_the_scorer_alone() -> None:
 def test_a_weak_field_is_refused_by_name(changed: dict[str, Any], field: str) -> None:
     """The message says which field, which value, and what it must be."""
     with pytest.raises(SpecRefused, match=rf"container spec: {field} = .* it must be "):
-        as_config(spec(**changed))
+        validate_spec(spec(**changed))
 
 
 def test_a_good_spec_is_the_same_plain_data_each_time() -> None:
     """No clock, no I/O, no defaults of the engine's: JSON in, JSON out."""
-    config = as_config(spec())
+    validate_spec(spec())
+    config = create_body(spec())
     host = config["HostConfig"]
 
-    assert as_config(spec()) == config
+    assert create_body(spec()) == config
     assert "none" == host["NetworkMode"]
     assert ["ALL"] == host["CapDrop"]
     assert host["ReadonlyRootfs"] and not host["Privileged"] and not host["AutoRemove"]
@@ -267,3 +273,12 @@ def test_gvisor_gets_the_profile_in_words_it_knows() -> None:
     assert text == adapt_for_runtime(text, "") == adapt_for_runtime(text, "runc")
     assert [["clone3"]] == changed
     assert {**ours, "syscalls": 0} == {**theirs, "syscalls": 0}
+
+
+def test_the_engine_is_asked_nothing_about_a_weak_spec(tmp_path: Path) -> None:
+    """It is refused before the first call, so nothing is created and nothing is written."""
+    engine = Engine(None, {})  # type: ignore[arg-type]  # any call would fail
+
+    with pytest.raises(SpecRefused, match="user = '0:0' weakens a wall"):
+        engine.create(spec(user="0:0"), tmp_path)
+    assert [] == list(tmp_path.iterdir())
