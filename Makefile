@@ -133,7 +133,7 @@ preflight: check-gpu-runtime setup ## can experiments of this profile run here
 	@[ "$(PROFILE)" != gpu ] || $(CLI) preflight $(MACHINE) $(call options,TASK RUNTIME PARALLEL)
 
 image: profile engine ## the image of every experiment
-	@sandbox/image.sh
+	@sandbox/image.sh orchestrator/runtime/corpus.py build
 
 prepare-data: setup image ## the prepared data: DATA=python, or a folder
 

@@ -29,14 +29,15 @@ LARGEST_SOURCE = 1 << 20  # bytes
 POLL_S = 0.2
 PARTS = ("tokenizer", "train", "val", "holdout")
 TRAIN = """
-import runpy, sys
+import sys
 from pathlib import Path
 import prepare
 data, out, train = map(Path, sys.argv[1:])
 prepare.TOKENIZER, prepare.TRAIN, prepare.CHECKPOINT = data / "tokenizer", data / "train", out / "checkpoint.pt"
-import upstream
-upstream.VAL = data / "val"  # read by scripts that evaluate themselves, and by no other
-runpy.run_path(str(train), run_name="__main__")
+import self_reported
+self_reported.VAL = data / "val"  # read by scripts that evaluate themselves, and by no other
+sys.argv = [sys.argv[0], str(train)]
+self_reported.main()
 """
 PREDICT = """
 import sys
@@ -112,7 +113,7 @@ def prepared(asked: Direct, environment: dict[str, str]) -> Path:
         fail(f"--data {asked.data}: holds no prepared data; name a folder with {', '.join(PARTS)}, as data/gpu-python")
     source = Path(asked.corpus) if asked.corpus != "python" else sources(asked.folder / "corpus")
     (target := asked.folder / "data").mkdir()
-    command = [sys.executable, str(ROOT / "locked/prepare.py"), "--out", str(target), "--corpus", str(source)]
+    command = [sys.executable, str(ROOT / "locked/make_data.py"), "--out", str(target), "--corpus", str(source)]
     if (code := subprocess.run(command, check=False, env=environment).returncode) != 0:
         fail(f"the data could not be prepared (exit code {code}), see above; or bring it along with --data FOLDER")
     return target

@@ -24,6 +24,7 @@ TRAIN_BYTES = None if GPU else 16_000_000  # of training text kept, about; None:
 SHARD_TOKENS = 1 << 26
 BATCH_BYTES = 1 << 23
 PACKING_SEED = 20
+PRIVATE_BYTES = max(10 * EVAL_TOKENS, 1 << 20)  # raw text wanted for each of val and holdout, with room for packing
 
 
 class Seen:
@@ -57,7 +58,7 @@ def build(out: Path, name: str) -> None:
         if (out / folder).exists():
             fail(f"--out {out} already holds {folder}: name an empty folder")
     started = time.monotonic()
-    corpus = open_corpus(name)
+    corpus = open_corpus(name, PRIVATE_BYTES)
     _say(started, f"corpus {corpus.name}: {corpus.total_bytes:,} bytes of text")
     tokenizer = _make_tokenizer(out / "tokenizer", corpus)
     _say(started, f"tokenizer: {VOCAB_SIZE} tokens")

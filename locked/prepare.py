@@ -1,15 +1,9 @@
 """What every experiment is given and may not change: constants, clock, seed, device, tokenizer, data loader.
 
-Imported it needs the standard library and numpy only; torch and tiktoken are imported where they are used, so the
-scorer runs without them. As a command it prepares the data, in a container without network:
-
-    python3 /locked/prepare.py --out /staging --corpus python      # the Python library sources in this image
-    python3 /locked/prepare.py --out /staging --corpus /corpus     # a folder of .txt, .jsonl or .parquet files
-
-and on a host with a network `python3 locked/prepare.py --download climbmix --to DIR` fetches the upstream dataset.
+It needs the standard library and numpy only; torch and tiktoken are imported where they are used, so the scorer runs
+without them.
 """
 
-import argparse
 import base64
 import bisect
 import hashlib
@@ -286,51 +280,3 @@ def dataloader(
             copied[turn].record()
         yield batch[:, :-1], batch[:, 1:]
         turn = 1 - turn
-
-
-def __getattr__(name: str) -> object:
-    """Upstream's other names, for scripts that report their own number: make_dataloader, evaluate_bpb."""
-    if name not in {"make_dataloader", "evaluate_bpb", "get_token_bytes"}:
-        raise AttributeError(f"module 'prepare' has no attribute {name!r}")
-    import upstream
-
-    return getattr(upstream, name)
-
-
-# --- the command ----------------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    """Prepare data, download a dataset, or take the private documents out of this image."""
-    parser = argparse.ArgumentParser(description="Prepare the data of the language-model task.")
-    parser.add_argument("--out", type=Path, help="an empty folder: gets tokenizer, train, val and holdout")
-    parser.add_argument("--corpus", default="python", help="'python', or a folder of .txt, .jsonl or .parquet files")
-    parser.add_argument(
-        "--set-apart", action="store_true", help="delete the private documents from this image's library"
-    )
-    parser.add_argument("--check", type=Path, metavar="DIR", help="check all four prepared folders in full")
-    parser.add_argument(
-        "--download", choices=["climbmix"], help="fetch this dataset; the only step that uses a network"
-    )
-    parser.add_argument("--to", type=Path, help="where the download goes")
-    parser.add_argument("--shards", type=int, default=10, help="how many files to download")
-    options = parser.parse_args()
-    if options.download:
-        import climbmix
-
-        climbmix.download(options.to or parser.error("--download needs --to DIR"), options.shards)
-    elif options.set_apart:
-        import corpus
-
-        corpus.set_apart()
-    elif options.check:
-        for name in ("tokenizer", "train", "val", "holdout"):
-            check(options.check / name)
-    else:
-        import build
-
-        build.build(options.out or parser.error("--out DIR is needed"), options.corpus)
-
-
-if __name__ == "__main__":
-    main()

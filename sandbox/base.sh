@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# A minimal base image from this machine's own apt configuration, for where no registry answers: base.sh NAME
+# A minimal base image from this machine's own apt configuration, for where no registry answers: base.sh NAME WORK
 set -euo pipefail
-cd "$(dirname "$0")/.."
-. sandbox/cli.sh
-name=$1
+name=$1 work=$2
+. "$(dirname "$(realpath "$0")")/cli.sh"
 say() { printf 'base: %s\n' "$*"; }
 if ! command -v mmdebstrap >/dev/null; then
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -16,10 +15,10 @@ if ! command -v mmdebstrap >/dev/null; then
 fi
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:?}")
 say "making $name ($suite) from this machine's package sources"
-mkdir -p build
-trap 'rm -f build/base.tar' EXIT
+mkdir -p "$work"
+trap 'rm -f "$work/base.tar"' EXIT
 mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,python3-pip,python3-dev,g++ \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/gcc/*/*/lto1' \
-    "$suite" build/base.tar
-"${ENGINE[@]}" import build/base.tar "$name" >/dev/null
+    "$suite" "$work/base.tar"
+"${ENGINE[@]}" import "$work/base.tar" "$name" >/dev/null

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Builds autoresearch-sandbox:<profile> and :<profile>-library; skipped when nothing they are made of has changed.
+#   image.sh CORPUS WORK    CORPUS: the containers' corpus.py, which takes the private documents out of the image;
+#                           WORK: a folder for downloads and logs
 #   PROFILE=cpu|gpu
 #   BASE=image      any with python3, venv and pip; default: a public one if it is here or can be pulled, else sandbox/base.sh
 # CUDA comes with torch's wheels, and the driver from the host: no profile needs a CUDA base image, nvidia/cuda works too.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-. sandbox/cli.sh
+corpus=$1 work=$2
+context=$work/context # everything that the engine is given
+sandbox=$(dirname "$(realpath "$0")")
+. "$sandbox/cli.sh"
 PROFILE=${PROFILE:-cpu}
 PYTHON=${PYTHON:-python3}
 PUBLIC=python:3.11-slim-bookworm
@@ -16,16 +20,17 @@ esac
 say() { printf 'image: %s\n' "$*"; }
 here() { "${ENGINE[@]}" image inspect --format "${2:-here}" "$1" 2>/dev/null; }
 
-recipe=$( (echo "$PROFILE ${BASE:-}"; cat sandbox/Dockerfile sandbox/{image,base}.sh sandbox/requirements-{cpu,gpu}.txt \
-    locked/{corpus,prepare,build}.py) | sha256sum | cut -d' ' -f1)
+recipe=$( (echo "$PROFILE ${BASE:-}"; cat "$sandbox"/{Dockerfile,image.sh,base.sh,requirements-{cpu,gpu}.txt} "$corpus") |
+    sha256sum | cut -d' ' -f1)
 [ "$(here "autoresearch-sandbox:$PROFILE" '{{index .Config.Labels "autoresearch.recipe"}}' || true)" = "$recipe" ] && exit 0
-mkdir -p build/wheels
+mkdir -p "$context/wheels"
+cp "$corpus" "$context/corpus.py"
 
 build() { # build TARGET TAG NETWORK [ARGUMENT...]: shows the steps, and the whole output if it fails
-    local target=$1 tag=$2 network=$3 log=build/image.log
+    local target=$1 tag=$2 network=$3 log=$work/image.log
     shift 3
     say "building $tag"
-    if ! "${ENGINE[@]}" build --network "$network" --target "$target" --tag "$tag" --file sandbox/Dockerfile "$@" . \
+    if ! "${ENGINE[@]}" build --network "$network" --target "$target" --tag "$tag" --file "$sandbox/Dockerfile" "$@" "$context" \
         > >(tee "$log" | grep --line-buffered -oE '^(Step|STEP) [0-9/]+ ?: (FROM|RUN) .{1,60}' | sed -u 's/^/image:   /') 2>"$log.err"; then
         tail -n 20 "$log" "$log.err" >&2
         say "building $tag failed; the whole output is in $log" >&2
@@ -41,8 +46,8 @@ if [ -z "$base" ]; then
         timeout 600 "${ENGINE[@]}" pull -q "$base" >/dev/null || true
     fi
     if ! here "$base" >/dev/null; then
-        base=autoresearch-base:$(sha256sum sandbox/base.sh | cut -c1-12)
-        here "$base" >/dev/null || sandbox/base.sh "$base"
+        base=autoresearch-base:$(sha256sum <"$sandbox/base.sh" | cut -c1-12)
+        here "$base" >/dev/null || "$sandbox/base.sh" "$base" "$work"
     fi
 elif ! here "$base" >/dev/null; then
     say "pulling $base"
@@ -59,20 +64,21 @@ fi
 
 version=$(inside 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])') || {
     say "BASE=$base has no python3 with venv and pip: name another, or none to have one made" >&2; exit 1; }
-collect() { # into build/wheels/NAME, by this machine's own pip configuration; the image's Python decides which
-    "$PYTHON" -m pip download --disable-pip-version-check --progress-bar off --dest "build/wheels/$1" --require-hashes \
-        --only-binary :all: --python-version "$version" -r "sandbox/requirements-$1.txt" \
-        2>build/pip.log | grep --line-buffered -E '^Collecting (torch|numpy|pyarrow)=' | sed -u 's/ (from.*//; s/^/image:   /'
+collect() { # into the folder wheels/NAME, by this machine's own pip configuration; the image's Python decides which
+    "$PYTHON" -m pip download --disable-pip-version-check --progress-bar off --dest "$context/wheels/$1" --require-hashes \
+        --only-binary :all: --python-version "$version" -r "$sandbox/requirements-$1.txt" \
+        2>"$work/pip.log" | grep --line-buffered -E '^Collecting (torch|numpy|pyarrow)=' | sed -u 's/ (from.*//; s/^/image:   /'
 }
 say "collecting wheels for Python $version"
 wheels=$PROFILE
 if ! collect "$wheels"; then
-    [ "$PROFILE" = cpu ] || { grep -i error build/pip.log >&2; exit 1; }
+    [ "$PROFILE" = cpu ] || { grep -i error "$work/pip.log" >&2; exit 1; }
     say "no CPU build of torch is to be had here: taking the CUDA build, which works without a GPU but is several GB"
     wheels=gpu
-    collect gpu || { grep -i error build/pip.log >&2; exit 1; }
+    collect gpu || { grep -i error "$work/pip.log" >&2; exit 1; }
 fi
+cp "$sandbox/requirements-$wheels.txt" "$context/requirements.txt"
 arguments=(--build-arg BASE="$base" --build-arg WHEELS="$wheels" --build-arg RECIPE="$recipe")
 build library "autoresearch-sandbox:$PROFILE-library" none "${arguments[@]}"
 build experiment "autoresearch-sandbox:$PROFILE" none "${arguments[@]}"
-rm -rf build/wheels
+rm -rf "$context"

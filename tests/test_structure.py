@@ -72,7 +72,11 @@ def test_no_module_imports_one_that_imports_it() -> None:
     assert {} == in_circles(found)
 
 
-@pytest.mark.parametrize("folder", [ROOT / "locked", *sorted(ROOT.glob("examples/*/locked"))], ids=str)
+@pytest.mark.parametrize(
+    "folder",
+    [ROOT / "locked", *sorted(ROOT.glob("examples/*/locked"))],
+    ids=lambda folder: str(folder.relative_to(ROOT)),
+)
 def test_no_locked_file_imports_one_that_imports_it(folder: Path) -> None:
     """With what the product mounts beside them."""
     found = locked(folder)

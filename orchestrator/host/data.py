@@ -100,7 +100,7 @@ def _run(
         result = run_once(
             replace(place, image_id=image_id),
             "prepare",
-            ("/locked/prepare.py", "--out", "/staging", "--corpus", "/corpus" if corpus else IN_IMAGE),
+            ("/locked/make_data.py", "--out", "/staging", "--corpus", "/corpus" if corpus else IN_IMAGE),
             name=unique_name(f"prepare-{place.config.profile_name}"),
             mounts=tuple(mounts),
             deadline_s=PREPARE_S,

@@ -25,6 +25,7 @@ GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
 AUDITED = (Role.PREDICTOR_A, Role.PREDICTOR_B)
 OURS = (Role.SCORER, Role.COURIER)  # they run no line of train.py
 COURIER_S = 300.0  # for gigabytes
+LAUNCHER = "self_reported.py"
 SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b"}
 
 
@@ -151,7 +152,7 @@ class ExperimentSandbox:
     def _program(self, role: Role, best: float | None) -> tuple[str, ...]:
         python = ("python3", "-s", "-B")
         if role is Role.TRAINER:
-            return (*python, "/mutable/train.py")
+            return (*python, *self._launcher(), "/mutable/train.py")
         if role is Role.COURIER:
             return (*python, "/locked/export_checkpoint.py", str(self.place.config.recording.checkpoint_mb * MIB))
         if role is not Role.SCORER:
@@ -167,6 +168,12 @@ class ExperimentSandbox:
             "seconds": box.score_budget_s,
         }
         return (*python, "/locked/score.py", *(f"--{key}={value}" for key, value in options.items()))
+
+    def _launcher(self) -> tuple[str, ...]:
+        """What runs a script that reports its own number, if the task has such a program."""
+        config = self.place.config
+        there = config.self_reported and (config.root / "locked" / LAUNCHER).is_file()
+        return (f"/locked/{LAUNCHER}",) if there else ()
 
     def _mounts(self, role: Role) -> tuple[Mount, ...]:
         data, private = self.place.config.data_path, self.private / role

@@ -1,7 +1,8 @@
 """The files of a task that no experiment may change, and what of them comes with the orchestrator.
 
-A task's `locked/` holds `prepare.py`, `predict.py`, `score.py` and what these import. The rest is the same for every
-task and comes from `orchestrator/runtime/`: the guard, the frames between scorer and predictors, the harness.
+A task's `locked/` holds `prepare.py`, `make_data.py`, `predict.py`, `score.py` and what these import. The rest is the
+same for every task and comes from `orchestrator/runtime/`: the guard, the frames between scorer and predictors, the
+harness, the reader of corpora.
 """
 
 import hashlib
@@ -11,8 +12,8 @@ from orchestrator.errors import ConfigError
 from orchestrator.walls import staging
 
 OURS = Path(__file__).parents[1] / "runtime"
-WANTED = ("prepare.py", "predict.py", "score.py")
-SHARED = ("guard.py", "frames.py", "harness.py", "export_checkpoint.py")
+WANTED = ("prepare.py", "make_data.py", "predict.py", "score.py")
+SHARED = ("guard.py", "frames.py", "harness.py", "corpus.py", "export_checkpoint.py")
 
 
 def files(root: Path) -> list[Path]:
@@ -22,9 +23,7 @@ def files(root: Path) -> list[Path]:
         raise ConfigError(
             f"{root / 'locked' / missing[0]}: no such file; a task brings {', '.join(WANTED)} (docs/tasks.md)"
         )
-    found = (
-        {name: OURS / name for name in SHARED} | {"corpus.py": Path(__file__).parents[2] / "locked" / "corpus.py"} | own
-    )
+    found = {name: OURS / name for name in SHARED} | own
     return [found[name] for name in sorted(found)]
 
 

@@ -34,7 +34,9 @@ def test_a_task_that_is_no_language_model_runs_on_the_same_loop(tmp_path: Path, 
     shutil.copytree(ROOT / "examples" / "code-size", task)
     text = (task / "task.toml").read_text()
     (task / "task.toml").write_text(re.sub(r"time_budget_s = .*", "time_budget_s = 6.0", text))
-    (task / "locked" / "build.py").write_text((task / "locked" / "build.py").read_text().replace("30_000", "3_000"))
+    (task / "locked" / "make_data.py").write_text(
+        (task / "locked" / "make_data.py").read_text().replace("30_000", "3_000")
+    )
     try:
         autoresearch(task, "prepare-data")
         autoresearch(task, "loop", "--run", unique, "--experiments", "1", "--proposer", "sweep")

@@ -19,9 +19,7 @@ def test_a_task_brings_its_own_files_and_gets_ours_beside_them(tmp_path: Path) -
     found = {path.name: path.read_text() for path in (tmp_path / "copy").iterdir()}
 
     assert (
-        sorted({*locked_files.WANTED, *locked_files.SHARED, "corpus.py"})
-        == sorted(found)
-        == sorted(locked_files.hashes(tmp_path))
+        sorted({*locked_files.WANTED, *locked_files.SHARED}) == sorted(found) == sorted(locked_files.hashes(tmp_path))
     )
     assert "# frames.py of the task\n" == found["frames.py"]
     assert (ROOT / "orchestrator" / "runtime" / "guard.py").read_text() == found["guard.py"]
@@ -30,8 +28,8 @@ def test_a_task_brings_its_own_files_and_gets_ours_beside_them(tmp_path: Path) -
 def test_a_task_without_a_scorer_is_refused(tmp_path: Path) -> None:
     """By the file that is missing and where to read about it."""
     (tmp_path / "locked").mkdir()
-    (tmp_path / "locked" / "prepare.py").touch()
-    (tmp_path / "locked" / "predict.py").touch()
+    for name in ("prepare.py", "make_data.py", "predict.py"):
+        (tmp_path / "locked" / name).touch()
     with pytest.raises(ConfigError, match=r"score\.py: no such file; a task brings .*docs/tasks\.md"):
         locked_files.files(tmp_path)
 

@@ -1,11 +1,8 @@
 """What every experiment of this task is given and may not change: constants, clock, seed, device, training data.
 
-Imported it needs numpy only. As a command it makes the data, in a container without network:
-
-    python3 /locked/prepare.py --out /staging --corpus python
+It needs numpy only.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -28,7 +25,6 @@ NODES = (
     "With", "Yield", "arg", "keyword",
 )  # fmt: skip
 FEATURES = (*NODES, "depth", "lines", "names", "constants")  # counts of each kind of node, then four of the whole
-EVAL_TOKENS = 1 << 15  # for corpus.py, which splits the library's files into train, val and holdout
 
 TRAIN = Path("/data/train")
 CHECKPOINT = Path("/out/checkpoint.pt")
@@ -59,20 +55,3 @@ def load(folder: Path = TRAIN) -> tuple[np.ndarray, np.ndarray]:
             fail(f"{folder / name} is not what its manifest says: prepare the data again")
     features = np.load(folder / "features.npy", allow_pickle=False)
     return features, np.load(folder / "sizes.npy", allow_pickle=False)
-
-
-def main() -> None:
-    """Make train, val and holdout."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--corpus", default="python")
-    options = parser.parse_args()
-    if options.corpus != "python":
-        fail(f"--corpus {options.corpus}: this task is made from the library in the image; leave DATA out")
-    import build
-
-    build.build(options.out)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,9 @@
-"""Makes the data: functions of the library in this image. The files of val and holdout are not where train.py runs."""
+"""Make the data: functions of the library in this image. The files of val and holdout are not where train.py runs.
 
+python3 /locked/make_data.py --out /staging --corpus python
+"""
+
+import argparse
 import ast
 import hashlib
 import json
@@ -86,3 +90,18 @@ def save(folder: Path, rows: list[tuple[list[int], int]]) -> None:
         for path in sorted(folder.glob("*.npy"))
     }
     (folder / prepare.MANIFEST).write_text(json.dumps({"profile": prepare.PROFILE, "files": files}, indent=1) + "\n")
+
+
+def main() -> None:
+    """Make train, val and holdout."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--corpus", default="python")
+    options = parser.parse_args()
+    if options.corpus != "python":
+        prepare.fail(f"--corpus {options.corpus}: this task is made from the library in the image; leave DATA out")
+    build(options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,21 +1,29 @@
-"""Where documents come from: the Python library sources of this image, or a folder of text. Streams; keeps no text."""
+"""Where documents come from: the Python library sources of this image, or a folder of text. Streams; keeps no text.
 
+Standard library only, but for Parquet files. As a command it runs once, when the image of experiments is built:
+
+    python3 corpus.py --set-apart     # delete the documents that a task may keep private from this image
+"""
+
+import argparse
 import hashlib
 import json
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from prepare import EVAL_TOKENS, fail
+from typing import Any, NoReturn
 
 LONGEST_SOURCE_BYTES = 200_000  # Python files beyond are generated tables
 FORMULAS = {"sympy", "mpmath"}  # packages that are more algebra and tables than text
 LONGEST_BYTES = 1 << 20  # longer texts are cut into several documents, at the end of a line where there is one
 SET_APART = "autoresearch-set-apart.json"  # says that the private documents are gone from this image
-PRIVATE_BYTES = max(10 * EVAL_TOKENS, 1 << 20)  # raw text wanted for each of val and holdout, with room for packing
 PRIVATE_SHARE = 0.1  # of the text that may be private, at most, for each of the two; of the library always this much
+
+
+def fail(message: str) -> NoReturn:
+    """End with one line that names the file, its value and the fix."""
+    raise SystemExit("error: " + message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +61,11 @@ class Corpus:
         return "val" if chance < self.share else "holdout"
 
 
-def open_corpus(name: str) -> Corpus:
-    """Count the text once and fix how large the private share is."""
+def open_corpus(name: str, private_bytes: int = 1 << 20) -> Corpus:
+    """Count the text once and fix how large the private share is.
+
+    Of a folder, `private_bytes` of text are wanted for each of val and holdout; of the library a fixed share is taken.
+    """
     folder = None if name == "python" else Path(name)
     if folder is not None and not folder.is_dir():
         fail(f"--corpus {name} is neither 'python' nor a folder: name a folder of .txt, .jsonl or .parquet files")
@@ -67,7 +78,7 @@ def open_corpus(name: str) -> Corpus:
         eligible += len(document.text) * document.may_be_private
     if not eligible:
         fail(f"--corpus {name} holds no text: name a folder of .txt, .jsonl or .parquet files")
-    share = PRIVATE_SHARE if folder is None else min(PRIVATE_SHARE, PRIVATE_BYTES / eligible)
+    share = PRIVATE_SHARE if folder is None else min(PRIVATE_SHARE, private_bytes / eligible)
     kind = "python" if folder is None else "folder"
     return Corpus(name=kind, share=share, total_bytes=total, eligible_bytes=eligible, folder=folder)
 
@@ -226,3 +237,15 @@ def _checked(text: bytes, path: Path) -> bytes:
     if not _is_text(text):
         fail(f"{path} is not UTF-8 text: convert it (iconv -t UTF-8) or remove it")
     return text
+
+
+def main() -> None:
+    """Take the private documents out of this image."""
+    parser = argparse.ArgumentParser(description="Take the private documents out of this image.")
+    parser.add_argument("--set-apart", action="store_true", required=True, help="delete them, wherever they are")
+    parser.parse_args()
+    set_apart()
+
+
+if __name__ == "__main__":
+    main()
