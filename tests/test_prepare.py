@@ -1,5 +1,6 @@
 """The data of the language-model task: packing, splitting, counting bytes, manifests, downloads. No torch here."""
 
+import ast
 import http.server
 import json
 import subprocess
@@ -333,6 +334,22 @@ def test_a_bad_variable_is_refused_in_one_line(name: str, value: str, message: s
     assert 1 == ended.returncode
     assert message in ended.stderr
     assert 1 == ended.stderr.count("\n")
+
+
+def test_what_the_llm_is_shown_is_the_contract_alone() -> None:
+    """No command line, no download, and no import of another locked file, however late."""
+    shown = (LOCKED / "prepare.py").read_text()
+    others = {path.stem for path in LOCKED.glob("*.py")} - {"prepare"}
+    imported = {
+        name
+        for node in ast.walk(ast.parse(shown))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (alias.name for alias in node.names)
+    }
+
+    assert "numpy" in imported
+    assert not imported & (others | {"argparse", "urllib", "corpus", "frames", "harness"})
+    assert "__main__" not in shown
 
 
 def test_the_scorer_needs_neither_torch_nor_a_tokenizer() -> None:
