@@ -47,7 +47,7 @@ if [ -z "$base" ]; then
     fi
     if ! here "$base" >/dev/null; then
         base=autoresearch-base:$(sha256sum <"$sandbox/base.sh" | cut -c1-12)
-        here "$base" >/dev/null || "$sandbox/base.sh" "$base" "$work"
+        here "$base" >/dev/null || bash "$sandbox/base.sh" "$base" "$work"
     fi
 elif ! here "$base" >/dev/null; then
     say "pulling $base"
