@@ -132,8 +132,8 @@ engine: ## a container engine that answers
 preflight: check-gpu-runtime setup ## can experiments of this profile run here
 	@[ "$(PROFILE)" != gpu ] || $(CLI) preflight $(MACHINE) $(call options,TASK RUNTIME PARALLEL)
 
-image: profile engine ## the image of every experiment
-	@sandbox/image.sh orchestrator/runtime/corpus.py build
+image: profile engine setup ## the image of every experiment
+	@$(BIN)/autoresearch build-image --profile $(PROFILE)
 
 prepare-data: setup image ## the prepared data: DATA=python, or a folder
 

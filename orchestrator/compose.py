@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from orchestrator import preflight, propose
 from orchestrator.bounds import last_word
@@ -19,7 +18,8 @@ from orchestrator.errors import ConfigError
 from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.execution.slot import Slot
 from orchestrator.host.compile_cache_build import with_compile_cache
-from orchestrator.host.data import check_train, is_ready
+from orchestrator.host.data import IN_IMAGE, check_train, is_ready, prepare
+from orchestrator.host.image import build_image, start_engine
 from orchestrator.look.live_view import PlainView
 from orchestrator.protocols import View
 from orchestrator.record.git_branch import ResultBranch
@@ -27,6 +27,7 @@ from orchestrator.record.journal import Journal
 from orchestrator.scoring import thresholds
 from orchestrator.scoring.thresholds import UNBOUNDED
 from orchestrator.session import Session
+from orchestrator.shipped import SECCOMP
 from orchestrator.units import SECONDS_PER_HOUR
 from orchestrator.walls import compile_cache, gpu_check
 from orchestrator.walls.engine import Engine
@@ -34,7 +35,6 @@ from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.reaper import reap_in_background
 
 PATIENCE = 5  # times the time to load and to score
-SECCOMP = Path(__file__).parents[1] / "sandbox" / "seccomp.json"
 
 
 def image_name(config: Config) -> str:
@@ -76,6 +76,28 @@ def load_verified_profile(config: Config, engine: Engine, leased: Lease) -> Exec
     return made
 
 
+def set_up(config: Config, data: str, say: Callable[[str], None]) -> None:
+    """Start an engine, build the image and prepare the data, each unless it is there. Raises AutoresearchError."""
+    start_engine(say)
+    with closing(Engine.connect()) as engine:
+        preflight.refuse_gpu(config, engine)  # minutes and gigabytes before it would be found out
+        preflight.refuse_unfit(config, engine)
+        build_image(config.profile_name, config.root / "build", say)
+        prepare_data(config, data, engine, say)
+
+
+def prepare_data(config: Config, data: str, engine: Engine, say: Callable[[str], None]) -> None:
+    """Prepare the data of a config unless it is there. Raises ConfigError or SandboxError."""
+    if is_ready(config.data_path):
+        return
+    engine.reap()
+    cpus = config.active_profile.cpus
+    cpus = min(cpus, engine.processors() or cpus)  # this may be another machine than trains on it
+    context = verified_context(config.with_profile(cpus=cpus), engine)
+    image = engine.image_id(image_name(config) + ("-library" if data == IN_IMAGE else ""))
+    prepare(context, data, image, say)
+
+
 def connect_checked(config: Config) -> Engine:
     """The engine, for a config that may run on it: the machine is fit, the data is prepared. Raises ConfigError."""
     engine = Engine.connect()
@@ -89,14 +111,19 @@ def connect_checked(config: Config) -> Engine:
 
 
 @contextmanager
-def open_session(config: Config, view: View) -> Iterator[Session]:
-    """Everything a session needs; the lease, the journal and every container end with it."""
+def open_session(config: Config, view: View, data: str = "") -> Iterator[Session]:
+    """Everything a session needs; the lease, the journal and every container end with it.
+
+    With `data`, where the data is to be made from, what is missing is set up first.
+    """
     gate = StartGate(run=config.run_path, hours=parse_quiet_hours(config.quiet_hours))
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
         stack.enter_context(last_word(journal))
         preflight.refuse_mixed(config, journal)
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
+        if data:
+            set_up(config, data, view.waiting)
         engine = connect_checked(config)
         stack.enter_context(reap_in_background(engine.reap))  # before a device is waited for, which an orphan may hold
         keeper = ResultBranch(path=config.mutable_path, tag=config.tag)

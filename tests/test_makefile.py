@@ -70,7 +70,7 @@ def test_a_machine_without_a_fit_gpu_is_told_before_the_image_is_built() -> None
     """Ten minutes and six gigabytes earlier; the cpu profile needs nothing that could be missing."""
     done = subprocess.run(["make", "-n", "loop", "PROFILE=gpu"], cwd=ROOT, text=True, capture_output=True, check=True)
 
-    assert 0 < done.stdout.index("autoresearch preflight --profile gpu") < done.stdout.index("sandbox/image.sh")
+    assert 0 < done.stdout.index("autoresearch preflight --profile gpu") < done.stdout.index("autoresearch build-image")
 
 
 def test_a_misspelt_setting_is_refused_by_name() -> None:

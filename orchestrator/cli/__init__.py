@@ -8,7 +8,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from orchestrator import __version__
-from orchestrator.cli import look, run, trust
+from orchestrator.cli import look, run, setup, trust
 from orchestrator.errors import AutoresearchError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An overnight research loop for shared GPU servers: propose, run, score, keep.",
 )
+app.add_typer(setup.app)
 app.add_typer(run.app)
 app.add_typer(look.app)
 app.add_typer(trust.app)

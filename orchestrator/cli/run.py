@@ -35,7 +35,7 @@ from orchestrator.cli.options import (
 )
 from orchestrator.devices import schedule
 from orchestrator.host.compile_cache_build import build
-from orchestrator.host.data import IN_IMAGE, is_ready, prepare
+from orchestrator.host.data import IN_IMAGE
 from orchestrator.host.doctor import Severity, report, run_checks
 from orchestrator.host.host_facts import collect
 from orchestrator.interrupt import interruptible
@@ -118,7 +118,7 @@ def run_loop(
             view = LiveView(tag=config.tag, console=console, goal=goal, metric=metric, told=PlainView())
             stack.enter_context(view)
         page = Report(config.run_path)
-        session = stack.enter_context(compose.open_session(config, Reporting(view, page) if live else view))
+        session = stack.enter_context(compose.open_session(config, Reporting(view, page) if live else view, data))
         if note := compile_cache.missing(session.runner.facts()):
             console.print(f"note: {note}", highlight=False)
         if isinstance(view, LiveView):
@@ -199,23 +199,6 @@ def print_estimate(
     }  # fmt: skip
     config = Target(task=task, run="estimate").load_config(flags)
     print("\n".join(estimate_cost(config).lines()))
-
-
-@app.command("prepare-data")
-def prepare_data(
-    task: Task = CURRENT_DIR, profile: Profile = "cpu", data: Data = IN_IMAGE, accept_risk: AcceptRisk = None
-) -> None:
-    """Prepare the data, in a container without network; nothing to do if it is ready."""
-    config = Target(task=task, run="data").load_config(container_flags(profile, data, accept_risk))
-    if is_ready(config.data_path):
-        return
-    engine = Engine.connect()
-    engine.reap()
-    cpus = config.active_profile.cpus
-    cpus = min(cpus, engine.processors() or cpus)  # this may be another machine than trains on it
-    context = compose.verified_context(config.with_profile(cpus=cpus), engine)
-    image = engine.image_id(compose.image_name(config) + ("-library" if data == IN_IMAGE else ""))
-    prepare(context, data, image, lambda line: print(f"data: {line}", flush=True))
 
 
 @app.command("build-cache")

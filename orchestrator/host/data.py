@@ -105,7 +105,7 @@ def _run(
             mounts=tuple(mounts),
             deadline_s=PREPARE_S,
             folder=Path(folder),
-            on_line=on_line,
+            on_line=lambda line: on_line(f"data: {line}"),
             user=user,
             userns=userns,
         )

@@ -5,6 +5,7 @@ The last two through their own libraries, which the extra `export` brings and wh
 
 import csv
 import io
+import sys
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +18,7 @@ from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Status
 
 FORMULA = ("=", "+", "-", "@", "\t")  # a spreadsheet would run what begins with these
+LIBRARIES = "pyarrow tensorboard"  # the extra `export` of pyproject.toml
 Cell = int | float | str | None
 
 
@@ -89,7 +91,7 @@ def write(experiments: list[Experiment], how: Format, out: Path) -> None:
             _tensorboard(experiments, out)
     except ImportError as error:
         raise ConfigError(
-            f"--format {how}: {error.name} is not installed; pip install 'autoresearch-sandbox[export]'"
+            f"--format {how}: {error.name} is not installed; type {sys.executable} -m pip install {LIBRARIES}"
         ) from error
     except OSError as error:
         raise RecordFailed(

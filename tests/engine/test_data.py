@@ -11,7 +11,7 @@ import pytest
 
 from attacks.walls.own_engine import own_engine
 from orchestrator import compose
-from orchestrator.cli.run import prepare_data
+from orchestrator.cli.setup import prepare_data
 from orchestrator.config import load
 from orchestrator.errors import SpecRefused
 from orchestrator.execution.experiment import ContainerRunner

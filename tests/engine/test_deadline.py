@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from orchestrator import compose
-from orchestrator.cli.run import prepare_data
+from orchestrator.cli.setup import prepare_data
 from orchestrator.config import Config, load
 from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
 from orchestrator.execution.experiment import ContainerRunner, failure_of

@@ -1,0 +1,98 @@
+"""What a machine and a new task are set up with: from a checkout, and from a wheel."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator.cli import app
+from orchestrator.config import load
+from orchestrator.errors import SandboxError
+from orchestrator.host import image
+from orchestrator.shipped import SANDBOX, SHIPPED
+from orchestrator.walls import locked_files
+from tests.support.wheels import build_wheel
+
+ROOT = Path(__file__).parents[1]
+FAILS = """#!/usr/bin/env bash
+echo "image: building"
+echo "the compiler's own words" >&2
+echo "image: building failed; the whole output is in $2" >&2
+exit 1
+"""
+
+
+def test_a_new_task_is_whole_and_says_what_to_type_next(tmp_path: Path) -> None:
+    """The shipped task's files, and no trace of a run; it is loaded as any task."""
+    folder = tmp_path / "mine" / "task"
+    done = CliRunner().invoke(app, ["new", str(folder)])
+    made = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+    assert 0 == done.exit_code, done.output
+    assert {"task.toml", "program.md", "mutable/train.py", "reference_models/base.py", ".gitignore"} <= made
+    assert {f"locked/{name}" for name in locked_files.WANTED} <= made
+    assert not [name for name in made if "__pycache__" in name or name.startswith(("runs/", "data/", "build/"))]
+    assert (SHIPPED / "mutable" / "train.py").read_text() == (folder / "mutable" / "train.py").read_text()
+    assert "language-model" == load(folder, {"tag": "t", "runs": folder / "runs"}).task.name
+    assert f"next: cd {folder} && autoresearch loop" in done.output
+
+
+@pytest.mark.parametrize("spoil", ["a folder in use", "a file"])
+def test_a_new_task_overwrites_nothing(tmp_path: Path, spoil: str) -> None:
+    """Whatever is there stays; an empty folder is fine."""
+    folder = tmp_path / "task"
+    if spoil == "a file":
+        folder.write_text("mine")
+    else:
+        folder.mkdir()
+        (folder / "mine").write_text("mine")
+    done = CliRunner().invoke(app, ["new", str(folder)])
+    (tmp_path / "empty").mkdir()
+
+    assert f"{folder}: exists and is not an empty folder; name another" == str(done.exception)
+    assert ["mine"] == [path.read_text() for path in (folder, *tmp_path.glob("task/*")) if path.is_file()]
+    assert 0 == CliRunner().invoke(app, ["new", str(tmp_path / "empty")]).exit_code
+
+
+def test_a_script_that_fails_is_an_error_in_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it printed is shown, what it calls wrong is the message."""
+    (tmp_path / "image.sh").write_text(FAILS)
+    monkeypatch.setattr(image, "SANDBOX", tmp_path)
+    lines: list[str] = []
+
+    with pytest.raises(SandboxError, match=r"^image: building failed; the whole output is in /work$"):
+        image.build_image("cpu", Path("/work"), lines.append)
+    assert ["image: building", "the compiler's own words"] == lines
+
+
+def test_an_engine_that_does_not_answer_is_named_with_what_to_type(tmp_path: Path) -> None:
+    """By the command line too, in one line."""
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/none.sock", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "image"], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert f"error: engine: DOCKER_HOST=unix://{tmp_path}/none.sock does not answer: start that engine" in done.stderr
+    assert 1 == done.stderr.count("\n")
+
+
+def test_the_wheel_has_what_a_checkout_has(tmp_path: Path) -> None:
+    """The runtime of containers, the pages' templates, the sandbox, the task: byte for byte; none of its tests."""
+    with zipfile.ZipFile(build_wheel(tmp_path)) as wheel:
+        shipped = {name: wheel.read(name) for name in wheel.namelist() if not name.startswith("autoresearch_sandbox-")}
+    prefix = "orchestrator/shipped/"
+    expected = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "orchestrator").rglob("*.*")}
+    for folder in (SANDBOX, ROOT / "locked", ROOT / "mutable", ROOT / "reference_models"):
+        expected |= {prefix + path.relative_to(ROOT).as_posix(): path for path in folder.rglob("*.*")}
+    expected |= {prefix + name: ROOT / name for name in ("task.toml", "program.md")}
+    expected |= {f"{prefix}sandbox/Dockerfile": SANDBOX / "Dockerfile"}
+    files = {name: path.read_bytes() for name, path in expected.items() if path.is_file() and path.suffix != ".pyc"}
+
+    assert files.keys() == shipped.keys()
+    assert files == shipped
