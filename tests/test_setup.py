@@ -25,6 +25,25 @@ echo "image: building failed; the whole output is in $2" >&2
 exit 1
 """
 
+DOCKER = """#!/usr/bin/env bash
+case "$1 $*" in
+    image*autoresearch-sandbox:*) cat "$FAKE_ENGINE/recipe" ;;
+    image*) echo here ;;
+    run*version_info*) echo 3.11 ;;
+    run*) ;;
+    build*)
+        echo "$*" >>"$FAKE_ENGINE/builds"
+        grep -o 'RECIPE=[0-9a-f]*' <<<"$*" | cut -d= -f2 >"$FAKE_ENGINE/recipe"
+        (cd "${!#}" && find . -type f) >"$FAKE_ENGINE/context"
+        ;;
+    *) exit 9 ;;
+esac
+"""
+PIP = """#!/usr/bin/env bash
+while [ "$1" != --dest ]; do shift; done
+mkdir -p "$2" && touch "$2/torch.whl" && echo Collecting torch==2
+"""
+
 
 def test_a_new_task_is_whole_and_says_what_to_type_next(tmp_path: Path) -> None:
     """The shipped task's files, and no trace of a run; it is loaded as any task."""
@@ -67,6 +86,34 @@ def test_a_script_that_fails_is_an_error_in_its_own_words(tmp_path: Path, monkey
     with pytest.raises(SandboxError, match=r"^image: building failed; the whole output is in /work$"):
         image.build_image("cpu", Path("/work"), lines.append)
     assert ["image: building", "the compiler's own words"] == lines
+
+
+def test_the_image_is_built_from_what_it_needs_and_only_when_that_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wheels, their hashes and corpus.py, without a network; whatever else lies in the checkout is not sent."""
+    for name, text in (("docker", DOCKER), ("pip", PIP)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (corpus := tmp_path / "corpus.py").write_text("one")
+    monkeypatch.setattr(image, "CORPUS", corpus)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_ENGINE", str(tmp_path))
+    monkeypatch.setenv("PYTHON", str(tmp_path / "pip"))
+    builds = []
+    for text in ("one", "one", "two"):
+        corpus.write_text(text)
+        image.build_image("cpu", tmp_path / "work", lambda _: None)
+        builds.append((tmp_path / "builds").read_text().splitlines())
+
+    assert [2, 2, 4] == [len(one) for one in builds]
+    assert ["library", "experiment"] == [line.split()[4] for line in builds[0]]
+    assert all(f"--network none --target {line.split()[4]} " in line for line in builds[-1])
+    assert all(f"--file {SANDBOX}/Dockerfile " in line for line in builds[-1])
+    assert {"./corpus.py", "./requirements.txt", "./wheels/cpu/torch.whl"} == {
+        *(tmp_path / "context").read_text().split()
+    }
+    assert not (tmp_path / "work" / "context").exists()
 
 
 def test_an_engine_that_does_not_answer_is_named_with_what_to_type(tmp_path: Path) -> None:
