@@ -133,7 +133,7 @@ preflight: check-gpu-runtime setup ## can experiments of this profile run here
 	@[ "$(PROFILE)" != gpu ] || $(CLI) preflight $(MACHINE) $(call options,TASK RUNTIME PARALLEL)
 
 image: profile engine setup ## the image of every experiment
-	@$(BIN)/autoresearch build-image --profile $(PROFILE)
+	@$(CLI) build-image --profile $(PROFILE)
 
 prepare-data: setup image ## the prepared data: DATA=python, or a folder
 

@@ -354,7 +354,7 @@ def test_an_engine_that_does_not_answer_is_a_finding(monkeypatch: pytest.MonkeyP
     found = {check.name: check for check in run_checks(collect(tmp_path))}
 
     assert Severity.UNSAFE is found["engine"].judgement
-    assert "make engine" == found["engine"].fix
+    assert "autoresearch start-engine" == found["engine"].fix
     assert "seccomp" not in found
 
 

@@ -120,8 +120,8 @@ def test_an_engine_that_does_not_answer_is_named_with_what_to_type(tmp_path: Pat
     """By the command line too, in one line."""
     environment = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/none.sock", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator", "image"], cwd=tmp_path, env=environment, capture_output=True, text=True,
-        check=False,
+        [sys.executable, "-m", "orchestrator", "build-image"], cwd=tmp_path, env=environment, capture_output=True,
+        text=True, check=False,
     )  # fmt: skip
 
     assert (1, "") == (done.returncode, done.stdout)

@@ -45,6 +45,12 @@ def create_task(
     print(f"next: cd {folder} && autoresearch loop")
 
 
+@app.command("start-engine")
+def start_container_engine() -> None:
+    """Start a container engine if none answers; as root, install the distribution's."""
+    start_engine(print_line)
+
+
 @app.command("build-image")
 def build_profile_image(task: Task = CURRENT_DIR, profile: Profile = "cpu") -> None:
     """Build the image of every experiment unless it is up to date; start a container engine if none answers."""

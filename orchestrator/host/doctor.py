@@ -149,7 +149,7 @@ def engine(machine: HostFacts) -> Check:
         detail = f"{machine.socket.address} may not be used by you"
         return _unsafe(name, detail, "`sudo usermod -aG docker $USER`, which is as good as root")
     if machine.engine_error:
-        return _unsafe(name, f"none answers at {machine.socket.address}", "make engine")
+        return _unsafe(name, f"none answers at {machine.socket.address}", "autoresearch start-engine")
     if machine.podman:
         detail = (
             f"podman {machine.engine or '?'}: nobody here tracks its known holes; what still stands: every container is"

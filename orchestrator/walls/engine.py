@@ -187,7 +187,7 @@ class Engine:
                 image = self._api.inspect_image(reference)
         except SandboxError as error:
             if isinstance(error.__cause__, (ImageNotFound, NotFound)):
-                raise ImageMissing(f"image {reference} not found; build it with `make image`") from error
+                raise ImageMissing(f"image {reference} not found; build it with `autoresearch build-image`") from error
             raise
         if (image.get("Config") or {}).get("Volumes"):
             raise SpecRefused(f"image {reference} declares volumes, which stay writable; build it without VOLUME")
@@ -354,11 +354,14 @@ def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
         raise SandboxError(message) from error
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
         raise EngineUnavailable(
-            f"the container engine does not answer ({what}, {timeout:g} s): is it running? Start it with `make engine`"
+            f"the container engine does not answer ({what}, {timeout:g} s): is it running? Start it with"
+            " `autoresearch start-engine`"
         ) from error
     except DockerException as error:
         said = f"{what}: {error}"
-        message = f"no container engine answers ({said}); start one with `make engine`, or set DOCKER_HOST"
+        message = (
+            f"no container engine answers ({said}); start one with `autoresearch start-engine`, or set DOCKER_HOST"
+        )
         if "Permission denied" in str(error):
             message = (
                 f"this user may not use the container engine's socket ({said}): join the group docker, which is"

@@ -333,5 +333,5 @@ def test_every_call_to_the_engine_is_of_a_harmless_kind(
 
 def test_an_engine_that_is_not_there_is_named() -> None:
     """With what to type."""
-    with pytest.raises(Exception, match="make engine"):
+    with pytest.raises(Exception, match="autoresearch start-engine"):
         Engine.connect("unix:///nowhere/docker.sock")

@@ -119,7 +119,7 @@ def test_a_socket_that_one_may_not_use_is_no_missing_engine() -> None:
         pytest.raises(EngineUnavailable, match=r"may not use .*docker.*rootless") as found,
     ):
         Engine.connect(f"unix://{path}")
-    assert "make engine" not in str(found.value)
+    assert "start-engine" not in str(found.value)
 
 
 def test_swap_that_cannot_be_limited_is_named_and_may_be_accepted(
