@@ -126,7 +126,7 @@ def run_loop(
             view.goal += base_of(session.journal).experiments if view.goal else 0
         shown, notifier = stack.enter_context(notifying(config.notify, session.journal, view))
         notifier.end(run_session(replace(session, view=shown)), session.journal)
-    print_status(replace(target, run=config.tag))
+    print_status(task=target.task, run=config.tag, runs=target.runs)
     print(f"record: {config.run_path}")
     if live:
         print(f"report: {page.build()}")
