@@ -83,8 +83,8 @@ def test_a_script_that_fails_is_an_error_in_its_own_words(tmp_path: Path, monkey
     monkeypatch.setattr(image, "SANDBOX", tmp_path)
     lines: list[str] = []
 
-    with pytest.raises(SandboxError, match=r"^image: building failed; the whole output is in /work$"):
-        image.build_image("cpu", Path("/work"), lines.append)
+    with pytest.raises(SandboxError, match=r"^image: building failed; the whole output is in /folder$"):
+        image.build_image("cpu", Path("/folder"), lines.append)
     assert ["image: building", "the compiler's own words"] == lines
 
 
