@@ -61,15 +61,50 @@ class Profile(Section):
 class Claude(Section):
     """The LLM behind the `claude` proposer; any endpoint that speaks the Messages API."""
 
-    model: str = "claude-opus-4-5"
+    model: str = "claude-opus-5-5"
+    fallback_models: tuple[str, ...] | None = None  # asked where the model refuses; None: as the table of models says
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None  # None: the model's own default
+    endpoint: Literal["anthropic", "compatible"] | None = None  # None: compatible where base_url is set
     base_url: str | None = None
+    auth: Literal["bearer", "x-api-key"] = "bearer"
+    answer: Literal["structured", "tool", "text"] | None = None  # None: as the table of models says
+    cache: bool | None = None  # mark what the endpoint should remember; None: as the table of models says
     extra_headers: dict[str, str] = {}
     key_file: Path | None = None  # mode 600; else the key is read from ANTHROPIC_API_KEY
-    max_output_tokens: PositiveInt = 16000
-    thinking_tokens: Annotated[int, Field(ge=0)] = 0  # of the output; 0: the model does not think aloud first
+    max_output_tokens: PositiveInt = 32_000  # thinking included
+    thinking_tokens: int | None = None
+    max_refusals: PositiveInt = 3  # answers in a row without a proposal, then the session ends
     max_wait_hours: NotNegative = 12.0
     max_attempts: PositiveInt = 3
     stagnation_after: PositiveInt = 8  # judged experiments without improvement, then another kind of idea is asked for
+
+    @property
+    def is_compatible(self) -> bool:
+        """Whether the endpoint is another one than the provider's own."""
+        return self.endpoint == "compatible" or (self.endpoint is None and self.base_url is not None)
+
+    @field_validator("thinking_tokens")
+    @classmethod
+    def names_successor(cls, tokens: int | None) -> None:
+        """Refuse a setting that current models answer with HTTP 400."""
+        if tokens is not None:
+            raise ValueError('current models accept no thinking budget; use effort = "low" to "max" instead')
+
+    @field_validator("base_url")
+    @classmethod
+    def has_no_path(cls, url: str | None) -> str | None:
+        """Refuse an address that includes what the client appends."""
+        if url is not None and re.search(r"/v1(/messages)?/?$", url):
+            raise ValueError("leave out /v1 and what follows it: the client appends /v1/messages")
+        return url
+
+
+class Command(Section):
+    """The program behind the `command` proposer: it reads the prompt on its input and prints the answer."""
+
+    argv: tuple[str, ...] = ()  # no shell
+    timeout_s: Positive = 1800.0
+    variables: tuple[str, ...] = ()  # of the environment, passed on besides PATH, HOME and the locale
 
 
 class Price(Section):
@@ -82,9 +117,9 @@ class Price(Section):
 
 
 class Prices(Section):
-    """What models cost, and when that was looked up."""
+    """Prices of models that the table of models does not have, or that cost something else here."""
 
-    prices_as_of: str
+    prices_as_of: str = "an unknown date"
     models: dict[str, Price] = {}
 
 

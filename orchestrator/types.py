@@ -91,6 +91,8 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     parent_id: int | None = None  # the best when it was asked: its edits are against that file
     calls: tuple[int, ...] = ()  # journal records that charged its usage already, failed calls included
+    refusals: tuple[str, ...] = ()  # models that refused before this one answered, each with the category
+    cost_known: bool = True  # False: nobody told what it cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

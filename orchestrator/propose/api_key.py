@@ -14,12 +14,14 @@ MAX_BYTES = 4096
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def find_api_key(environment: Mapping[str, str], key_file: Path | None) -> SecretStr:
-    """The key. Raises ConfigError, which never quotes it."""
+def find_api_key(environment: Mapping[str, str], key_file: Path | None, *, is_needed: bool = True) -> SecretStr:
+    """Return the key, an empty one where the endpoint needs none. Raises ConfigError, which never quotes it."""
     if key_file is not None:
         return _usable(_read(key_file), str(key_file))
     if text := environment.get(VARIABLE, ""):
         return _usable(text, VARIABLE)
+    if not is_needed:
+        return SecretStr("")
     raise ConfigError(
         f"{VARIABLE} is not set: set it, or name a file of mode 600 as [claude] key_file,"
         " or use --proposer sweep, which needs no key"
@@ -33,7 +35,7 @@ def _read(path: Path) -> str:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{path}: is no plain file; [claude] key_file names one that holds the key alone")
+                raise ConfigError(f"{path}: not a plain file; [claude] key_file names one that contains the key alone")
             if status.st_mode & OTHERS:
                 raise ConfigError(
                     f"{path}: has mode {stat.S_IMODE(status.st_mode):o}, others can read the key; chmod 600 {path}"
@@ -44,7 +46,8 @@ def _read(path: Path) -> str:
 
 
 def _usable(text: str, where: str) -> SecretStr:
-    key = text.strip()
+    """Return the key itself, also from a line of a shell script or in quotes."""
+    key = text.strip().removeprefix("export ").removeprefix(f"{VARIABLE}=").strip("\"'")
     if not key or len(key) > MAX_BYTES or not (key.isascii() and key.isprintable()) or " " in key:
-        raise ConfigError(f"{where}: holds no key: one line of printable characters without spaces is expected")
+        raise ConfigError(f"{where}: not a valid key: expected one line of printable characters, no spaces")
     return SecretStr(key)

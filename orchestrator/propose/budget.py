@@ -5,12 +5,14 @@ session killed in between has spent the worst case, and the limits hold across r
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from orchestrator.errors import BudgetExhausted
-from orchestrator.settings import Price, Profile
+from orchestrator.propose.models import Model
+from orchestrator.settings import Profile
 from orchestrator.types import Usage
 
 PER_MILLION = 1e-6
@@ -37,8 +39,11 @@ def outlives_cache(box: Profile) -> bool:
     return box.time_budget_s + box.score_budget_s > CACHE_S
 
 
-def cost_usd(usage: Usage, price: Price, *, hour_writes: bool = False) -> float:
-    """What the tokens cost; cache writes at the price of five minutes or of an hour."""
+def cost_usd(usage: Usage, model: Model, *, hour_writes: bool = False) -> float:
+    """Return what the tokens cost, 0 without a price; cache writes at the price of five minutes or of an hour."""
+    price = model.price(usage.prompt_tokens)
+    if price is None:
+        return 0.0
     write = price.input * HOUR_WRITE_FACTOR if hour_writes else price.cache_write
     return PER_MILLION * (
         usage.input_tokens * price.input
@@ -60,13 +65,16 @@ def total(usages: Iterable[Usage]) -> Usage:
     )
 
 
-def worst_case(request_bytes: int, max_output_tokens: int, price: Price | None, *, hour_writes: bool = False) -> Usage:
-    """The most a call can cost: no token is shorter than a byte, all of them written to the cache, no cache read."""
-    most = Usage(cache_creation_input_tokens=request_bytes + OVERHEAD_TOKENS, output_tokens=max_output_tokens)
-    if price is None:
-        return most
-    dearest = price.model_copy(update={"cache_write": max(price.input, price.cache_write)})
-    return replace(most, cost_usd=cost_usd(most, dearest, hour_writes=hour_writes))
+def worst_case(request_bytes: int, max_output_tokens: int, model: Model, *, hour_writes: bool = False) -> Usage:
+    """Return the most that a call can cost: no token is shorter than a byte, and none is read from the cache.
+
+    Every token is written to the cache, where that costs more than to send it.
+    """
+    tokens = request_bytes + OVERHEAD_TOKENS
+    sent = Usage(input_tokens=tokens, output_tokens=max_output_tokens)
+    written = Usage(cache_creation_input_tokens=tokens, output_tokens=max_output_tokens)
+    costs = [cost_usd(usage, model, hour_writes=hour_writes) for usage in (sent, written)]
+    return replace(written, cost_usd=max(costs))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,3 +105,30 @@ class Budget:
     def settle(self, call: int, actual: Usage) -> None:
         """Book what a call cost in the place of what was set aside for it."""
         self.ledger.settle(call, actual)
+
+
+@dataclass(slots=True)
+class Charge:
+    """What one call is charged: its worst case until more is known."""
+
+    usage: Usage
+
+
+@dataclass(slots=True)
+class Bill:
+    """The calls made for one idea."""
+
+    budget: Budget
+    calls: list[int] = field(default_factory=list)  # records of the ledger
+    usages: list[Usage] = field(default_factory=list)
+
+    @contextmanager
+    def charge(self, worst: Usage) -> Iterator[Charge]:
+        """Set the worst case aside, let a call be made, and settle what it cost. Raises BudgetExhausted."""
+        call, charge = self.budget.reserve(worst), Charge(worst)
+        try:
+            yield charge
+        finally:
+            self.budget.settle(call, charge.usage)
+            self.calls.append(call)
+            self.usages.append(charge.usage)

@@ -4,15 +4,15 @@ from dataclasses import dataclass, replace
 
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
-from orchestrator.propose import budget, tool_schema
+from orchestrator.propose import answer, budget, claude_models
 from orchestrator.propose.prompt import HISTORY_TOKENS, ROLE
 from orchestrator.propose.token_count import guess
-from orchestrator.settings import Price
 from orchestrator.types import Usage
 from orchestrator.units import SECONDS_PER_HOUR
 
 NIGHT_H = 8.0  # where no limit says how long
 ANSWER_TOKENS = 1500  # a hypothesis and a few edits
+THINKING_TOKENS = 4000  # before it, at a medium effort
 TURN_TOKENS = 1000  # what is particular to a turn, and what the API adds
 KEPT_SHARE = 0.1  # of the experiments: then the best file is written to the API's cache anew
 BYTES_PER_TOKEN = 3
@@ -29,17 +29,18 @@ class Estimate:
     experiments: int  # of those, as many as the limit allows
     cached_tokens: int  # of a prompt: the same from call to call
     fresh_tokens: int  # of a prompt, at most
+    answer_tokens: int  # thinking included
     call_usd: float | None
     likely_usd: float | None
     worst_usd: float | None
     max_usd: float
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Return it as a person reads it."""
         hours, most = f"{self.hours:g}", f"{self.fitting:,}"
         tokens = f"{self.cached_tokens + self.fresh_tokens:,} tokens, {self.cached_tokens:,} of them cached"
         lines = [
-            f"{self.model}: prompts of up to {tokens}; answers of about {ANSWER_TOKENS:,}",
+            f"{self.model}: prompts of up to {tokens}; answers of about {self.answer_tokens:,}",
             f"{hours} h hold at most {most} experiments; the limit is {self.experiments:,}",
         ]
         if self.call_usd is None or self.likely_usd is None or self.worst_usd is None:
@@ -52,24 +53,31 @@ class Estimate:
 
 
 def estimate_cost(config: Config) -> Estimate:
-    """What the run that this config describes would ask of the LLM. Raises ConfigError."""
-    cached = sum(guess(text) for text in (ROLE, *_texts(config), str(tool_schema.SCHEMA), tool_schema.DESCRIPTION))
-    fresh = HISTORY_TOKENS + TURN_TOKENS
+    """Return what the run that this config describes would cost with its first model. Raises ConfigError."""
+    model = claude_models(config)[0]
+    texts = (ROLE, answer.HOW[model.answer], str(answer.SCHEMA), *_texts(config))
+    stable, fresh = sum(guess(text) for text in texts), HISTORY_TOKENS + TURN_TOKENS
+    cached = stable if model.cache_marks and stable >= model.cache_minimum_tokens else 0
+    fresh += stable - cached
+    answer_tokens = ANSWER_TOKENS + (THINKING_TOKENS if model.thinks else 0)
     hours = config.limits.hours or NIGHT_H
     fitting = int(hours * SECONDS_PER_HOUR // config.active_profile.time_budget_s)
     experiments = min(fitting, config.limits.experiments or fitting)
-    price = config.prices.models.get(config.claude.model)
-    long = budget.outlives_cache(config.active_profile)
-    call = None if price is None else _call_usd(price, cached, fresh, long=long)
+    hourly = budget.outlives_cache(config.active_profile)
+    read = Usage(input_tokens=fresh, output_tokens=answer_tokens, cache_read_input_tokens=cached)
+    written = replace(read, cache_read_input_tokens=0, cache_creation_input_tokens=cached)
+    costs = [budget.cost_usd(usage, model, hour_writes=hourly) for usage in (read, written)]
+    call = (1 - KEPT_SHARE) * costs[0] + KEPT_SHARE * costs[1] if model.has_price else None
     worst = budget.worst_case(
-        (cached + fresh) * BYTES_PER_TOKEN, config.claude.max_output_tokens, price, hour_writes=long
+        (cached + fresh) * BYTES_PER_TOKEN, config.claude.max_output_tokens, model, hour_writes=hourly
     )
+    own_price = model.id in config.prices.models or model.checked is None
     return Estimate(
-        model=config.claude.model, prices_as_of=config.prices.prices_as_of, hours=hours, fitting=fitting,
-        experiments=experiments,
-        cached_tokens=cached, fresh_tokens=fresh, call_usd=call, max_usd=config.limits.max_usd,
+        model=model.id, prices_as_of=config.prices.prices_as_of if own_price else str(model.checked), hours=hours,
+        fitting=fitting, experiments=experiments, cached_tokens=cached, fresh_tokens=fresh,
+        answer_tokens=answer_tokens, call_usd=call, max_usd=config.limits.max_usd,
         likely_usd=None if call is None else call * experiments,
-        worst_usd=None if price is None else worst.cost_usd * experiments * config.claude.max_attempts,
+        worst_usd=worst.cost_usd * experiments * config.claude.max_attempts if model.has_price else None,
     )  # fmt: skip
 
 
@@ -80,11 +88,3 @@ def _texts(config: Config) -> list[str]:
         return [path.read_text(encoding="utf-8") for path in paths]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{config.root}: is no whole task directory: {error}") from error
-
-
-def _call_usd(price: Price, cached: int, fresh: int, *, long: bool) -> float:
-    """A usual call: what is the same is read from the cache, or now and then written to it."""
-    read = Usage(input_tokens=fresh, output_tokens=ANSWER_TOKENS, cache_read_input_tokens=cached)
-    written = replace(read, cache_read_input_tokens=0, cache_creation_input_tokens=cached)
-    costs = [budget.cost_usd(usage, price, hour_writes=long) for usage in (read, written)]
-    return (1 - KEPT_SHARE) * costs[0] + KEPT_SHARE * costs[1]

@@ -1,17 +1,24 @@
 """A streamed message put together from its events, as plain data. Pure; knows no SDK.
 
-The SDK's own helper parses a tool call's arguments while they arrive and gives up the message where they are no JSON; a
-reply is stored word for word, so here they are kept as text until somebody reads them.
+The SDK's own accumulator (2.12) does not serve here: it raises where the arguments of a tool call are not JSON, and
+where an endpoint reports no usage, and both lose a reply that was paid for; and with each event it parses all arguments
+so far, which takes minutes for ten megabytes.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.propose.answer import parse_json
+
 USAGE_KEYS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-MAX_BYTES = 16 * 1024 * 1024  # an endpoint that sends more is broken
-_DELTAS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+MAX_CHARS = 16 * 1024 * 1024  # an endpoint that sends more is broken
+_DELTAS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "signature_delta": "signature",
+    "input_json_delta": "partial_json",
+}
 
 
 @dataclass(slots=True)
@@ -21,12 +28,12 @@ class Message:
     model: str = ""
     id: str = ""
     stop_reason: str | None = None
+    stop_details: dict[str, Any] | None = None  # of a refusal
     closed: bool = False  # nothing comes any more
     size: int = 0
     usage: dict[str, int] = field(default_factory=dict)
     _blocks: dict[int, dict[str, Any]] = field(default_factory=dict)
-    _arguments: dict[int, list[str]] = field(default_factory=dict)
-    _texts: dict[tuple[int, str], list[str]] = field(default_factory=dict)
+    _pieces: dict[tuple[int, str], list[str]] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -39,7 +46,7 @@ class Message:
         return {"input_tokens", "output_tokens"} <= self.usage.keys() and self.ended
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """One event. Raises ValueError, KeyError or TypeError if it is none of the API's, or far too large."""
+        """Add one event. Raises ValueError, KeyError or TypeError if it is not one of the API's, or far too large."""
         kind = event["type"]
         if kind == "message_start":
             message = event["message"]
@@ -50,30 +57,28 @@ class Message:
         elif kind == "content_block_delta":
             self._grow(int(event["index"]), event["delta"])
         elif kind == "message_delta":
-            reason = event["delta"].get("stop_reason")
+            delta = event["delta"]
+            reason = delta.get("stop_reason")
             self.stop_reason = str(reason) if reason is not None else self.stop_reason
+            self.stop_details = delta.get("stop_details") or self.stop_details
             self._count(event.get("usage") or {})
         elif kind == "message_stop":
             self.closed = True
 
     def as_json(self) -> dict[str, Any]:
-        """What is stored: blocks in order, arguments as JSON where they are."""
+        """Return what is stored: blocks in order, arguments as JSON where they are."""
         content = [self._whole(index, block) for index, block in sorted(self._blocks.items())]
-        return {"id": self.id, "model": self.model, "stop_reason": self.stop_reason, "content": content}
+        details = {"stop_details": self.stop_details} if self.stop_details else {}
+        return {"id": self.id, "model": self.model, "stop_reason": self.stop_reason, **details, "content": content}
 
     def _grow(self, index: int, delta: Mapping[str, Any]) -> None:
-        kind = delta["type"]
-        if kind == "input_json_delta":
-            piece = str(delta["partial_json"])
-            self._arguments.setdefault(index, []).append(piece)
-        elif kind in _DELTAS:
-            piece = str(delta[_DELTAS[kind]])
-            self._texts.setdefault((index, _DELTAS[kind]), []).append(piece)
-        else:
+        if (key := _DELTAS.get(delta["type"])) is None:
             return
+        piece = str(delta[key])
+        self._pieces.setdefault((index, key), []).append(piece)
         self.size += len(piece)
-        if self.size > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} characters in one message")
+        if self.size > MAX_CHARS:
+            raise ValueError(f"more than {MAX_CHARS} characters in one message")
 
     def _count(self, usage: Mapping[str, Any]) -> None:
         """The counts are cumulative: the last one holds."""
@@ -82,25 +87,16 @@ class Message:
                 self.usage[key] = max(0, value)
 
     def _whole(self, index: int, block: dict[str, Any]) -> dict[str, Any]:
-        for (at, key), pieces in self._texts.items():
-            if at == index:
-                block = block | {key: str(block.get(key) or "") + "".join(pieces)}
-        if index not in self._arguments:
-            return block
-        text = "".join(self._arguments[index])
-        try:
-            return block | {"input": json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)}
-        except (ValueError, RecursionError):
-            return {key: value for key, value in block.items() if key != "input"} | {"input_json": text}
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object without duplicate keys: what would be lost by parsing is kept as text."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("duplicate keys")
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+        """Return a block with all its pieces."""
+        for (at, key), pieces in self._pieces.items():
+            text = "".join(pieces)
+            if at != index:
+                continue
+            if key != "partial_json":
+                block = block | {key: str(block.get(key) or "") + text}
+                continue
+            try:
+                block = block | {"input": parse_json(text)}
+            except ValueError:
+                block = {key: value for key, value in block.items() if key != "input"} | {"input_json": text}
+        return block

@@ -14,6 +14,7 @@ from orchestrator.types import Usage
 
 log = structlog.get_logger()
 T = TypeVar("T")
+Stop = Callable[[tenacity.RetryCallState], bool]
 
 LONGEST_RETRY_AFTER_S = 3600.0
 
@@ -27,13 +28,17 @@ class RetryableError(Exception):  # no error yet
         self.usage, self.retry_after_s = usage, retry_after_s
 
 
+class EndpointBusy(RetryableError):
+    """The API itself says that it is overloaded, limits the rate, or failed: waiting mends it."""
+
+
 class EndpointUnreachable(RetryableError):
     """The endpoint could not even be connected to."""
 
 
 def call_with_retry(  # noqa: PLR0913
     attempt: Callable[[], T],
-    stop: tenacity.stop.stop_base,
+    stop: Stop,
     tell: Callable[[str], None],
     *,
     first_s: float,
@@ -53,7 +58,7 @@ def call_with_retry(  # noqa: PLR0913
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(RetryableError),
         wait=wait,
-        stop=stop | tenacity.stop_when_event_set(stopped),
+        stop=tenacity.stop_any(stop, tenacity.stop_when_event_set(stopped)),
         sleep=tenacity.sleep_using_event(stopped),
         before_sleep=lambda state: tell(_say(state)),
         reraise=True,

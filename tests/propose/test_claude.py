@@ -7,7 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,17 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected, ProposerUnavailable
-from orchestrator.propose import budget
+from orchestrator.propose import answer, budget
 from orchestrator.propose.claude import ClaudeProposer, ClaudeSettings
+from orchestrator.propose.messages_api import Endpoint
+from orchestrator.propose.models import Answer, Model, find_model
 from orchestrator.propose.prompt import PromptBuilder
 from orchestrator.propose.token_count import guess
-from orchestrator.settings import Limits, Price
+from orchestrator.settings import Limits
 from orchestrator.types import Context, Edit, Spent, Usage
-from tests.support.fake_messages_api import KEY, MODEL, Failure, FakeMessagesApi, Message, proposal
+from tests.support.fake_messages_api import KEY, MODEL, TODAY, Failure, FakeMessagesApi, Message, proposal
 from tests.support.journals import kept
 
-PRICE = Price(input=5.0, output=25.0, cache_write=6.25, cache_read=0.5)
 PRICES = {"input": 5.0, "output": 25.0, "cache_write": 6.25, "cache_read": 0.5}
 GOOD = Message(arguments=proposal("LR = 0.02", "LR = 0.03", "a higher rate"))
 
@@ -64,10 +66,13 @@ def proposer(
     """A proposer that waits milliseconds where the real one waits seconds."""
     (tmp_path / "program.md").write_text("Find a lower val_bpb.\n")
     (tmp_path / "prepare.py").write_text("TIME_BUDGET = 1\n")
+    endpoint: dict[str, object] = {
+        "api_key": SecretStr(api.key), "base_url": api.url, "read_timeout_s": 20.0, "call_timeout_s": 30.0,
+    }  # fmt: skip
+    endpoint |= {name: changes.pop(name) for name in tuple(changes) if name in Endpoint.__dataclass_fields__}
     values: dict[str, object] = {
-        "model": MODEL, "api_key": SecretStr(api.key), "base_url": api.url, "price": PRICE, "max_output_tokens": 4000,
-        "max_wait_s": 60.0, "first_wait_s": 0.01, "longest_wait_s": 0.05, "read_timeout_s": 20.0,
-        "call_timeout_s": 30.0,
+        "models": (find_model(MODEL),), "endpoint": Endpoint(**endpoint),  # type: ignore[arg-type]
+        "max_output_tokens": 4000, "max_wait_s": 60.0, "first_wait_s": 0.01, "longest_wait_s": 0.05,
     }  # fmt: skip
     return ClaudeProposer(
         settings=ClaudeSettings(**(values | changes)),  # type: ignore[arg-type]
@@ -77,6 +82,11 @@ def proposer(
         ),
         budget=budget.Budget(ledger=PaperLedger(), max_usd=max_usd, max_tokens=max_tokens),
     )  # fmt: skip
+
+
+def with_tool() -> Model:
+    """The model, asked to call our tool."""
+    return replace(find_model(MODEL), answer=Answer.TOOL)
 
 
 def context(**changes: object) -> Context:
@@ -107,7 +117,7 @@ def ledger(claude: ClaudeProposer) -> PaperLedger:
     return claude.budget.ledger
 
 
-def test_a_proposal_comes_back_as_the_tool_call_said(api: FakeMessagesApi, tmp_path: Path) -> None:
+def test_a_proposal_comes_back_as_the_model_gave_it(api: FakeMessagesApi, tmp_path: Path) -> None:
     """The reply is stored whole, knows its parent, its calls and its cost; reading it is another step."""
     api.script.append(Message(arguments=GOOD.arguments, text="Let me think.", cache_read=500, cache_write=100))
     claude = proposer(api, tmp_path)
@@ -124,28 +134,40 @@ def test_a_proposal_comes_back_as_the_tool_call_said(api: FakeMessagesApi, tmp_p
     assert pytest.approx(api.cost_usd(PRICES)) == reply.usage.cost_usd
 
 
-def test_the_request_forces_the_tool_and_marks_the_stable_parts(api: FakeMessagesApi, tmp_path: Path) -> None:
-    """Strict schema, one call, no temperature, instructions before the file before what was tried."""
-    proposer(api, tmp_path, extra_headers={"x-gateway": "yes"}).ask(context())
+def test_the_request_asks_for_our_schema_and_marks_the_stable_parts(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Structured output, no tool, no temperature, instructions before the file before what was tried."""
+    proposer(api, tmp_path, effort="low", extra_headers={"x-gateway": "yes"}).ask(context())
     request = api.requests[0]
 
-    assert {"type": "tool", "name": "propose_experiment", "disable_parallel_tool_use": True} == request["tool_choice"]
-    assert request["tools"][0]["strict"]
+    assert ["hypothesis", "expected_effect", "edits"] == request["output_config"]["format"]["schema"]["required"]
+    assert "low" == request["output_config"]["effort"]
     assert request["stream"]
-    assert "temperature" not in request
-    assert ["cache_control" in block for block in request["system"]] == [False, False, True]
+    assert not {"temperature", "tools", "tool_choice"} & request.keys()
+    assert ["cache_control" in block for block in request["system"]] == [False, False, False, True]
     user = request["messages"][0]["content"]
     assert "LR = 0.02" in user[0]["text"]
     assert ["cache_control" in block for block in user] == [True, False]
     assert "yes" == api.headers[0]["x-gateway"]
 
 
-def test_a_model_that_thinks_is_not_forced(api: FakeMessagesApi, tmp_path: Path) -> None:
+def test_a_tool_is_forced_where_the_model_allows_it(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Strict schema, one call, and the reply is read as any other."""
+    claude = proposer(api, tmp_path, models=(with_tool(),))
+    reply = claude.ask(context())
+    request = api.requests[0]
+
+    assert {"type": "tool", "name": "propose_experiment", "disable_parallel_tool_use": True} == request["tool_choice"]
+    assert request["tools"][0]["strict"]
+    assert "output_config" not in request
+    assert "a change" == claude.read(reply).hypothesis
+
+
+def test_a_model_that_is_to_think_is_not_forced(api: FakeMessagesApi, tmp_path: Path) -> None:
     """The API refuses thinking together with a forced tool."""
-    proposer(api, tmp_path, thinking_tokens=2000).ask(context())
+    proposer(api, tmp_path, models=(replace(find_model("claude-opus-4-8"), answer=Answer.TOOL),)).ask(context())
 
     assert "auto" == api.requests[0]["tool_choice"]["type"]
-    assert 2000 == api.requests[0]["thinking"]["budget_tokens"]
+    assert {"type": "adaptive"} == api.requests[0]["thinking"]
 
 
 FAULTS = {
@@ -172,7 +194,10 @@ FAULTS = {
     "an error in the stream": Message(arguments=GOOD.arguments, error_after=(3, "overloaded_error")),
 }  # fmt: skip
 SILENT = ("no answer at all", "stream silent in the middle")
-FREE = ("429", "429 with retry-after", "429 with a retry-after nobody can read", "500", "503", "529")
+FREE = (
+    "429", "429 with retry-after", "429 with a retry-after nobody can read", "500", "503", "529",
+    "an error in the stream",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -223,7 +248,8 @@ def test_an_endpoint_that_is_down_is_waited_for(tmp_path: Path) -> None:
 
     def come_back() -> None:
         time.sleep(0.5)
-        object.__setattr__(claude.settings, "base_url", back.url)
+        endpoint = replace(claude.settings.endpoint, base_url=back.url)
+        claude.settings = replace(claude.settings, endpoint=endpoint)
 
     with back:
         threading.Thread(target=come_back).start()
@@ -265,7 +291,7 @@ def test_a_stream_without_end_is_cut(api: FakeMessagesApi, tmp_path: Path) -> No
 
 
 ONCE = {
-    401: "does not know the key",
+    401: "invalid API key",
     403: "may not use 'claude-opus-4-5'",
     404: "no model 'claude-opus-4-5'",
     400: "was refused",
@@ -288,24 +314,70 @@ def test_what_waiting_cannot_mend_ends_at_once(api: FakeMessagesApi, tmp_path: P
 
 
 REFUSED = {
-    "refusal": (Message(text="I would rather not.", stop_reason="refusal"), "refused to answer"),
     "truncated": (Message(arguments='{"hypothesis": "x", "edi', stop_reason="max_tokens"), "cut off"),
-    "empty": (Message(stop_reason="end_turn"), "0 tool calls"),
-    "text only": (Message(text="Here is an idea", stop_reason="end_turn"), "0 tool calls"),
-    "two calls": (Message(arguments=GOOD.arguments, calls=2), "2 tool calls"),
-    "another tool": (Message(arguments=GOOD.arguments, tool="shell"), "call propose_experiment"),
-    "arguments that are no JSON": (Message(arguments='{"hypothesis": "x", }'), "not valid JSON"),
-    "arguments twice": (Message(arguments='{"hypothesis": "x", "hypothesis": "y"}'), "not valid JSON"),
-    "NaN": (Message(arguments='{"hypothesis": NaN}'), "not valid JSON"),
+    "cut off after the proposal": (Message(arguments=GOOD.arguments, stop_reason="max_tokens"), "cut off"),
+    "too long for the context": (Message(text="x", stop_reason="model_context_window_exceeded"), "did not fit"),
+    "paused": (Message(arguments=GOOD.arguments, stop_reason="pause_turn"), "paused before it was complete"),
+    "a new reason to stop": (Message(arguments=GOOD.arguments, stop_reason="moonrise"), "'moonrise'"),
+    "empty": (Message(stop_reason="end_turn"), "contained nothing"),
+    "thinking only": (Message(thinking=True, stop_reason="end_turn"), "nothing but thinking"),
+    "words only": (Message(text="Here is an idea", stop_reason="end_turn"), "no JSON object .*Here is an idea"),
+    "two proposals": (Message(text=f"{GOOD.arguments}\n{proposal('a', 'b')}"), "2 proposals"),
+    "two calls": (Message(arguments=GOOD.arguments, calls=2, form="tool"), "2 tool calls"),
+    "another tool": (Message(arguments=GOOD.arguments, tool="shell", form="tool"), "call propose_experiment"),
+    "arguments that are not JSON": (Message(arguments='{"hypothesis": "x", }', form="tool"), "not valid JSON"),
+    "arguments twice": (Message(arguments='{"hypothesis": "x", "hypothesis": "y"}', form="tool"), "not valid JSON"),
+    "a text with keys twice": (Message(arguments='{"hypothesis": "x", "hypothesis": "y"}'), "no JSON object"),
+    "NaN": (Message(arguments='{"hypothesis": NaN}', form="tool"), "not valid JSON"),
     "arguments of another shape": (Message(arguments='{"hypothesis": "x"}'), "expected_effect: Field required"),
     "edits that are none": (
         Message(arguments='{"hypothesis": "x", "expected_effect": "y", "edits": [{"search": 1, "replace": "a"}]}'),
         "edits.0.search",
     ),
-    "a list": (Message(arguments="[]"), "not as its schema"),
+    "edits in a string that is not JSON": (
+        Message(arguments='{"hypothesis": "x", "expected_effect": "y", "edits": "[{"}'), "edits: Input should be"
+    ),
+    "a list": (Message(arguments="[]", form="tool"), "does not match the schema"),
     "nothing": (Message(arguments='{"hypothesis": "x", "expected_effect": "y", "edits": []}'), "propose a change"),
-    "a depth bomb": (Message(arguments="[" * 100_000), "not valid JSON"),
+    "a depth bomb": (Message(arguments="[" * 100_000, form="tool"), "not valid JSON"),
+    "a depth bomb in words": (Message(text='{"a":' * 100_000), "no JSON object"),
+}  # fmt: skip
+# a proposal in any of these is read
+READ = {
+    "as asked": GOOD,
+    "a tool call that nobody asked for": Message(arguments=GOOD.arguments, form="tool"),
+    "words before": Message(text=f"Let me think: {{1, 2}}.\n\n{GOOD.arguments}\nDone."),
+    "fenced": Message(text=f"```json\n{GOOD.arguments}\n```"),
+    "thinking before": Message(arguments=GOOD.arguments, thinking=True),
+    "said twice": Message(text=f"{GOOD.arguments}\n\nAgain:\n```\n{GOOD.arguments}\n```"),
+    "an unknown field": Message(arguments=proposal("LR = 0.02", "LR = 0.03", "a higher rate", confidence=0.7)),
+    "edits in a string": Message(
+        arguments=proposal("", "", "a higher rate", edits='[{"search": "LR = 0.02", "replace": "LR = 0.03"}]')
+    ),
+    "null for what is left out": Message(
+        arguments=proposal("LR = 0.02", "LR = 0.03", "a higher rate", source=None, parent_id=None)
+    ),
 }
+
+
+@pytest.mark.parametrize("case", READ)
+def test_a_proposal_is_read_from_any_form(api: FakeMessagesApi, tmp_path: Path, case: str) -> None:
+    """One reader for structured output, tool calls and JSON among words."""
+    api.script.append(READ[case])
+    claude = proposer(api, tmp_path)
+    given = claude.read(claude.ask(context()))
+
+    assert "a higher rate" == given.hypothesis
+    assert (Edit(search="LR = 0.02", replace="LR = 0.03"),) == given.edits
+
+
+def test_a_reply_of_an_older_record_is_read() -> None:
+    """A forced tool call, with the older name of a field."""
+    arguments = {**json.loads(proposal("a", "b")), "why_again": "the batch is larger now"}
+    call = {"type": "tool_use", "id": "toolu_1", "name": "propose_experiment", "input": arguments}
+    text = json.dumps({"id": "msg_1", "model": MODEL, "stop_reason": "tool_use", "content": [call]})
+
+    assert "the batch is larger now" == answer.read(text).retry_rationale
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -341,7 +413,7 @@ def test_the_refusal_of_the_last_try_is_told(api: FakeMessagesApi, tmp_path: Pat
 
     last = api.requests[1]["messages"][0]["content"][-1]["text"]
     assert "edit 1: the search text does not stand in train.py" in last
-    assert "propose_experiment" in last
+    assert "a change" in last
 
 
 def test_no_call_is_made_that_could_cross_max_usd(api: FakeMessagesApi, tmp_path: Path) -> None:
@@ -426,19 +498,32 @@ def test_the_key_is_in_no_log_no_reply_and_no_repr(
     assert KEY not in f"{reply} {claude!r} {logs} {caplog.text}"
 
 
-def test_preflight_passes_with_a_right_key_and_a_known_model(api: FakeMessagesApi, tmp_path: Path) -> None:
-    """It costs nothing and makes no message."""
-    proposer(api, tmp_path, max_usd=1.0).preflight()
+def test_preflight_has_the_real_request_answered(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """Same model, form, effort and marks, one token; charged as any call, and no proposal is made."""
+    claude = proposer(api, tmp_path, max_usd=2.0, effort="low")
+    claude.preflight(TODAY)
+    claude.ask(context())
+    check, request = api.checks[0], api.requests[0]
 
-    assert (1, 0) == (api.counted, len(api.requests))
+    assert 1 == check.pop("max_tokens")
+    assert {"model", "system", "messages", "output_config", "stream"} == check.keys() == request.keys() - {"max_tokens"}
+    assert check["system"] == request["system"]
+    assert check["output_config"] == request["output_config"]
+    marks = [["cache_control" in block for block in body["messages"][0]["content"]] for body in (check, request)]
+    assert [[True, False], [True, False]] == marks
+    assert pytest.approx(api.bill_usd) == ledger(claude).charged().cost_usd
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"api_key": SecretStr("sk-wrong")}, "does not know the key"),
-        ({"model": "claude-nope-9"}, "no model 'claude-nope-9'"),
-        ({"price": None, "max_usd": 1.0}, r"\[prices.models\] has no 'claude-opus-4-5'"),
+        ({"api_key": SecretStr("sk-wrong")}, "invalid API key"),
+        ({"models": (find_model("claude-nope-9"),)}, "no model 'claude-nope-9'"),
+        ({"models": (find_model("local"),), "max_usd": 1.0}, r"\[prices.models\] has no 'local'"),
+        ({"models": (find_model(MODEL), find_model("local")), "max_usd": 1.0}, r"\[prices.models\] has no 'local'"),
+        ({"models": (find_model(MODEL), find_model("claude-nope-9"))}, "no model 'claude-nope-9'"),
+        ({"effort": "xhigh"}, "levels of 'claude-opus-4-5' in our table: low, medium, high"),
+        ({"models": (replace(find_model("claude-opus-5-5"), answer=Answer.TOOL, forced_tools=True),)}, "forced tool"),
         ({"base_url": "http://127.0.0.1:9"}, "cannot be reached"),
         ({"base_url": "nonsense"}, "cannot be asked"),
         ({"extra_headers": {"x-bad": "a\nb"}}, "cannot be asked"),
@@ -447,30 +532,62 @@ def test_preflight_passes_with_a_right_key_and_a_known_model(api: FakeMessagesAp
 def test_preflight_names_what_is_wrong(
     api: FakeMessagesApi, tmp_path: Path, changes: dict[str, object], expected: str
 ) -> None:
-    """One clear line before the first experiment."""
+    """One clear line before the first experiment, and nothing is charged."""
+    claude = proposer(api, tmp_path, **changes)  # type: ignore[arg-type]
     with pytest.raises((ConfigError, ProposerUnavailable), match=expected) as caught:
-        proposer(api, tmp_path, **changes).preflight()  # type: ignore[arg-type]
+        claude.preflight(TODAY)
 
     assert "\n" not in str(caught.value)
     assert "sk-wrong" not in str(caught.value)
+    assert [] == api.requests
+    assert pytest.approx(api.bill_usd) == ledger(claude).charged().cost_usd
+
+
+def test_an_address_without_the_api_is_named(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """A page, a 404 of a web server, an empty answer: not this API, and nothing to wait for."""
+    for failure in (
+        Failure(status=404, raw=b"no such page"),
+        Failure(status=200, raw=b"<html>login</html>"),
+        Failure(status=200, raw=b""),
+    ):
+        api.check = failure
+        with pytest.raises((ConfigError, ProposerUnavailable), match=r"Messages API.*fix \[claude\] base_url"):
+            proposer(api, tmp_path).preflight(TODAY)
+
+
+@pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
+def test_a_retired_model_is_refused_before_anything_is_sent(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """By the table, on the day it retires; before that it is said; and the API's own word for it is understood."""
+    models = (find_model("claude-sonnet-4-5"),)
+    with pytest.raises(ConfigError, match=r"'claude-sonnet-4-5' was retired on 2026-11-30; use .* 'claude-opus-5'"):
+        proposer(api, tmp_path, models=models).preflight(date(2026, 11, 30))
+    assert [] == api.checks
+    api.today = date(2027, 1, 1)
+    with capture_logs() as logs, pytest.raises(ConfigError, match="no model 'claude-sonnet-4-5' there"):
+        proposer(api, tmp_path, models=models).preflight(TODAY)
+
+    assert ["model.retires"] == [entry["event"] for entry in logs]
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
-def test_preflight_wants_instructions(api: FakeMessagesApi, tmp_path: Path, text: str) -> None:
+def test_preflight_needs_instructions(api: FakeMessagesApi, tmp_path: Path, text: str) -> None:
     """An empty program.md is named, and so is a missing one."""
     claude = proposer(api, tmp_path)
     (tmp_path / "program.md").write_text(text)
     with pytest.raises(ConfigError, match=r"program\.md: is empty"):
-        claude.preflight()
+        claude.preflight(TODAY)
     (tmp_path / "program.md").unlink()
     with pytest.raises(ConfigError, match=r"program\.md: cannot be read"):
-        claude.preflight()
+        claude.preflight(TODAY)
 
 
-@pytest.mark.parametrize("failure", [Failure(status=529), Failure(status=404, raw=b"no such page")])
-def test_preflight_does_not_insist(api: FakeMessagesApi, tmp_path: Path, failure: Failure) -> None:
-    """An API that is busy, or a gateway that cannot count, says nothing about the key."""
-    api.count = failure
-    proposer(api, tmp_path).preflight()
+def test_preflight_waits_for_an_api_that_is_busy(api: FakeMessagesApi, tmp_path: Path) -> None:
+    """More often than an address is tried that may be wrong; nothing else is begun until it has answered."""
+    answers = iter([Failure(status=529)] * 5)
+    api.check = lambda _: next(answers, Message(text="{", stop_reason="max_tokens"))
+    told: list[str] = []
+    claude = proposer(api, tmp_path)
+    claude.waiting = told.append
+    claude.preflight(TODAY)
 
-    assert api.count is failure
+    assert (6, 5) == (len(api.checks), len(told))

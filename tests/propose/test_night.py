@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 from orchestrator.loop import run_session
 from orchestrator.propose.claude import ClaudeProposer
+from orchestrator.propose.prompt import PromptBuilder
+from orchestrator.propose.token_count import guess
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.session import Session
+from orchestrator.settings import Limits
 from orchestrator.types import Status, Trial
 from tests.propose.test_claude import FAULTS, PRICES, REFUSED
 from tests.support import fakes
-from tests.support.fake_messages_api import KEY, FakeMessagesApi, Message, proposal
+from tests.support.fake_messages_api import KEY, MODEL, FakeMessagesApi, Message, proposal
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("no answer at all", "429 with retry-after")
@@ -65,7 +69,8 @@ def task(tmp_path: Path, api: FakeMessagesApi, **flags: object) -> Config:
     (tmp_path / "program.md").write_text("Find a lower val_bpb.\n")
     (tmp_path / "task.toml").write_text((ROOT / "task.toml").read_text())
     subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
-    values = {"tag": "t", "runs": tmp_path / "runs", "proposer": "claude", "claude.base_url": api.url, **flags}
+    values = {"tag": "t", "runs": tmp_path / "runs", "proposer": "claude", "claude.base_url": api.url}
+    values |= {"claude.endpoint": "anthropic", "claude.model": MODEL, "claude.fallback_models": (), **flags}
     return load(tmp_path, {name: value for name, value in values.items() if value is not None})
 
 
@@ -73,9 +78,18 @@ def build(config: Config, journal: Journal) -> ClaudeProposer:
     """The proposer as the command line builds it, but impatient."""
     proposer = propose.build(config, journal, {"ANTHROPIC_API_KEY": KEY})
     assert isinstance(proposer, ClaudeProposer)
-    for name, value in (("first_wait_s", 0.001), ("longest_wait_s", 0.01), ("read_timeout_s", 0.2)):
-        object.__setattr__(proposer.settings, name, value)
+    endpoint = replace(proposer.settings.endpoint, read_timeout_s=0.2)
+    proposer.settings = replace(proposer.settings, endpoint=endpoint, first_wait_s=0.001, longest_wait_s=0.01)
     return proposer
+
+
+def builder(tmp_path: Path) -> PromptBuilder:
+    """Builds prompts for a task of two short files."""
+    (tmp_path / "program.md").write_text("Find a lower val_bpb.\n")
+    (tmp_path / "prepare.py").write_text("TIME_BUDGET = 1\n")
+    return PromptBuilder(
+        instructions=tmp_path / "program.md", prepare=tmp_path / "prepare.py", facts={}, limits=Limits(), count=guess
+    )
 
 
 def sleep_through(config: Config) -> tuple[str, list[str]]:
@@ -160,9 +174,9 @@ def test_what_a_crash_printed_reaches_the_prompt_as_data(tmp_path: Path) -> None
     ("flags", "environment", "expected"),
     [
         ({}, {}, "ANTHROPIC_API_KEY is not set"),
-        ({}, {"ANTHROPIC_API_KEY": "sk-wrong"}, "does not know the key"),
-        ({}, {"ANTHROPIC_API_KEY": "sk with\nnewline"}, "holds no key"),
-        ({"claude.model": "claude-sonnet-4-5"}, {"ANTHROPIC_API_KEY": KEY}, "no model 'claude-sonnet-4-5'"),
+        ({}, {"ANTHROPIC_API_KEY": "sk-wrong"}, "invalid API key"),
+        ({}, {"ANTHROPIC_API_KEY": "sk with\nnewline"}, "not a valid key"),
+        ({"claude.model": "claude-nope-9", "limits.max_usd": 0}, {"ANTHROPIC_API_KEY": KEY}, "no model 'claude-nope"),
         ({"claude.model": "local"}, {"ANTHROPIC_API_KEY": KEY}, "has no 'local'"),
         ({"claude.key_file": "missing"}, {"ANTHROPIC_API_KEY": KEY}, "missing: cannot be read"),
         ({"proposer": "replay"}, {}, "--replay runs/NAME"),
@@ -194,5 +208,5 @@ def test_a_key_file_must_be_private(tmp_path: Path) -> None:
         propose.build(config, journal, {})
         path.unlink()
         subprocess.run(["mkfifo", "-m", "600", str(path)], check=True)
-        with pytest.raises(ConfigError, match="is no plain file"):
+        with pytest.raises(ConfigError, match="not a plain file"):
             propose.build(config, journal, {})

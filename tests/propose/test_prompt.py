@@ -62,6 +62,7 @@ def test_what_was_tried_is_told_in_order(tmp_path: Path) -> None:
 
     assert [
         "What is asked",
+        "How to answer",
         "The human's instructions (program.md)",
         "What train.py is given (prepare.py, read-only)",
         "The best train.py so far",
@@ -96,9 +97,9 @@ def test_the_history_is_bounded_in_the_apis_tokens(tmp_path: Path) -> None:
     """Once the API has told that it counts twice as many tokens as we do, half as much history is told."""
     full = Memory(near_misses=many(Status.DISCARD, 200))
     build = builder(tmp_path)
-    before = len(build.build(context(full)).blocks[4].text)
+    before = len(build.build(context(full)).blocks[5].text)
     build.learn(1000, 2000)
-    halved = len(build.build(context(full)).blocks[4].text)
+    halved = len(build.build(context(full)).blocks[5].text)
     build.learn(1000, 0)
 
     assert 0.4 < halved / before < 0.6
@@ -160,7 +161,7 @@ def test_after_a_stagnation_another_kind_of_idea_is_asked_for(tmp_path: Path) ->
 def test_the_best_file_is_shown_byte_for_byte(tmp_path: Path) -> None:
     """Edits are searched in it, so nothing of it is cleaned or cut, and its own fences do not end it."""
     source = 'X = """\n```\n````\n"""  # \u00e9\t\x0c\n' + "y = 1\n" * 20_000
-    block = builder(tmp_path).build(context(Memory(), best_source=source)).blocks[3]
+    block = builder(tmp_path).build(context(Memory(), best_source=source)).blocks[4]
 
     assert source.rstrip("\n") in block.text
     assert "`````python\n" in block.text
@@ -171,7 +172,7 @@ def test_the_end_of_what_the_best_printed_is_shown(tmp_path: Path) -> None:
     """From its log, bounded and fenced."""
     (tmp_path / "0003").mkdir()
     (tmp_path / "0003" / "trainer.log").write_text("x" * 10_000 + "\nnum_steps: 512\n")
-    text = builder(tmp_path).build(context(Memory(), best=kept(1.0, id=3, folder=tmp_path / "0003"))).blocks[3].text
+    text = builder(tmp_path).build(context(Memory(), best=kept(1.0, id=3, folder=tmp_path / "0003"))).blocks[4].text
 
     assert "num_steps: 512" in text
     assert len(text) < 3000

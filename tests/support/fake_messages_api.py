@@ -1,6 +1,7 @@
-"""A real HTTP server on loopback that speaks the Messages API, streaming, and fails when told to.
+"""A real HTTP server on loopback that speaks the Messages API, streams, refuses what it refuses, and fails when told.
 
-It bills as the API does: input when a message starts, output for what it sent, also when the stream broke afterwards.
+It bills as the API does: input when a message starts, output for what it sent, also when the connection broke
+afterwards; a request that ends in an error of the API itself is not billed.
 """
 
 import json
@@ -9,30 +10,38 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+
+from tests.support.api_rules import KINDS, RULES, Cache, Kind, refusal
 
 TOOL = "propose_experiment"
 KEY = "sk-test-0123456789-canary"
 MODEL = "claude-opus-4-5"
+TODAY = date(2026, 11, 27)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """A whole answer: blocks as they would be, or a tool call with raw argument text."""
+    """A whole answer: a proposal in the form that was asked for, or blocks as they would be."""
 
-    arguments: str | None = None  # of the tool call, sent as they are
+    arguments: str | None = None  # of a proposal, sent as they are
+    form: str = ""  # "tool" or "text" where it is not the one that was asked for
     text: str | None = None
-    stop_reason: str | None = "tool_use"
-    model: str = MODEL
+    thinking: bool | None = None  # whether a thinking block comes first; None: as the model does
+    stop_reason: str | None = ""  # "": as the form has it
+    category: str | None = None  # of a refusal
+    model: str | None = None  # None: the one that was asked
     calls: int = 1
     tool: str = TOOL
-    input_tokens: int = 1000
+    input_tokens: int | None = 1000  # None: counted, with the cache
     output_tokens: int = 200
     cache_read: int = 0
     cache_write: int = 0
     break_after: int | None = None  # events, then the connection is cut
     hang_after: int | None = None  # events, then nothing more comes
+    pause_after: tuple[int, float] | None = None  # events, then nothing for so many seconds
     error_after: tuple[int, str] | None = None  # events, then an error event of this type
     without_usage: bool = False
     latency_s: float = 0.0
@@ -45,6 +54,7 @@ class Failure:
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     kind: str = "api_error"
+    code: str = ""  # error.details.error_code
     message: str = "told to fail"
     raw: bytes | None = None
 
@@ -53,25 +63,29 @@ Scripted = Message | Failure | Callable[[dict[str, Any]], "Message | Failure"]
 
 
 def proposal(search: str, replace: str, hypothesis: str = "a change", **more: Any) -> str:
-    """The arguments of a good tool call."""
+    """The arguments of a good proposal."""
     edits = [{"search": search, "replace": replace}]
     return json.dumps({"hypothesis": hypothesis, "expected_effect": "lower", "edits": edits} | more)
 
 
 @dataclass
 class FakeMessagesApi:
-    """Answers from `script`, one entry a message request, then `always`."""
+    """Answers from `script`, one entry a message request, then `always`; a request for one token is only checked."""
 
     script: deque[Scripted] = field(default_factory=deque)
     always: Scripted = field(default_factory=lambda: Message(arguments=proposal("a", "b")))
+    check: Scripted | None = None  # how a request for one token is answered; None: as the rules say
     key: str = KEY
-    models: tuple[str, ...] = (MODEL,)
-    count: Failure | None = None  # how count_tokens fails
+    models: tuple[str, ...] = tuple(RULES)
+    kind: Kind = KINDS["anthropic"]
+    today: date = TODAY
     requests: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
-    counted: int = 0
     billed: list[dict[str, int]] = field(default_factory=list)
+    cache: Cache = field(default_factory=Cache)
     closing: threading.Event = field(default_factory=threading.Event)
+    _priced: list[tuple[str, bool]] = field(default_factory=list)  # model, and whether it was cached for an hour
 
     def __enter__(self) -> Self:
         """Listen on a free port."""
@@ -99,8 +113,29 @@ class FakeMessagesApi:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def cost_usd(self, price: dict[str, float]) -> float:
-        """What all of it cost, by the bill."""
+        """What all of it cost, by the bill, at one price."""
         return sum(amount * price[kind] for bill in self.billed for kind, amount in bill.items()) / 1e6
+
+    @property
+    def bill_usd(self) -> float:
+        """What all of it cost, each call at the price of its model, of its length and of its kind of caching."""
+        priced = zip(self.billed, self._priced, strict=True)
+        return sum(RULES[model].usd(bill, hourly=hourly) for bill, (model, hourly) in priced)
+
+    def begin_bill(self, body: dict[str, Any], message: Message) -> dict[str, int]:
+        """Charge the input of a message that starts."""
+        if message.input_tokens is None:
+            bill = self.cache.count(body, RULES[body["model"]].cache_minimum)
+        else:
+            bill = {"input": message.input_tokens, "cache_write": message.cache_write, "cache_read": message.cache_read}
+        self.billed.append(bill)
+        self._priced.append((body["model"], '"ttl": "1h"' in json.dumps(body)))
+        return bill
+
+    def cancel_bill(self, bill: dict[str, int]) -> None:
+        """Charge nothing for a message that ended in an error of the API."""
+        at = next(number for number, one in enumerate(self.billed) if one is bill)
+        del self.billed[at], self._priced[at]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -114,20 +149,46 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer, or fail as told."""
         api = self.server_api
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        given = self.headers.get("x-api-key") or self.headers.get("authorization", "").removeprefix("Bearer ")
-        if given != api.key:
-            self._fail(Failure(status=401, kind="authentication_error", message=f"invalid key {given}"))
+        if (wrong := self._wrong_key()) is not None:
+            self._fail(Failure(status=401, kind="authentication_error", message=f"invalid key {wrong}"))
+        elif self.path != "/v1/messages":
+            self._fail(Failure(status=404, raw=b"404 page not found"))
         elif body["model"] not in api.models:
             self._fail(Failure(status=404, kind="not_found_error", message=f"model: {body['model']}"))
-        elif self.path == "/v1/messages/count_tokens":
-            api.counted += 1
-            self._fail(api.count) if api.count else self._json(200, {"input_tokens": 42})
         else:
-            api.requests.append(body)
+            is_check = body["max_tokens"] == 1
+            (api.checks if is_check else api.requests).append(body)
             api.headers.append(dict(self.headers.items()))
-            scripted = api.script.popleft() if api.script else api.always
-            answer = scripted(body) if callable(scripted) else scripted
-            self._fail(answer) if isinstance(answer, Failure) else self._stream(answer)
+            answer = self._checked(body) if is_check else self._next(body)
+            if isinstance(answer, Failure):
+                self._fail(answer)
+            else:
+                self._stream(body, answer)
+
+    def _wrong_key(self) -> str | None:
+        """The key that was given where it is not the right one, or not where it is looked for."""
+        api = self.server_api
+        bearer = self.headers.get("authorization", "").removeprefix("Bearer ")
+        given = {"bearer": bearer, "x-api-key": self.headers.get("x-api-key", "")}
+        right = any(given[way] == api.key for way in api.kind.auth)
+        return None if right or not api.kind.needs_key else bearer or given["x-api-key"]
+
+    def _next(self, body: dict[str, Any]) -> Message | Failure:
+        api = self.server_api
+        if (refused := refusal(api.kind, body, api.today)) is not None:
+            return Failure(status=refused[0], kind=refused[1], message=refused[2])
+        scripted = api.script.popleft() if api.script else api.always
+        return scripted(body) if callable(scripted) else scripted
+
+    def _checked(self, body: dict[str, Any]) -> Message | Failure:
+        api = self.server_api
+        if (refused := refusal(api.kind, body, api.today)) is not None:
+            return Failure(status=refused[0], kind=refused[1], message=refused[2])
+        if api.check is None:
+            return Message(
+                text="{", stop_reason="max_tokens", output_tokens=1, input_tokens=None if api.kind.has_rules else 10
+            )
+        return api.check(body) if callable(api.check) else api.check
 
     def _json(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(value).encode()
@@ -153,58 +214,100 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(failure.raw)
             return
-        error = {"type": failure.kind, "message": failure.message}
+        details = {"details": {"error_code": failure.code}} if failure.code else {}
+        error = {"type": failure.kind, "message": failure.message, **details}
         self._json(failure.status, {"type": "error", "error": error}, failure.headers)
 
-    def _stream(self, message: Message) -> None:
+    def _stream(self, body: dict[str, Any], message: Message) -> None:
+        api = self.server_api
         time.sleep(message.latency_s)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
         self.end_headers()
         self.close_connection = True
-        bill = {"input": message.input_tokens}
-        bill |= {"cache_write": message.cache_write, "cache_read": message.cache_read}
-        self.server_api.billed.append(bill)
-        for number, planned in enumerate(_events(message)):
-            event = planned
+        bill = api.begin_bill(body, message)
+        for number, event in enumerate(_events(message, body, api.kind, bill)):
             if number == message.break_after:
                 return
             if number == message.hang_after:
-                self.server_api.closing.wait(30)
+                api.closing.wait(30)
                 return
+            if message.pause_after and number == message.pause_after[0]:
+                api.closing.wait(message.pause_after[1])
             if message.error_after and number == message.error_after[0]:
-                event = {"type": "error", "error": {"type": message.error_after[1], "message": "overloaded"}}
+                api.cancel_bill(bill)
+                self._send({"type": "error", "error": {"type": message.error_after[1], "message": "told to fail"}})
+                return
             if number == 1:
                 bill["output"] = message.output_tokens
-            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
-            self.wfile.flush()
+            self._send(event)
+
+    def _send(self, event: dict[str, Any]) -> None:
+        self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+        self.wfile.flush()
 
 
-def _events(message: Message) -> Iterator[dict[str, Any]]:
+def _form(message: Message, body: dict[str, Any], kind: Kind) -> str:
+    """How a proposal is sent: as a tool call, or as a text of some kind."""
+    asked = "tool" if body.get("tools") and "format" not in body.get("output_config", {}) else "text"
+    return message.form or kind.answers or asked
+
+
+def _blocks(
+    message: Message, body: dict[str, Any], kind: Kind
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Each block of the answer, as it starts, and what follows."""
+    says = body.get("thinking", {}).get("type")
+    thinks = kind.has_rules and (says == "adaptive" or (says is None and RULES[body["model"]].thinks))
+    if thinks if message.thinking is None else message.thinking:
+        start = {"type": "thinking", "thinking": "", "signature": ""}
+        yield start, [{"type": "thinking_delta", "thinking": ""}, {"type": "signature_delta", "signature": "c2ln"}]
+    if message.text is not None:
+        yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": message.text}]
+    if message.arguments is None:
+        return
+    form = _form(message, body, kind)
+    wraps = {"fenced": ("```json\n", "\n```"), "words around it": ("Here it is:\n\n", "\n\nGood luck.")}
+    before, after = wraps.get(form, ("", ""))
+    text = f"{before}{message.arguments}{after}"
+    pieces = [text[at : at + 4096] for at in range(0, len(text), 4096)]
+    if form != "tool":
+        yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in pieces]
+        return
+    for call in range(message.calls):
+        start = {"type": "tool_use", "id": f"toolu_{call}", "name": message.tool, "input": {}}
+        yield start, [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+
+
+def _events(message: Message, body: dict[str, Any], kind: Kind, bill: dict[str, int]) -> Iterator[dict[str, Any]]:
     usage = {
-        "input_tokens": message.input_tokens, "output_tokens": 1,
-        "cache_creation_input_tokens": message.cache_write, "cache_read_input_tokens": message.cache_read,
+        "input_tokens": bill["input"], "output_tokens": 1,
+        "cache_creation_input_tokens": bill["cache_write"], "cache_read_input_tokens": bill["cache_read"],
     }  # fmt: skip
-    start = {"id": "msg_1", "type": "message", "role": "assistant", "model": message.model, "content": []}
-    start |= {"stop_reason": None} if message.without_usage else {"stop_reason": None, "usage": usage}
+    silent = message.without_usage or not kind.reports_usage
+    start = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": message.model or body["model"],
+        "content": [],
+    }
+    start |= {"stop_reason": None} if silent else {"stop_reason": None, "usage": usage}
     yield {"type": "message_start", "message": start}
     yield {"type": "ping"}
-    index = 0
-    if message.text is not None:
-        yield {"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": ""}}
-        yield {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": message.text}}
-        yield {"type": "content_block_stop", "index": index}
-        index += 1
-    for call in range(message.calls if message.arguments is not None else 0):
-        block = {"type": "tool_use", "id": f"toolu_{call}", "name": message.tool, "input": {}}
+    has_call = False
+    for index, (block, deltas) in enumerate(_blocks(message, body, kind)):
+        has_call = has_call or block["type"] == "tool_use"
         yield {"type": "content_block_start", "index": index, "content_block": block}
-        arguments = message.arguments or ""
-        for at in range(0, len(arguments), 4096):
-            delta = {"type": "input_json_delta", "partial_json": arguments[at : at + 4096]}
+        for delta in deltas:
             yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
-        index += 1
-    used = {} if message.without_usage else {"usage": {"output_tokens": message.output_tokens}}
-    yield {"type": "message_delta", "delta": {"stop_reason": message.stop_reason, "stop_sequence": None}, **used}
+    reason = message.stop_reason
+    if reason == "":
+        reason = "tool_use" if has_call else "end_turn"
+    details = {"type": "refusal", "category": message.category} if reason == "refusal" else None
+    delta = {"stop_reason": reason, "stop_sequence": None, "stop_details": details}
+    used = {} if silent else {"usage": {"output_tokens": message.output_tokens}}
+    yield {"type": "message_delta", "delta": delta, **used}
     yield {"type": "message_stop"}

@@ -1,0 +1,232 @@
+"""The forms in which an LLM answers, and how an answer becomes a proposal. Pure; knows no SDK.
+
+Three forms, one reader: an object that follows SCHEMA (structured output), a call of our tool with the same object as
+its arguments, or a text with that object in it. A stored reply is JSON: {"content": [...], "stop_reason": ...} with the
+blocks as they came; the arguments of a tool call are under "input" where they are JSON, else word for word under
+"input_json".
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from orchestrator.errors import PatchRejected
+from orchestrator.propose.models import Answer
+from orchestrator.types import Edit, Proposal
+
+TOOL_NAME = "propose_experiment"
+INSTRUCTION = (
+    "Propose the next experiment: one change to train.py, as search/replace edits. Each search text must match exactly"
+    " once in the train.py shown, copied character for character with its indentation. Only if edits cannot express it,"
+    " leave `edits` empty and give the whole new file as `source`."
+)
+_TEXT = {"type": "string"}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["hypothesis", "expected_effect", "edits"],
+    "properties": {
+        "hypothesis": {"type": "string", "description": "One sentence: what is changed, and why it should help."},
+        "expected_effect": {
+            "type": "string",
+            "description": "What the score should become; what else would be seen.",
+        },
+        "edits": {
+            "type": "array",
+            "description": "All are located in the train.py shown; they do not overlap, their order does not matter.",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["search", "replace"],
+                "properties": {"search": _TEXT, "replace": _TEXT},
+            },
+        },
+        "source": {"type": "string", "description": "The whole new train.py; only with empty edits."},
+        "parent_id": {
+            "type": "integer",
+            "description": "The experiment whose train.py the edits are made to, if one beside the best was offered.",
+        },
+        "retry_rationale": {
+            "type": "string",
+            "description": "Only after being told that this is close to an earlier one: why it would end differently.",
+        },
+    },
+}
+HOW = {
+    Answer.STRUCTURED: INSTRUCTION,
+    Answer.TOOL: f"{INSTRUCTION} Answer by calling the tool `{TOOL_NAME}` once.",
+    Answer.TEXT: (
+        f"{INSTRUCTION} Answer with one JSON object and nothing else. It follows this JSON schema:\n\n"
+        f"{json.dumps(SCHEMA, indent=1)}"
+    ),
+}
+WHOLE = ("end_turn", "tool_use", "stop_sequence")
+CUT_OFF = (
+    "the answer was cut off at max_output_tokens, thinking included; make the change smaller, with short edits"
+    " (for the user: raise [claude] max_output_tokens, or lower effort)"
+)
+STOPPED = {
+    "max_tokens": CUT_OFF,
+    "model_context_window_exceeded": "the answer did not fit the model's context; make the change smaller",
+    "pause_turn": "the answer was paused before it was complete; answer in one piece",
+}
+MAX_CHARS = 2000  # of a hypothesis
+MAX_OBJECTS = 100  # places in a text that may be where the object begins
+
+
+class NoProposal(PatchRejected):
+    """The answer contains no proposal: refused, cut off, empty, or only words."""
+
+
+def _parse_json_string(value: object) -> object:
+    """Some models give an array as a string that contains it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_json(value)
+    except ValueError:
+        return value
+
+
+class _Edit(BaseModel):
+    model_config = ConfigDict(strict=True)
+    search: str
+    replace: str
+
+
+class _Fields(BaseModel):
+    """What a proposal may contain; other keys are ignored."""
+
+    model_config = ConfigDict(strict=True)
+    hypothesis: str = Field(min_length=1)
+    expected_effect: str
+    edits: Annotated[list[_Edit], BeforeValidator(_parse_json_string)]
+    source: str | None = None
+    parent_id: int | None = None
+    retry_rationale: str | None = Field(
+        default=None, validation_alias=AliasChoices("retry_rationale", "why_again")
+    )  # as older records have it
+
+
+def read(text: str) -> Proposal:
+    """Return the proposal in a stored reply of the Messages API. Raises PatchRejected with what to fix."""
+    try:
+        message = json.loads(text)
+        blocks, reason = list(message["content"]), message["stop_reason"]
+        kinds = [block["type"] for block in blocks]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NoProposal(f"not a reply of the Messages API: {error!r}") from error
+    _check_stop(reason, message.get("stop_details"))
+    calls = [block for block in blocks if block["type"] == "tool_use"]
+    if calls:
+        return _proposal(_arguments(calls))
+    words = "".join(str(block.get("text", "")) for block in blocks if block["type"] == "text")
+    if not words.strip():
+        only = "nothing but thinking" if "thinking" in kinds or "redacted_thinking" in kinds else "nothing"
+        raise NoProposal(f"the answer contained {only}; give a proposal")
+    return read_text(words)
+
+
+def read_text(text: str) -> Proposal:
+    """Return the proposal in a text, fenced or with words around it. Raises PatchRejected with what to fix."""
+    found = {json.dumps(item, sort_keys=True): item for item in _objects(text)}
+    if not found:
+        end = text.strip()[-200:]
+        raise NoProposal(f"the answer contained no JSON object with a `hypothesis`; its end: {end!r}")
+    if len(found) > 1:
+        raise PatchRejected(f"the answer contained {len(found)} proposals; give exactly one")
+    return _proposal(next(iter(found.values())))
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON
+    """Parse JSON strictly: no duplicate keys, no NaN, no bottomless nesting. Raises ValueError."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def refusal_category(message: Mapping[str, Any]) -> str:
+    """Return the category of a refused answer, "unnamed" where it has none, "" where it was not refused."""
+    if message.get("stop_reason") != "refusal":
+        return ""
+    details = message.get("stop_details")
+    return str((details.get("category") if isinstance(details, dict) else None) or "unnamed")
+
+
+def _check_stop(reason: object, details: object) -> None:
+    if reason == "refusal":
+        category = refusal_category({"stop_reason": reason, "stop_details": details})
+        raise NoProposal(f"the model refused to answer (category: {category}); propose another experiment")
+    if reason in STOPPED:
+        raise NoProposal(STOPPED[str(reason)])
+    if reason not in WHOLE:
+        raise NoProposal(f"the answer stopped for a reason that is not known here, {str(reason)[:100]!r}; answer again")
+
+
+def _arguments(calls: list[dict[str, Any]]) -> object:
+    if len(calls) != 1 or calls[0].get("name") != TOOL_NAME:
+        raise PatchRejected(f"the answer contained {len(calls)} tool calls; call {TOOL_NAME} exactly once")
+    if "input_json" in calls[0]:
+        raise PatchRejected(f"the arguments of {TOOL_NAME} are not valid JSON: {str(calls[0]['input_json'])[-200:]!r}")
+    return calls[0].get("input")
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the proposals in a text: all of it, what is in fences, or objects among words."""
+    for candidate in (text, *re.findall(r"```[a-zA-Z]*\n(.*?)```", text, flags=re.DOTALL)):
+        try:
+            value = parse_json(candidate)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and "hypothesis" in value:
+            yield value
+            if candidate is text:
+                return
+    decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    at = 0
+    for _ in range(MAX_OBJECTS):
+        if (at := text.find("{", at)) < 0:
+            return
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            at += 1
+            continue
+        if isinstance(value, dict) and "hypothesis" in value:
+            yield value
+
+
+def _proposal(arguments: object) -> Proposal:
+    try:
+        given = _Fields.model_validate(arguments)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the object"
+        raise PatchRejected(f"the proposal does not match the schema: {where}: {first['msg']}") from error
+    whole = given.source or None
+    if whole is None and not given.edits:
+        raise PatchRejected("neither edits nor a source were given; propose a change")
+    return Proposal(
+        hypothesis=" ".join(given.hypothesis.split())[:MAX_CHARS],
+        expected_effect=" ".join(given.expected_effect.split())[:MAX_CHARS],
+        edits=tuple(Edit(search=edit.search, replace=edit.replace) for edit in given.edits),
+        source=whole,
+        parent_id=given.parent_id,
+        retry_rationale=" ".join((given.retry_rationale or "").split())[:MAX_CHARS],
+    )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object without duplicate keys: parsing would lose one of them."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate keys")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
