@@ -72,7 +72,7 @@ def run_loop(
     ] = None,
     proposer: Annotated[
         str | None,
-        typer.Option(help="Source of changes: claude, sweep or replay. Default: claude if there is an API key."),
+        typer.Option(help="Source of changes: claude, command, sweep or replay. Default: claude if there is an API key."),
     ] = None,
     model: Model = None,
     base_url: Annotated[str | None, typer.Option(help="Endpoint of the Messages API.")] = None,
@@ -104,6 +104,8 @@ def run_loop(
     }  # fmt: skip
     config = propose.choose_proposer(target.load_config(flags), os.environ)
     console = Console(stderr=True)
+    for note in propose.notes(config, os.environ):
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     interrupted, how = ("", "") if target.run else find_interrupted(config)
     if interrupted:
         config = config.model_copy(update={"tag": interrupted})

@@ -96,7 +96,10 @@ class ClaudeProposer:
         while True:
             model = self._models[0]
             prompt = self.prompts.build(context, model.answer)
-            message = self._call_patiently(model, self._request(model, prompt), bill, stop, tell)
+            try:
+                message = self._repeat(model, self._request(model, prompt), bill, stop, tell)
+            except RetryableError as error:
+                raise self._too_long(error) from None
             text = self.settings.endpoint.without_key(json.dumps(message.as_json(), ensure_ascii=False, indent=1))
             if not (category := self._count(model, text)):
                 break
@@ -125,7 +128,15 @@ class ClaudeProposer:
     def _check(self, model: Model) -> None:
         """Have a model make the smallest answer to a request of the real shape."""
         request = self._request(model, self.prompts.build_check(model.answer)) | {"max_tokens": 1}
-        self._call_patiently(model, request, Bill(self.budget), self._stop_checking, self.waiting)
+        try:
+            self._repeat(model, request, Bill(self.budget), self._stop_checking, self.waiting)
+        except EndpointBusy as error:
+            raise self._too_long(error) from None
+        except RetryableError as error:
+            unreachable = isinstance(error, EndpointUnreachable)
+            why = "cannot be reached" if unreachable else "does not answer as the Messages API does"
+            url = self.settings.endpoint.url
+            raise ProposerUnavailable(f"{url}: {why}: {error}; fix [claude] base_url or the network") from None
 
     def _stop_checking(self, state: tenacity.RetryCallState) -> bool:
         """Wait for an API that is busy; an address that does not answer properly may be wrong."""
@@ -163,31 +174,19 @@ class ClaudeProposer:
     def _api(self) -> MessagesApi:
         return MessagesApi(endpoint=self.settings.endpoint, stopped=self._stopped)
 
-    def _call_patiently(
-        self,
-        model: Model,
-        request: dict[str, Any],
-        bill: Bill,
-        stop: Stop,
-        tell: Callable[[str], None],
+    def _repeat(
+        self, model: Model, request: dict[str, Any], bill: Bill, stop: Stop, tell: Callable[[str], None]
     ) -> Message:
-        """Repeat a call while waiting may mend it. Raises ProposerUnavailable when that took too long."""
-        first_s, longest_s, url = self.settings.first_wait_s, self.settings.longest_wait_s, self.settings.endpoint.url
-        try:
-            return call_with_retry(
-                lambda: self._call(model, request, bill),
-                stop, tell, first_s=first_s, longest_s=longest_s, stopped=self._stopped,
-            )  # fmt: skip
-        except EndpointUnreachable as error:
-            reason = f"{url}: cannot be reached: {error}; fix [claude] base_url or the network"
-            raise ProposerUnavailable(reason) from None
-        except EndpointBusy as error:
-            hours = self.settings.max_wait_s / SECONDS_PER_HOUR
-            reason = f"{url}: no answer within {hours:.3g} hours: {error}; run again when it is back"
-            raise ProposerUnavailable(reason) from None
-        except RetryableError as error:
-            reason = f"{url}: does not answer as the Messages API does: {error}; fix [claude] base_url or the network"
-            raise ProposerUnavailable(reason) from None
+        """Repeat a call while waiting may mend it. Raises RetryableError when told to stop."""
+        first_s, longest_s = self.settings.first_wait_s, self.settings.longest_wait_s
+        return call_with_retry(
+            lambda: self._call(model, request, bill),
+            stop, tell, first_s=first_s, longest_s=longest_s, stopped=self._stopped,
+        )  # fmt: skip
+
+    def _too_long(self, error: RetryableError) -> ProposerUnavailable:
+        hours, url = self.settings.max_wait_s / SECONDS_PER_HOUR, self.settings.endpoint.url
+        return ProposerUnavailable(f"{url}: no answer within {hours:.3g} hours: {error}; run again when it is back")
 
     def _call(self, model: Model, request: dict[str, Any], bill: Bill) -> Message:
         """Make one call, paid for in advance, and settle what it cost as far as that is known."""

@@ -33,7 +33,9 @@ PERMANENT = frozenset(
         "not_found_error",
     }
 )  # types of errors that waiting does not mend, where a stream brings them after HTTP 200
-BUSY_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+BUSY_STATUSES = frozenset({429, 503, 529})  # the address is right, and it is only a matter of time
+BUSY_TYPES = frozenset({"overloaded_error", "rate_limit_error"})
 MAYBE_CHARGED = frozenset({408, 502, 504, 524})  # something between us and the API gave up, the API perhaps not
 SPENT = "spend_limit_reached"  # how the codes of errors end that only the owner of the account can mend
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -137,9 +139,10 @@ class MessagesApi:
             return ProposerUnavailable(
                 f"{self.endpoint.url}: a spend limit is reached; raise it, or wait for its reset ({said})"
             )
-        if error.type not in PERMANENT if status == OK else status in BUSY_STATUSES:
+        if error.type not in PERMANENT if status == OK else status in RETRIED:
             usage = None if status in MAYBE_CHARGED else Usage()
-            return EndpointBusy(said, usage=usage, retry_after_s=retry_after_s(error.response.headers))
+            kind = EndpointBusy if status in BUSY_STATUSES or error.type in BUSY_TYPES else RetryableError
+            return kind(said, usage=usage, retry_after_s=retry_after_s(error.response.headers))
         return self._explain_permanent(error, model, said)
 
     def _explain_permanent(self, error: anthropic.APIStatusError, model: str, said: str) -> Exception:

@@ -13,8 +13,8 @@ from tests.support.fake_messages_api import KEY, FakeMessagesApi
 
 CASES = {
     "no key": (("--proposer", "claude"), "", "", "ANTHROPIC_API_KEY is not set"),
-    "a wrong key": ((), "sk-wrong", "", "the API does not know the key; set ANTHROPIC_API_KEY"),
-    "an unknown model": (("--model", "claude-sonnet-4-5"), KEY, "", "no model 'claude-sonnet-4-5' there; fix"),
+    "a wrong key": ((), "sk-wrong", "", "invalid API key; set ANTHROPIC_API_KEY"),
+    "an unknown model": (("--model", "claude-haiku-4-5"), KEY, "", "no model 'claude-haiku-4-5' there; fix"),
     "a budget without prices": (("--model", "local"), KEY, "", "[prices.models] has no 'local', so max_usd = 10"),
     "an empty program.md": ((), KEY, "program.md", "program.md: is empty; write down what should be researched"),
     "an empty program.md, without LLM": (("--proposer", "sweep"), "", "program.md", "program.md: is empty"),
@@ -24,6 +24,8 @@ CASES = {
     "a replay without a run": (("--proposer", "replay"), "", "", "--replay runs/NAME"),
     "nobody there": (("--base-url", "http://127.0.0.1:9"), KEY, "", "cannot be reached"),
     "a key file for everyone": (("--key-file", "task.toml"), "", "", "chmod 600"),
+    "no command": (("--proposer", "command"), "", "", "[command] argv is missing"),
+    "a command that is not there": (("--proposer", "command"), "", "command", "'no-such-program' is not a program"),
     "two much": (("--prefetch", "2"), KEY, "", "prefetch"),
 }  # fmt: skip
 
@@ -33,6 +35,9 @@ def spoil(root: Path, what: str) -> None:
     if what == "rules":
         with (root / "task.toml").open("a") as file:
             file.write("\n[[rules]]\npattern = '('\nreason = 'none'\n")
+    elif what == "command":
+        with (root / "task.toml").open("a") as file:
+            file.write("\n[command]\nargv = ['no-such-program']\n")
     elif what.startswith("-"):
         (root / what[1:]).unlink()
     elif what:
@@ -55,13 +60,14 @@ def error_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 def test_what_is_wrong_is_said_in_one_line_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
-    """The value and the fix, never the key; no message was sent, no experiment begun."""
+    """The value and the fix, never the key; no proposal was asked for, no session begun, nothing charged."""
     flags, key, spoiled, expected = CASES[case]
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
-    with FakeMessagesApi() as api:
+    with FakeMessagesApi(models=("claude-opus-5-5", "claude-opus-5")) as api:
         task(tmp_path, api)
         spoil(tmp_path, spoiled)
         monkeypatch.setenv("AUTORESEARCH_CLAUDE__BASE_URL", api.url)
+        monkeypatch.setenv("AUTORESEARCH_CLAUDE__ENDPOINT", "anthropic")
         monkeypatch.chdir(tmp_path)
         said = error_of(capsys, monkeypatch, "loop", "--run", "t", *flags)
 
@@ -70,7 +76,9 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_starts(
     assert KEY not in said
     if (tmp_path / "runs" / "t" / "journal.db").exists():
         with Journal.read(tmp_path / "runs" / "t") as journal:
-            assert [] == list(journal.records())
+            kinds = {record.kind for record in journal.records()}
+            assert kinds <= {"call.reserved", "call.settled", "session.failed"}  # of a request that was refused
+            assert 0 == journal.charged().cost_usd
 
 
 def test_a_replay_of_another_task_is_refused_at_the_command_line(
