@@ -189,17 +189,14 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float, stopped: threading
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that still runs, and what it started."""
-    if process.poll() is not None:
-        return
-    with suppress(ProcessLookupError):
+    """End a program that still runs, and everything that it left in its process group."""
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(TERMINATE_S)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(TERMINATE_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _read(file: IO[bytes]) -> str:
