@@ -58,7 +58,7 @@ def call_with_retry(  # noqa: PLR0913
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(RetryableError),
         wait=wait,
-        stop=tenacity.stop_any(stop, tenacity.stop_when_event_set(stopped)),
+        stop=lambda state: stop(state) or stopped.is_set(),
         sleep=tenacity.sleep_using_event(stopped),
         before_sleep=lambda state: tell(_say(state)),
         reraise=True,

@@ -145,16 +145,19 @@ def test_a_night_ends_when_the_money_does(tmp_path: Path) -> None:
         api.always = lambda body: answer(body) if callable(answer := next(script)) else answer
         config = task(tmp_path, api, prefetch=1, **{"limits.max_usd": 2.0, "claude.max_output_tokens": 2000})
         reason, ran = sleep_through(config)
-        billed = api.cost_usd(PRICES)
+        billed, asked = api.cost_usd(PRICES), len(api.requests)
         again, more = sleep_through(config)
+        checked = api.cost_usd(PRICES) - billed
 
         assert "MAX_USD" in reason
         assert "MAX_USD" in again
         assert 5 < len(ran)
         assert [] == more
-        assert 0 < billed == api.cost_usd(PRICES) <= 2.0
+        assert asked == len(api.requests)
+        assert 0 <= checked < 0.01  # whether it could go on
+        assert 0 < billed + checked <= 2.0
     with Journal.read(config.run_path) as journal:
-        assert billed <= journal.charged().cost_usd <= 2.0
+        assert billed + checked <= journal.charged().cost_usd <= 2.0
 
 
 def test_what_a_crash_printed_reaches_the_prompt_as_data(tmp_path: Path) -> None:
