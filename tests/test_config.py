@@ -53,7 +53,7 @@ def test_the_file_the_key_and_the_value_are_named(tmp_path: Path, before: str, a
         ("max_attempts = 3", "tries = 3", "claude.tries is now called claude.max_attempts"),
         ("stagnation_after = 8", "drought = 8", "claude.drought is now called claude.stagnation_after"),
         ("stagnation_after = 20", "drought = 20", "notify.drought is now called notify.stagnation_after"),
-        ("prices_as_of", "dated", "prices.dated is now called prices.prices_as_of"),
+        ("[noise]", "[prices]\ndated = 'x'\n[noise]", "prices.dated is now called prices.prices_as_of"),
         ("load_budget_s = 3.0", "load_s = 3.0", "profile.cpu.load_s is now called profile.cpu.load_budget_s"),
         ("load_budget_s = 15.0", "load_s = 15.0", "profile.gpu.load_s is now called profile.gpu.load_budget_s"),
         ("ipc_mb = 64", "frames_mb = 64", "profile.cpu.frames_mb is now called profile.cpu.ipc_mb"),

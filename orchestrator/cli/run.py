@@ -72,7 +72,9 @@ def run_loop(
     ] = None,
     proposer: Annotated[
         str | None,
-        typer.Option(help="Source of changes: claude, command, sweep or replay. Default: claude if there is an API key."),
+        typer.Option(
+            help="Source of changes: claude, command, sweep or replay. Default: claude if there is an API key."
+        ),
     ] = None,
     model: Model = None,
     base_url: Annotated[str | None, typer.Option(help="Endpoint of the Messages API.")] = None,
