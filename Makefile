@@ -158,6 +158,7 @@ test: .venv/ready-dev image prepare-data ## every test, against the real engine
 	@tests/chromium.sh
 	@tests/podman.sh
 	@tests/runsc.sh
+	@tests/litellm.sh
 	@$(BIN)/python -m pytest -q
 
 test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fails where there is no GPU: TEST_GPU="--small-audit"

@@ -122,6 +122,7 @@ def open_session(config: Config, view: View, data: str = "") -> Iterator[Session
         stack.enter_context(last_word(journal))
         preflight.refuse_mixed(config, journal)
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
+        stack.callback(getattr(proposer, "stop", lambda: None))  # what it waits for, or runs, ends with the session
         if data:
             set_up(config, data, view.waiting)
         engine = connect_checked(config)

@@ -55,6 +55,7 @@ class CommandProposer:
     name: str = NAME
     first_wait_s: float = FIRST_WAIT_S
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+    _running: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
     _unanswered: int = 0
 
     @classmethod
@@ -97,15 +98,46 @@ class CommandProposer:
         return answer.read_text(answer_in(reply.text))
 
     def stop(self) -> None:
-        """End the program, from another thread."""
+        """End the program, from another thread; returns when it is gone."""
         self._stopped.set()
+        for process in tuple(self._running):
+            _end(process)
 
     def _run(self, prompt: str, bill: Bill) -> str:
         """Run the program once. Raises RetryableError if it fails, or takes or prints too much."""
+        if self._stopped.is_set():
+            raise ProposerUnavailable("stopped while a program of [command] ran")
         with bill.charge(Usage()) as charge:
-            text = run_program(self.command.argv, prompt, self.environment, self.command.timeout_s, self._stopped)
+            text = self._output(prompt)
             charge.usage = usage_in(text) or Usage()
         return text
+
+    def _output(self, given: str) -> str:
+        """Return what the program prints, run in an empty folder that is removed afterwards. Raises RetryableError."""
+        with (
+            tempfile.TemporaryDirectory(prefix="autoresearch-proposal-", ignore_cleanup_errors=True) as folder,
+            tempfile.TemporaryFile() as printed,
+            tempfile.TemporaryFile() as complained,
+            tempfile.TemporaryFile() as prompt,
+        ):
+            prompt.write(given.encode("utf-8", "replace"))
+            prompt.seek(0)
+            process = subprocess.Popen(  # noqa: S603 - the user's own program
+                self.command.argv, cwd=folder, env=dict(self.environment), stdin=prompt, stdout=printed,
+                stderr=complained, start_new_session=True,
+            )  # fmt: skip
+            self._running.append(process)
+            try:
+                _wait(process, self.command.timeout_s, self._stopped)
+            finally:
+                _end(process)
+                self._running.remove(process)
+            if self._stopped.is_set():
+                raise ProposerUnavailable("stopped while a program of [command] ran")
+            if process.returncode != 0:
+                end = prompt_text.line(_read(complained) or _read(printed), 300)
+                raise RetryableError(f"exit code {process.returncode}: {end}", usage=Usage())
+            return _read(printed)
 
     def _count(self, text: str) -> None:
         """Count answers in a row without a proposal. Raises ProposerUnavailable at the last one that is allowed."""
@@ -122,34 +154,6 @@ class CommandProposer:
             self._unanswered = 0
         else:
             self._unanswered = 0
-
-
-def run_program(
-    argv: tuple[str, ...], given: str, environment: Mapping[str, str], timeout_s: float, stopped: threading.Event
-) -> str:
-    """Return what a program prints, run in an empty folder that is removed afterwards. Raises RetryableError."""
-    with (
-        tempfile.TemporaryDirectory(prefix="autoresearch-proposal-", ignore_cleanup_errors=True) as folder,
-        tempfile.TemporaryFile() as printed,
-        tempfile.TemporaryFile() as complained,
-        tempfile.TemporaryFile() as prompt,
-    ):
-        prompt.write(given.encode("utf-8", "replace"))
-        prompt.seek(0)
-        process = subprocess.Popen(  # noqa: S603 - the user's own program
-            argv, cwd=folder, env=dict(environment), stdin=prompt, stdout=printed, stderr=complained,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            _wait(process, timeout_s, stopped)
-        finally:
-            _end(process)
-        if stopped.is_set():
-            raise ProposerUnavailable("stopped while a program of [command] ran")
-        if process.returncode != 0:
-            end = prompt_text.line(_read(complained) or _read(printed), 300)
-            raise RetryableError(f"exit code {process.returncode}: {end}", usage=Usage())
-        return _read(printed)
 
 
 def answer_in(text: str) -> str:
@@ -191,8 +195,8 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float, stopped: threading
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a program that still runs, and everything that it left in its process group."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait(TERMINATE_S)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -74,11 +74,11 @@ def task(tmp_path: Path, api: FakeMessagesApi, **flags: object) -> Config:
     return load(tmp_path, {name: value for name, value in values.items() if value is not None})
 
 
-def build(config: Config, journal: Journal) -> ClaudeProposer:
+def build(config: Config, journal: Journal, read_timeout_s: float = 0.2) -> ClaudeProposer:
     """The proposer as the command line builds it, but impatient."""
     proposer = propose.build(config, journal, {"ANTHROPIC_API_KEY": KEY})
     assert isinstance(proposer, ClaudeProposer)
-    endpoint = replace(proposer.settings.endpoint, read_timeout_s=0.2)
+    endpoint = replace(proposer.settings.endpoint, read_timeout_s=read_timeout_s)
     proposer.settings = replace(proposer.settings, endpoint=endpoint, first_wait_s=0.001, longest_wait_s=0.01)
     return proposer
 
@@ -92,14 +92,14 @@ def builder(tmp_path: Path) -> PromptBuilder:
     )
 
 
-def sleep_through(config: Config) -> tuple[str, list[str]]:
+def sleep_through(config: Config, read_timeout_s: float = 0.2) -> tuple[str, list[str]]:
     """One session; why it ended, and the sources that ran."""
     with Journal.open(config.run_path) as journal:
         runner = fakes.ArithmeticRunner(scored)
         session = Session(
             config=config,
             journal=journal,
-            proposer=build(config, journal),
+            proposer=build(config, journal, read_timeout_s),
             runners=(runner,),
             keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
             view=fakes.SilentView(),
