@@ -163,11 +163,11 @@ def test_a_row_that_was_not_looked_up_for_long_is_named(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ({"claude.thinking_tokens": 2000}, 'claude.thinking_tokens = 2000: current models .* use effort = "low"'),
-        ({"claude.base_url": "http://x/v1"}, "claude.base_url = 'http://x/v1': leave out /v1"),
+        ({"claude.thinking_tokens": 2000}, 'thinking-tokens 2000: current models .* use effort = "low"'),
+        ({"claude.base_url": "http://x/v1"}, "base-url 'http://x/v1': leave out /v1"),
         ({"claude.base_url": "http://x/v1/messages"}, "leave out /v1"),
-        ({"claude.effort": "enormous"}, "claude.effort = 'enormous'"),
-        ({"claude.endpoint": "openai"}, "claude.endpoint = 'openai'"),
+        ({"claude.effort": "enormous"}, "effort 'enormous'"),
+        ({"claude.endpoint": "openai"}, "endpoint 'openai'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path: Path, flags: dict[str, object], expected: str) -> None:
