@@ -130,7 +130,7 @@ engine: ## a container engine that answers
 	@sandbox/engine.sh
 
 preflight: check-gpu-runtime setup ## can experiments of this profile run here
-	@[ "$(PROFILE)" != gpu ] || $(CLI) preflight $(MACHINE) $(call options,TASK RUNTIME PARALLEL)
+	@$(CLI) preflight --machine-only $(MACHINE) $(call options,TASK RUNTIME PARALLEL)
 
 image: profile engine setup ## the image of every experiment
 	@$(CLI) build-image --profile $(PROFILE)

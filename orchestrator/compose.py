@@ -11,57 +11,38 @@ from orchestrator import preflight, propose
 from orchestrator.bounds import last_word
 from orchestrator.config import Config
 from orchestrator.devices.contention import monitor_for
-from orchestrator.devices.cuda_visible_devices import allowed_devices
-from orchestrator.devices.lease import Lease, LeasePolicy, lease
+from orchestrator.devices.lease import Lease, LeasePolicy, lease, lease_policy
 from orchestrator.devices.schedule import StartGate, parse_quiet_hours
 from orchestrator.errors import ConfigError
 from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.execution.slot import Slot
 from orchestrator.host.compile_cache_build import with_compile_cache
-from orchestrator.host.data import IN_IMAGE, check_train, is_ready, prepare
+from orchestrator.host.data import IN_IMAGE, is_ready, prepare
 from orchestrator.host.image import build_image, start_engine
 from orchestrator.look.live_view import PlainView
 from orchestrator.protocols import View
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
-from orchestrator.scoring import thresholds
 from orchestrator.scoring.thresholds import UNBOUNDED
 from orchestrator.session import Session
-from orchestrator.shipped import SECCOMP
 from orchestrator.units import SECONDS_PER_HOUR
-from orchestrator.walls import compile_cache, gpu_check
+from orchestrator.walls import gpu_check
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.execution_context import ExecutionContext
+from orchestrator.walls.execution_context import ExecutionContext, build_context, image_name
 from orchestrator.walls.reaper import reap_in_background
 
 PATIENCE = 5  # times the time to load and to score
 
 
-def image_name(config: Config) -> str:
-    """The image of a profile, as sandbox/image.sh names it."""
-    return f"autoresearch-sandbox:{config.profile_name}"
-
-
 def verified_context(config: Config, engine: Engine, leased: Lease | None = None) -> ExecutionContext:
-    """Where experiments of this config run; nothing is made yet. Raises ConfigError, SpecRefused or ImageMissing."""
-    hardware = leased.hardware if leased else ""
-    seccomp = preflight.profile(SECCOMP, config.runtime)
-    preflight.refuse_unfit(config, engine)
-    image_id = engine.image_id(image_name(config))
-    found = ExecutionContext(
-        engine=engine,
-        config=config,
-        image_id=image_id,
-        seccomp=seccomp,
-        thresholds=thresholds.load(config, hardware),
-        hardware=hardware,
-        gpu_uuid=leased.device.uuid if leased and leased.device else None,
-        driver=leased.device.driver if leased and leased.device else "",
-        cpuset=leased.cpuset if leased else "",
-        warm=compile_cache.find(compile_cache.folder(config), leased.hardware if leased else "", image_id),
-    )
-    preflight.refuse_weak(found)
-    return found
+    """Return the context of experiments of this config, each of whose containers would be strict enough.
+
+    Raises ConfigError, SpecRefused or ImageMissing.
+    """
+    preflight.require_engine(config, engine)
+    context = build_context(config, engine, leased)
+    preflight.require_strict_containers(context)
+    return context
 
 
 def load_verified_profile(config: Config, engine: Engine, leased: Lease) -> ExecutionContext:
@@ -80,8 +61,7 @@ def set_up(config: Config, data: str, say: Callable[[str], None]) -> None:
     """Start an engine, build the image and prepare the data, each unless it is there. Raises AutoresearchError."""
     start_engine(say)
     with closing(Engine.connect()) as engine:
-        preflight.refuse_gpu(config, engine)  # minutes and gigabytes before it would be found out
-        preflight.refuse_unfit(config, engine)
+        preflight.check(config, engine, machine_only=True)  # before minutes and gigabytes are spent
         build_image(config.profile_name, config.root / "build", say)
         prepare_data(config, data, engine, say)
 
@@ -98,15 +78,10 @@ def prepare_data(config: Config, data: str, engine: Engine, say: Callable[[str],
     prepare(context, data, image, say)
 
 
-def connect_checked(config: Config) -> Engine:
-    """The engine, for a config that may run on it: the machine is fit, the data is prepared. Raises ConfigError."""
+def connect_checked(config: Config, journal: Journal | None = None) -> Engine:
+    """Connect to the engine and check that experiments can run, before a device is waited for."""
     engine = Engine.connect()
-    preflight.refuse_unsafe(config)
-    preflight.refuse_gpu(config, engine)
-    if not is_ready(config.data_path):
-        raise ConfigError(f"{config.data_path}: the data is not prepared; run `autoresearch prepare-data`")
-    check_train(config.data_path)
-    verified_context(config, engine)  # what is wrong with it is said before a device is waited for
+    preflight.check(config, engine, journal)
     return engine
 
 
@@ -120,15 +95,13 @@ def open_session(config: Config, view: View, data: str = "") -> Iterator[Session
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
         stack.enter_context(last_word(journal))
-        preflight.refuse_mixed(config, journal)
         proposer = propose.build(config, journal, os.environ, view.waiting)  # before a device is waited for
         stack.callback(getattr(proposer, "stop", lambda: None))  # what it waits for, or runs, ends with the session
         if data:
             set_up(config, data, view.waiting)
-        engine = connect_checked(config)
+        engine = connect_checked(config, journal)
         stack.enter_context(reap_in_background(engine.reap))  # before a device is waited for, which an orphan may hold
         keeper = ResultBranch(path=config.mutable_path, tag=config.tag)
-        keeper.check()
         leased = stack.enter_context(slots(config, engine, view, keeper, gate))
         yield Session(
             config=config,
@@ -159,7 +132,6 @@ def slots(
     Raises ConfigError or LeaseUnavailable.
     """
     policy = lease_policy(config)
-    preflight.enough(policy, config.parallel)
     gate.wait(view.waiting)
 
     def make(leased: Lease) -> ContainerRunner:
@@ -170,21 +142,12 @@ def slots(
     with ExitStack() as stack:
         first = stack.enter_context(slot(config, view, policy, make))
         if config.parallel > 1:  # scores compare only within one class of hardware
-            preflight.enough(replace(policy, hardware=first.facts()["hardware"]), config.parallel)
+            preflight.require_devices(replace(policy, hardware=first.facts()["hardware"]), config.parallel)
             first.policy = replace(first.policy, hardware=first.facts()["hardware"])
         more = [slot(config, view, first.policy, make) for _ in range(config.parallel - 1)]
         for one in more:
             stack.push(one)
         yield first, *more
-
-
-def lease_policy(config: Config) -> LeasePolicy:
-    """What may be leased. Raises ConfigError, or LeaseUnavailable where no GPU answers."""
-    allow = allowed_devices(config.gpu.allow, os.environ) if config.profile_name == "gpu" else ()
-    return LeasePolicy(
-        profile=config.profile_name, cpus=config.active_profile.cpus, allow=allow, exclude=config.gpu.exclude,
-        reserve_gpus=config.gpu.reserve_gpus,
-    )  # fmt: skip
 
 
 def single_slot(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slot:
@@ -213,11 +176,9 @@ def with_relaxed_deadlines(config: Config) -> Config:
 
 @contextmanager
 def leased_context(config: Config, view: View) -> Iterator[ExecutionContext]:
-    """One leased device, for what is no experiment."""
-    preflight.refuse_unsafe(config)
-    engine, wait_s = Engine.connect(), config.gpu.wait_hours * SECONDS_PER_HOUR
+    """Lease one device, for something other than an experiment."""
+    engine, wait_s = connect_checked(config), config.gpu.wait_hours * SECONDS_PER_HOUR
     engine.reap()
-    preflight.refuse_gpu(config, engine)
     with lease(lease_policy(config), wait_s=wait_s, on_wait=view.waiting) as leased:
         yield load_verified_profile(config, engine, leased)
 

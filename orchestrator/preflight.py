@@ -1,67 +1,63 @@
-"""What must be so before a session may begin, each refused in one line that says how to fix it."""
-
-from pathlib import Path
+"""What must be so before experiments run; each failure names the setting and the fix in one line."""
 
 from orchestrator.config import Config
 from orchestrator.devices import processes
-from orchestrator.devices.lease import LeasePolicy, count_leasable
+from orchestrator.devices.lease import LeasePolicy, count_leasable, lease_policy
 from orchestrator.errors import ConfigError, SpecRefused
+from orchestrator.host.data import check_train, is_ready
 from orchestrator.host.doctor import blocking_checks, run_checks
 from orchestrator.host.host_facts import collect
+from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.types import Level, Status
 from orchestrator.units import GIB
 from orchestrator.walls import nvidia
 from orchestrator.walls.engine import Engine
-from orchestrator.walls.execution_context import ExecutionContext
+from orchestrator.walls.execution_context import ExecutionContext, build_context
 from orchestrator.walls.experiment_sandbox import validate_specs
-from orchestrator.walls.seccomp import adapt_for_runtime, profile_error
 
 
-def refuse_unfit(config: Config, engine: Engine) -> None:
-    """Stop where this machine and its engine run no container of this config; no image is needed to know it."""
+def check(config: Config, engine: Engine, journal: Journal | None = None, *, machine_only: bool = False) -> None:
+    """Raise the first reason why experiments of this config cannot run here; nothing is leased or started for it.
+
+    `journal` is that of the run to start or resume, if there is one; with `machine_only` neither image nor data are
+    needed yet. Raises ConfigError or SandboxError, each with the fix.
+    """
+    require_accepted_risks(config)
+    require_gpu_support(config, engine)
+    require_engine(config, engine)
+    require_devices(lease_policy(config), config.parallel)
+    if machine_only:
+        return
+    if journal is not None:
+        require_same_scoring(config, journal)
+        ResultBranch(path=config.mutable_path, tag=config.tag).check()
+    require_data(config)
+    require_strict_containers(build_context(config, engine))
+
+
+def require_engine(config: Config, engine: Engine) -> None:
+    """Require an engine and a machine that can run containers of this config."""
     engine.check_runtime(config.runtime)
-    refuse_unlimited(config, engine)
-    refuse_too_large(config, engine)
-    refuse_hidden(config)
+    require_resource_limits(config, engine)
+    require_capacity(config, engine)
+    require_visible_processes(config)
 
 
-def profile(path: Path, runtime: str) -> str:
-    """The text of the seccomp profile, for a runtime. Raises ConfigError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}; restore it") from error
-    if wanted := profile_error(text):
-        raise ConfigError(f"{path}: it must be {wanted}; fix or restore it")
-    return adapt_for_runtime(text, runtime)
-
-
-def refuse_weak(there: ExecutionContext) -> None:
-    """Stop before the first experiment if one of its containers would be refused."""
-    try:
-        validate_specs(there)
-    except SpecRefused as error:
-        table = f"[profile.{there.config.profile_name}]"
-        raise ConfigError(
-            f"{error}: fix task.toml {table}, or what the command line or AUTORESEARCH_* says instead"
-        ) from error
-
-
-def refuse_unsafe(config: Config) -> None:
-    """Stop a GPU run on a machine that other people use until what doctor calls unsafe is accepted by name."""
+def require_accepted_risks(config: Config) -> None:
+    """Require every unsafe finding of doctor to be accepted by name, for a GPU run on a machine with other users."""
     if config.profile_name != "gpu" or not (machine := collect(config.root)).people:
         return
-    if found := blocking_checks(run_checks(machine), config.accept_risk):
-        said = "; ".join(f"{check.name}: {check.detail} ({check.fix})" for check in found)
-        accept = " ".join(f"--accept-risk {check.name}" for check in found)
+    if blocking := blocking_checks(run_checks(machine), config.accept_risk):
+        findings = "; ".join(f"{check.name}: {check.detail} ({check.fix})" for check in blocking)
+        accept = " ".join(f"--accept-risk {check.name}" for check in blocking)
         raise ConfigError(
-            f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {said}; fix it, or {accept}"
+            f"unsafe on a machine that {', '.join(machine.people[:3])} use too: {findings}; fix it, or {accept}"
         )
 
 
-def refuse_gpu(config: Config, engine: Engine) -> None:
-    """Stop before a GPU is waited for that this engine hands out to nobody."""
+def require_gpu_support(config: Config, engine: Engine) -> None:
+    """Require an engine that can pass a GPU to a container."""
     if config.profile_name == "gpu" and engine.is_podman:
         raise ConfigError(
             "--profile gpu: Podman cannot pass a single GPU to a container through Docker's API; use Docker Engine"
@@ -71,8 +67,8 @@ def refuse_gpu(config: Config, engine: Engine) -> None:
         raise ConfigError(f"--profile gpu: {nvidia.NONE}")
 
 
-def refuse_unlimited(config: Config, engine: Engine) -> None:
-    """Stop on an engine that limits nothing until that is accepted by name."""
+def require_resource_limits(config: Config, engine: Engine) -> None:
+    """Require an engine that can limit memory, swap, processors and processes, unless that is accepted by name."""
     if not engine.limits and "limits" not in config.accept_risk:
         raise ConfigError(
             f"the engine cannot limit {', '.join(engine.unlimited)}: without root that takes cgroup v2 (boot with"
@@ -87,14 +83,14 @@ def refuse_unlimited(config: Config, engine: Engine) -> None:
         )
 
 
-def refuse_too_large(config: Config, engine: Engine) -> None:
-    """A limit that is more than the machine has is none, or refused by the engine without a word of task.toml."""
-    each, there = config.active_profile.memory_gb, engine.memory_bytes() / GIB
-    if there and config.parallel * each > there:
+def require_capacity(config: Config, engine: Engine) -> None:
+    """Require the machine to have the memory and processors that task.toml gives to experiments."""
+    each, memory_gb = config.active_profile.memory_gb, engine.memory_bytes() / GIB
+    if memory_gb and config.parallel * each > memory_gb:
         one = config.parallel == 1
         raise ConfigError(
             f"task.toml: [profile.{config.profile_name}] memory_gb = {each:g}"
-            f"{'' if one else f' for each of --parallel {config.parallel}'}: this machine has {there:.1f} GB;"
+            f"{'' if one else f' for each of --parallel {config.parallel}'}: this machine has {memory_gb:.1f} GB;"
             f" lower {'memory_gb' if one else 'either'}"
         )
     cpus, processors = config.active_profile.cpus, engine.processors()
@@ -104,17 +100,35 @@ def refuse_too_large(config: Config, engine: Engine) -> None:
         )
 
 
-def refuse_hidden(config: Config) -> None:
-    """Where nobody may see our own containers' processes, every GPU run would count as contended."""
+def require_visible_processes(config: Config) -> None:
+    """Require /proc to show our own containers' processes, without which every GPU run would count as contended."""
     if config.profile_name == "gpu" and processes.is_hidden():
         raise ConfigError(
-            "/proc hides other users' processes (hidepid), and our containers' with them: none could be told from a"
-            " stranger's on the GPU; `mount -o remount,gid=GROUP /proc` with a group of yours"
+            "/proc hides other users' processes (hidepid), and our containers' with them, so they cannot be told from"
+            " other users' on the GPU; `mount -o remount,gid=GROUP /proc` with a group of yours"
         )
 
 
-def refuse_mixed(config: Config, journal: Journal) -> None:
-    """One run holds scores of one kind: what a script says of itself is never compared with what was audited."""
+def require_strict_containers(context: ExecutionContext) -> None:
+    """Require every container of an experiment to be as strict as its walls demand; none is made."""
+    try:
+        validate_specs(context)
+    except SpecRefused as error:
+        table = f"[profile.{context.config.profile_name}]"
+        raise ConfigError(
+            f"{error}: fix task.toml {table}, or the option or AUTORESEARCH_* variable that overrides it"
+        ) from error
+
+
+def require_data(config: Config) -> None:
+    """Require the prepared data, unchanged since."""
+    if not is_ready(config.data_path):
+        raise ConfigError(f"{config.data_path}: the data is not prepared; run `autoresearch prepare-data`")
+    check_train(config.data_path)
+
+
+def require_same_scoring(config: Config, journal: Journal) -> None:
+    """Require the scores of a run to be of one kind: self-reported ones are never compared with audited ones."""
     kept = journal.experiments("status = ?", Status.KEEP, limit=1)
     level = kept[0].score.level if kept and kept[0].score else None
     if level is not None and (level is Level.L0) is not config.self_reported:
@@ -124,16 +138,16 @@ def refuse_mixed(config: Config, journal: Journal) -> None:
         )
 
 
-def enough(policy: LeasePolicy, wanted: int) -> None:
-    """Raise ConfigError if so many devices can never be leased here."""
-    if wanted > (there := count_leasable(policy)):
+def require_devices(policy: LeasePolicy, wanted: int) -> None:
+    """Require so many devices that could ever be leased here."""
+    if wanted > (leasable := count_leasable(policy)):
         kind = f" of {policy.hardware}" if policy.hardware else ""
         why = (
             "[profile.cpu] cpus = {:g} each"
             if policy.profile == "cpu"
             else "[gpu] allow, exclude and reserve_gpus = {}"
         )
-        asked = why.format(policy.cpus if policy.profile == "cpu" else policy.reserve_gpus)
+        setting = why.format(policy.cpus if policy.profile == "cpu" else policy.reserve_gpus)
         raise ConfigError(
-            f"--parallel {wanted}: only {there}{kind} can be leased here, with {asked} in task.toml; lower either"
+            f"--parallel {wanted}: only {leasable}{kind} can be leased here, with {setting} in task.toml; lower either"
         )

@@ -17,7 +17,7 @@ from orchestrator.config import Config, load
 from orchestrator.devices.lease import LeasePolicy
 from orchestrator.errors import ConfigError, EngineUnavailable, LeaseUnavailable
 from orchestrator.loop import run_session
-from orchestrator.preflight import enough
+from orchestrator.preflight import require_devices
 from orchestrator.protocols import Runner
 from orchestrator.scoring.noise import is_inside, spread
 from orchestrator.session import Session
@@ -362,10 +362,10 @@ def test_more_than_can_ever_be_leased_is_refused_at_once(tmp_path: Path) -> None
     machine.gpu("GPU-2")
     machine.gpu("GPU-3")
     policy = LeasePolicy(profile="gpu", sysfs=machine.sysfs, proc=machine.proc)
-    enough(policy, 2)
+    require_devices(policy, 2)
     with pytest.raises(ConfigError, match=r"--parallel 3: only 2 can be leased here, with .* reserve_gpus = 1"):
-        enough(policy, 3)
+        require_devices(policy, 3)
     with pytest.raises(ConfigError, match="leave none of 3 GPUs"):
-        enough(replace(policy, hardware="another kind"), 2)
+        require_devices(replace(policy, hardware="another kind"), 2)
     with pytest.raises(ConfigError, match=r"--parallel 99: .* cpus = 1 each"):
-        enough(LeasePolicy(profile="cpu"), 99)
+        require_devices(LeasePolicy(profile="cpu"), 99)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,20 +171,27 @@ def resume_run(target: Target) -> None:
 
 
 @app.command("preflight")
+@takes_target
 def check_preflight(
-    task: Task = CURRENT_DIR,
+    target: Target,
     profile: Profile = "cpu",
-    accept_risk: AcceptRisk = None,
-    runtime: Runtime = None,
+    data: Data = IN_IMAGE,
     parallel: Parallel = None,
+    runtime: Runtime = None,
+    accept_risk: AcceptRisk = None,
+    machine_only: Annotated[
+        bool, typer.Option("--machine-only", help="Check only what needs neither the image nor the data.")
+    ] = False,
 ) -> None:
-    """Fail if experiments of this profile cannot run here: its devices, memory and engine. No image is needed."""
-    flags = {"profile_name": profile, "accept_risk": accept_risk or None, "runtime": runtime, "parallel": parallel}
-    config = Target(task=task, run="preflight").load_config(flags)
-    engine = Engine.connect()
-    preflight.refuse_gpu(config, engine)
-    preflight.refuse_unfit(config, engine)
-    preflight.enough(compose.lease_policy(config), config.parallel)
+    """Check that experiments can run here: machine, engine, devices, data, image, and the run if one is named."""
+    flags = {"tag": target.run or "preflight", "runtime": runtime, "parallel": parallel}
+    config = target.load_config(container_flags(profile, data, accept_risk) | flags)
+    with ExitStack() as stack:
+        engine = stack.enter_context(closing(Engine.connect()))
+        journal = stack.enter_context(Journal.read(target.run_dir())) if target.run else None
+        preflight.check(config, engine, journal, machine_only=machine_only)
+    if not machine_only:
+        print(f"experiments of profile {profile} can run here")
 
 
 @app.command("estimate")

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from orchestrator.config import Config
 from orchestrator.devices import gpu, processes
 from orchestrator.devices.cpus import cpu_model, online_cores, ranges
+from orchestrator.devices.cuda_visible_devices import allowed_devices
 from orchestrator.devices.gpu import Device
 from orchestrator.errors import ConfigError, LeaseUnavailable
 from orchestrator.units import SECONDS_PER_HOUR
@@ -81,6 +83,17 @@ def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] 
                 told = kind
             time.sleep(min(left, policy.poll_s * random.uniform(0.5, 1.5)))  # noqa: S311  # jitter, no secret
         yield taken
+
+
+def lease_policy(config: Config) -> LeasePolicy:
+    """Return what may be leased for a config. Raises ConfigError, or LeaseUnavailable where no GPU answers."""
+    return LeasePolicy(
+        profile=config.profile_name,
+        cpus=config.active_profile.cpus,
+        allow=allowed_devices(config.gpu.allow, os.environ) if config.profile_name == "gpu" else (),
+        exclude=config.gpu.exclude,
+        reserve_gpus=config.gpu.reserve_gpus,
+    )
 
 
 def count_leasable(policy: LeasePolicy) -> int:

@@ -4,9 +4,12 @@ import hashlib
 from dataclasses import dataclass
 
 from orchestrator.config import Config
+from orchestrator.devices.lease import Lease
+from orchestrator.scoring import thresholds
 from orchestrator.scoring.thresholds import Thresholds
+from orchestrator.shipped import SECCOMP
 from orchestrator.units import GIB, MIB
-from orchestrator.walls import locked_files, staging
+from orchestrator.walls import compile_cache, locked_files, seccomp, staging
 from orchestrator.walls.compile_cache import CompileCache
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import Resources
@@ -99,3 +102,26 @@ class ExecutionContext:
             shm=box.shm_mb * MIB,
             cpuset=self.cpuset,
         )
+
+
+def build_context(config: Config, engine: Engine, leased: Lease | None = None) -> ExecutionContext:
+    """Return the context of experiments on a leased device, or on none yet. Raises ConfigError or ImageMissing."""
+    image_id = engine.image_id(image_name(config))
+    device, hardware = (leased.device, leased.hardware) if leased else (None, "")
+    return ExecutionContext(
+        engine=engine,
+        config=config,
+        image_id=image_id,
+        seccomp=seccomp.read_profile(SECCOMP, config.runtime),
+        thresholds=thresholds.load(config, hardware),
+        hardware=hardware,
+        gpu_uuid=device.uuid if device else None,
+        driver=device.driver if device else "",
+        cpuset=leased.cpuset if leased else "",
+        warm=compile_cache.find(compile_cache.folder(config), hardware, image_id),
+    )
+
+
+def image_name(config: Config) -> str:
+    """Return the name of a profile's image, as sandbox/image.sh builds it."""
+    return f"autoresearch-sandbox:{config.profile_name}"

@@ -1,7 +1,10 @@
-"""The seccomp profile: what would make one weak, and how a runtime understands it. Pure."""
+"""The seccomp profile: what would make one weak, and how a runtime understands it."""
 
 import json
+from pathlib import Path
 from typing import Any
+
+from orchestrator.errors import ConfigError
 
 LATER_CALLS = {"clone3"}  # refused as if the kernel had none, so that programs fall back to a call that can be checked
 REFUSING = {"SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD"}
@@ -23,6 +26,17 @@ NEVER = frozenset((
     "settimeofday", "swapoff", "swapon", "sysfs", "syslog", "umount", "umount2", "unshare", "uselib", "userfaultfd",
     "vhangup",
 ))  # fmt: skip
+
+
+def read_profile(path: Path, runtime: str) -> str:
+    """Return the text of a profile, adapted for a runtime. Raises ConfigError if it is weak or cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; restore it") from error
+    if requirement := profile_error(text):
+        raise ConfigError(f"{path}: it must be {requirement}; restore it")
+    return adapt_for_runtime(text, runtime)
 
 
 def adapt_for_runtime(text: str, runtime: str) -> str:

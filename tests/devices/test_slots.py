@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator import compose
+from orchestrator import compose, preflight
 from orchestrator.config import Config
 from orchestrator.devices.lease import Lease, LeasePolicy
 from orchestrator.devices.schedule import StartGate, pause, resume
@@ -73,14 +73,10 @@ def test_nothing_is_leased_while_nothing_may_start(machine: Machine, tmp_path: P
 
 def test_more_than_there_can_be_is_said_before_any_wait(machine: Machine, tmp_path: Path) -> None:
     """Of devices of one kind, too, as soon as one is leased."""
-    config = config_of(tmp_path, 3)
-    config.run_path.mkdir(parents=True)
-    pause(config.run_path)
-    with pytest.raises(ConfigError, match="--parallel 3: only 2 can be leased here"), slots(config, fakes.SilentView()):
-        pass
+    with pytest.raises(ConfigError, match="--parallel 3: only 2 can be leased here"):
+        preflight.require_devices(compose.lease_policy(config_of(tmp_path, 3)), 3)
     machine.gpu("GPU-2", name="NVIDIA_A100")
     both = config_of(tmp_path, 2)
-    resume(both.run_path)
     with pytest.raises(ConfigError, match="--parallel 2: only 1 of NVIDIA"), slots(both, fakes.SilentView()):
         pass
 

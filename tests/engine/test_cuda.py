@@ -73,8 +73,8 @@ def test_podman_and_gvisors_mig_are_refused_in_plain_words(place: ExecutionConte
     """Podman ignores a request for a GPU, gVisor knows no MIG instance."""
     config = load(ROOT, {"tag": "cuda", "runs": tmp_path, "profile_name": "gpu"})
     part = Lease(name="MIG-1", hardware="H100", device=device(uuid="MIG-1", parent=UUID))
-    with pytest.raises(ConfigError, match="Podman takes no request for one GPU"):
-        preflight.refuse_gpu(config, Engine(place.engine._api, {"engine": "podman 5.2"}))
+    with pytest.raises(ConfigError, match="Podman cannot pass a single GPU to a container"):
+        preflight.require_gpu_support(config, Engine(place.engine._api, {"engine": "podman 5.2"}))
     there = Engine(place.engine._api, {**place.engine.facts(), "default_runtime": "runsc"})
     with pytest.raises(ConfigError, match="gVisor does not support: exclude"):
         compose.load_verified_profile(place.config, there, part)

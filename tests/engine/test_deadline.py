@@ -225,7 +225,7 @@ def test_every_start_reaps_before_it_waits_for_a_device(
     def waits(*_: object, **__: object) -> NoReturn:
         raise LeaseUnavailable
 
-    monkeypatch.setattr(compose, "connect_checked", lambda _: boxes.engine)  # which looks at the config first
+    monkeypatch.setattr(compose, "connect_checked", lambda *_: boxes.engine)  # which looks at the config first
     for name in ("slots", "slot", "lease", "verified_context"):
         monkeypatch.setattr(compose, name, waits)
     name, of = (

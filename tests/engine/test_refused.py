@@ -15,12 +15,13 @@ from typing import Any
 import docker
 import pytest
 
-from orchestrator import compose, preflight
+from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.errors import ConfigError, EngineUnavailable, SpecRefused
 from orchestrator.record.journal import Journal
 from orchestrator.walls.container import start
 from orchestrator.walls.engine import Engine
+from orchestrator.walls.seccomp import read_profile
 from orchestrator.walls.spec import ContainerSpec
 from tests.support.boxes import ROOT, Boxes
 
@@ -44,8 +45,8 @@ def test_a_broken_profile_is_named(tmp_path: Path, text: str, says: str, runtime
     """The file, what it must be, and the fix, whichever runtime reads it."""
     (path := tmp_path / "seccomp.json").write_text(text)
 
-    with pytest.raises(ConfigError, match=rf"{path}: it must be .*{says}.*; fix or restore it"):
-        preflight.profile(path, runtime)
+    with pytest.raises(ConfigError, match=rf"{path}: it must be .*{says}.*; restore it"):
+        read_profile(path, runtime)
 
 
 def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for path in (tmp_path / "nowhere", tmp_path / "binary"):
         with pytest.raises(ConfigError, match=rf"{path}: cannot be read: .*; restore it"):
-            preflight.profile(path, "")
+            read_profile(path, "")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     [
         ({"profile.cpu.cpus": 1e-10}, r"resources.cpus = 1e-10 .*0.01 or more: fix task.toml \[profile.cpu\]"),
         ({"profile.cpu.memory_gb": 1e-12}, r"resources.memory = 0 .*: fix task.toml \[profile.cpu\]"),
-        ({"runs": Path("/etc/runs")}, r"mounts = '/etc/runs/.* the command line"),
+        ({"runs": Path("/etc/runs")}, r"mounts = '/etc/runs/.* the option"),
     ],
 )
 def test_a_weak_box_is_refused_before_anything_is_made(engine: Engine, flags: dict[str, Any], says: str) -> None:

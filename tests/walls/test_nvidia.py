@@ -71,13 +71,13 @@ def test_a_cdi_specification_may_try(info: dict[str, Any], tmp_path: Path) -> No
 def test_a_run_on_a_gpu_is_refused_before_one_is_waited_for(info: dict[str, Any]) -> None:
     """With the fix; the cpu profile needs none."""
     engine = cast("Any", SimpleNamespace(is_podman=False, info=lambda: info))
-    preflight.refuse_gpu(cast("Any", SimpleNamespace(profile_name="cpu")), engine)
+    preflight.require_gpu_support(cast("Any", SimpleNamespace(profile_name="cpu")), engine)
     with pytest.raises(
         ConfigError, match=r"--profile gpu: .* install the NVIDIA Container Toolkit .* or use --profile cpu"
     ):
-        preflight.refuse_gpu(cast("Any", SimpleNamespace(profile_name="gpu")), engine)
+        preflight.require_gpu_support(cast("Any", SimpleNamespace(profile_name="gpu")), engine)
     info["Runtimes"]["nvidia"] = {}
-    preflight.refuse_gpu(cast("Any", SimpleNamespace(profile_name="gpu")), engine)
+    preflight.require_gpu_support(cast("Any", SimpleNamespace(profile_name="gpu")), engine)
 
 
 @pytest.mark.parametrize("answer", ["exit 1", "echo nonsense", "echo []", "echo '{}'"])

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.preflight import refuse_unlimited
+from orchestrator.preflight import require_resource_limits
 from orchestrator.walls.engine import Engine
 
 ALL = ("memory", "processors", "processes")
@@ -39,6 +39,8 @@ def test_it_is_refused_until_accepted() -> None:
     half = engine(cgroup="2", controllers="memory,pids")
 
     with pytest.raises(ConfigError, match=r"cannot limit processors: .* --accept-risk limits"):
-        refuse_unlimited(cast("Any", SimpleNamespace(accept_risk=())), half)
-    refuse_unlimited(cast("Any", SimpleNamespace(accept_risk=("limits",))), half)
-    refuse_unlimited(cast("Any", SimpleNamespace(accept_risk=())), engine(cgroup="2", controllers="cpu,memory,pids"))
+        require_resource_limits(cast("Any", SimpleNamespace(accept_risk=())), half)
+    require_resource_limits(cast("Any", SimpleNamespace(accept_risk=("limits",))), half)
+    require_resource_limits(
+        cast("Any", SimpleNamespace(accept_risk=())), engine(cgroup="2", controllers="cpu,memory,pids")
+    )
