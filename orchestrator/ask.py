@@ -90,6 +90,7 @@ def context(
         memory=select_history(session.journal, best),
         in_flight=in_flight,
         spread=spread(session),
+        minutes_left=limits.minutes_left(session.config.limits, time.monotonic() - session.started),
         hardware=conditions(session)[0],
         rejected=rejected,
     )

@@ -23,6 +23,7 @@ from orchestrator.settings import (
     Contention,
     Gpu,
     Limits,
+    Mix,
     Noise,
     Notify,
     PositiveInt,
@@ -72,6 +73,7 @@ class Config(BaseSettings):
     profile: dict[Literal["cpu", "gpu"], Profile]
     claude: Claude = Claude()
     command: Command = Command()
+    mix: Mix = Mix()
     prices: Prices = Prices()
     gpu: Gpu = Gpu()
     noise: Noise = Noise()
@@ -91,7 +93,7 @@ class Config(BaseSettings):
     scoring: Literal["audited", "self-reported"] = "audited"  # self-reported: L0, the script's own number
     accept_risk: tuple[str, ...] = ()  # unsafe findings of doctor to run despite
     quiet_hours: str = ""  # 22:00-06:00: no experiment starts within
-    proposer: Literal["claude", "command", "sweep", "replay"] = "sweep"
+    proposer: Literal["claude", "command", "mix", "sweep", "replay"] = "sweep"
     parallel: PositiveInt = 1  # experiments side by side, each on a leased device of its own
     prefetch: Literal[0, 1] | None = None  # proposals asked for ahead; None: 1 for an LLM, which makes one wait
     replay_of: Path | None = None
@@ -146,7 +148,7 @@ class Config(BaseSettings):
     @property
     def asks_ahead(self) -> bool:
         """Whether the next proposal is asked for while an experiment trains."""
-        wanted = self.proposer in ("claude", "command") or self.parallel > 1
+        wanted = self.proposer in ("claude", "command", "mix") or self.parallel > 1
         return wanted if self.prefetch is None else self.prefetch == 1
 
     @property

@@ -20,6 +20,11 @@ def reached(limits: Limits, spent: Spent, elapsed_s: float) -> str | None:
     return None
 
 
+def minutes_left(limits: Limits, elapsed_s: float) -> float | None:
+    """Return what is left of this session, None where it may take as long as it likes."""
+    return max(0.0, limits.hours * 60 - elapsed_s / 60) if limits.hours else None
+
+
 def gave_up(limits: Limits, spent: Spent) -> bool:
     """Whether the sandbox failed so often in a row that it is no accident."""
     return spent.consecutive_infra >= limits.consecutive_infra

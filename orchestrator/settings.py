@@ -107,6 +107,12 @@ class Command(Section):
     variables: tuple[str, ...] = ()  # of the environment, passed on besides PATH, HOME and the locale
 
 
+class Mix(Section):
+    """How the `mix` proposer divides experiments."""
+
+    llm_share: Annotated[float, Field(gt=0, lt=1)] = 0.3  # the others are the sweep's
+
+
 class Price(Section):
     """USD per million tokens."""
 

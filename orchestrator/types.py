@@ -317,6 +317,9 @@ class Memory:
     failures: tuple[Experiment, ...] = ()  # newest first
     recent: tuple[Experiment, ...] = ()  # oldest first
     since_improvement: int = 0  # judged ones since the best was found
+    owed: tuple[Experiment, ...] = ()  # not judged yet, and to be run again
+    remeasured: tuple[Experiment, ...] = ()  # the newest that only ran a kept one again, oldest first
+    parents: Mapping[int, Experiment] = field(default_factory=dict)  # of those above, by id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +334,7 @@ class Context:
     memory: Memory = field(default_factory=Memory)
     in_flight: tuple[str, ...] = ()  # hypotheses that run right now
     spread: float | None = None  # standard deviation of single runs of one source here; None: not known yet
+    minutes_left: float | None = None  # of this session; None: it has no limit in hours
     hardware: str = ""  # where it will run
     rejected: tuple[tuple[Reply, str], ...] = ()  # replies of this turn and why each was refused
 

@@ -1,9 +1,12 @@
 """Where ideas come from: an LLM, a program of the user's, a sweep over constants, or the record of an earlier run."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
@@ -12,12 +15,14 @@ from orchestrator.errors import ConfigError
 from orchestrator.propose import api_key
 from orchestrator.propose.budget import Budget, Ledger, outlives_cache
 from orchestrator.propose.models import Answer, Model, PriceBand, find_model
+from orchestrator.propose.phases import CONSTANTS_FIRST
 from orchestrator.propose.prompt import PromptBuilder
 from orchestrator.propose.token_count import counter
 from orchestrator.protocols import Proposer
 from orchestrator.units import SECONDS_PER_HOUR
 
 log = structlog.get_logger()
+FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 SHELL = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS")  # set for other programs, not used
 
 
@@ -33,15 +38,16 @@ def choose_proposer(config: Config, environment: Mapping[str, str]) -> Config:
 
 def notes(config: Config, environment: Mapping[str, str]) -> Iterator[str]:
     """Yield what the user should know about the proposer before it begins."""
-    if config.proposer == "command":
+    if config.proposer == "command" or (config.proposer == "mix" and config.command.argv):
         yield (
             f"{config.command.argv[0] if config.command.argv else 'the command'} proposes: it runs on this machine with"
             " your rights, outside of any container"
         )
+    uses_api = config.proposer == "claude" or (config.proposer == "mix" and not config.command.argv)
     address = config.claude.base_url
-    if config.proposer == "claude" and address and not config.claude.key_file and environment.get(api_key.VARIABLE):
+    if uses_api and address and not config.claude.key_file and environment.get(api_key.VARIABLE):
         yield f"{api_key.VARIABLE} of your shell is sent to {address}; [claude] key_file names another key"
-    if config.proposer == "claude" and (unused := [name for name in SHELL if environment.get(name)]):
+    if uses_api and (unused := [name for name in SHELL if environment.get(name)]):
         yield (
             f"{', '.join(unused)} of your shell {'is' if len(unused) == 1 else 'are'} not used: [claude] base_url,"
             " key_file and extra_headers name another endpoint"
@@ -64,9 +70,16 @@ def build(
         log.warning("proposer.note", note=note)
     prompts(config).check()
     if config.proposer == "sweep":
-        from orchestrator.propose.sweep import SweepProposer  # noqa: PLC0415
+        return _sweep(config)
+    if config.proposer == "mix":
+        from orchestrator.propose.mix import MixProposer  # noqa: PLC0415
 
-        return SweepProposer(profile=config.profile_name, seed=config.seed)
+        llm = (
+            _command(config, ledger, environment, waiting)
+            if config.command.argv
+            else _claude(config, ledger, environment, waiting)
+        )
+        return MixProposer(llm=llm, sweep=_sweep(config), llm_share=config.mix.llm_share)
     if config.proposer == "replay":
         from orchestrator.propose.replay import ReplayProposer  # noqa: PLC0415
 
@@ -74,10 +87,22 @@ def build(
             raise ConfigError("--proposer replay: name the run to replay with --replay runs/NAME")
         return ReplayProposer.open(config.replay_of, config.task.name)
     if config.proposer == "command":
-        from orchestrator.propose.command import CommandProposer  # noqa: PLC0415
-
-        return CommandProposer.open(config.command, prompts(config), _budget(config, ledger), environment, waiting)
+        return _command(config, ledger, environment, waiting)
     return _claude(config, ledger, environment, waiting)
+
+
+def _sweep(config: Config) -> Proposer:
+    from orchestrator.propose.sweep import SweepProposer  # noqa: PLC0415
+
+    return SweepProposer(profile=config.profile_name, seed=config.seed)
+
+
+def _command(
+    config: Config, ledger: Ledger, environment: Mapping[str, str], waiting: Callable[[str], None]
+) -> Proposer:
+    from orchestrator.propose.command import CommandProposer  # noqa: PLC0415
+
+    return CommandProposer.open(config.command, prompts(config), _budget(config, ledger), environment, waiting)
 
 
 def _budget(config: Config, ledger: Ledger) -> Budget:
@@ -85,18 +110,49 @@ def _budget(config: Config, ledger: Ledger) -> Budget:
 
 
 def prompts(config: Config) -> PromptBuilder:
-    """What builds the prompts of a task."""
-    box = config.active_profile
-    budget = f"{box.time_budget_s:g} s of wall clock, {box.memory_gb:g} GB of memory, {box.cpus:g} CPUs"
+    """Return what builds the prompts of a task."""
     return PromptBuilder(
         instructions=config.root / config.task.instructions,
         prepare=config.root / "locked" / "prepare.py",
-        facts={"profile": config.profile_name, "one experiment has": budget},
+        facts=contract(config),
         limits=config.limits,
         count=counter(config.data_path / "tokenizer"),
         stagnation_after=config.claude.stagnation_after,
+        constants_first=0 if config.proposer == "mix" else CONSTANTS_FIRST,
         metric=config.task.metric,
     )
+
+
+def contract(config: Config) -> dict[str, str]:
+    """Return what the host demands and gives, in the numbers of the profile that is used."""
+    profile = config.active_profile
+    facts = {
+        "profile": config.profile_name,
+        "one experiment has": (
+            f"{profile.time_budget_s:g} s of wall clock from start to end, {profile.memory_gb:g} GB of memory,"
+            f" {profile.cpus:g} CPUs"
+        ),
+        "the checkpoint may have": f"{profile.out_mb} MB",
+        "load_model and its first answer have": (
+            f"{profile.load_budget_s:g} s, besides what the training left of its time"
+        ),
+        "the scorer asks for": f"{profile.batch_rows} rows at a time, and later for prefixes of rows, of any length",
+    }
+    with suppress(OSError, ValueError, KeyError, TypeError):  # a task need not count in tokens
+        manifest = json.loads((config.data_path / "train" / "manifest.json").read_text(encoding="utf-8"))
+        facts["the training set has"] = f"{int(manifest['tokens']):,} tokens"
+    if config.profile_name == "cpu" and (features := processor_features()):
+        facts["the processors have"] = ", ".join(features)
+    return facts
+
+
+def processor_features() -> list[str]:
+    """Return what a program may gain from on this machine's processors, as Linux names it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("flags"):
+                return [name for name in line.split() if name in FEATURES]
+    return []
 
 
 def claude_models(config: Config) -> tuple[Model, ...]:

@@ -3,7 +3,8 @@
 Every question is answered from an index, so a turn costs the same after a hundred thousand experiments.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import overload
 
@@ -14,26 +15,65 @@ KEPT = 40
 NEAR_MISSES = 15
 FAILURES = 12
 RECENT = 15
+LOWEST, NEWEST = 45, 150  # discarded ones among which the near misses are looked for
+OWED = 10
+REMEASURED = 3
 FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM, Status.INVALID, Status.CHEAT)
 JUDGED = (Status.KEEP, Status.DISCARD, *FAILED)
 
 
 def select_history(journal: Journal, best: Experiment) -> Memory:
-    """The bounded memory of a run."""
+    """Return the bounded memory of a run."""
     newest, again = "id DESC", journal.again()
     failures = [e for status in FAILED for e in journal.experiments("status = ?", status, order=newest, limit=FAILURES)]
     judged = [e for e in journal.experiments(order=newest, limit=2 * RECENT) if _is_idea(e)]
     kept = journal.experiments("status = ?", Status.KEEP, order=newest, limit=KEPT)[::-1]
-    idea = "json_extract(body, '$.remeasures_id') IS NULL"
+    discarded, told = _discarded(journal), [*kept, *failures, *judged]
+    parents = _parents(journal, [*discarded, *told], again)
     return Memory(
         kept=tuple(_over_all_runs(e, again) for e in kept),
-        near_misses=tuple(
-            journal.experiments(f"status = ? AND {idea}", Status.DISCARD, order="value", limit=NEAR_MISSES)
-        ),
+        near_misses=rank_near_misses(discarded, parents)[:NEAR_MISSES],
         failures=tuple(sorted(failures, key=lambda e: -e.id)[:FAILURES]),
         recent=tuple(judged[:RECENT][::-1]),
         since_improvement=count_since_improvement(journal, best),
+        owed=tuple(journal.queued()[:OWED]),
+        remeasured=tuple(again[:REMEASURED][::-1]),
+        parents=parents,
     )
+
+
+def difference(e: Experiment, parents: Mapping[int, Experiment]) -> float | None:
+    """Return a score less its parent's, None where either is unknown. Negative is better."""
+    parent = parents.get(e.parent_id) if e.parent_id is not None else None
+    return None if parent is None or parent.value is None or e.value is None else e.value - parent.value
+
+
+def rank_near_misses(discarded: Iterable[Experiment], parents: Mapping[int, Experiment]) -> tuple[Experiment, ...]:
+    """Return discarded ideas, the smallest loss against their own parent first; last those whose parent is unknown.
+
+    Scores of different parents do not compare: a poor idea on a good file beats a good idea on a poor one.
+    """
+
+    def rank(e: Experiment) -> tuple[bool, float, int]:
+        lost = difference(e, parents)
+        return lost is None, lost if lost is not None else e.value or math.inf, -e.id
+
+    return tuple(sorted(discarded, key=rank))
+
+
+def _discarded(journal: Journal) -> list[Experiment]:
+    """Return discarded ideas that may be near misses: the newest ones, and those with the lowest scores."""
+    idea = "status = ? AND json_extract(body, '$.remeasures_id') IS NULL"
+    lowest = journal.experiments(idea, Status.DISCARD, order="value", limit=LOWEST)
+    newest = journal.experiments(idea, Status.DISCARD, order="id DESC", limit=NEWEST)
+    return list({e.id: e for e in (*lowest, *newest)}.values())
+
+
+def _parents(journal: Journal, children: Iterable[Experiment], again: Sequence[Experiment]) -> dict[int, Experiment]:
+    """Return the parents of experiments, each with all runs of its source."""
+    ids = sorted({e.parent_id for e in children if e.parent_id is not None})
+    found = journal.experiments(f"id IN ({', '.join('?' * len(ids))})", *ids) if ids else []
+    return {e.id: _over_all_runs(e, again) for e in found}
 
 
 def count_since_improvement(journal: Journal, best: Experiment) -> int:

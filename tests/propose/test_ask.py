@@ -230,5 +230,5 @@ def test_a_replay_of_another_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such run"):
         ReplayProposer.open(tmp_path, "language-model")
     run(task(tmp_path, 1, "empty"), Thinker([{"refuse": "x"}] * 3), parabola)
-    with pytest.raises(ConfigError, match="no experiment but the baseline"):
+    with pytest.raises(ConfigError, match="no experiments beyond the baseline"):
         ReplayProposer.open(tmp_path / "runs" / "empty", "language-model")

@@ -67,7 +67,7 @@ def test_what_was_tried_is_told_in_order(tmp_path: Path) -> None:
         "What train.py is given (prepare.py, read-only)",
         "The best train.py so far",
         "Kept: every improvement so far, oldest first",
-        "Near misses: discarded, best first",
+        "Near misses: discarded, the smallest loss against the own parent first",
         "Failures, newest first",
         "The latest experiments, oldest first",
         "The end of what the last experiment, 8 (crash), printed",
@@ -86,9 +86,9 @@ def test_measured_noise_says_what_a_gain_must_be(tmp_path: Path) -> None:
     build = builder(tmp_path, metric="val_rmse")
     text = build.build(context(Memory(), best=best, spread=0.01, hardware="one core")).text
 
-    assert "val_rmse of one file differs by 0.01000 (standard deviation)" in text
-    assert "A gain below 0.02449 may be luck" in text
-    assert "Experiment 3, val_rmse 1.000000 (mean of 2 runs)" in text
+    assert "Runs of one file differ by about 0.01 in val_rmse (standard deviation; another seed and what else" in text
+    assert "A gain below about 0.024 cannot be told from luck" in text
+    assert "Experiment 3, val_rmse 1.000 (mean of 2 runs: 0.990, 1.010)" in text
     assert "hardware: one core" in text
     assert "val_bpb" not in text.replace("Find a lower val_bpb.", "")
 
