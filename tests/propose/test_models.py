@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_every_row_has_rules_to_be_held_to() -> None:
 @pytest.mark.parametrize("form", Answer)
 def test_the_request_of_every_row_is_accepted(tmp_path: Path, name: str, form: Answer) -> None:
     """With every effort that it has and with none, in every form, cached for minutes or an hour."""
-    model = find_model(name)
+    model = replace(find_model(name), answer=form)
     for effort in (*model.efforts, None, "no such level"):
         for hourly in (True, False):
             request = build_request(
