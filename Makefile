@@ -10,7 +10,8 @@ export PROFILE
 
 # `make show EXP=3 RUN=nov23` is `autoresearch show 3 --run nov23`: a setting is the option of its name
 SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FILE REPLAY SEED PREFETCH PARALLEL QUIET_HOURS SCORING \
-	LIVE PROFILE DATA RUNTIME ACCEPT_RISK TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN ACCEPT TRUST
+	LIVE PROFILE DATA RUNTIME ACCEPT_RISK TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN ACCEPT TRUST \
+	MINUTES UPSTREAM REHEARSE NO_LEASE DAY KIT KIT_PYTHON LIMIT_MIB IMAGE
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): no such setting; there are $(SETTINGS)))
@@ -23,6 +24,8 @@ TARGET = $(call options,TASK RUN RUNS)
 LIMITS = $(call options,EXPERIMENTS HOURS MAX_USD)
 MACHINE = --profile $(PROFILE) $(ACCEPT_RISK:%=--accept-risk %)
 CONTAINERS = $(MACHINE) --data $(DATA)
+OWN_DATA = $(if $(filter-out python,$(DATA)),--data $(DATA))
+WITH_TORCH = $$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo $(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -163,7 +166,19 @@ test: .venv/ready-dev image prepare-data ## every test, against the real engine
 
 test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fails where there is no GPU: TEST_GPU="--small-audit"
 	@! docker image inspect autoresearch-sandbox:gpu >/dev/null 2>&1 || $(MAKE) -s setup
-	@$$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo python3) -m benchmarks.gpu $(TEST_GPU)
+	@$(WITH_TORCH) -m gpu_day.check $(TEST_GPU)
+
+gpu-day: ## what the product is worth on this GPU, within MINUTES=25; resumes after a cut: UPSTREAM=folder REHEARSE=1
+	@$(if $(REHEARSE),$(MAKE) -s image prepare-data PROFILE=cpu)
+	@$(if $(REHEARSE),$(BIN)/python -m gpu_day.rehearsal $(call options,MINUTES IMAGE),set -o pipefail; exec 2>&1; mkdir -p build; \
+		$(WITH_TORCH) -m gpu_day $(call options,MINUTES UPSTREAM DAY) $(OWN_DATA) $(if $(NO_LEASE),--no-lease) | tee -a build/gpu-day.log)
+
+gpu-kit: setup ## what a bare machine with a GPU needs for gpu-day, in one file: UPSTREAM=folder KIT_PYTHON=3.12 LIMIT_MIB=60
+	@$(if $(OWN_DATA),,$(MAKE) -s image PROFILE=cpu)
+	@$(BIN)/python -m gpu_day.kit $(call options,UPSTREAM KIT KIT_PYTHON LIMIT_MIB) $(OWN_DATA)
+
+gpu-report: setup ## what gpu-day measured, into docs/performance.md and task.toml: DAY=folder
+	@$(BIN)/python -m gpu_day.report $(call options,DAY)
 
 test-tiers: .venv/ready-dev image prepare-data ## the contract and the attacks on gVisor and on rootless Podman, in engines of their own
 	@tests/runsc.sh

@@ -37,7 +37,7 @@ class Model(nn.Module):
     def mix(self, x):
         q, k, v = self.qkv(F.layer_norm(x, x.shape[-1:])).chunk(3, dim=-1)
         scores = q @ k.mT / q.size(-1) ** 0.5
-        return scores.masked_fill(~self.mask(x.size(1)), float("-inf")).softmax(dim=-1) @ v
+        return scores.masked_fill(~self.mask(x.size(1)).to(x.device), float("-inf")).softmax(dim=-1) @ v
 
     def forward(self, tokens):
         x = self.embedding(tokens) + self.position.weight[: tokens.size(1)]
@@ -47,6 +47,7 @@ class Model(nn.Module):
 
 
 def fit(model, steps=STEPS, seed=0):
+    model = model.to(prepare.device())
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     batches = prepare.dataloader(BATCH, seed=seed)
     for step in range(steps):

@@ -19,6 +19,14 @@ IDLE_MEMORY_BYTES = 500 * MIB
 IDLE_MEMORY_SHARE = 0.02
 IDLE_UTILISATION_PERCENT = 5
 BROKEN_XIDS = frozenset({48, 61, 62, 63, 64, 74, 79, 94, 95, 119, 120, 140, 143})  # the device, not the program on it
+THROTTLES = {
+    pynvml.nvmlClocksThrottleReasonSwPowerCap: "power cap",
+    pynvml.nvmlClocksThrottleReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksThrottleReasonSwThermalSlowdown: "heat",
+    pynvml.nvmlClocksThrottleReasonHwThermalSlowdown: "heat (hardware)",
+    pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown: "power brake",
+    pynvml.nvmlClocksThrottleReasonApplicationsClocksSetting: "clocks set by its administrator",
+}
 _UNSUPPORTED = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
@@ -75,6 +83,16 @@ class Activity:
         return ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """How fast a GPU runs at this moment, and what holds it back; None where NVML does not tell."""
+
+    sm_mhz: float | None
+    power_w: float | None
+    temperature_c: float | None
+    throttled: frozenset[str]  # reasons for a clock below the highest, idleness left out
+
+
 def devices(sysfs: Path = SYSFS) -> tuple[Device, ...]:
     """Every GPU and MIG instance that answers, in NVML's order; a GPU cut into MIG instances is not one itself."""
     return list_devices(sysfs)[0]
@@ -122,6 +140,28 @@ def activity(device: Device) -> Activity:
             pids=frozenset(int(process.pid) for process in running),
             memory_bytes=int(_memory(handle).used),
             utilisation_percent=utilisation,
+        )
+
+
+def clocks(device: Device) -> Clocks:
+    """Read clock, power and temperature of a device, of the whole GPU for a part of one. Raises LeaseUnavailable."""
+    with open_nvml():
+        handle = pynvml.nvmlDeviceGetHandleByUUID(device.parent or device.uuid)
+        sm_mhz = power_w = temperature_c = None
+        reasons = 0
+        with _where_supported():
+            sm_mhz = float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
+        with _where_supported():
+            power_w = pynvml.nvmlDeviceGetPowerUsage(handle) / 1000
+        with _where_supported():
+            temperature_c = float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+        with _where_supported():
+            reasons = int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+        return Clocks(
+            sm_mhz=sm_mhz,
+            power_w=power_w,
+            temperature_c=temperature_c,
+            throttled=frozenset(name for bit, name in THROTTLES.items() if reasons & bit),
         )
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu_direct
+from gpu_day.direct import leased
+from gpu_day.record import TrialFailedError
 from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.devices.cuda_visible_devices import allowed_devices
 from orchestrator.errors import ConfigError
-from tests.devices.test_gpu_check import direct
 from tests.support.boxes import ROOT
 from tests.support.fake_nvml import Machine
 
@@ -81,6 +81,6 @@ def test_every_way_to_a_lease_asks(machine: Machine, tmp_path: Path, monkeypatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(ConfigError):
         compose.lease_policy(gpu)
-    with pytest.raises(SystemExit, match="'0' names no GPU"), gpu_direct.leased(direct(tmp_path, profile="gpu")):
+    with pytest.raises(TrialFailedError, match="'0' names no GPU"), leased("gpu"):
         pass
     assert "0" == os.environ["CUDA_VISIBLE_DEVICES"]

@@ -17,10 +17,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """What is carried to a machine without an engine: the project's files and prepared data."""
-    for name in ("benchmarks", "locked", "mutable", "orchestrator"):
+    for name in ("gpu_day", "locked", "mutable", "orchestrator"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "task.toml", tmp_path)
-    shutil.copy(ROOT / "tests" / "scripts" / "upstream_style.py", tmp_path)
     shutil.copytree(ROOT / "data" / "cpu-python", tmp_path / "carried")
     return tmp_path
 
@@ -28,7 +27,7 @@ def clone(tmp_path: Path) -> Path:
 def checked(clone: Path, image_id: str, *words: str) -> tuple[dict[str, Any], str]:
     """Figures and last line; in the image, as that is where torch is."""
     where = [f"--volume={clone}:/repo", "--workdir=/repo", f"--user={os.getuid()}:{os.getgid()}"]
-    check = ["python3", "-B", "-m", "benchmarks.gpu", "--profile", "cpu", "--data", "carried", *words]
+    check = ["python3", "-B", "-m", "gpu_day.check", "--profile", "cpu", "--data", "carried", *words]
 
     done = subprocess.run(
         ["docker", "run", "--rm", "--network=none", *where, image_id, *check],
@@ -45,14 +44,6 @@ def test_the_direct_way_trains_and_scores(clone: Path, image_id: str) -> None:
     figures, line = checked(clone, image_id, "--seconds", "25", "--small-audit")
 
     assert "L2" == figures["level"]
-    assert 1.5 < figures["val_bpb"] < 6.0
+    assert 1.5 < figures["figures"]["val_bpb"] < 6.0
     assert line.startswith("test-gpu: no GPU, the cpu profile")
     assert "MFU unknown" in line
-
-
-def test_a_script_in_upstreams_manner_runs_beside_it(clone: Path, image_id: str) -> None:
-    """On the same data, for the same time, with the number that it prints itself."""
-    figures, _ = checked(clone, image_id, "--seconds", "8", "--train", "upstream_style.py", "--self-reported")
-
-    assert "L0" == figures["level"]
-    assert 1.0 < figures["val_bpb"] < 9.0

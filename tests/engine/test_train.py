@@ -98,3 +98,62 @@ print(json.dumps([rows_that_fit(int(size * 1e9)) for size in (1, 16, 24, 40, 80,
     )
 
     assert [1, 16, 32, 64, 64, 64] == json.loads(said.splitlines()[-1])
+
+
+FALLBACK = """
+tried = []
+def objective(model, inputs, targets):
+    tried.append(len(inputs))
+    if len(inputs) > 8: raise torch.OutOfMemoryError("CUDA out of memory")
+    if BROKEN > 1 and stance[-1] == "default": raise RuntimeError("no C compiler")
+    return model.unembedding.weight.sum() * inputs.float().mean()
+def block_window(device):
+    if BROKEN: raise RuntimeError("Cannot find a working triton installation")
+    def flex(q, k, v): return q
+    return flex
+prepare.dataloader = lambda rows: iter([torch.ones(2, rows, 4)] * 2)
+DEPTH, WINDOW_PATTERN = 2, "SL"
+torch.compile = lambda function, **_: function
+stance = []
+torch.compiler.set_stance = stance.append
+model = GPT()
+_, rows, batches = settle(model, 32)
+clean = model.unembedding.weight.grad is None
+print(json.dumps([rows, model.window.__name__, stance[-1], tried, len(list(batches)), clean]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "window", "stance"),
+    [(0, "flex", "default"), (1, "masked_window", "default"), (2, "masked_window", "force_eager")],
+)
+def test_a_gpu_without_kernels_or_memory_trains_nevertheless(
+    boxes: Boxes, broken: int, window: str, stance: str
+) -> None:
+    """With half of the rows until they fit, a mask in the place of flex attention, and at last without a compiler."""
+    said = imported(boxes, f"BROKEN = {broken}\n{FALLBACK}")
+    rows, used, last, tried, left, clean = json.loads(said.splitlines()[-1])
+
+    assert (8, window, stance) == (rows, used, last)
+    assert (1, True) == (left, clean)
+    assert [32, 16, 8] == sorted(set(tried), reverse=True)
+    assert (broken > 0) == ("flex attention fails here (RuntimeError: Cannot find a working triton" in said)
+    assert "out of memory: 8 rows at once" in said
+
+
+def test_what_is_wrong_with_a_model_is_not_hidden(boxes: Boxes) -> None:
+    """An error that every way meets ends the training with its own words; so does one row that does not fit."""
+    source = TRAIN.replace(
+        'if __name__ == "__main__":\n    train()\n',
+        "def objective(model, inputs, targets):\n    raise {error}\n"
+        "prepare.dataloader = lambda rows: iter([torch.ones(2, rows, 4)] * 2)\nsettle(GPT(), 2)\n",
+    )
+    room = replace(SMALL, memory=2 << 30, cpus=2.0)  # for what compiles
+    wrong, small = (
+        boxes.run(source.replace("{error}", error), deadline_s=100.0, hard_limit_s=120.0, resources=room)
+        for error in ("ValueError('a wrong shape')", "torch.OutOfMemoryError('1 GB')")
+    )
+
+    assert (1, 1) == (wrong.exit_code, small.exit_code)
+    assert "ValueError: a wrong shape" in wrong.log_tail.splitlines()[-1]
+    assert "OutOfMemoryError: 1 GB" in small.log_tail.splitlines()[-1]

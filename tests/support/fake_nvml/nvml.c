@@ -5,6 +5,7 @@
  *   init 18                      error code of nvmlInit (18: driver/library version mismatch)
  *   gpu uuid=GPU-1 bus=00000000:01:00.0 name=NVIDIA_H100 memory=80000 used=4 util=0 power=700 mig=0 error=0 xid=0
  *       mode=0 rows=0 ecc=0      compute mode, broken rows, uncorrected errors
+ *       clock=1755 draws=310 heat=41 throttled=4     MHz, watts, degrees, bits of the reasons; clock=0: not supported
  *   mig uuid=MIG-1 parent=GPU-1 index=0 name=NVIDIA_H100_MIG_1g.10gb memory=10000 used=0 error=0
  *   proc uuid=GPU-1 pid=42
  *   cold                         no persistence mode: 100 % busy when it is first looked at after nvmlInit
@@ -28,7 +29,7 @@
 #define MOST 64
 
 typedef unsigned long long u64;
-typedef struct { char uuid[96], parent[96], name[96], bus[32]; u64 memory, used; unsigned util, power, mig, index, error, xid, mode, rows, ecc; } Device;
+typedef struct { char uuid[96], parent[96], name[96], bus[32]; u64 memory, used; unsigned util, power, mig, index, error, xid, mode, rows, ecc, clock, draws, heat, throttled; } Device;
 typedef struct { char uuid[96]; unsigned pid; } Process;
 typedef struct { char driver[80]; int init, open, cold, gpus, migs, procs; Device gpu[MOST], mig[MOST]; Process proc[MOST]; } State;
 
@@ -70,6 +71,10 @@ static void device(const char *line, Device *d) {
     d->mode = number(line, "mode");
     d->rows = number(line, "rows");
     d->ecc = number(line, "ecc");
+    d->clock = number(line, "clock");
+    d->draws = number(line, "draws");
+    d->heat = number(line, "heat");
+    d->throttled = number(line, "throttled");
 }
 
 static State *load(void) {
@@ -173,6 +178,10 @@ int nvmlDeviceGetTotalEccErrors(void *h, unsigned type, unsigned counter, u64 *c
     *count = type == 1 && counter == 0 ? d->ecc : 0;
     return OK;
 }
+int nvmlDeviceGetClockInfo(void *h, unsigned type, unsigned *mhz) { DEVICE(h); (void)type; *mhz = d->clock; return d->clock ? OK : NOT_SUPPORTED; }
+int nvmlDeviceGetPowerUsage(void *h, unsigned *mw) { DEVICE(h); *mw = d->draws * 1000; return d->clock ? OK : NOT_SUPPORTED; }
+int nvmlDeviceGetTemperature(void *h, unsigned sensor, unsigned *c) { DEVICE(h); (void)sensor; *c = d->heat; return d->clock ? OK : NOT_SUPPORTED; }
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *h, u64 *bits) { DEVICE(h); *bits = d->throttled; return d->clock ? OK : NOT_SUPPORTED; }
 int nvmlDeviceGetMaxMigDeviceCount(void *h, unsigned *count) { DEVICE(h); *count = 7; return OK; }
 
 int nvmlDeviceGetMigDeviceHandleByIndex(void *h, unsigned index, void **mig) {

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu
-from benchmarks.gpu_direct import Direct, answered, leased, prepared, trained
+from gpu_day import contained, machine
+from gpu_day.direct import Direct, answered, leased, prepared, trained
+from gpu_day.record import TrialFailedError
+from gpu_day.watch import Watch
 from orchestrator.walls import nvidia
 from tests.support.boxes import ROOT
 from tests.support.fake_nvml import Machine
@@ -89,33 +91,35 @@ def test_why_there_is_no_gpu_is_said(commands: Path, code: int | None, said: str
     """A broken driver is not a machine without one."""
     if code is not None:
         says(commands, "nvidia-smi", MISMATCH, code)
-    with pytest.raises(SystemExit, match=said):
-        gpu.gpus()
+    with pytest.raises(TrialFailedError, match=said):
+        machine.gpus()
 
 
 def test_the_walls_are_left_out_only_where_there_can_be_none(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not because an image is missing: that has a fix."""
-    nothing = gpu.no_containers()
+    nothing = contained.why_not()
     says(commands, "docker", "Cannot connect to the Docker daemon", 1)
-    silent = gpu.no_containers()
+    silent = contained.why_not()
     (commands / "docker").write_text('#!/bin/sh\n[ "$1" = version ] && echo 29.7.1\n')
-    with pytest.raises(SystemExit, match=r"autoresearch-sandbox:gpu is not there: make image PROFILE=gpu; or --direct"):
-        gpu.no_containers()
+    with pytest.raises(
+        TrialFailedError, match=r"autoresearch-sandbox:gpu is not there: make image PROFILE=gpu; or --direct"
+    ):
+        contained.why_not()
     says(commands, "docker", "[]")
 
     assert ("there is no docker command", "no engine answers: ") == (nothing, silent)
-    assert "" == gpu.no_containers()
+    assert "" == contained.why_not()
     monkeypatch.setattr(nvidia, "is_missing", lambda info: info == {"Name": "here"})
     says(commands, "docker", '{"Name": "here"}')
 
-    assert "the engine hands out no NVIDIA GPU" in gpu.no_containers()
+    assert "the engine hands out no NVIDIA GPU" in contained.why_not()
 
 
 def test_a_run_in_containers_is_what_its_record_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its figures; a loop that fails, or a baseline without a score, ends with one line."""
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setattr(contained, "OWN", python)
     record = tmp_path / "test-gpu/0000"
     record.mkdir(parents=True)
     ended = '"executions":[{"role":"trainer","ended_s":240.0},{"role":"scorer","ended_s":249.0}]'
@@ -128,14 +132,15 @@ def test_a_run_in_containers_is_what_its_record_says(tmp_path: Path, monkeypatch
         says(python.parent, "python", '"$AUTORESEARCH_PROFILE__GPU__LARGE_K"', code)
 
     loop('{"value":1.5,"level":"L2"}')
-    expected = {"val_bpb": 1.5, "level": "L2", "scoring_seconds": 9.0, "tokens_per_second": 5.0}
-    assert expected == gpu.contained(check)
+    trial = contained.baseline(check)
+    assert {"val_bpb": 1.5, "scoring_seconds": 9.0, "tokens_per_second": 5.0} == trial.figures
+    assert ("L2", 240.0) == (trial.level, trial.budget_s)
     loop("null")
-    with pytest.raises(SystemExit, match="the baseline has no score: oom: killed for memory"):
-        gpu.contained(check)
+    with pytest.raises(TrialFailedError, match="the baseline has no score: oom: killed for memory"):
+        contained.baseline(check)
     loop("null", 3)
-    with pytest.raises(SystemExit, match="`autoresearch prepare-data` ended with exit code 3, see above"):
-        gpu.contained(check)
+    with pytest.raises(TrialFailedError, match="`autoresearch prepare-data` ended with exit code 3, see above"):
+        contained.baseline(check)
 
 
 def test_what_the_caller_brought_along_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +150,7 @@ def test_what_the_caller_brought_along_is_found(tmp_path: Path, monkeypatch: pyt
 
     assert f"{ROOT}/locked:{ROOT}/orchestrator/runtime:/carried/packages" == check.environment()["PYTHONPATH"]
     assert ROOT / "data" / "cpu-python" == prepared(check, {})
-    with pytest.raises(SystemExit, match="holds no prepared data; name a folder with tokenizer, train"):
+    with pytest.raises(TrialFailedError, match="holds no prepared data; name a folder with tokenizer, train"):
         prepared(replace(check, data=tmp_path), {})
 
 
@@ -161,28 +166,28 @@ def test_a_gpu_that_cannot_be_leased_ends_it_with_one_line(tmp_path: Path) -> No
     """And says how to do without on a machine of one's own."""
     Machine(tmp_path, init=18)
     expected = r"driver and library versions differ.* --no-lease does without"
-    with pytest.raises(SystemExit, match=expected), leased(direct(tmp_path, profile="gpu")):
+    with pytest.raises(TrialFailedError, match=expected), leased("gpu"):
         pass
-    with leased(direct(tmp_path, profile="gpu", lease=False)):
-        pass
+    with leased("gpu", wanted=False) as device:
+        assert device is None
 
 
 def test_a_training_that_outlives_its_deadline_has_been_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Each line as it comes; what the training started holds nothing up."""
-    monkeypatch.setattr("benchmarks.gpu_direct.TRAIN", "import runpy, sys; runpy.run_path(sys.argv[3])")
+    monkeypatch.setattr("gpu_day.direct.TRAIN", "import runpy; runpy.run_path(sys.argv[3])")
     train = tmp_path / "train.py"
     train.write_text(
         "import subprocess, time\nprint('step 1', flush=True)\nsubprocess.Popen(['sleep', '60'])\ntime.sleep(60)\n"
     )
     check, box = direct(tmp_path, train=train), {"time_budget_s": 1.0, "grace_s": 0.5, "score_budget_s": 1.0}
     began = time.monotonic()
-    with pytest.raises(SystemExit, match=r"still running at its deadline, 1\.5 s"):
-        trained(check, tmp_path, tmp_path, box, check.environment())
+    with pytest.raises(TrialFailedError, match=r"still running at its deadline, 1\.5 s"):
+        trained(check, tmp_path, tmp_path, box, check.environment(), Watch())
     train.write_text("print('no such shape')\nraise SystemExit(3)\n")
-    with pytest.raises(SystemExit, match="ended with exit code 3, see above"):
-        trained(check, tmp_path, tmp_path, box, check.environment())
+    with pytest.raises(TrialFailedError, match="ended with exit code 3: no such shape"):
+        trained(check, tmp_path, tmp_path, box, check.environment(), Watch())
 
     assert time.monotonic() - began < 20
     assert "step 1" in (heard := capfd.readouterr().out)
@@ -196,7 +201,7 @@ def test_a_predictor_that_dies_ends_the_scoring(tmp_path: Path) -> None:
     (tmp_path / "data" / "val").symlink_to(ROOT / "data" / "cpu-python" / "val")
     check, began = direct(tmp_path), time.monotonic()
     waiting = {name: subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) for name in "ab"}
-    output = answered(tmp_path, waiting, check.box(), check.environment())
+    output = answered(tmp_path, waiting, check.box(), check.environment(), 60.0)
     for predictor in waiting.values():
         predictor.wait()
 
