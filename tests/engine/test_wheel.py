@@ -18,12 +18,12 @@ PASSED_ON = ("DOCKER_HOST", "HOME", "AUTORESEARCH_NOISE__BASELINE_RUNS")
 
 
 def test_a_wheel_is_all_that_a_loop_needs(tmp_path: Path) -> None:
-    """`autoresearch new mytask && cd mytask && autoresearch loop --experiments 1`: data made, a baseline scored."""
+    """Data is made, the baseline and an experiment are scored, and the report is written; nothing else was typed."""
     programs = install_wheel(build_wheel(tmp_path), tmp_path / "venv")
     mine = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment = {**mine, **SHORT, "PATH": f"{programs}:{os.environ['PATH']}"}
     (folder := tmp_path / "empty").mkdir()
-    typed = "autoresearch new mytask && cd mytask && autoresearch loop --experiments 1"
+    typed = "autoresearch new mytask && cd mytask && autoresearch loop --experiments 1 && autoresearch report"
     done = subprocess.run(
         ["bash", "-c", typed], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
@@ -39,6 +39,9 @@ def test_a_wheel_is_all_that_a_loop_needs(tmp_path: Path) -> None:
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "no document is on two sides" in done.stderr
     assert Status.KEEP == experiments[0]["status"]
-    assert "L2" == experiments[0]["score"]["level"]
-    assert 1.0 < experiments[0]["val_bpb"] < 6.0
-    assert "experiment 0" in done.stdout
+    assert 2 == len(experiments)
+    assert ["L2", "L2"] == [one["score"]["level"] for one in experiments]
+    assert all(1.0 < one["val_bpb"] < 6.0 for one in experiments)
+    assert "next: autoresearch report --run " in done.stdout
+    report = Path(done.stdout.rpartition("report: ")[2].strip())
+    assert "<html" in (folder / "mytask" / report).read_text()
