@@ -1,41 +1,45 @@
 """The scorer: the only program that sees the validation data with its targets, and the only one that is believed.
 
-Runs only our code, never torch, never anything an experiment wrote. It collects claims from predictor A, says their
+Runs only our code, never torch, never anything an experiment wrote. It collects claims from predictor A, sends their
 hash, waits until the host has destroyed A and handed over the audit seed, audits secret positions with predictor B,
-and prints exactly one `val_bpb:` line or one `refused:` line. It starts while the trainer still lives, and asks nothing
-before the host says that the trainer is gone, and how long load_model may take. Each predictor first answers a
+and sends exactly one `score` or `refused` message (docs/tasks.md). It starts while the trainer still lives, and asks
+nothing before the host says that the trainer is gone, and how long load_model may take. Each predictor first answers a
 rehearsal on random tokens, so that what an honest mistake prints there can be shown to anyone: no validation text was
 out yet.
 """
 
 import argparse
 import hashlib
-import struct
+import math
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import channel
 import estimator
 import frames
 import numpy as np
 import prepare
 import protocol
 
-TRAINED_NAME, _TRAINED = "trained", struct.Struct("<d")  # host -> scorer: seconds that load_model may take
-SEED_NAME, SEED_SIZE = "seed", 32
-FOREVER = float("inf")  # the guard and the host end this container in time
+METRIC = "val_bpb"  # as in task.toml
 STALL, STALL_S = 2.0, 0.25  # an answer that takes so many times the usual, and this on top, is late
 EARLY = 4  # answers that may be late; a model that changes after these contradicts its own claims
-REHEARSED = "rehearsed: "  # the host shows nothing of a predictor's output to the LLM after this line
 NOWHERE = np.zeros(0, np.int32)
 ROUNDING = 1e-5  # of log(1) in float32
-UNSTEADY = "unsteady: "  # the same random rows got other answers beside other rows; the audit goes on, and decides
 
 
-class Refused(Exception):  # a verdict, not an error of ours
-    """The score cannot be believed: why, in words that hold nothing a predictor chose, for the LLM reads them."""
+class Refused(Exception):  # an outcome, not an error of ours
+    """The score cannot be believed: `reason` contains nothing that a predictor chose, for the LLM reads it.
+
+    `detail` and the figures are for people.
+    """
+
+    def __init__(self, reason: str, detail: str = "", **figures: float | None) -> None:
+        super().__init__(reason)
+        self.detail, self.figures = detail, figures
 
 
 class TooSlow(frames.NoAnswer):
@@ -72,7 +76,7 @@ class Predictor:
         positions = np.full(batch, prepare.MAX_SEQ_LEN - 1)
         ask = protocol.Ask(kind=protocol.PREFIX, tokens=tokens, positions=positions)
         self._load(ask, (batch, prepare.VOCAB_SIZE))
-        print(f"{REHEARSED}{self.name}", flush=True)
+        channel.send("rehearsed", predictor=self.name, load_seconds=self.took[0])
 
     def rehearse_twice(self, batch: int, cap_nats: float) -> None:
         """The same for claims, then half of the rows once more, each at another place beside other rows.
@@ -87,8 +91,8 @@ class Predictor:
         counted = first[:half, 1:] != prepare.BOS_TOKEN_ID
         difference = np.abs(claims[:half] - again[batch - half :])[counted]
         if (worst := float(difference.max(initial=0.0))) > cap_nats:
-            print(f"{UNSTEADY}{worst:.4f} nat")
-        print(f"{REHEARSED}{self.name}", flush=True)
+            channel.send("unsteady", difference=_finite(worst))
+        channel.send("rehearsed", predictor=self.name, load_seconds=self.took[0])
 
     def _load(self, ask: protocol.Ask, shape: tuple[int, ...]) -> np.ndarray:
         """The first answer, for which the model is loaded, in a time of its own; raises TooSlow past it."""
@@ -101,7 +105,6 @@ class Predictor:
                 f"load_model and the model's first answer took longer than the {self.load_s:.1f} s left for them"
             ) from fault
         self.until = time.monotonic() + left
-        print(f"load_seconds_{self.name}: {self.took[0]:.2f}", flush=True)
         return answer
 
     def request(self, ask: protocol.Ask, shape: tuple[int, ...]) -> np.ndarray:
@@ -132,6 +135,11 @@ def _random_tokens(rows: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(prepare.VOCAB_SIZE, size=(rows, width))
 
 
+def _finite(number: float) -> float | None:
+    """Return a number as a message may contain it; None for NaN and infinity."""
+    return number if math.isfinite(number) else None
+
+
 def collect_claims(predictor: Predictor, rows: np.ndarray, counted: np.ndarray, batch: int) -> np.ndarray:
     """Claims float32 [N, T] for all rows; refuses what no probability can be, where it counts."""
     parts = []
@@ -144,8 +152,7 @@ def collect_claims(predictor: Predictor, rows: np.ndarray, counted: np.ndarray, 
     if not np.isfinite(claims[counted]).all():
         raise Refused("a claim is not a finite number")
     if (highest := claims[counted].max()) > ROUNDING:
-        print(f"highest_claim: {highest:.4f}")
-        raise Refused("a claim is a log-probability above 0")
+        raise Refused("a claim is a log-probability above 0", detail=f"the highest claim is {highest:.4f} nat")
     return claims
 
 
@@ -165,24 +172,13 @@ def audit(predictor: Predictor, rows: np.ndarray, positions: np.ndarray, batch: 
     return np.concatenate(asked), np.concatenate(values)
 
 
-def wait_for_training(control: Path) -> float:
-    """Until the trainer is gone: the seconds that load_model may take."""
-    frames.wait(control, TRAINED_NAME, until=FOREVER, poll_s=frames.WAITING_POLL_S)
-    return float(_TRAINED.unpack(frames.read(control, TRAINED_NAME, _TRAINED.size))[0])
-
-
-def wait_for_seed(control: Path, until: float) -> bytes:
-    """The audit seed, which the host writes only after predictor A is gone."""
-    frames.wait(control, SEED_NAME, until=until, poll_s=0.005)
-    return frames.read(control, SEED_NAME, SEED_SIZE)
-
-
 def score(options: argparse.Namespace) -> None:
-    """Run the whole protocol and print its outcome."""
+    """Run the whole protocol and send the score."""
     rows, row_bytes = prepare.load_rows(options.root / "data/val")
     counted = rows[:, 1:] != prepare.BOS_TOKEN_ID
     total_bytes = int(row_bytes.sum())
-    load_s = wait_for_training(options.root / "control")
+    print(f"{int(counted.sum())} tokens, {total_bytes} bytes to score on", flush=True)
+    load_s = channel.wait_for_training(options.root / "control")
     until = time.monotonic() + options.seconds
     first, second = (
         Predictor(
@@ -201,16 +197,14 @@ def score(options: argparse.Namespace) -> None:
     found = first.hello()
     if not found.fresh:
         sys.exit("error: a checkpoint was there before the training: this is a bug, please report it")
-    print(f"checkpoint_sha256: {found.digest.hex()}")
-    print(f"checkpoint_bytes: {found.size}", flush=True)
+    channel.send("checkpoint", sha256=found.digest.hex(), bytes=found.size)
     first.rehearse_twice(options.batch, options.cap)
     claims = collect_claims(first, rows, counted, options.batch)
     claimed_bpb = estimator.bits_per_byte(claims[counted], total_bytes)
-    print(f"claimed_bpb: {claimed_bpb:.6f}")
-    print(f"claims_sha256: {hashlib.sha256(claims.tobytes()).hexdigest()}", flush=True)
+    channel.send("claims", sha256=hashlib.sha256(claims.tobytes()).hexdigest(), value=claimed_bpb)
 
     second.until = first.until
-    seed = wait_for_seed(options.root / "control", second.until)
+    seed = channel.wait_for_seed(options.root / "control", second.until)
     second.hash()
     if second.hello().digest != found.digest:
         raise Refused("the checkpoint changed between predictor A and predictor B")
@@ -220,18 +214,23 @@ def score(options: argparse.Namespace) -> None:
     thresholds = estimator.Thresholds(cap_nats=options.cap, floor_nats=options.floor)
     claimed = claims[positions[:, 0], positions[:, 1]].astype(np.float64)
     result = estimator.estimate(claims, counted, positions, audited, total_bytes)
-    print(f"mean_difference_nats: {result.mean_difference:.3e}")
-    print(f"max_difference_nats: {result.max_difference:.3e}")
+    differences = {
+        "mean_difference": _finite(result.mean_difference),
+        "max_difference": _finite(result.max_difference),
+    }
     if reason := estimator.refusal(claimed, audited, thresholds):
-        raise Refused(reason)
-    print("---")
-    print(f"val_bpb: {result.bpb:.6f}")
-    print(f"standard_error: {result.standard_error:.2e}")
-    print(f"unseen_bpb: {result.unseen:.2e}")
-    print("level: L2")
-    print(f"audited_positions: {len(positions)}")
-    print(f"tokens: {int(counted.sum())}")
-    print(f"bytes: {total_bytes}", flush=True)
+        raise Refused(reason, **differences)
+    channel.send(
+        "score",
+        metric=METRIC,
+        value=result.bpb,
+        level="L2",
+        standard_error=result.standard_error,
+        audited_positions=len(positions),
+        total_positions=int(counted.sum()),
+        undetectable=result.unseen,
+        **differences,
+    )
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -249,21 +248,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Print a score, `refused: reason` (exit 3), `no_answer: reason` or `too_slow: reason` (exit 4)."""
+    """Send a score, or why there is none: `refused` (exit 3), `no_answer` or `too_slow` (exit 4)."""
     try:
         score(parse(sys.argv[1:]))
     except TooSlow as fault:
-        print(f"too_slow: {fault}", flush=True)
+        channel.send("too_slow", reason=str(fault))
         sys.exit(4)
     except frames.NoAnswer as fault:
-        print(f"no_answer: {fault}", flush=True)
+        channel.send("no_answer", reason=str(fault))
         sys.exit(4)
     except frames.FrameError as fault:
-        print(f"broken_frame: {fault}")
-        print("refused: an answer is not the plain file of the agreed size that it must be", flush=True)
+        reason = "an answer is not the plain file of the agreed size that it must be"
+        channel.send("refused", reason=reason, detail=str(fault))
         sys.exit(3)
-    except Refused as verdict:
-        print(f"refused: {verdict}", flush=True)
+    except Refused as outcome:
+        channel.send("refused", reason=str(outcome), detail=outcome.detail, **outcome.figures)
         sys.exit(3)
 
 

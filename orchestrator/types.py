@@ -164,7 +164,7 @@ class Score:
 
     value: float
     level: Level
-    standard_error: float = 0.0
+    standard_error: float | None = None  # of the audit; None where there is none: L0, L1
     audited_positions: int = 0  # K
     undetectable_bpb: float | None = (
         None  # the largest lie about few tokens that the audit would have overlooked, at 5 %

@@ -1,7 +1,7 @@
 """The choreography of one experiment: trainer, predictors A and B, scorer, each a fresh container.
 
 predictors and scorer wait (they hold the volumes) -> trainer trains and dies -> scorer collects A's claims
--> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer prints
+-> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer sends its score
 """
 
 import re
@@ -14,7 +14,21 @@ from pathlib import Path
 from orchestrator.errors import SandboxError
 from orchestrator.protocols import View
 from orchestrator.record import checkpoint
-from orchestrator.scoring.decide import parse_reported, parse_score, refused, too_slow
+from orchestrator.scoring.messages import (
+    CheckpointMessage,
+    ClaimsMessage,
+    Malformed,
+    Message,
+    NoAnswerMessage,
+    RefusedMessage,
+    RehearsedMessage,
+    TooSlowMessage,
+    UnsteadyMessage,
+    find_message,
+    parse_message,
+    read_outcome,
+)
+from orchestrator.scoring.self_reported import parse_reported
 from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, Role, Score, Status, Trial
 from orchestrator.units import MIB
 from orchestrator.walls.container import OUTSIDE, RunningContainer
@@ -22,9 +36,6 @@ from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import SUFFIX, ExperimentSandbox
 
 POLL_S = 0.05
-CLAIMS_COMMITTED = "claims_sha256: "
-REHEARSED = "rehearsed: "  # what a predictor prints after this may be validation text: nobody but its log sees it
-SCORER_UNANSWERED = 4  # exit code of locked/score.py: a predictor did not answer in time
 FIXES = {
     Status.TIMEOUT: "was still running at its deadline: end before prepare.time_left() is over",
     Status.OOM: "was killed for memory: make it smaller",
@@ -43,12 +54,12 @@ UNSEEN = (
     " not shown, for it may hold that text: look for values that depend on the tokens, a probability of 0, NaN or"
     " growing memory"
 )
-UNSTEADY = "unsteady: "  # what locked/score.py says of a rehearsal that came out otherwise the second time
 HINT = (
     "; hint: the same random rows got other log-probabilities when other rows stood beside them, so dropout or batch"
     " statistics may still be on (call model.eval()), or answers depend on other rows, on chance or on earlier calls"
 )
 SUSPECT = f"{FOR_A_PERSON}it ended or fell silent during the audit, which so could not be finished; "
+BROKEN_CONTRACT = "the scorer's output is not what docs/tasks.md says: {}"
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
 GPU_FULL = re.compile("OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 GPU_FULL_FIX = "ran out of GPU memory: make the model or its batches smaller"
@@ -99,8 +110,8 @@ class _Turn:
     plan: Plan
     best: float | None
     ending: str = ""  # why it is over before its end
-    said: list[str] = field(default_factory=list)  # the scorer's lines
-    committed: threading.Event = field(default_factory=threading.Event)
+    messages: list[Message | Malformed] = field(default_factory=list)  # the scorer's
+    claimed: threading.Event = field(default_factory=threading.Event)
     ended: list[ExecutionResult] = field(default_factory=list)
 
     def end(self, why: str) -> None:
@@ -130,7 +141,7 @@ class _Turn:
     def score(self, first: RunningContainer, second: RunningContainer, scorer: RunningContainer) -> Trial:
         self.box.trained(self.load_budget_s())
         self.view.phase(self.box.experiment_id, Role.SCORER, self.box.place.config.active_profile.score_budget_s)
-        while not self.committed.wait(POLL_S) and scorer.alive():
+        while not self.claimed.wait(POLL_S) and scorer.alive():
             if not first.alive():
                 return self.predictor_died(scorer, first)
         first.kill("its claims are in")
@@ -149,27 +160,28 @@ class _Turn:
         return max(0.0, box.load_budget_s + box.time_budget_s - self.ended[0].duration_s)
 
     def judge(self, scorer: ExecutionResult, second: RunningContainer) -> Trial:
-        output = "\n".join(self.said)
-        score = parse_score(output, self.box.place.config.task.metric)
-        if scorer.exit_code == 0 and score is not None:
-            self.carry(score)
+        outcome = read_outcome(self.messages, self.box.place.config.task.metric)
+        if scorer.exit_code == 0 and isinstance(outcome, Score):
+            self.carry(outcome)
         second.kill("the score is in")
         self.wait(second)
-        if (reason := refused(output)) is not None:
-            hint = HINT if any(line.startswith(UNSTEADY) for line in self.said) else ""
-            return self.trial(Status.CHEAT, f"the scorer refused it: {reason}{hint}")
-        if (reason := too_slow(output)) is not None:
-            box = self.box.place.config.active_profile
-            message = SLOW.format(reason, self.ended[0].duration_s, box.time_budget_s, box.load_budget_s)
+        profile = self.box.place.config.active_profile
+        if isinstance(outcome, RefusedMessage):
+            hint = HINT if find_message(self.messages, UnsteadyMessage) else ""
+            return self.trial(Status.CHEAT, f"the scorer refused it: {outcome.reason}{hint}")
+        if isinstance(outcome, TooSlowMessage):
+            trained_s = self.ended[0].duration_s
+            message = SLOW.format(outcome.reason, trained_s, profile.time_budget_s, profile.load_budget_s)
             return self.trial(Status.TIMEOUT, message)
-        if scorer.exit_code == SCORER_UNANSWERED or scorer.timed_out:
-            unanswered = UNANSWERED.format(self.box.place.config.active_profile.score_budget_s)
-            return self.trial(Status.TIMEOUT, self.suspicion() + unanswered)
-        if scorer.exit_code != 0 or score is None:
+        if isinstance(outcome, NoAnswerMessage) or scorer.timed_out:
+            return self.trial(Status.TIMEOUT, self.suspicion() + UNANSWERED.format(profile.score_budget_s))
+        if scorer.exit_code != 0:
             return self.trial(
                 Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}"
             )
-        return self.trial(None, "", replace(score, audit_seed=self.plan.audit_seed.hex()))
+        if isinstance(outcome, Malformed):
+            return self.trial(Status.INFRA, BROKEN_CONTRACT.format(outcome.reason))
+        return self.trial(None, "", replace(outcome, audit_seed=self.plan.audit_seed.hex()))
 
     def carry(self, score: Score) -> None:
         """Keep the checkpoint of a would-be best, while B still holds the volume."""
@@ -190,8 +202,8 @@ class _Turn:
         return self.trial(failure, explain(failure, "load_model or the model it returns", died))
 
     def rehearsed(self, role: Role) -> bool:
-        """Whether a predictor has answered random tokens, so that it failed on validation text."""
-        return f"{REHEARSED}{SUFFIX[role]}" in self.said
+        """Return True if a predictor has answered random tokens, so that it failed on validation text."""
+        return any(isinstance(m, RehearsedMessage) and m.predictor == SUFFIX[role] for m in self.messages)
 
     def suspicion(self) -> str:
         """What is said of an audit that its predictor cut short: a liar that is about to be caught could do that."""
@@ -215,22 +227,22 @@ class _Turn:
         return result
 
     def heard(self, role: Role, text: str) -> None:
-        if role is Role.SCORER:
-            self.said.append(text)
-            if text.startswith(CLAIMS_COMMITTED):
-                self.committed.set()
+        if role is Role.SCORER and (message := parse_message(text)) is not None:
+            self.messages.append(message)
+            if isinstance(message, ClaimsMessage):
+                self.claimed.set()
+            if isinstance(message, Malformed):  # it would wait for an answer to what it did not say
+                self.end(BROKEN_CONTRACT.format(message.reason))
         self.view.line(self.box.experiment_id, role, text)
-
-    def scorer_said(self, key: str) -> str:
-        return next((line.removeprefix(f"{key}: ") for line in self.said if line.startswith(f"{key}: ")), "")
 
     def trial(self, failure: Status | None, message: str, score: Score | None = None) -> Trial:
         if self.ending and failure is not Status.CHEAT:  # what was killed says nothing of itself
             failure, message, score = Status.INFRA, self.ending, None
+        checkpoint_message = find_message(self.messages, CheckpointMessage)
         return Trial(
             executions=tuple(self.ended), score=score, failure=failure, message=message,
-            checkpoint_sha256=self.scorer_said("checkpoint_sha256"),
-            checkpoint_bytes=int(self.scorer_said("checkpoint_bytes") or 0),
+            checkpoint_sha256=checkpoint_message.sha256 if checkpoint_message else "",
+            checkpoint_bytes=(checkpoint_message.bytes if checkpoint_message else None) or 0,
         )  # fmt: skip
 
 

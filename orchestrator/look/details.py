@@ -139,7 +139,8 @@ def _figures(turn: HistoryEntry, metric: str) -> Iterator[tuple[str, str]]:
         yield f"{metric}{several}{'' if e.is_judged else ', not judged'}", f"{e.value:.6f}"
         if e.is_judged:
             yield "against the best before", "first" if turn.delta is None else f"{turn.delta:+.6f}".replace("-", MINUS)
-        yield "standard error of the score", f"{e.score.standard_error:.1e}"
+        if e.score.standard_error is not None:
+            yield "standard error of the score", f"{e.score.standard_error:.1e}"
         yield f"positions audited (K), level {e.score.level}", f"{e.score.audited_positions:,}"
     yield "slot time", f"{e.duration_s:.1f} s"
     yield "of it training", f"{e.train_s:.1f} s"

@@ -102,8 +102,8 @@ def _claims(score: Score | None) -> str:
     """What was audited, by which seed, and what that left open."""
     if score is None or score.level is Level.L0:
         return "-"
-    seed = f"audit seed {score.audit_seed[:16]}; standard error {score.standard_error:.1e}"
-    return f"{score.claims_sha256[:16]}, {seed}"
+    error = "" if score.standard_error is None else f"; standard error {score.standard_error:.1e}"
+    return f"{score.claims_sha256[:16]}, audit seed {score.audit_seed[:16]}{error}"
 
 
 def scoring(finished: dict[str, Any]) -> str:

@@ -189,7 +189,7 @@ class PromptBuilder:
                 " luck in one run: it is run again with other seeds, and kept only if those runs are better too."
                 " Prefer ideas that could gain more."
             )
-        error = context.best.score.standard_error if context.best.score else 0.0
+        error = context.best.score.standard_error if context.best.score else None
         return f"Standard error of the best's score: {error:.2g}; equal runs differ a little more." if error else ""
 
     def _left(self, context: Context) -> str:

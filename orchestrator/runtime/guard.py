@@ -17,7 +17,7 @@ from pathlib import Path
 
 PR_SET_DUMPABLE = 4
 FROM_OUTSIDE = 128 + signal.SIGKILL  # how PID 1 ends if it is killed, so no program's own end is reported by it
-OUT_OF_MEMORY = 128 + 65  # told here because not every engine tells
+OUT_OF_MEMORY = 128 + 65  # read by walls/container.py, as is the next; not every engine reports it
 BY_ITSELF = 128 + 64  # past every signal: what would be the same code, but came from inside
 EVENTS = Path("/sys/fs/cgroup/memory.events")
 WARM, CACHE, KEPT = (

@@ -1,55 +1,9 @@
-"""From a scorer's output to a verdict. Pure: no I/O, no clock."""
+"""From a trial to a verdict. Pure: no I/O, no clock."""
 
-import math
-import re
 from statistics import fmean
 
 from orchestrator.scoring import noise
-from orchestrator.types import Experiment, Level, Score, Status, Trial, Verdict
-
-_LINE = re.compile(r"^(?P<key>[a-z_0-9]+): (?P<value>\S.*)$", re.MULTILINE)
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
-
-
-def parse_score(output: str, metric: str = "val_bpb") -> Score | None:
-    """The score that a scorer printed: exactly one well-formed finite `val_bpb:` line, or None."""
-    found: dict[str, list[str]] = {}
-    for match in _LINE.finditer(output):
-        found.setdefault(match["key"], []).append(match["value"].strip())
-    number = _number(found.get(metric, []))
-    level = found.get("level", [])
-    if number is None or len(level) != 1 or level[0] not in set(Level):
-        return None
-    return Score(
-        value=number,
-        level=Level(level[0]),
-        standard_error=_number(found.get("standard_error", [])) or 0.0,
-        audited_positions=int(_number(found.get("audited_positions", [])) or 0),
-        undetectable_bpb=_number(found.get("unseen_bpb", [])),
-        tokens=int(_number(found.get("tokens", [])) or 0),
-        claims_sha256="".join(found.get("claims_sha256", [])),
-        mean_difference_nats=_number(found.get("mean_difference_nats", [])),
-        max_difference_nats=_number(found.get("max_difference_nats", [])),
-    )
-
-
-def parse_reported(output: str, metric: str = "val_bpb") -> Score | None:
-    """The number that a script says it reached: the last well-formed line of its kind, as upstream prints it. L0."""
-    said = re.findall(rf"^{re.escape(metric)}:[ \t]+(\S+)[ \t]*$", output, re.MULTILINE)
-    number = _number(said[-1:])
-    return None if number is None or number <= 0 else Score(value=number, level=Level.L0)
-
-
-def refused(output: str) -> str | None:
-    """Why the scorer refused to believe what it was told, or None if it did not refuse."""
-    reasons = re.findall(r"^refused: (.+)$", output, re.MULTILINE)
-    return reasons[0] if reasons else None
-
-
-def too_slow(output: str) -> str | None:
-    """Why the scorer says that a model was loaded too slowly or answered ever later, or None if it says nothing."""
-    reasons = re.findall(r"^too_slow: (.+)$", output, re.MULTILINE)
-    return reasons[0] if reasons else None
+from orchestrator.types import Experiment, Status, Trial, Verdict
 
 
 def judge(  # noqa: PLR0911  # one return per rule, in order
@@ -82,8 +36,8 @@ def judge(  # noqa: PLR0911  # one return per rule, in order
     if luck := _luck(trial, best, spread):
         return Verdict(status=Status.DISCARD, reason=luck)
     if noise.is_blurred(gain, trial, best):
-        rule = f"{gain:.6f} below the best, which the audit cannot tell: its standard error is"
-        return Verdict(status=Status.DISCARD, reason=f"{rule} {trial.score.standard_error:.1e}")
+        rule = f"{gain:.6f} below the best, within the standard error of the audits"
+        return Verdict(status=Status.DISCARD, reason=f"{rule} ({noise.audit_error(trial, best):.1e})")
     if trial.score.audited_positions < min(needed_k, trial.score.tokens or needed_k):  # small data has fewer targets
         rule = f"below the best, but audited at {trial.score.audited_positions} positions only"
         return Verdict(status=Status.DISCARD, reason=rule)
@@ -107,10 +61,3 @@ def _again(trial: Trial, best: Experiment, spread: float | None) -> str:
     runs = (*best.runs, *trial.runs)
     outcome = "holds" if noise.holds(best, trial, spread) else "did not hold up"
     return f"experiment {best.id} {outcome}: {fmean(trial.runs):.6f} now, {fmean(runs):.6f} over {len(runs)} runs"
-
-
-def _number(values: list[str]) -> float | None:
-    if len(values) != 1 or not _NUMBER.fullmatch(values[0]):
-        return None
-    number = float(values[0])
-    return number if math.isfinite(number) else None

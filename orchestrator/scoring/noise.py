@@ -32,10 +32,15 @@ def is_inside(gain: float, known: float | None, runs: int, runs_of_best: int) ->
     return known is not None and gain <= STANDARD_ERRORS * known * (1 / runs + 1 / runs_of_best) ** 0.5
 
 
+def audit_error(trial: Trial, best: Experiment) -> float:
+    """Return the standard error that the audits of both scores leave in their difference; a score below L2 has none."""
+    errors = [score.standard_error for score in (trial.score, best.score) if score]
+    return math.hypot(*(error for error in errors if error is not None))
+
+
 def is_blurred(gain: float, trial: Trial, best: Experiment) -> bool:
     """Whether a gain is no more than what the audits of both scores leave open."""
-    errors = [score.standard_error for score in (trial.score, best.score) if score]
-    return gain <= STANDARD_ERRORS * math.hypot(*errors)
+    return gain <= STANDARD_ERRORS * audit_error(trial, best)
 
 
 def wants(

@@ -1,13 +1,30 @@
-"""What a train.py says of its own run: recorded and shown as its own words, never believed, never judged by. Pure."""
+"""What a train.py says of its own run: recorded and shown as its own words, never believed, never judged by. Pure.
 
+The exception is level L0, where an unmodified upstream script is asked for nothing else than its own number.
+"""
+
+import math
 import re
 from collections.abc import Mapping
+
+from orchestrator.types import Level, Score
 
 UNITS = {
     "startup_seconds": "s of start-up", "compile_seconds": "s of compiling", "training_seconds": "s of training",
     "tokens_per_second": "tokens/s", "mfu_percent": "% MFU", "peak_vram_mb": "MB of GPU memory",
 }  # fmt: skip
 _LINE = re.compile(r"^(\w+): +(\d{1,15}(?:\.\d{0,15})?)$", re.MULTILINE)
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+
+
+def parse_reported(output: str, metric: str = "val_bpb") -> Score | None:
+    """Return the number that a script says it reached, at L0: its last `metric: number` line, as upstream prints it."""
+    values = re.findall(rf"^{re.escape(metric)}:[ \t]+(\S+)[ \t]*$", output, re.MULTILINE)
+    if not values or not _NUMBER.fullmatch(values[-1]):
+        return None
+    number = float(values[-1])
+    return Score(value=number, level=Level.L0) if 0 < number < math.inf else None
 
 
 def parse_figures(output: str) -> dict[str, float]:

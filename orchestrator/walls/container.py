@@ -21,10 +21,7 @@ WATCH_S = 0.1
 LOOK_S = 2.0  # how often a silent container is looked at
 LATE_S = 60.0  # past its deadline: the engine hangs
 SIGKILLED = 137
-OUT_OF_MEMORY, BY_ITSELF = (
-    193,
-    192,
-)  # what orchestrator/runtime/guard.py says for SIGKILLED; without those it was the guard's own end
+OUT_OF_MEMORY, BY_ITSELF = 193, 192  # the guard's exit codes for a program that was killed; as in runtime/guard.py
 OUTSIDE = "something outside its container"  # in `killed_by`: not us; the engine, a person, or the guard's own limit
 AGAIN_S = 1.0  # until the next try of a kill
 JOIN_S = 30.0

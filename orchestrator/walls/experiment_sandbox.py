@@ -24,6 +24,7 @@ STARTING_S = 30.0  # containers may be slow to start; all others wait through th
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
 AUDITED = (Role.PREDICTOR_A, Role.PREDICTOR_B)
 OURS = (Role.SCORER, Role.COURIER)  # they run no line of train.py
+TRAINED, SEED, LOAD_SECONDS = "trained", "seed", struct.Struct("<d")  # read by runtime/channel.py
 COURIER_S = 300.0  # for gigabytes
 LAUNCHER = "self_reported.py"
 SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b"}
@@ -138,11 +139,11 @@ class ExperimentSandbox:
 
     def trained(self, load_budget_s: float) -> None:
         """Let the scorer begin: the trainer is gone, and load_model may take so long."""
-        staging.put(self.private / "control" / "trained", struct.pack("<d", load_budget_s))
+        staging.put(self.private / "control" / TRAINED, LOAD_SECONDS.pack(load_budget_s))
 
     def release_audit_seed(self, audit_seed: bytes) -> None:
         """Let the scorer draw its positions: predictor A is gone."""
-        staging.put(self.private / "control" / "seed", audit_seed)
+        staging.put(self.private / "control" / SEED, audit_seed)
 
     def changed(self) -> list[str]:
         """The private copies that changed while the experiment ran, though no container could write them."""

@@ -2,7 +2,7 @@
 
 A task's `locked/` holds `prepare.py`, `make_data.py`, `predict.py`, `score.py` and what these import. The rest is the
 same for every task and comes from `orchestrator/runtime/`: the guard, the frames between scorer and predictors, the
-harness, the reader of corpora.
+scorer's channel to the host, the harness, the reader of corpora.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from orchestrator.walls import staging
 
 OURS = Path(__file__).parents[1] / "runtime"
 WANTED = ("prepare.py", "make_data.py", "predict.py", "score.py")
-SHARED = ("guard.py", "frames.py", "harness.py", "corpus.py", "export_checkpoint.py")
+SHARED = ("guard.py", "frames.py", "channel.py", "harness.py", "corpus.py", "export_checkpoint.py")
 
 
 def files(root: Path) -> list[Path]:

@@ -19,8 +19,21 @@ import prepare
 import protocol
 import pytest
 
-from orchestrator.scoring.decide import parse_score, refused, too_slow
-from orchestrator.types import Level
+from orchestrator.scoring.messages import (
+    CheckpointMessage,
+    ClaimsMessage,
+    Malformed,
+    Message,
+    NoAnswerMessage,
+    RefusedMessage,
+    RehearsedMessage,
+    TooSlowMessage,
+    UnsteadyMessage,
+    find_message,
+    parse_message,
+    read_outcome,
+)
+from orchestrator.types import Level, Score
 
 SCORER = Path(__file__).parents[2] / "locked" / "score.py"
 RUNTIME = Path(__file__).parents[2] / "orchestrator" / "runtime"
@@ -148,6 +161,26 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.close()
 
 
+def messages_of(output: str) -> list[Message | Malformed]:
+    """Return the messages in a scorer's output, none of which may be broken."""
+    messages = [message for line in output.splitlines() if (message := parse_message(line)) is not None]
+
+    assert find_message(messages, Malformed) is None
+    return messages
+
+
+def score_of(output: str) -> Score | None:
+    """Return the score in a scorer's output, as the host reads it."""
+    outcome = read_outcome(messages_of(output), "val_bpb")
+    return outcome if isinstance(outcome, Score) else None
+
+
+def refused(output: str) -> str:
+    """Return why the scorer refused; "" if it did not."""
+    message = find_message(messages_of(output), RefusedMessage)
+    return message.reason if message else ""
+
+
 def truth(stage: Stage) -> float:
     """The bigram model's bits per byte, by the definition."""
     rows, row_bytes = prepare.load_rows(stage.root / "data/val")
@@ -160,15 +193,17 @@ def test_an_honest_model_gets_its_true_score(stage: Stage) -> None:
     stage.predictor("a")
     stage.predictor("b")
     code, output = stage.run()
-    score = parse_score(output)
+    score = score_of(output)
 
     assert 0 == code
     assert score is not None
-    assert truth(stage) == pytest.approx(score.value, abs=2e-6)
+    assert truth(stage) == pytest.approx(score.value, abs=1e-7)
+    assert score.value != round(score.value, 6)
+    assert score.standard_error is not None
     assert (Level.L2, LARGE_K) == (score.level, score.audited_positions)
     assert score.standard_error < 1e-6
     assert 64 == len(score.claims_sha256)
-    assert f"checkpoint_sha256: {DIGEST.hex()}\ncheckpoint_bytes: 10\n" in output
+    assert CheckpointMessage(event="checkpoint", sha256=DIGEST.hex(), bytes=10) in messages_of(output)
 
 
 def test_k_is_small_unless_the_claims_beat_the_best(stage: Stage) -> None:
@@ -176,7 +211,7 @@ def test_k_is_small_unless_the_claims_beat_the_best(stage: Stage) -> None:
     stage.predictor("a")
     stage.predictor("b")
     _, output = stage.run(f"--keep-below={truth(stage) - 0.01}")
-    score = parse_score(output)
+    score = score_of(output)
 
     assert score is not None
     assert SMALL_K == score.audited_positions
@@ -211,16 +246,20 @@ def test_b_is_asked_nothing_before_the_host_says_that_a_is_gone(stage: Stage) ->
     with stage.scorer() as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
-        assert any(line.startswith("claims_sha256: ") for line in lines)
+        said = []
+        for line in lines:
+            said.append(line)
+            if isinstance(parse_message(line), ClaimsMessage):
+                break
         time.sleep(0.3)
         before, claimed = len(second.asks), len(first.asks)
         hashed = (second.answer / protocol.HELLO).exists()
         stage.release_audit_seed()
-        output = "".join(lines)
+        output = "".join([*said, *lines])
 
     assert (0, False) == (before, hashed)
     assert 2 + ROWS // BATCH == claimed
-    assert parse_score(output) is not None
+    assert score_of(output) is not None
 
 
 def test_another_seed_audits_other_positions(stage: Stage) -> None:
@@ -358,9 +397,9 @@ def test_what_cannot_be_believed_is_refused(stage: Stage, which: str, kind: type
     code, output = stage.run()
 
     assert 3 == code
-    assert reason in (refused(output) or "")
+    assert reason in refused(output)
     assert BROKEN_FRAMES.get(kind, "") in output
-    assert parse_score(output) is None
+    assert score_of(output) is None
 
 
 def test_a_refusal_holds_nothing_that_a_predictor_chose(stage: Stage) -> None:
@@ -380,7 +419,9 @@ def test_a_refusal_holds_nothing_that_a_predictor_chose(stage: Stage) -> None:
         stage.predictor("b")
         _, output = stage.run()
         stage.close()
-        said.add((refused(output), output.partition("max_difference_nats: ")[2][:5]))
+        message = find_message(messages_of(output), RefusedMessage)
+        assert message is not None
+        said.add((message.reason, message.max_difference))
 
     assert 2 == len(said)
     assert 1 == len({reason for reason, _ in said})
@@ -409,7 +450,28 @@ def test_a_model_left_in_training_mode_is_recognised_before_any_text_is_out(stag
     code, output = stage.run()
 
     assert 3 == code
-    assert "unsteady: " in output.partition("rehearsed: a")[0]
+    kinds = [type(message) for message in messages_of(output)]
+    assert kinds.index(UnsteadyMessage) < kinds.index(RehearsedMessage)
+
+
+class Unbounded(Honest):
+    """Claims of minus infinity for another row each time, which is no number that a message could contain."""
+
+    def values(self, ask: protocol.Ask) -> np.ndarray:  # noqa: D102
+        values = super().values(ask).copy()
+        values[len(self.asks) % 2 :: 2] = -np.inf
+        return values
+
+
+def test_a_model_cannot_break_the_scorer_by_a_number_that_json_does_not_have(stage: Stage) -> None:
+    """It is refused as every other one, and is not taken for a failure of ours."""
+    stage.predictor("a", Unbounded)
+    stage.predictor("b", Unbounded)
+    code, output = stage.run()
+
+    assert 3 == code
+    assert UnsteadyMessage(event="unsteady") in messages_of(output)
+    assert "a claim is not a finite number" == refused(output)
 
 
 def test_an_honest_model_is_steady(stage: Stage) -> None:
@@ -431,8 +493,30 @@ def test_silence_is_no_answer(stage: Stage, which: str) -> None:
     code, output = stage.run()
 
     assert 4 == code
-    assert "too_slow: load_model and the model's first answer took longer than the" in output
-    assert parse_score(output) is None
+    message = find_message(messages_of(output), TooSlowMessage)
+    assert message is not None
+    assert message.reason.startswith("load_model and the model's first answer took longer than the")
+    assert score_of(output) is None
+
+
+class Fading(Honest):
+    """Answers its rehearsals and then no more."""
+
+    def reply(self, name: str, ask: protocol.Ask) -> None:  # noqa: D102
+        if len(self.asks) <= 2:
+            super().reply(name, ask)
+
+
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_silence_after_the_rehearsal_is_no_answer_either(stage: Stage, which: str) -> None:
+    """Exit 4 and a message of its own: it loaded in time."""
+    for name in "ab":
+        stage.predictor(name, Fading if name == which else Honest)
+    code, output = stage.run("--seconds=2")
+
+    assert 4 == code
+    assert isinstance(read_outcome(messages_of(output), "val_bpb"), NoAnswerMessage)
+    assert score_of(output) is None
 
 
 @dataclass
@@ -466,8 +550,10 @@ def test_training_on_while_loading_or_answering_is_too_slow(stage: Stage, which:
     code, output = stage.run()
 
     assert 4 == code
-    assert reason in (too_slow(output) or "")
-    assert parse_score(output) is None
+    message = find_message(messages_of(output), TooSlowMessage)
+    assert message is not None
+    assert reason in message.reason
+    assert score_of(output) is None
 
 
 def test_a_busy_machine_is_no_training(stage: Stage) -> None:
@@ -498,7 +584,7 @@ def test_a_checkpoint_swapped_between_a_and_b_is_refused(stage: Stage) -> None:
     code, output = stage.run()
 
     assert 3 == code
-    assert "the checkpoint changed" in (refused(output) or "")
+    assert "the checkpoint changed" in refused(output)
     assert [] == second.asks
 
 
@@ -510,8 +596,8 @@ def test_a_checkpoint_that_was_there_before_the_training_is_never_scored(stage: 
 
     assert code not in (0, 3, 4)
     assert "a checkpoint was there before the training" in output
-    assert parse_score(output) is None
-    assert refused(output) is None
+    assert score_of(output) is None
+    assert "" == refused(output)
 
 
 def test_nothing_but_scored_positions_must_be_finite(stage: Stage) -> None:
@@ -529,7 +615,7 @@ def test_nothing_but_scored_positions_must_be_finite(stage: Stage) -> None:
     code, output = stage.run()
 
     assert 0 == code
-    assert parse_score(output) is not None
+    assert score_of(output) is not None
 
 
 def test_validation_data_that_changed_is_named(stage: Stage) -> None:
@@ -544,4 +630,4 @@ def test_validation_data_that_changed_is_named(stage: Stage) -> None:
 
     assert code not in (0, 3, 4)
     assert "rows.npy is not what its manifest says" in output
-    assert parse_score(output) is None
+    assert score_of(output) is None

@@ -12,13 +12,20 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import channel
 import frames
 import numpy as np
 import prepare
 
+METRIC = "val_rmse"  # as in task.toml
+
 
 class Refused(Exception):
-    """The score cannot be believed: why."""
+    """The score cannot be believed: why; the figures are for people."""
+
+    def __init__(self, reason: str, **figures: float) -> None:
+        super().__init__(reason)
+        self.figures = figures
 
 
 @dataclass(slots=True)
@@ -53,46 +60,53 @@ class Predictor:
     def rehearse(self) -> None:
         """Random features first: what an honest mistake prints there can be shown to anyone."""
         self.request(np.random.default_rng(0).integers(9, size=(8, len(prepare.FEATURES))))
-        print(f"rehearsed: {self.name}", flush=True)
+        channel.send("rehearsed", predictor=self.name)
 
 
 def score(options: argparse.Namespace) -> None:
-    """Run the whole protocol and print its outcome."""
+    """Run the whole protocol and send the score."""
     features, sizes = prepare.load(options.root / "data/val")
-    frames.wait(options.root / "control", "trained", until=float("inf"), poll_s=frames.WAITING_POLL_S)
+    channel.wait_for_training(options.root / "control")
     until = time.monotonic() + options.seconds
     first, second = (Predictor(name, options.root, until) for name in ("a", "b"))
     for name in ("a", "b"):
         frames.write(options.root / f"ask-{name}", "begin", b"")
 
     digest = first.digest()
-    print(f"checkpoint_sha256: {digest.hex()}", flush=True)
+    channel.send("checkpoint", sha256=digest.hex())
     first.rehearse()
     claims = first.all(features, options.batch)
     if not np.isfinite(claims).all():
         raise Refused("a prediction is not a finite number")
     errors = (claims - sizes) ** 2
     rmse = float(np.sqrt(errors.mean()))
-    print(f"claims_sha256: {hashlib.sha256(claims.tobytes()).hexdigest()}", flush=True)
+    channel.send("claims", sha256=hashlib.sha256(claims.tobytes()).hexdigest(), value=rmse)
 
-    frames.wait(options.root / "control", "seed", until=until)
-    seed = frames.read(options.root / "control", "seed", 32)
+    seed = channel.wait_for_seed(options.root / "control", until)
     if second.digest() != digest:
         raise Refused("the checkpoint changed between predictor A and predictor B")
     second.rehearse()
     chance = np.random.default_rng(list(seed))
     k = options.large_k if rmse < options.keep_below else options.small_k
     drawn = chance.permutation(len(features))[:k]
-    difference = np.abs(second.all(features[drawn], options.batch // 3) - claims[drawn])
-    if not (worst := float(difference.max())) <= options.cap:
-        print(f"max_difference: {worst:.4f}")
-        raise Refused(f"two answers about one function differ by more than {options.cap:g}")
-    print("---")
-    print(f"val_rmse: {rmse:.6f}")
-    print(f"standard_error: {difference.std() / len(difference) ** 0.5:.2e}")
-    print("level: L2")
-    print(f"audited_positions: {len(drawn)}")
-    print(f"tokens: {len(features)}", flush=True)
+    answers = second.all(features[drawn], options.batch // 3)
+    if not np.isfinite(answers).all():
+        raise Refused("a prediction is not a finite number")
+    difference = answers - claims[drawn]
+    worst = float(np.abs(difference).max())
+    differences = {"mean_difference": float(difference.mean()), "max_difference": worst}
+    if worst > options.cap:
+        raise Refused(f"two answers about one function differ by more than {options.cap:g}", **differences)
+    channel.send(
+        "score",
+        metric=METRIC,
+        value=rmse,
+        level="L2",
+        standard_error=float(np.abs(difference).std() / len(difference) ** 0.5),
+        audited_positions=len(drawn),
+        total_positions=len(features),
+        **differences,
+    )
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -109,18 +123,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Print a score, `refused: reason` (exit 3) or `no_answer: reason` (exit 4)."""
+    """Send a score, or why there is none: `refused` (exit 3) or `no_answer` (exit 4)."""
     try:
         score(parse(sys.argv[1:]))
     except frames.NoAnswer as fault:
-        print(f"no_answer: {fault}", flush=True)
+        channel.send("no_answer", reason=str(fault))
         sys.exit(4)
     except frames.FrameError as fault:
-        print(f"broken_frame: {fault}")
-        print("refused: an answer is not the plain file of the agreed size that it must be", flush=True)
+        reason = "an answer is not the plain file of the agreed size that it must be"
+        channel.send("refused", reason=reason, detail=str(fault))
         sys.exit(3)
-    except Refused as verdict:
-        print(f"refused: {verdict}", flush=True)
+    except Refused as outcome:
+        channel.send("refused", reason=str(outcome), **outcome.figures)
         sys.exit(3)
 
 
