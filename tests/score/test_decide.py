@@ -1,90 +1,13 @@
-"""Parsing the scorer's output, and the verdict."""
+"""The verdict on a trial."""
 
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from orchestrator.scoring.decide import judge, parse_reported, parse_score, refused
-from orchestrator.types import Level, Score, Status, Trial, Verdict
+from orchestrator.scoring.decide import judge
+from orchestrator.types import Status, Trial, Verdict
 from tests.support import fakes
 from tests.support.journals import kept
-
-GOOD = "---\nval_bpb: 1.234500\nstandard_error: 1.00e-05\nlevel: L2\naudited_positions: 256\ntokens: 32768\n"
-
-
-def test_a_well_formed_output_is_a_score() -> None:
-    """One finite line and one level make a score."""
-    score = parse_score(GOOD)
-
-    assert score is not None
-    assert (1.2345, Level.L2, 256, 1e-5) == (
-        score.value,
-        score.level,
-        score.audited_positions,
-        score.standard_error,
-    )
-
-
-UPSTREAM = "---\nval_bpb:          0.997900\ntraining_seconds: 300.1\n"
-
-
-def test_what_a_script_reports_is_l0() -> None:
-    """As upstream prints it; the last one counts."""
-    assert Score(value=0.9979, level=Level.L0) == parse_reported(f"val_bpb:  1.5\n{UPSTREAM}")
-
-
-@pytest.mark.parametrize(
-    "output",
-    [
-        "",
-        "val_bpb: nan\n",
-        "val_bpb: 0.0\n",
-        "val_bpb: -1.0\n",
-        "val_bpb:\n0.9\n",
-        "best val_bpb: 0.9\n",
-        f"{UPSTREAM}val_bpb: x\n",
-    ],
-)
-def test_what_is_no_number_is_no_report(output: str) -> None:
-    """A missing number is none, never 0.0."""
-    assert parse_reported(output) is None
-
-
-@pytest.mark.parametrize(
-    "output",
-    [
-        "",
-        "level: L2\n",
-        GOOD + "val_bpb: 0.1\n",
-        GOOD.replace("1.234500", "nan"),
-        GOOD.replace("1.234500", "inf"),
-        GOOD.replace("1.234500", "1e999"),
-        GOOD.replace("1.234500", "0x1"),
-        GOOD.replace("1.234500", "1_000"),
-        GOOD.replace("1.234500", "١.٢"),  # noqa: RUF001  # digits, but not ours
-        GOOD.replace("val_bpb", " val_bpb"),
-        GOOD.replace("L2", "L9"),
-        GOOD.replace("level: L2\n", ""),
-    ],
-)
-def test_anything_else_is_no_score(output: str) -> None:
-    """Two lines, no line, no finite number or no level: None, never 0.0."""
-    assert parse_score(output) is None
-
-
-@given(st.floats(0, 100), st.integers(2, 5))
-def test_a_repeated_line_is_never_a_score(value: float, times: int) -> None:
-    """However often and whatever is repeated."""
-    assert parse_score(GOOD.replace("val_bpb: 1.234500\n", f"val_bpb: {value:.6f}\n" * times)) is None
-
-
-@given(st.text())
-def test_no_text_breaks_the_parser(text: str) -> None:
-    """Any text is a score or None."""
-    parse_score(text)
-    refused(text)
 
 
 def test_the_first_score_is_kept() -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.execution.experiment import _Turn, explain, failure_of
-from orchestrator.types import Role, Status
+from orchestrator.types import Level, Plan, Role, Score, Status, Trial
 from tests.support import fakes
 
 FULL = (
@@ -78,11 +78,107 @@ def test_a_full_gpu_is_not_called_killed() -> None:
     assert "was killed for memory" in explain(Status.OOM, "train.py", fakes.execution(exit_code=137, oom_killed=True))
 
 
-@pytest.mark.parametrize(("said", "expected"), [("", Status.INFRA), ("rehearsed: b", Status.CRASH)])
-def test_a_predictor_talks_itself_into_no_second_audit(said: str, expected: Status) -> None:
+@pytest.mark.parametrize(
+    ("line", "expected"), [("rehearsed: b", Status.INFRA), ('{"event": "rehearsed", "predictor": "b"}', Status.CRASH)]
+)
+def test_a_predictor_talks_itself_into_no_second_audit(line: str, expected: Status) -> None:
     """Before it has seen validation text its GPU may be broken; later a liar that is about to be caught says so too."""
     died = fakes.execution(Role.PREDICTOR_B, exit_code=1, log_tail="CUDA error: uncorrectable ECC error encountered")
-    turn = _Turn(box=cast("Any", None), view=fakes.SilentView(), plan=cast("Any", None), best=None, said=[said])
+    turn = driver()
+    turn.heard(Role.SCORER, line)
     running = cast("Any", SimpleNamespace(wait=lambda: died, kill=lambda _: None))
 
     assert expected is turn.predictor_died(running, running).failure
+
+
+CLAIMS = '{"event": "claims", "sha256": "' + "ab" * 32 + '"}'
+SCORE = (
+    '{"event": "score", "metric": "val_bpb", "value": 2.0625, "level": "L2", "standard_error": 1e-06,'
+    ' "audited_positions": 256}'
+)
+
+
+def driver() -> _Turn:
+    """Return an experiment under way in a sandbox of which only the settings are there."""
+    profile = SimpleNamespace(time_budget_s=25.0, load_budget_s=3.0, score_budget_s=30.0)
+    config = SimpleNamespace(
+        task=SimpleNamespace(metric="val_bpb"), active_profile=profile, recording=SimpleNamespace(checkpoints=False)
+    )
+    box = SimpleNamespace(experiment_id=1, running=[], place=SimpleNamespace(config=config))
+    plan = Plan(train_seed=1, audit_seed=bytes(32))
+    return _Turn(box=cast("Any", box), view=fakes.SilentView(), plan=plan, best=None, ended=[fakes.execution()])
+
+
+def judged(*lines: str, **scorer: object) -> Trial:
+    """Return the trial whose scorer printed these lines and ended so."""
+    turn = driver()
+    for line in lines:
+        turn.heard(Role.SCORER, line)
+    second = cast("Any", SimpleNamespace(wait=lambda: fakes.execution(Role.PREDICTOR_B), kill=lambda _: None))
+    return turn.judge(fakes.execution(Role.SCORER, **scorer), second)
+
+
+def test_a_score_is_one_message_of_a_scorer_that_ended_well() -> None:
+    """With the hash of its checkpoint and the audit seed, which is revealed now."""
+    digest = "cd" * 32
+    trial = judged('{"event": "checkpoint", "sha256": "' + digest + '", "bytes": 7}', CLAIMS, SCORE)
+
+    assert (None, digest, 7) == (trial.failure, trial.checkpoint_sha256, trial.checkpoint_bytes)
+    assert trial.score == Score(
+        value=2.0625, level=Level.L2, standard_error=1e-6, audited_positions=256, claims_sha256="ab" * 32,
+        audit_seed="00" * 32,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "scorer", "expected"),
+    [
+        ((), {}, (Status.INFRA, "what docs/tasks.md says: expected exactly one score")),
+        (("val_bpb: 0.1", "level: L2"), {}, (Status.INFRA, "expected exactly one score")),
+        ((CLAIMS, SCORE, SCORE), {}, (Status.INFRA, "message, got 2")),
+        ((SCORE,), {}, (Status.INFRA, "level L2 needs exactly one claims message")),
+        ((CLAIMS, SCORE.replace("val_bpb", "val_rmse")), {}, (Status.INFRA, "metric is 'val_rmse'")),
+        ((CLAIMS, SCORE.replace("2.0625", "NaN")), {}, (Status.INFRA, "value: Input should be a finite number")),
+        ((CLAIMS, SCORE.replace("standard_error", "error")), {}, (Status.INFRA, "score message: error: Extra inputs")),
+        ((CLAIMS, SCORE), {"exit_code": 1}, (Status.INFRA, "the scorer failed with exit code 1")),
+        ((CLAIMS,), {"exit_code": 4}, (Status.INFRA, "the scorer failed with exit code 4")),
+        ((CLAIMS, SCORE), {"timed_out": True, "exit_code": None}, (Status.TIMEOUT, "did not answer within 30 s")),
+        ((CLAIMS, '{"event": "no_answer", "reason": "r"}'), {"exit_code": 4}, (Status.TIMEOUT, "within 30 s")),
+        (('{"event": "too_slow", "reason": "r"}',), {"exit_code": 4}, (Status.TIMEOUT, "r: the training took 20.0 of")),
+        (('{"event": "refused", "reason": "r"}',), {"exit_code": 3}, (Status.CHEAT, "the scorer refused it: r")),
+        ((CLAIMS, SCORE, '{"event": "refused", "reason": "r"}'), {}, (Status.CHEAT, "the scorer refused it: r")),
+        (('{"event": "unsteady"}', '{"event": "refused", "reason": "r"}'), {"exit_code": 3}, (Status.CHEAT, "eval()")),
+    ],
+)  # fmt: skip
+def test_everything_else_has_no_score(
+    lines: tuple[str, ...], scorer: dict[str, object], expected: tuple[Status, str]
+) -> None:
+    """A broken contract is never the patch's fault, a refusal always stands, and both say why."""
+    trial = judged(*lines, **scorer)
+
+    assert trial.score is None
+    assert expected[0] is trial.failure
+    assert expected[1] in trial.message
+
+
+def test_what_a_program_of_the_patch_prints_is_never_a_message() -> None:
+    """Only the scorer's container is listened to."""
+    turn = driver()
+    for role in (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.COURIER):
+        turn.heard(role, CLAIMS)
+        turn.heard(role, SCORE)
+
+    assert [] == turn.messages
+    assert not turn.claimed.is_set()
+    turn.heard(Role.SCORER, CLAIMS)
+    assert turn.claimed.is_set()
+
+
+def test_a_broken_message_ends_the_experiment_at_once() -> None:
+    """Else its scorer would wait for a seed until its time is up, and the patch would be blamed."""
+    turn, killed = driver(), list[str]()
+    turn.box.running.append(cast("Any", SimpleNamespace(kill=killed.append)))
+    turn.heard(Role.SCORER, '{"event": "claims"}')
+
+    assert ["the scorer's output is not what docs/tasks.md says: claims message: sha256: Field required"] == killed
+    assert Status.INFRA is turn.trial(Status.TIMEOUT, "it was slow").failure

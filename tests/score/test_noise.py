@@ -96,6 +96,8 @@ def test_a_gain_that_the_audit_cannot_tell_does_not_run_again() -> None:
     assert one.score is not None
 
     assert 1 == noise.wants(replace(one, score=replace(one.score, standard_error=0.006)), kept(2.0), 0.01, LIMITS)
+    unaudited = replace(one, score=replace(one.score, standard_error=None))
+    assert noise.wants(one, kept(2.0), 0.01, LIMITS) == noise.wants(unaudited, kept(2.0), 0.01, LIMITS)
 
 
 def test_a_trial_without_a_score_or_company_does_not_run_again() -> None:

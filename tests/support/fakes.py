@@ -135,7 +135,7 @@ def execution(role: Role = Role.TRAINER, **changes: object) -> ExecutionResult:
 
 def scored(value: float, k: int = 10_000) -> Trial:
     """A trial that was scored at L2."""
-    score = Score(value=value, level=Level.L2, audited_positions=k)
+    score = Score(value=value, level=Level.L2, standard_error=0.0, audited_positions=k)
     return Trial(executions=(execution(),), score=score, failure=None, message="")
 
 
