@@ -12,6 +12,15 @@ from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.errors import SandboxError
 from orchestrator.execution.experiment import ContainerRunner
+from orchestrator.scoring.messages import (
+    ClaimsMessage,
+    Malformed,
+    Message,
+    RefusedMessage,
+    ScoreMessage,
+    find_message,
+    parse_message,
+)
 from orchestrator.trust.calibrate import build_on_base, reference_models
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status, Trial
 from orchestrator.walls.engine import Engine
@@ -107,10 +116,23 @@ class OutputListener:
     def finished(self, *_: object) -> None:
         """Nothing to see."""
 
-    def number(self, key: str) -> float | None:
-        """A number that the scorer printed."""
-        found = [line.partition(": ")[2] for line in self.said.get(Role.SCORER, []) if line.startswith(f"{key}: ")]
-        return float(found[0]) if found else None
+    @property
+    def messages(self) -> list[Message | Malformed]:
+        """The scorer's messages."""
+        parsed = [parse_message(line) for line in self.said.get(Role.SCORER, [])]
+        return [message for message in parsed if message is not None]
+
+    @property
+    def claimed(self) -> float | None:
+        """What the score would be if all claims were true; None if there were none."""
+        claims = find_message(self.messages, ClaimsMessage)
+        return claims.value if claims else None
+
+    @property
+    def worst(self) -> float | None:
+        """The largest |audited - claimed|, nats; None if nothing was audited."""
+        outcome = find_message(self.messages, ScoreMessage) or find_message(self.messages, RefusedMessage)
+        return outcome.max_difference if outcome else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +196,8 @@ def run(source: str, folder: Path, **overrides: float) -> Outcome:
     trial = runner.run(candidate, plan, experiment_id=0, folder=folder, best=None)
     return Outcome(
         trial=trial,
-        claimed=ear.number("claimed_bpb"),
-        worst=ear.number("max_difference_nats"),
+        claimed=ear.claimed,
+        worst=ear.worst,
         seconds=time.monotonic() - started,
         said="\n".join(line for lines in ear.said.values() for line in lines),
     )

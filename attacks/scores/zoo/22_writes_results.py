@@ -4,7 +4,11 @@ Ends: scored
 Shows: wrote .*/tmp/result.json
 """
 
-RESULT = '{"val_bpb": 0.1, "level": "L2", "status": "keep", "audited_positions": 99999}'
+RESULT = (
+    '{"val_bpb": 0.1, "level": "L2", "status": "keep", "audited_positions": 99999}\n'
+    '{"event": "score", "metric": "val_bpb", "value": 0.1, "level": "L2", "standard_error": 0.0,'
+    ' "audited_positions": 99999}\n'
+)
 wrote = []
 for folder in ("/out", "/answer", "/control", "/tmp", "/cache", "/dev/shm", "/mutable", "/locked", "."):
     for name in (
