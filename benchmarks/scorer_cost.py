@@ -21,6 +21,7 @@ from pathlib import Path
 os.environ["AUTORESEARCH_PROFILE"] = "gpu"  # before prepare is imported
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "locked"), str(ROOT / "orchestrator/runtime")]
+import channel  # noqa: E402
 import estimator  # noqa: E402
 import frames  # noqa: E402
 import numpy as np  # noqa: E402
@@ -61,8 +62,8 @@ def stage(root: Path) -> None:
     np.save(val / "row_bytes.npy", np.full(count, 4 * prepare.MAX_SEQ_LEN, dtype=np.int64))
     files = {p.name: {"bytes": p.stat().st_size, "sha256": prepare.file_sha256(p)} for p in val.iterdir()}
     (val / prepare.MANIFEST).write_text(json.dumps({"profile": "gpu", "files": files}))
-    frames.write(root / "control", "trained", struct.pack("<d", 60.0))
-    frames.write(root / "control", "seed", bytes(32))
+    frames.write(root / "control", channel.TRAINED, channel.LOAD_SECONDS.pack(60.0))
+    frames.write(root / "control", channel.SEED, bytes(channel.SEED_BYTES))
 
 
 def scored(k: int, batch: int) -> tuple[float, float, int]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
+AuditSize = Annotated[int, Field(ge=2)]  # one position alone has no standard error
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -52,8 +53,8 @@ class Profile(Section):
     shm_mb: PositiveInt
     ipc_mb: PositiveInt
     batch_rows: PositiveInt
-    small_k: PositiveInt
-    large_k: PositiveInt
+    small_k: AuditSize
+    large_k: AuditSize
     cap_nats: Positive
     floor_nats: Positive
 

@@ -76,11 +76,16 @@ def summary(measurements: Iterable[Measurement], config: Config, image_id: str) 
         raise ConfigError(
             "none of the honest models was scored, so nothing was measured; `autoresearch loop` shows why"
         )
-    worst = max(score.max_difference_nats or 0.0 for score in scores)
-    worst_mean = max(abs(score.mean_difference_nats or 0.0) for score in scores)
-    cap, floor = thresholds.propose_thresholds(worst, worst_mean, config)
+    worst = [score.max_difference_nats for score in scores if score.max_difference_nats is not None]
+    means = [abs(score.mean_difference_nats) for score in scores if score.mean_difference_nats is not None]
+    if not len(worst) == len(means) == len(scores):
+        raise ConfigError(
+            f"{config.root / 'locked' / 'score.py'}: its score messages need mean_difference and max_difference, which"
+            " are what calibration measures (docs/tasks.md)"
+        )
+    cap, floor = thresholds.propose_thresholds(max(worst), max(means), config)
     return Measured(
-        cap_nats=cap, floor_nats=floor, worst_nats=worst, worst_mean_nats=worst_mean, runs=len(scores),
+        cap_nats=cap, floor_nats=floor, worst_nats=max(worst), worst_mean_nats=max(means), runs=len(scores),
         positions=sum(score.audited_positions for score in scores), image_id=image_id,
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
@@ -91,8 +96,10 @@ def line(measurement: Measurement) -> str:
     score, name = measurement.score, measurement.model.name
     if score is None:
         return f"{name:24} no score: {measurement.why}"
-    worst, mean = score.max_difference_nats or 0.0, score.mean_difference_nats or 0.0
-    return f"{name:24} val_bpb {score.value:.4f}  K {score.audited_positions}  worst {worst:.1e}  mean {mean:+.1e} nat"
+    line = f"{name:24} val_bpb {score.value:.4f}  K {score.audited_positions}"
+    if score.max_difference_nats is None or score.mean_difference_nats is None:
+        return line
+    return f"{line}  worst {score.max_difference_nats:.1e}  mean {score.mean_difference_nats:+.1e} nat"
 
 
 def report(measured: Measured, config: Config, hardware: str) -> list[str]:

@@ -105,6 +105,24 @@ def test_the_worst_of_all_honest_runs_counts_with_a_margin(config: Config, tmp_p
     assert "no score: crash" in told[1]
 
 
+@pytest.mark.parametrize("missing", ["max_difference_nats", "mean_difference_nats"])
+def test_a_scorer_that_does_not_say_by_how_much_calibrates_nothing(
+    config: Config, tmp_path: Path, missing: str
+) -> None:
+    """What is missing is not taken for no difference at all; the file and the fields are named."""
+    silent = differing(0.002, 1e-4)
+    assert silent.score is not None
+    trials = iter([differing(0.002, 1e-4), replace(silent, score=replace(silent.score, **{missing: None}))])
+    told: list[str] = []
+    with slot(tmp_path, trials) as leased:
+        models = calibrate.models(config, 2, ())
+        found = calibrate.run(leased, models, tmp_path / "runs", lambda one: told.append(calibrate.line(one)))
+    with pytest.raises(ConfigError, match=r"score\.py: its score messages need mean_difference and max_difference"):
+        calibrate.summary(found, config, "sha256:fake")
+
+    assert told[1].endswith("K 100")
+
+
 @pytest.mark.parametrize(("profile", "cap"), [("cpu", 0.005), ("gpu", 0.05)])
 def test_hardware_that_differs_by_nothing_still_leaves_a_margin(config: Config, profile: str, cap: float) -> None:
     """An honest model of another kind is not refused for one rounding, of which a GPU has larger ones."""
