@@ -2,11 +2,12 @@
 
 import io
 import json
+import re
 import struct
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import channel
 import pytest
@@ -237,6 +238,20 @@ def test_the_host_and_the_scorer_name_their_files_alike(tmp_path: Path) -> None:
 
     assert 12.625 == channel.wait_for_training(tmp_path / "control")
     assert bytes(range(32)) == channel.wait_for_seed(tmp_path / "control", until=0.0)
+
+
+def test_the_contract_documents_every_event_and_field() -> None:
+    """docs/tasks.md is what the author of a task reads."""
+    contract = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    kinds = get_args(Message)
+    documented = {
+        name for row in re.findall(r"^\| (.+?) \|", contract, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+
+    assert {kind.model_fields["event"].annotation.__args__[0] for kind in kinds} <= documented
+    assert ScoreMessage.model_fields.keys() - {"event"} <= documented
+    for kind in kinds:
+        assert all(f"`{name}`" in contract for name in kind.model_fields), kind
 
 
 def test_every_kind_can_be_sent() -> None:
