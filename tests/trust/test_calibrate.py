@@ -157,7 +157,7 @@ def test_nothing_scored_is_nothing_measured(config: Config, tmp_path: Path) -> N
     with slot(tmp_path, iter([fakes.broken(Status.OOM)])) as leased:
         found = calibrate.run(leased, calibrate.models(config, 1, ()), tmp_path / "runs", lambda _: None)
 
-    with pytest.raises(ConfigError, match="no honest run was scored"):
+    with pytest.raises(ConfigError, match="none of the honest models was scored"):
         calibrate.summary(found, config, "sha256:fake")
 
 
