@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpu_day import CARRIED, ROOT
 from gpu_day.record import Trial, TrialFailedError, now
@@ -61,10 +61,10 @@ SCORE = """
 import score
 score.main()
 """
-SCORED = (
-    "val_bpb", "standard_error", "audited_positions", "max_difference_nats", "mean_difference_nats", "load_seconds_a",
-    "load_seconds_b", "checkpoint_bytes",
-)  # fmt: skip
+SCORED = {  # fields of the scorer's score message (docs/tasks.md), and what the record calls them
+    "value": "val_bpb", "standard_error": "standard_error", "audited_positions": "audited_positions",
+    "max_difference": "max_difference_nats", "mean_difference": "mean_difference_nats",
+}  # fmt: skip
 Predictors = dict[str, "subprocess.Popen[bytes]"]
 
 
@@ -262,7 +262,7 @@ def scored(
     seconds = min(4 * box["score_budget_s"], asked.until - began)
     output = answered(root, waiting, box, environment, seconds)
     took = time.monotonic() - began
-    figures = read_figures(output, SCORED)
+    figures = read_messages(output)
     if "val_bpb" not in figures:
         log = (root / "predictors.log").read_text()
         raise TrialFailedError(f"no score: {last_words(log + output)}")
@@ -289,7 +289,7 @@ def answered(
         threading.Thread(target=look, daemon=True).start()
         for line in scorer.stdout or ():
             output += line
-            if line.startswith("claims_sha256: "):
+            if read_message(line).get("event") == "claims":
                 first = waiting.pop("a")
                 first.kill()
                 first.wait()
@@ -297,6 +297,28 @@ def answered(
                 hidden.write_bytes(secrets.token_bytes(32))
                 hidden.rename(root / "control" / "seed")
     return output
+
+
+def read_message(line: str) -> dict[str, Any]:
+    """Return a message of the scorer, {} for log text; without pydantic, which a bare machine may lack."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def read_messages(output: str) -> dict[str, float]:
+    """Return the figures of a scorer's messages; without `val_bpb` unless there is exactly one score."""
+    messages = [read_message(line) for line in output.splitlines()]
+    figures: dict[str, float] = {}
+    for message in messages:
+        if message.get("event") == "checkpoint":
+            figures["checkpoint_bytes"] = message["bytes"]
+        elif message.get("event") == "rehearsed":
+            figures[f"load_seconds_{message['predictor']}"] = message["load_seconds"]
+    scores = [message for message in messages if message.get("event") == "score"]
+    return figures | {name: scores[0][field] for field, name in SCORED.items()} if len(scores) == 1 else figures
 
 
 def read_figures(output: str, names: tuple[str, ...]) -> dict[str, float]:

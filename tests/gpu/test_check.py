@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from gpu_day import contained, machine
-from gpu_day.direct import Direct, answered, leased, prepared, trained
+from gpu_day.direct import Direct, answered, leased, prepared, read_message, read_messages, trained
 from gpu_day.record import TrialFailedError
 from gpu_day.watch import Watch
+from orchestrator.scoring.messages import CheckpointMessage, ClaimsMessage, RehearsedMessage, ScoreMessage
 from orchestrator.walls import nvidia
 from tests.support.boxes import ROOT
 from tests.support.fake_nvml import Machine
@@ -207,3 +208,28 @@ def test_a_predictor_that_dies_ends_the_scoring(tmp_path: Path) -> None:
 
     assert "val_bpb" not in output
     assert time.monotonic() - began < 30
+
+
+def test_the_scorer_is_read_as_the_host_reads_it() -> None:
+    """The figures of its messages under the record's names; two scores are none, and log text means nothing."""
+    score = ScoreMessage(
+        event="score", metric="val_bpb", value=1.0123456789, level="L2", standard_error=1e-6, audited_positions=512,
+        max_difference=0.02, mean_difference=-1e-4,
+    )  # fmt: skip
+    claims = ClaimsMessage(event="claims", sha256="ab" * 32)
+    messages = [
+        CheckpointMessage(event="checkpoint", sha256="cd" * 32, bytes=7),
+        RehearsedMessage(event="rehearsed", predictor="a", load_seconds=1.5),
+        RehearsedMessage(event="rehearsed", predictor="b", load_seconds=2.5),
+        claims,
+        score,
+    ]
+    lines = ["2097152 tokens, 8388608 bytes to score on", "[1]", *(m.model_dump_json() for m in messages)]
+    loaded = {"checkpoint_bytes": 7, "load_seconds_a": 1.5, "load_seconds_b": 2.5}
+
+    assert loaded | {
+        "val_bpb": 1.0123456789, "standard_error": 1e-6, "audited_positions": 512, "max_difference_nats": 0.02,
+        "mean_difference_nats": -1e-4,
+    } == read_messages("\n".join(lines))  # fmt: skip
+    assert loaded == read_messages("\n".join([*lines, score.model_dump_json()]))
+    assert "claims" == read_message(claims.model_dump_json() + "\n")["event"]
