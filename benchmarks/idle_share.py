@@ -22,7 +22,7 @@ from typing import Any
 
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.look.live_view import PlainView
+from orchestrator.events import ExperimentBegun, ExperimentFinished
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
 from tests.support.fake_messages_api import KEY, FakeMessagesApi, Message, proposal
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 
 @contextmanager
 def copied_task() -> Iterator[Path]:
-    """A copy of the task: keeping a patch changes its train.py."""
+    """Copy the task: keeping a patch changes its train.py."""
     with tempfile.TemporaryDirectory(prefix="idle-share-") as folder:
         root = Path(folder)
         for name in ("locked", "mutable", "data/cpu-python"):
@@ -44,7 +44,7 @@ def copied_task() -> Iterator[Path]:
 
 
 def answers(latency_s: float) -> Callable[[dict[str, Any]], Message]:
-    """A change of one number, another each time, for whichever file the prompt shows."""
+    """Build an endpoint that proposes one new number at a time, for whichever file the prompt shows."""
     numbers = itertools.count(1)
 
     def answer(body: dict[str, Any]) -> Message:
@@ -69,11 +69,11 @@ def idle_percent(experiments: int, latency_s: float, prefetch: int) -> float:
             "contention.max_foreign_cpu_share": 1000.0,
         }
         config = load(root, flags)
-        with compose.open_session(config, PlainView()) as session:
+        with compose.open_session(config, lambda _: None) as session:
             print(f"prefetch {prefetch}: {run_session(session)}", flush=True)
         with Journal.read(config.run_path) as journal:
-            begun = [at(record.at) for record in journal.records("experiment.begun")]
-            ended = [at(record.at) for record in journal.records("experiment.finished")]
+            begun = [at(one.at) for one in journal.events(ExperimentBegun)]
+            ended = [at(one.at) for one in journal.events(ExperimentFinished)]
             told = [f"{e.id} {e.status} {e.duration_s:.1f} s" for e in journal.experiments()]
     gaps = [start - end for end, start in zip(ended[1:-1], begun[2:], strict=True)]
     idle = 100 * sum(gaps) / (ended[-1] - begun[1])
@@ -82,12 +82,12 @@ def idle_percent(experiments: int, latency_s: float, prefetch: int) -> float:
 
 
 def at(text: str) -> float:
-    """Seconds since the epoch."""
+    """Parse a time into seconds since the epoch."""
     return datetime.fromisoformat(text).timestamp()
 
 
 def main() -> None:
-    """Both ways, one after the other."""
+    """Run both ways, one after the other."""
     experiments = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     latency_s = float(sys.argv[2]) if len(sys.argv) > 2 else 6.0
     os.environ["ANTHROPIC_API_KEY"] = KEY

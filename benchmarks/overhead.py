@@ -35,7 +35,7 @@ PLAN = Plan(train_seed=1, audit_seed=bytes(32))
 
 
 def candidate() -> Candidate:
-    """train.py as it is."""
+    """Wrap train.py as it is as a candidate."""
     source = (ROOT / "mutable" / "train.py").read_text(encoding="utf-8")
     reply = Reply(proposer="overhead", model="", prompt="", text="")
     return Candidate(
@@ -44,7 +44,7 @@ def candidate() -> Candidate:
 
 
 def walled(place: ExecutionContext, number: int) -> float:
-    """Tokens a second in the trainer's container as every experiment has it."""
+    """Measure tokens per second in the trainer's container, as every experiment has it."""
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -53,7 +53,7 @@ def walled(place: ExecutionContext, number: int) -> float:
 
 
 def plain(place: ExecutionContext) -> float:
-    """Tokens a second in `docker run` with the engine's defaults."""
+    """Measure tokens per second in `docker run` with the engine's defaults."""
     device = f"--cpuset-cpus={place.cpuset}" if place.gpu_uuid is None else f"--gpus=device={place.gpu_uuid}"
     command = ["docker", "run", "--rm", "--user=0", "--network=none", device]
     if place.gpu_uuid is not None:
@@ -72,7 +72,7 @@ def plain(place: ExecutionContext) -> float:
 
 
 def speed(output: str) -> float:
-    """What train.py says."""
+    """Read tokens per second from the output of train.py."""
     found = re.findall(r"^tokens_per_second: +(\d+)$", output, re.MULTILINE)
     if len(found) != 1:
         sys.exit(f"overhead: no tokens_per_second: {output[-500:]}")
@@ -80,7 +80,7 @@ def speed(output: str) -> float:
 
 
 def compared(halves: list[ExecutionContext], rounds: int) -> list[float]:
-    """Per cent that the walls cost, round by round; one place is used in turns."""
+    """Measure, in per cent, what the walls cost in each round; a single context is used in turns."""
     costs = []
     with ThreadPoolExecutor(len(halves)) as pool:
         for number in range(rounds):
@@ -104,14 +104,14 @@ def main() -> None:
     gpu = options.profile == "gpu"
     (ROOT / "build").mkdir(exist_ok=True)
     known = {"tag": "overhead", "runs": ROOT / "build", "profile_name": options.profile}
-    policy = replace(compose.lease_policy(load(ROOT, known)), cpus=2)
+    policy = replace(compose.build_lease_policy(load(ROOT, known)), cpus=2)
     with lease(policy, wait_s=600, on_wait=print) as leased:
         cpus = numbers(leased.cpuset)
         flags = {"time_budget_s": options.seconds or (120.0 if gpu else 25.0)}
         flags |= {} if gpu else {"cpus": len(cpus) // 2}
         dotted = {f"profile.{options.profile}.{key}": value for key, value in flags.items()}
         config = load(ROOT, {**known, **dotted})
-        place = compose.load_verified_profile(config, Engine.connect(), leased)
+        place = compose.build_leased_context(config, Engine.connect(), leased)
         halves = [place] if gpu else [replace(place, cpuset=ranges(half)) for half in (cpus[::2], cpus[1::2])]
         costs = compared(halves, options.rounds)
     print(f"overhead: {statistics.median(costs):.1f} %")

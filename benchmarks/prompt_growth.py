@@ -5,31 +5,48 @@
 Experiments are written in bulk, everything else is what the loop does before it asks the LLM.
 """
 
+import hashlib
+import json
+import shutil
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from orchestrator.propose.history import History, select_history
+from orchestrator.events import ExperimentBegun, ExperimentFinished, ReplyReceived, body_of, experiment_id_of
+from orchestrator.proposals import read_source
+from orchestrator.propose.history import FullHistory, select_history
 from orchestrator.propose.prompt import Prompt, PromptBuilder
 from orchestrator.propose.token_count import counter
-from orchestrator.record import index
-from orchestrator.record.index import canonical
+from orchestrator.record import record_file
 from orchestrator.record.journal import Journal
+from orchestrator.record.record_file import FORMAT, GENESIS, canonical, seal
 from orchestrator.settings import Limits
-from orchestrator.types import Context, Experiment, Level, Score, Status, Usage
+from orchestrator.types import (
+    Context,
+    Environment,
+    Experiment,
+    Level,
+    Proposal,
+    Reply,
+    Score,
+    SeedCommitment,
+    Status,
+    Usage,
+)
 
 ROOT = Path(__file__).parents[1]
 SIZES = (100, 1000, 10_000)
 REPEATS = 15
+AT = "2026-11-01T00:00:00.000+00:00"
 WORDS = ("wider", "deeper", "rate", "decay", "warmup", "window", "gate", "norm", "batch", "head", "embedding", "value")
 ENDS = (Status.DISCARD, Status.DISCARD, Status.CRASH, Status.DISCARD, Status.TIMEOUT, Status.OOM, Status.INVALID)
 DIFF = "".join(f"+    x{n} = torch.relu(x{n - 1} @ self.w{n})\n" for n in range(30))
 
 
 def experiment(number: int, folder: Path) -> Experiment:
-    """One of many: every two-hundredth is kept, the others end in every way there is."""
+    """Build one of many experiments: every two-hundredth is kept, the others end in every possible way."""
     status = Status.KEEP if number % 200 == 0 else ENDS[number % len(ENDS)]
     scored = status in (Status.KEEP, Status.DISCARD)
     bpb = 2.0 - number / 1e6 if status is Status.KEEP else 2.1 + (number * 7919 % 1000) / 1e3
@@ -44,36 +61,41 @@ def experiment(number: int, folder: Path) -> Experiment:
     )  # fmt: skip
 
 
-def fill(journal: Journal, start: int, end: int) -> None:
-    """Write experiments and their records in one transaction; the chain is not what is measured."""
-    reply = canonical({"body": {"proposer": "c", "model": "m", "prompt": "x" * 1000, "text": "", "calls": [1]}})
-    begun = canonical({"body": {"retry_of": None}, "padding": "x" * 500})
-    with journal._db as db:  # noqa: SLF001 - in bulk: a commit to disk for each would take an hour
+def fill(folder: Path, start: int, end: int) -> None:
+    """Append experiments to the record in one go: a sync to the disk for each would take an hour."""
+    path = folder / record_file.NAME
+    last = path.read_bytes()[-200_000:].splitlines()[-1:] if path.exists() else []
+    seq, head = (json.loads(last[0])["seq"], hashlib.sha256(last[0]).hexdigest()) if last else (0, GENESIS)
+    usage = Usage(input_tokens=1000, output_tokens=100, cost_usd=0.01)
+    reply = Reply(proposer="c", model="m", prompt="x" * 1000, usage=usage)
+    idea = Proposal(hypothesis="a wider head")
+    with path.open("ab") as file:
         for number in range(start, end):
-            made = experiment(number, journal.folder)
-            end = {"seq": 3 * number + 2, "kind": "experiment.finished", "body": {"experiment": journal.as_json(made)}}
-            finished = canonical({**end, "padding": "x" * 500})
-            for seq, kind, of, line in (
-                (3 * number, "reply.received", None, reply),
-                (3 * number + 1, "experiment.begun", number, begun),
-                (3 * number + 2, "experiment.finished", number, finished),
-            ):
-                db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (seq, kind, of, line, f"{seq:064x}"))
-            index.follow(db, end, DIFF)
+            begun = ExperimentBegun(
+                experiment_id=number, attempt=1, retry_of=None, remeasures_id=None, parent_id=0, reply=reply,
+                proposal=idea, source_sha256="0" * 64, seeds=SeedCommitment(train_seed=1, audit_seed_sha256="0" * 64),
+                files={}, environment=Environment(hardware="two cores"),
+            )  # fmt: skip
+            for event in (ReplyReceived(reply=reply), begun, ExperimentFinished(experiment=experiment(number, folder))):
+                seq += 1
+                values = {"seq": seq, "kind": event.kind, "experiment_id": experiment_id_of(event), "previous": head}
+                line = seal(canonical({**values, "at": AT, "body": body_of(event), "format": FORMAT})).encode()
+                head = hashlib.sha256(line).hexdigest()
+                file.write(line + b"\n")
 
 
 def turn(journal: Journal, builder: PromptBuilder) -> Prompt:
-    """All that happens between two experiments until the prompt is there."""
-    best, spent = journal.best(), journal.spent()
+    """Do all that happens between two experiments until the prompt is built."""
+    best, spent = journal.champion(), journal.spent()
     assert best is not None  # noqa: S101
     journal.queued()
     journal.pending_reply()
     return builder.build(
         Context(
             experiment_id=journal.next_id(),
-            best=best,
-            best_source=(best.folder / "train.py").read_text(encoding="utf-8"),
-            history=History(journal),
+            champion=best,
+            champion_source=read_source(best.experiment),
+            history=FullHistory(journal),
             spent=spent,
             memory=select_history(journal, best),
             in_flight=("what runs now",),
@@ -88,27 +110,33 @@ def main() -> None:
         instructions=ROOT / "program.md", prepare=ROOT / "locked" / "prepare.py", facts={"hardware": "two cores"},
         limits=Limits(), count=counter(ROOT / "data" / "cpu-python" / "tokenizer"),
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, Journal.open(Path(folder, "run")) as journal:
-        done = 0
+    done = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "run")
+        folder.mkdir()
         for size in (*[size for size in SIZES if size < largest], largest):
-            fill(journal, done, size)
-            done = size
-            best = journal.best()
-            assert best is not None  # noqa: S101
-            best.folder.mkdir()
-            (best.folder / "train.py").write_bytes((ROOT / "mutable" / "train.py").read_bytes())
-            prompt = turn(journal, builder)
-            times = []
-            for _ in range(REPEATS):
-                started = time.perf_counter()
-                turn(journal, builder)
-                times.append(1000 * (time.perf_counter() - started))
+            fill(folder, done, size)
             started = time.perf_counter()
-            journal.similar("a wider head with another init\n" + DIFF, 8)
-            similar = 1000 * (time.perf_counter() - started)
+            with Journal.open(folder) as journal:
+                indexed = 3 * (size - done) / (time.perf_counter() - started)
+                done = size
+                best = journal.champion()
+                assert best is not None  # noqa: S101
+                best.experiment.folder.mkdir(exist_ok=True)
+                shutil.copy(ROOT / "mutable" / "train.py", best.experiment.folder)
+                prompt = turn(journal, builder)
+                times = []
+                for _ in range(REPEATS):
+                    started = time.perf_counter()
+                    turn(journal, builder)
+                    times.append(1000 * (time.perf_counter() - started))
+                started = time.perf_counter()
+                journal.similar("a wider head with another init\n" + DIFF, 8)
+                similar = 1000 * (time.perf_counter() - started)
             print(
                 f"{size:>7} experiments: median {statistics.median(times):.1f} ms, worst {max(times):.1f} ms,"
-                f" {builder.count(prompt.text)} tokens; search for near repeats {similar:.1f} ms"
+                f" {builder.count(prompt.text)} tokens; search for near repeats {similar:.1f} ms; indexed"
+                f" {indexed:,.0f} lines/s"
             )
     print(f"prompt at {largest} experiments: {statistics.median(times):.0f} ms")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from orchestrator.look.report import Report
-from tests.support.nights import made
+from tests.support.nights import write_run
 
 MB = 1e6
 TIMES = 3
@@ -23,7 +23,7 @@ DRAWN = "performance.getEntriesByName('drawn').length"
 
 
 def opened_s(page: Path, experiment: int) -> tuple[float, float]:
-    """Seconds until the page is drawn, and until the record of an experiment is shown."""
+    """Measure the seconds until the page is drawn, and until the record of an experiment is shown."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -45,7 +45,7 @@ def main() -> None:
     experiments = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     memory = Path("/dev/shm")  # noqa: S108  # a made-up record need not survive; its thousands of fsyncs are not measured
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        run = made(Path(folder, "nov23"), experiments - 1)
+        run = write_run(Path(folder, "nov23"), experiments - 1)
         report = Report(run)
         started = time.perf_counter()
         page = report.build()

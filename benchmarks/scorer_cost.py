@@ -53,7 +53,7 @@ def predict(root: Path, name: str) -> None:
 
 
 def stage(root: Path) -> None:
-    """Random validation rows of the profile's size, and all folders."""
+    """Write random validation rows of the profile's size, and create all folders."""
     for name in ("ask-a", "answer-a", "ask-b", "answer-b", "control", "data/val"):
         (root / name).mkdir(parents=True)
     count, val = prepare.EVAL_TOKENS // prepare.MAX_SEQ_LEN, root / "data/val"
@@ -67,7 +67,7 @@ def stage(root: Path) -> None:
 
 
 def scored(k: int, batch: int) -> tuple[float, float, int]:
-    """Seconds, the scorer's processor seconds and questions of a whole score with `k` audited positions."""
+    """Measure seconds, processor seconds and questions of a whole score with `k` audited positions."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="scorer-cost-") as name:  # volumes are memory
         root = Path(name)
         stage(root)
@@ -88,20 +88,20 @@ def scored(k: int, batch: int) -> tuple[float, float, int]:
 
 
 def passes(k: int, batch: int) -> int:
-    """Forward passes of one score, both rehearsals included."""
+    """Count the forward passes of one score, both rehearsals included."""
     count = prepare.EVAL_TOKENS // prepare.MAX_SEQ_LEN
     drawn = estimator.draw(np.ones((count, prepare.MAX_SEQ_LEN), dtype=bool), k, bytes(32))
     return 2 + -(-count // batch) + sum(-(-len(turn) // batch) for turn in estimator.rounds(drawn))
 
 
 def pass_s(parameters: float, batch: int) -> float:
-    """Seconds of one forward pass, by count."""
+    """Estimate the seconds of one forward pass from its operations."""
     tokens = batch * prepare.MAX_SEQ_LEN
     return 2 * parameters * tokens / FLOPS + LOGIT_TRIPS * 4 * tokens * prepare.VOCAB_SIZE / BANDWIDTH
 
 
 def main() -> None:
-    """One line for each K."""
+    """Print one line for each K."""
     box = tomllib.loads((ROOT / "task.toml").read_text(encoding="utf-8"))["profile"]["gpu"]
     budget, batch = box["time_budget_s"], box["batch_rows"]
     for name in ("small_k", "large_k"):

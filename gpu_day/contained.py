@@ -70,7 +70,7 @@ def baseline(check: Direct) -> Trial:
     figures = {"val_bpb": score["value"], "scoring_seconds": ended["scorer"] - ended["trainer"]}
     return Trial(
         name=check.name, budget_s=check.seconds, began_at=began_at, took_s=round(time.monotonic() - began, 1),
-        level=score["level"], figures={**result["told"], **figures},
+        level=score["level"], figures={**result["self_reported"], **figures},
     )  # fmt: skip
 
 

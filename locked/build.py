@@ -31,11 +31,11 @@ class Seen:
     """Which 64-bit hashes came before, at 8 bytes each: sorted runs, merged like the digits of a binary counter."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start empty."""
         self.runs: list[np.ndarray] = []
 
     def add(self, hashes: np.ndarray) -> np.ndarray:
-        """True where a hash is new, for each of `hashes`; remembers them."""
+        """Return, for each of `hashes`, whether it is new; remembers them: bool [N]."""
         new = np.zeros(len(hashes), dtype=bool)
         unique, first = np.unique(hashes, return_index=True)
         new[first] = True
@@ -48,7 +48,7 @@ class Seen:
         return new
 
     def all(self) -> np.ndarray:
-        """Every hash, sorted: uint64."""
+        """Return every hash, sorted: uint64."""
         return np.unique(np.concatenate([np.zeros(0, np.uint64), *self.runs]))
 
 
@@ -93,7 +93,7 @@ def _finish(folder: Path, corpus: Corpus, counts: dict[str, int], facts: dict[st
 
 
 def _side(corpus: Corpus, side: str) -> Iterator[Document]:
-    """The documents of one side; of too much training text, what is most like the validation text."""
+    """Yield the documents of one side; of too much training text, the part most like the validation text."""
     for document in corpus.documents():
         if corpus.side(document) == side and (side != "train" or _wanted(document, corpus)):
             yield document
@@ -135,7 +135,7 @@ def _make_tokenizer(folder: Path, corpus: Corpus) -> prepare.Tokenizer:
 def _encoded(
     documents: Iterable[Document], tokenizer: prepare.Tokenizer, seen: Seen
 ) -> Iterator[tuple[bytes, np.ndarray]]:
-    """Text and uint16 tokens of every document that did not come before."""
+    """Yield text and uint16 tokens of every document that was not seen before."""
     is_new = False
     for batch in _batches(documents):
         hashes = np.array([int.from_bytes(document.digest[:8], "big") for document in batch], dtype=np.uint64)
@@ -216,7 +216,7 @@ def _make_rows(folder: Path, side: str, corpus: Corpus, tokenizer: prepare.Token
 def evaluation_rows(
     texts: list[bytes], tokens: list[np.ndarray], token_bytes: list[bytes]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Packed rows uint16 [N, T+1] and the raw bytes of text under each row's targets, int64 [N].
+    """Pack rows uint16 [N, T+1] and count the raw bytes of text under each row's targets, int64 [N].
 
     The bytes are counted on the raw text: what the tokens of a row stand for must be exactly the bytes found there.
     """

@@ -36,7 +36,7 @@ class Estimate:
 
 
 def log_softmax_at(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Log-probability in nats, float64 [N], of `targets` [N] under `logits` [N, V]."""
+    """Return the log-probability in nats, float64 [N], of `targets` [N] under `logits` [N, V]."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     chosen = np.take_along_axis(wide, targets[:, None].astype(np.int64), axis=1)[:, 0]
@@ -64,7 +64,7 @@ def rounds(positions: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def prefix_rows(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Inputs [n, T] that hold each row only up to and with its position, then the same prefix again and again.
+    """Build inputs [n, T] that hold each row up to and with its position, then that prefix repeated.
 
     The filler is the row's own past: it keeps the shape and cannot tell anything about another row.
     """
@@ -74,12 +74,12 @@ def prefix_rows(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def bits_per_byte(log_probs: np.ndarray, total_bytes: int) -> float:
-    """Bits per byte of raw text from the natural log-probabilities of all its tokens."""
+    """Return bits per byte of raw text from the natural log-probabilities of all its tokens."""
     return float(-log_probs.sum(dtype=np.float64) / math.log(2) / total_bytes)
 
 
 def refusal(claimed: np.ndarray, audited: np.ndarray, thresholds: Thresholds) -> str:
-    """Say why these claims [K] cannot be believed beside what was audited [K]; "" if they can.
+    """Return why these claims [K] are not credible given the audited values [K]; "" if they are.
 
     In words without figures: a model that sees validation text could write it into them, for the LLM to read.
     """
@@ -115,7 +115,7 @@ def estimate(
 
 
 def _unseen_tokens(share: float) -> float:
-    """How many tokens an audit of this share of all misses with the chance UNSEEN; 3 / share where that is small."""
+    """Return how many tokens an audit of this share misses with the chance UNSEEN; 3 / share where that is small."""
     return math.floor(math.log(UNSEEN) / math.log1p(-share)) if share < 1 else 0.0
 
 

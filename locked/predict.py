@@ -25,7 +25,7 @@ FOREVER = float("inf")  # the guard and the host end this container in time
 
 
 def hello(folder: Path, *, fresh: bool) -> protocol.Hello:
-    """What the training left; files that say they hold more than there is room for would take for ever to hash."""
+    """Describe the checkpoint; exits if its files claim more bytes than fit there, which would take forever to hash."""
     size, place = size_of(folder), os.statvfs(folder)
     if size > (room := place.f_blocks * place.f_frsize):
         sys.exit(
@@ -35,7 +35,7 @@ def hello(folder: Path, *, fresh: bool) -> protocol.Hello:
 
 
 def is_fresh(folder: Path, born: float) -> bool:
-    """Whether nothing in a folder is older than this container, which began at `born` (seconds since the epoch).
+    """Return whether nothing in a folder is older than this container, which began at `born` (seconds since the epoch).
 
     The trainer starts later, but on a busy machine may have written before we come to look.
     """
@@ -43,7 +43,7 @@ def is_fresh(folder: Path, born: float) -> bool:
 
 
 def answers(model: Callable[[Any], Any], ask: protocol.Ask, device: str, vocabulary: int, unscored: int) -> bytes:
-    """float32 frame: claims [B, T] in nats, or the logits [B, V] at each row's position."""
+    """Return a float32 frame: claims [B, T] in nats, or the logits [B, V] at each row's position."""
     import torch  # not before the trainer is gone
 
     tokens = torch.from_numpy(ask.tokens.astype("int64")).to(device)

@@ -64,17 +64,17 @@ HASHED_AT_LOAD_BYTES = 1 << 24  # larger files of a training set were hashed by 
 
 
 def elapsed() -> float:
-    """Seconds since the container began."""
+    """Return the seconds since the container began."""
     return time.monotonic() - STARTED
 
 
 def time_left() -> float:
-    """Seconds of the budget that are left; a little after 0 the container is killed."""
+    """Return the seconds left of the budget; a little after 0 the container is killed."""
     return TIME_BUDGET - elapsed()
 
 
 def device() -> str:
-    """`cuda` on the gpu profile, `cpu` on the other; a GPU that torch cannot use ends the program."""
+    """Return `cuda` on the gpu profile, `cpu` on the other; exits if torch cannot use the GPU."""
     if not GPU:
         return "cpu"
     import torch  # the scorer runs without torch
@@ -93,7 +93,7 @@ def device() -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in bounded memory."""
+    """Return the SHA-256 of a file, in bounded memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -121,7 +121,7 @@ def check(folder: Path, *, hash_up_to: int | None = None) -> dict[str, Any]:
 
 
 def load_rows(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The evaluation set in `folder`: rows uint16 [N, T+1], and raw text bytes under each row's targets, int64 [N]."""
+    """Load the evaluation set: rows uint16 [N, T+1], and raw text bytes under each row's targets, int64 [N]."""
     check(folder)
     rows = np.load(folder / "rows.npy", allow_pickle=False)
     row_bytes = np.load(folder / "row_bytes.npy", allow_pickle=False)
@@ -157,27 +157,27 @@ class Tokenizer:
     from_directory = load  # upstream's names for these three
 
     def get_vocab_size(self) -> int:
-        """How many ids there are."""
+        """Return the number of token ids."""
         return VOCAB_SIZE
 
     def get_bos_token_id(self) -> int:
-        """The id that stands before every document."""
+        """Return the id that precedes every document."""
         return BOS_TOKEN_ID
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without BOS; special tokens in the text are plain text."""
+        """Return the token ids of a text, without BOS; special tokens in the text are plain text."""
         return list(self.encoding.encode_ordinary(text))
 
     def decode(self, tokens: list[int]) -> str:
-        """Text of token ids."""
+        """Return the text of token ids."""
         return str(self.encoding.decode(tokens))
 
     def token_bytes(self) -> list[bytes]:
-        """The raw bytes each id stands for; BOS stands for none."""
+        """Return the raw bytes of each id; those of BOS are empty."""
         return [self.encoding.decode_single_token_bytes(token) for token in range(BOS_TOKEN_ID)] + [b""]
 
     def byte_lengths(self) -> np.ndarray:
-        """How many bytes of text each id stands for: int64 [V]."""
+        """Return how many bytes of text each id encodes: int64 [V]."""
         return np.array([len(token) for token in self.token_bytes()], dtype=np.int64)
 
 
@@ -223,7 +223,7 @@ def cut(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pieces(folder: Path, seed: int) -> Iterator[np.ndarray]:
-    """Token arrays of the training text in random order, without end."""
+    """Yield token arrays of the training text in random order, without end."""
     shards = sorted(folder.glob("tokens-*.bin"))
     if not shards:
         fail(f"{folder} holds no training tokens: prepare the data again (make data)")
@@ -238,7 +238,7 @@ def _pieces(folder: Path, seed: int) -> Iterator[np.ndarray]:
 
 
 def training_rows(folder: Path, seed: int, width: int) -> Iterator[np.ndarray]:
-    """Packed rows of the training text without end: int64 [width], each begins with BOS."""
+    """Yield packed rows of the training text without end: int64 [width], each begins with BOS."""
     waiting: dict[int, np.ndarray] = {}
 
     def lengths() -> Iterator[int]:

@@ -26,7 +26,7 @@ class Hello:
     fresh: bool
 
     def encode(self) -> bytes:
-        """The frame's bytes."""
+        """Return the frame's bytes."""
         return _HELLO.pack(self.digest, self.size, self.fresh)
 
     @classmethod
@@ -45,7 +45,7 @@ class Ask:
     positions: np.ndarray
 
     def encode(self) -> bytes:
-        """The frame's bytes."""
+        """Return the frame's bytes."""
         header = _HEADER.pack(_MAGIC, self.kind, *self.tokens.shape)
         return header + self.tokens.astype("<i4").tobytes() + self.positions.astype("<i4").tobytes()
 
@@ -60,10 +60,10 @@ def decode(data: bytes) -> Ask:
 
 
 def ask_name(number: int) -> str:
-    """Name of the number-th question."""
+    """Return the name of the number-th question."""
     return f"{number:08d}.ask"
 
 
 def answer_name(number: int) -> str:
-    """Name of the answer to the number-th question."""
+    """Return the name of the answer to the number-th question."""
     return f"{number:08d}.answer"

@@ -58,20 +58,20 @@ class Predictor:
     took: list[float] = field(default_factory=list)  # seconds of each answer
 
     def begin(self) -> None:
-        """Say that the trainer is gone."""
+        """Signal that the trainer has been removed."""
         frames.write(self.ask, protocol.BEGIN, b"")
 
     def hash(self) -> None:
-        """Say that nobody is left who could change the checkpoint."""
+        """Signal that nothing is left that could change the checkpoint."""
         frames.write(self.ask, protocol.HASH, b"")
 
     def hello(self) -> protocol.Hello:
-        """What the predictor found, said before it ran untrusted code."""
+        """Read the predictor's description of the checkpoint, sent before it ran untrusted code."""
         frames.wait(self.answer, protocol.HELLO, until=self.until)
         return protocol.Hello.decode(frames.read(self.answer, protocol.HELLO, protocol.HELLO_SIZE))
 
     def rehearse(self, batch: int) -> None:
-        """Have the model loaded and tried on random tokens; B must not load it before A is gone."""
+        """Have the model loaded and tried on random tokens; B must not load it before A has ended."""
         tokens = _random_tokens(batch, prepare.MAX_SEQ_LEN)
         positions = np.full(batch, prepare.MAX_SEQ_LEN - 1)
         ask = protocol.Ask(kind=protocol.PREFIX, tokens=tokens, positions=positions)
@@ -79,7 +79,7 @@ class Predictor:
         channel.send("rehearsed", predictor=self.name, load_seconds=self.took[0])
 
     def rehearse_twice(self, batch: int, cap_nats: float) -> None:
-        """The same for claims, then half of the rows once more, each at another place beside other rows.
+        """Rehearse claims, then repeat half of the rows, each at another place next to other rows.
 
         Says so where those claims differ by more than `cap_nats`: then an honest mistake is likely, and the fix known.
         """
@@ -95,7 +95,7 @@ class Predictor:
         channel.send("rehearsed", predictor=self.name, load_seconds=self.took[0])
 
     def _load(self, ask: protocol.Ask, shape: tuple[int, ...]) -> np.ndarray:
-        """The first answer, for which the model is loaded, in a time of its own; raises TooSlow past it."""
+        """Return the first answer, for which the model is loaded, within its own time limit; raises TooSlow past it."""
         frames.wait(self.answer, protocol.READY, until=self.until)
         left, self.until = self.until - time.monotonic(), time.monotonic() + self.load_s
         try:
@@ -141,7 +141,7 @@ def _finite(number: float) -> float | None:
 
 
 def collect_claims(predictor: Predictor, rows: np.ndarray, counted: np.ndarray, batch: int) -> np.ndarray:
-    """Claims float32 [N, T] for all rows; refuses what no probability can be, where it counts."""
+    """Collect claims float32 [N, T] for all rows; refuses impossible probabilities where they count."""
     parts = []
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
@@ -234,7 +234,7 @@ def score(options: argparse.Namespace) -> None:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The host's orders for this one score."""
+    """Parse the host's instructions for this one score."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", type=Path, default=Path("/"), help="where data/val, control and the frames are")
     parser.add_argument("--batch", type=int, required=True, help="rows per frame")

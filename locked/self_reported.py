@@ -40,7 +40,7 @@ def make_dataloader(
 
 @torch.no_grad()
 def evaluate_bpb(model: Any, tokenizer: prepare.Tokenizer, batch_size: int) -> float:  # noqa: ANN401, ARG001
-    """Bits per byte of the validation rows by `model(inputs, targets, reduction="none")`, nats for each target."""
+    """Return validation bits per byte by `model(inputs, targets, reduction="none")`, nats for each target."""
     rows, row_bytes = _rows()
     nats = 0.0
     for start in range(0, len(rows), batch_size):
@@ -51,7 +51,7 @@ def evaluate_bpb(model: Any, tokenizer: prepare.Tokenizer, batch_size: int) -> f
 
 
 def get_token_bytes(device: str = "cpu") -> torch.Tensor:
-    """How many bytes of text each token id stands for: int32 [V]."""
+    """Return how many bytes of text each token id encodes: int32 [V]."""
     return torch.from_numpy(prepare.Tokenizer.load().byte_lengths().astype("int32")).to(device)
 
 

@@ -103,14 +103,14 @@ class Config(BaseSettings):
     @field_validator("tag")
     @classmethod
     def plain_tag(cls, tag: str) -> str:
-        """A tag names a folder, a git branch and containers."""
+        """Check that a tag can name a folder, a git branch and containers."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", tag) or ".." in tag or tag.endswith((".", ".lock")):
             raise ValueError(f"{tag!r} must be 1-40 letters, digits, '.', '_' or '-'")
         return tag
 
     @model_validator(mode="after")
     def has_profile(self) -> Self:
-        """The chosen profile must be described."""
+        """Check that the chosen profile is described."""
         if self.profile_name not in self.profile:
             raise ValueError(f"[profile.{self.profile_name}] is missing")
         return self
@@ -121,7 +121,7 @@ class Config(BaseSettings):
         return self.profile[self.profile_name]
 
     def with_profile(self, **limits: float) -> "Config":
-        """The same with other limits in the chosen profile."""
+        """Return the config with other limits in the chosen profile."""
         box = self.active_profile.model_copy(update=limits)
         return self.model_copy(update={"profile": {**self.profile, self.profile_name: box}})
 
@@ -170,7 +170,7 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags win over variables, variables over task.toml."""
+        """Order the sources: flags win over variables, variables over task.toml."""
         root: Path = init_settings()["root"]
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, root / TASK_FILE)
 

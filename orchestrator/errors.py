@@ -11,9 +11,10 @@ AutoresearchError
 │   └── RecordFailed      the record cannot be written: disk full, read-only, locked
 ├── ProposerUnavailable   no idea can be had now: the API is down for longer than we wait
 ├── BudgetExhausted       the next call could cross a hard limit, so it was not made
-└── JournalError          the journal is corrupt, of a newer version, or in use by another session
+└── JournalError          the record is damaged, or in use by another session
+    └── RecordTooNew      it was written by a newer version
 
-PatchRejected is answered to the LLM (ask.py). A SandboxError ends the experiment that runs as `infra`
+PatchRejected is answered to the LLM (proposals.py). A SandboxError ends the experiment that runs as `infra`
 (executors/local.py). Everything else, and both of them elsewhere, end the session loudly.
 """
 
@@ -63,4 +64,12 @@ class BudgetExhausted(AutoresearchError):
 
 
 class JournalError(AutoresearchError):
-    """The journal is corrupt, of a newer version, or in use."""
+    """The record is damaged, or in use by another session."""
+
+
+class RecordTooNew(JournalError):
+    """The record was written by a newer version."""
+
+
+class RecordChanged(JournalError):
+    """The record no longer holds a line that its index was built from."""

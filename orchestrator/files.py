@@ -28,10 +28,10 @@ def write(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """The same for a value, as a person reads it."""
+    """Write a value as indented JSON, in the same way."""
     write(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 def unwritable(path: Path, error: OSError) -> RecordFailed:
-    """What to say when the disk is full or read-only."""
+    """Build the error for a full or read-only disk."""
     return RecordFailed(f"{path}: cannot be written: {error.strerror}; free some space or use --runs FOLDER")

@@ -1,41 +1,186 @@
-"""The whole loop: propose -> apply -> run -> judge -> record -> keep, until a limit or Ctrl-C."""
+"""The whole loop: propose, run, judge, record, keep, until a limit or an interrupt."""
 
-from orchestrator import ask, bounds, turn
-from orchestrator.errors import BudgetExhausted
-from orchestrator.execution.pool import Pool
-from orchestrator.session import Running, Session
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orchestrator import patch, policy
+from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected
+from orchestrator.events import ChampionReplaced, CountOffset, ExperimentCommitted, SeedsRevealed
+from orchestrator.execution.pool import Pool, SlotReady, TrialEnded
+from orchestrator.experiments import (
+    anchor_run,
+    begin_experiment,
+    finish_experiment,
+    keep_experiment,
+    reload_candidate,
+    repeat_trial,
+)
+from orchestrator.lifecycle import end_session, interrupt_session, limit_reached, recover, remaining
+from orchestrator.policy import Decision, Rerun
+from orchestrator.proposals import InFlight, read_source
+from orchestrator.protocols import Runner
+from orchestrator.session import ActiveExperiment, Session
+from orchestrator.types import QUEUED_AGAIN, Candidate, Champion, Experiment, Proposal, Reply, Status, Trial, Verdict
 
 
 def run_session(session: Session) -> str:
-    """Run experiments until a limit is met or an interrupt; returns why it ended. Raises AutoresearchError."""
-    journal, base, exhausted = session.journal, bounds.recover(session), ""
-    with Pool(session.runners, session.ready) as pool:
+    """Run experiments until a limit is met or an interrupt; return why it ended. Raises AutoresearchError."""
+    offset, exhausted = recover(session), ""
+    with Pool(session.runners) as pool:
         while True:
-            best, ended = journal.best(), None
-            reason = exhausted or bounds.limit(session, base, pool.at_work)
-            if reason and not pool.at_work:
-                return bounds.end(session, reason, limit=True)
+            stop = exhausted or limit_reached(session, offset, pool.active)
+            if stop and not pool.active:
+                return end_session(session, stop, limit_reached=True)
             try:
-                if not reason and not turn.must_wait(session, best, pool.at_work) and (runner := pool.idle_runner()):
-                    candidate = turn.propose(session, best, pool.at_work)
-                    if candidate is not None and pool.is_fresh(runner):  # the answer may have taken hours
-                        pool.start(turn.begin(session, candidate, runner, best))
-                        ask.ask_ahead(session, best, pool.at_work, base.since(journal.spent()), then=pool.wake)
-                else:
-                    ended = pool.next_ended()
+                match pool.next_event(wants_slot=not stop and may_start(session, pool.active)):
+                    case SlotReady(runner=runner):
+                        start_next(session, pool, runner, offset)
+                    case TrialEnded(active=active, trial=trial):
+                        conclude(session, pool, active, trial)
             except BudgetExhausted as error:
                 exhausted = str(error)
             except KeyboardInterrupt:
-                return bounds.interrupt(session, pool)
-            if ended is None:
-                continue
-            running, trial = ended
-            match turn.judged(session, running, trial, best):  # the best of now, not of when it began
-                case Running() as once_more:
-                    pool.start(once_more)
-                case trial, verdict:
-                    pool.release(running)
-                    experiment = turn.finish(session, running, trial, verdict)
-                    turn.keep_best(session, experiment, running.candidate, before=best)
-                    turn.announce(session, experiment)
-                    turn.check(session, experiment)
+                return interrupt_session(session, pool.stop())
+
+
+def may_start(session: Session, active: Sequence[ActiveExperiment]) -> bool:
+    """Return whether the next choice can be made now, or must wait for an active experiment or a pending proposal."""
+    champion = session.journal.champion()
+    comparable = champion is not None and champion.conditions == session.environment.conditions
+    return not active or (comparable and not session.proposals.prefetcher.is_asking)
+
+
+def start_next(session: Session, pool: Pool, runner: Runner, offset: CountOffset) -> None:
+    """Choose what to run next and start it on a free runner; ask for the idea after it."""
+    champion = session.journal.champion()
+    try:
+        candidate = choose_next(session, champion, pool.active, offset)
+    except PatchRejected as refusal:
+        record_invalid(session, champion, runner, str(refusal))
+        return
+    if pool.is_fresh(runner):  # the answer may have taken hours
+        pool.start(begin_experiment(session.journal, candidate, runner, champion))
+        if champion is not None:
+            left = remaining(session, offset, pool.active)
+            session.proposals.ask_ahead(champion, session.environment, left, in_flight(pool.active), then=pool.wake)
+
+
+def choose_next(
+    session: Session, champion: Champion | None, active: Sequence[ActiveExperiment], offset: CountOffset
+) -> Candidate:
+    """Return an attempt that is due, the baseline, the champion once more, or a new idea.
+
+    Where the champion is not known under today's conditions nothing else is due: it could be compared with nothing.
+    Raises PatchRejected when no reply led to a patch that applies.
+    """
+    journal, environment = session.journal, session.environment
+    retried = {one.candidate.retry_of for one in active}
+    comparable = champion is None or champion.conditions == environment.conditions
+    for due in journal.queued():
+        if due.id not in retried and (comparable or due.remeasures_id is not None):
+            return replace(reload_candidate(journal, due.id), attempt=due.attempt + 1, retry_of=due.id)
+    if champion is None:
+        return make_baseline(session)
+    if all(one.candidate.remeasures_id is None for one in active) and is_remeasurement_due(session, champion):
+        return remeasure(champion, "does it hold?" if comparable else "what is it worth on this hardware?")
+    left = remaining(session, offset, active)
+    return session.proposals.next_candidate(champion, environment, left, in_flight(active))
+
+
+def in_flight(active: Sequence[ActiveExperiment]) -> list[InFlight]:
+    """Return what runs now, as far as a proposal depends on it."""
+    return [InFlight(id=a.id, hypothesis=a.candidate.proposal.hypothesis, source=a.candidate.source) for a in active]
+
+
+def make_baseline(session: Session) -> Candidate:
+    """Return the empty patch: train.py as the user left it. Raises ConfigError."""
+    path, proposals = session.branch.path, session.proposals
+    if session.journal.events(ExperimentCommitted):
+        raise ConfigError(
+            "every kept experiment was invalidated: their common ancestor cheated when it was measured again"
+            f" (see `autoresearch status`); look at {path}, then start another run with --run NAME"
+        )
+    try:
+        source = path.read_text(encoding="utf-8")
+        patch.check(source, proposals.rules, contract=proposals.needs_contract)
+    except (OSError, UnicodeDecodeError, PatchRejected) as error:
+        raise ConfigError(f"{path}: cannot be the baseline: {error}") from error
+    idea = Proposal(hypothesis="baseline: train.py as it is")
+    return Candidate(
+        proposal=idea, source=source, parent_id=None, parent_source=source, reply=Reply(proposer="baseline")
+    )
+
+
+def is_remeasurement_due(session: Session, champion: Champion) -> bool:
+    """Return whether the champion is to be measured again. Raises ConfigError if it cannot run on this hardware."""
+    journal, now = session.journal, session.environment.conditions
+    last = journal.last_remeasurement(champion.id)
+    if champion.conditions != now and last and last.conditions == now and last.status not in QUEUED_AGAIN:
+        raise ConfigError(
+            f"experiment {champion.id}, the best, ended as {last.status} on this hardware; start another run with"
+            " --run NAME"
+        )
+    since = journal.count_after(max(champion.id, last.id if last else 0))
+    return policy.is_remeasurement_due(champion, now, since, session.config.noise)
+
+
+def remeasure(champion: Champion, why: str) -> Candidate:
+    """Return the champion as a candidate, to be measured again."""
+    source = read_source(champion.experiment)
+    return Candidate(
+        proposal=Proposal(hypothesis=f"experiment {champion.id} again, with another seed: {why}"),
+        source=source,
+        parent_id=champion.id,
+        parent_source=source,
+        reply=Reply(proposer="remeasure"),
+        remeasures_id=champion.id,
+    )
+
+
+def conclude(session: Session, pool: Pool, active: ActiveExperiment, trial: Trial) -> None:
+    """Judge what a trial brought: start the next trial of the experiment, or record its verdict and keep it."""
+    journal, plan = session.journal, active.plan
+    journal.append(SeedsRevealed(experiment_id=active.id, train_seed=plan.train_seed, audit_seed=plan.audit_seed.hex()))
+    match policy.next_step(active.attempt_with(trial), journal.history(), session.rules):
+        case Rerun() as rerun:
+            pool.start(repeat_trial(journal, active, trial, rerun))
+        case Decision() as decision:
+            pool.release(active)
+            before = journal.champion()
+            experiment = finish_experiment(journal, active, decision)
+            anchor_run(journal, session.config.anchor_path)
+            keep_or_go_back(session, experiment, before)
+            require_baseline_score(session, experiment)
+
+
+def keep_or_go_back(session: Session, experiment: Experiment, before: Champion | None) -> None:
+    """Keep this one, or go back to an earlier one if the champion did not hold."""
+    journal, champion = session.journal, session.journal.champion()
+    if experiment.status is Status.KEEP:
+        keep_experiment(journal, session.branch, experiment)
+    elif before is not None and champion is not None and champion.id != before.id:
+        journal.append(ChampionReplaced(experiment_id=before.id, champion_id=champion.id, value=champion.value))
+        keep_experiment(journal, session.branch, journal.experiment(champion.id))
+
+
+def require_baseline_score(session: Session, experiment: Experiment) -> None:
+    """Raise ConfigError if there is nothing to compare with: the baseline has no score."""
+    if session.journal.champion() is None and experiment.is_judged:
+        why = f"{experiment.status}: {experiment.reason}"
+        raise ConfigError(f"the baseline itself has no score ({why}): fix {session.branch.path}")
+
+
+def record_invalid(session: Session, champion: Champion | None, runner: Runner, reason: str) -> None:
+    """Record an idea whose patch was refused until the attempts were used up; nothing ran."""
+    parent = read_source(champion.experiment) if champion else ""
+    candidate = Candidate(
+        proposal=Proposal(hypothesis=f"refused: {reason.splitlines()[0]}"),
+        source=parent,
+        parent_id=champion.id if champion else None,
+        parent_source=parent,
+        reply=session.journal.last_reply(),
+    )
+    active = begin_experiment(session.journal, candidate, runner, champion)
+    trial = Trial(executions=(), score=None, failure=Status.INVALID, message=reason)
+    verdict = Verdict(status=Status.INVALID, reason=reason)
+    finish_experiment(session.journal, active, Decision(trial=trial, verdict=verdict))

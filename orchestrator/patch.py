@@ -27,7 +27,7 @@ ENTRY = "load_model"
 def apply(
     parent_source: str, proposal: Proposal, rules: Sequence[tuple[str, str]] = (), *, contract: bool = True
 ) -> str:
-    """The candidate's full source. Raises PatchRejected; `rules` are (pattern, reason) from task.toml."""
+    """Return the candidate's full source. Raises PatchRejected; `rules` are (pattern, reason) from task.toml."""
     if proposal.source is not None and proposal.edits:
         raise PatchRejected("both edits and a whole file were given; give one of them")
     source = proposal.source if proposal.source is not None else edited(parent_source, proposal.edits)
@@ -40,7 +40,7 @@ def apply(
 
 
 def edited(parent: str, edits: Sequence[Edit]) -> str:
-    """Every edit applied at its one place in the parent; their order does not matter."""
+    """Apply every edit at its one place in the parent; their order does not matter."""
     if len(edits) > MAX_EDITS:
         raise PatchRejected(f"{len(edits)} edits, at most {MAX_EDITS} are taken; give the whole file instead")
     numbered = [(_place(parent, edit, number), number, edit) for number, edit in enumerate(edits, start=1)]
@@ -71,7 +71,7 @@ def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool 
 
 @lru_cache(maxsize=16)  # the device waits while a proposal is compared: once with itself, its parent and what runs
 def fingerprint(source: str) -> str:
-    """SHA-256 of the syntax tree: the same for files that differ in comments, docstrings and layout only."""
+    """Return the SHA-256 of the syntax tree: equal for files that differ in comments, docstrings and layout only."""
     tree = _parse(source)
     try:
         dumped = ast.dump(_WithoutTexts().visit(tree), annotate_fields=False)
@@ -90,7 +90,7 @@ class _WithoutTexts(ast.NodeTransformer):
 
 
 def _place(parent: str, edit: Edit, number: int) -> int:
-    """Where the search text stands; it must stand there exactly once."""
+    """Locate the search text, which must occur exactly once."""
     if not edit.search:
         raise PatchRejected(f"edit {number}: the search text is empty; copy the lines to replace from train.py")
     start = parent.find(edit.search)
@@ -106,7 +106,7 @@ def _place(parent: str, edit: Edit, number: int) -> int:
 
 
 def _nearest(parent: str, search: str) -> str:
-    """The text of the parent that was probably meant, with its line number, or nothing."""
+    """Find the text of the parent that was probably meant, with its line number; "" if none is close."""
     wanted = search.strip("\n").splitlines()[:NEAREST_LINES] or [search]
     lines = parent.splitlines()
     matcher = difflib.SequenceMatcher(autojunk=False)

@@ -2,14 +2,14 @@
 
 from orchestrator.config import Config
 from orchestrator.devices import processes
-from orchestrator.devices.lease import LeasePolicy, count_leasable, lease_policy
+from orchestrator.devices.lease import LeasePolicy, build_lease_policy, count_leasable
 from orchestrator.errors import ConfigError, SpecRefused
 from orchestrator.host.data import check_train, is_ready
-from orchestrator.host.doctor import blocking_checks, run_checks
+from orchestrator.host.doctor import find_blocking_checks, run_checks
 from orchestrator.host.host_facts import collect
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
-from orchestrator.types import Level, Status
+from orchestrator.types import Level
 from orchestrator.units import GIB
 from orchestrator.walls import nvidia
 from orchestrator.walls.engine import Engine
@@ -26,7 +26,7 @@ def check(config: Config, engine: Engine, journal: Journal | None = None, *, mac
     require_accepted_risks(config)
     require_gpu_support(config, engine)
     require_engine(config, engine)
-    require_devices(lease_policy(config), config.parallel)
+    require_devices(build_lease_policy(config), config.parallel)
     if machine_only:
         return
     if journal is not None:
@@ -48,7 +48,7 @@ def require_accepted_risks(config: Config) -> None:
     """Require every unsafe finding of doctor to be accepted by name, for a GPU run on a machine with other users."""
     if config.profile_name != "gpu" or not (machine := collect(config.root)).people:
         return
-    if blocking := blocking_checks(run_checks(machine), config.accept_risk):
+    if blocking := find_blocking_checks(run_checks(machine), config.accept_risk):
         findings = "; ".join(f"{check.name}: {check.detail} ({check.fix})" for check in blocking)
         accept = " ".join(f"--accept-risk {check.name}" for check in blocking)
         raise ConfigError(
@@ -129,8 +129,8 @@ def require_data(config: Config) -> None:
 
 def require_same_scoring(config: Config, journal: Journal) -> None:
     """Require the scores of a run to be of one kind: self-reported ones are never compared with audited ones."""
-    kept = journal.experiments("status = ?", Status.KEEP, limit=1)
-    level = kept[0].score.level if kept and kept[0].score else None
+    baseline = journal.baseline()
+    level = baseline.score.level if baseline and baseline.score else None
     if level is not None and (level is Level.L0) is not config.self_reported:
         raise ConfigError(
             f"run {config.tag} has scores at {level}, which --scoring {config.scoring} does not produce;"

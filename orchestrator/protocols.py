@@ -1,13 +1,14 @@
-"""The three parts of a loop that come in more than one kind: who has ideas, who runs them, who watches."""
+"""The two parts of a loop that come in more than one kind: what has ideas, and what runs them."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.types import Candidate, Context, Experiment, Plan, Proposal, Reply, Role, Spent, Trial
+from orchestrator.types import Candidate, Context, Environment, Plan, Proposal, Reply, Trial
 
 
 class Proposer(Protocol):
-    """Where ideas come from. Two steps, so that the loop stores the reply before it is parsed."""
+    """A source of ideas. Two steps, so that the loop stores the reply before it is parsed."""
 
     name: str
 
@@ -19,38 +20,22 @@ class Proposer(Protocol):
 
 
 class Runner(Protocol):
-    """Runs one candidate in fresh containers."""
+    """Runs one candidate at a time in fresh containers."""
 
-    def facts(self) -> dict[str, str]:
-        """Where experiments run: image_id, engine, runtime, hardware and the hashes of what is locked."""
+    def environment(self) -> Environment:
+        """Return where experiments run."""
+
+    def ready(self) -> bool:
+        """Wait until an experiment may start; return whether that took a wait. Raises SandboxError."""
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
+
+    def container_ids(self) -> Collection[str]:
+        """Return the containers of the trial that runs, or of the last one."""
 
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""
 
     def end(self, why: str) -> None:
         """End what runs now, if anything does; from another thread."""
-
-
-class View(Protocol):
-    """What a person sees while the loop runs; never decides anything."""
-
-    def waiting(self, reason: str) -> None:
-        """Tell what the loop waits for: a device, quiet hours, the API."""
-
-    def begun(self, experiment_id: int, candidate: Candidate) -> None:
-        """Tell that an experiment starts."""
-
-    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
-        """Tell that an experiment runs once more with another seed, and its mean so far."""
-
-    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
-        """Tell that a container started and when it must be gone, in seconds from now."""
-
-    def line(self, experiment_id: int, role: Role, text: str) -> None:
-        """Show one sanitised line of a container's output."""
-
-    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
-        """Tell how an experiment ended."""

@@ -1,16 +1,16 @@
-"""What a session works with, and what it has under way."""
+"""What a session works with, and an experiment that is under way."""
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.config import Config
-from orchestrator.propose.prefetch import ProposalPrefetcher
-from orchestrator.protocols import Proposer, Runner, View
+from orchestrator.policy import Attempt, Rules
+from orchestrator.proposals import Proposals
+from orchestrator.protocols import Runner
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
-from orchestrator.types import Candidate, Plan, Trial
+from orchestrator.types import Candidate, Environment, Plan, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,34 +19,48 @@ class Session:
 
     config: Config
     journal: Journal
-    proposer: Proposer
+    proposals: Proposals
     runners: tuple[Runner, ...]  # each on a device of its own
-    keeper: ResultBranch
-    view: View
-    ahead: ProposalPrefetcher = field(default_factory=ProposalPrefetcher)
-    ready: Callable[[Runner], bool] = lambda _: False  # waits until an experiment may start; says whether it had to
+    branch: ResultBranch
     started: float = field(default_factory=time.monotonic)
 
     @property
-    def runner(self) -> Runner:
-        """The first one, for what is the same of all."""
-        return self.runners[0]
+    def environment(self) -> Environment:
+        """Return where experiments run."""
+        return self.runners[0].environment()
+
+    @property
+    def rules(self) -> Rules:
+        """Return the settings that decide."""
+        budget_s = self.config.active_profile.time_budget_s
+        return Rules(noise=self.config.noise, time_budget_s=budget_s, needed_k=self.config.needed_k)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Return the wall-clock time since the session began."""
+        return time.monotonic() - self.started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """An experiment that has begun."""
+class ActiveExperiment:
+    """An experiment that has begun, and its trial that is under way."""
 
     id: int
     candidate: Candidate
     runner: Runner
-    facts: Mapping[str, str]  # of the runner, when it began
+    environment: Environment  # of the runner, when it began
     folder: Path
     started_at: str
     started: float  # monotonic
-    # the run that is under way: an experiment has more than one while luck may explain its score
     plan: Plan
-    where: Path  # its folder: that of the experiment, or one in it
-    below: float | None  # the score to beat, None for a full audit in any case
-    before: Trial | None = None  # what earlier runs of it brought
-    doubt: str = ""  # why its score was so hard to believe that this run has to settle it
+    trial_folder: Path  # the experiment's, or one in it
+    score_to_beat: float | None  # None: audit in full in any case
+    trials: tuple[Trial, ...] = ()  # that are over
+    suspicion: str = ""  # why the trial has to settle a doubt
+
+    def attempt_with(self, trial: Trial) -> Attempt:
+        """Return what the policy has to judge, now that a trial has ended."""
+        return Attempt(
+            id=self.id, trials=(*self.trials, trial), conditions=self.environment.conditions, suspicion=self.suspicion,
+            parent_id=self.candidate.parent_id, remeasures_id=self.candidate.remeasures_id,
+        )  # fmt: skip

@@ -12,6 +12,16 @@ AuditSize = Annotated[int, Field(ge=2)]  # one position alone has no standard er
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+# A score is written under the name of its metric, beside these: in exports, logs, notifications and provenance.
+TAKEN_NAMES = frozenset({
+    "attempt", "at_most", "audit_seed", "audited_positions", "best", "champion", "champion_id", "claims_sha256",
+    "commit", "cost_usd", "duration_s", "event", "expected_effect", "experiment_id", "experiments", "hardware",
+    "head", "hypothesis", "id", "image_id", "input_tokens", "level", "model", "needs_review", "output_tokens",
+    "parent_id", "peak_memory_bytes", "proposer", "reason", "remeasures_id", "retry_of", "run", "source_sha256",
+    "spent", "standard_error", "started_at", "status", "timestamp", "train_s", "trial", "trials", "trust",
+})  # fmt: skip
+
+
 class Section(BaseModel):
     """A table of task.toml."""
 
@@ -24,7 +34,15 @@ class Task(Section):
     name: str
     mutable: Path
     instructions: Path
-    metric: str = "val_bpb"
+    metric: Annotated[str, Field(max_length=40, pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")] = "val_bpb"
+
+    @field_validator("metric")
+    @classmethod
+    def is_free(cls, metric: str) -> str:
+        """Refuse a name that another column of the exports has."""
+        if metric in TAKEN_NAMES:
+            raise ValueError(f"{metric!r} is the name of another column of the exports; try 'val_{metric}'")
+        return metric
 
 
 class Limits(Section):
@@ -145,6 +163,11 @@ class Noise(Section):
     baseline_runs: PositiveInt = 3  # with different seeds: how far single runs lie apart; 1 turns the gate off
     reruns: Annotated[int, Field(ge=0)] = 2  # of a gain that luck may explain
     remeasure_every: Annotated[int, Field(ge=0)] = 20  # experiments, then the best is measured again; 0: never
+
+    @property
+    def is_off(self) -> bool:
+        """Return whether one trial of everything must do: noise is neither measured nor held against a gain."""
+        return self.baseline_runs == 1
 
 
 class Contention(Section):

@@ -12,7 +12,7 @@ _KEPT = {"\n", "\t"}
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 experiment`, `2 experiments`."""
+    """Format a count with its noun: `1 experiment`, `2 experiments`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

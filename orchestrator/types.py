@@ -1,20 +1,19 @@
-"""The words of the project, as immutable values and Protocols. Imports nothing of ours.
+"""The words of the project, as immutable values. Imports nothing of ours.
 
-Data flows one way through the loop and every arrow is one of these values:
+Data flows one way through the loop, and every arrow is one of these values:
 Context -> Reply -> Proposal -> Candidate -> Trial -> Verdict -> Experiment.
 """
 
+import hashlib
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from statistics import fmean
 from typing import Self
 
-Conditions = tuple[str, str, str]  # scores compare only where these are the same: hardware, image, compile cache
-
-
-FOR_A_PERSON = "for a person to look at: "  # how the rule begins of what may have been a cheat
-INTERRUPTED = "interrupted: "  # and of what Ctrl-C ended
+Conditions = tuple[str, str, str]  # scores compare only where these are equal: hardware, image, compile cache
 
 
 class Status(StrEnum):
@@ -31,6 +30,9 @@ class Status(StrEnum):
     INFRA = "infra"  # we or the engine failed: never blamed on the patch, queued again
 
 
+QUEUED_AGAIN = (Status.INFRA, Status.CONTENDED)
+
+
 class Role(StrEnum):
     """What a container of an experiment is for; decides what it may see."""
 
@@ -39,7 +41,7 @@ class Role(StrEnum):
     PREDICTOR_B = "predictor-b"
     SCORER = "scorer"
     PREPARE = "prepare"
-    COURIER = "courier"  # carries the checkpoint of a would-be best to the host
+    EXPORTER = "exporter"  # copies the checkpoint of a would-be champion to the host
 
 
 class Level(StrEnum):
@@ -85,9 +87,9 @@ class Reply:
     """What a proposer answered, word for word, stored before anyone parses it."""
 
     proposer: str
-    model: str
-    prompt: str
-    text: str
+    model: str = ""
+    prompt: str = ""
+    text: str = ""
     usage: Usage = field(default_factory=Usage)
     parent_id: int | None = None  # the best when it was asked: its edits are against that file
     calls: tuple[int, ...] = ()  # journal records that charged its usage already, failed calls included
@@ -125,11 +127,65 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What the host decides about a run before it starts, unknown to the code under test."""
+class SeedCommitment:
+    """What the record says of a plan before its trial: the audit seed by its hash only."""
 
     train_seed: int
-    audit_seed: bytes  # 32 bytes; its hash is committed before, the seed revealed after
+    audit_seed_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the host decides about a trial before it starts, unknown to the code under test."""
+
+    train_seed: int
+    audit_seed: bytes  # 32 bytes; its hash is recorded before the trial, the seed after it
+
+    @classmethod
+    def draw(cls) -> Self:
+        """Draw the seeds of one trial."""
+        return cls(train_seed=secrets.randbelow(2**31), audit_seed=secrets.token_bytes(32))
+
+    @property
+    def commitment(self) -> SeedCommitment:
+        """Return what is recorded before the trial."""
+        digest = hashlib.sha256(self.audit_seed).hexdigest()
+        return SeedCommitment(train_seed=self.train_seed, audit_seed_sha256=digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Where a trial runs: what its score depends on besides the source, and what an auditor asks for."""
+
+    hardware: str = ""  # scores compare only within one hardware class
+    image_id: str = ""
+    cache_sha256: str = ""  # of the compile cache that its training begins with; "" for none
+    data_sha256: str = ""
+    locked_sha256: str = ""
+    seccomp_sha256: str = ""
+    evaluation: str = ""  # the part of the data that the scorer reads: val or holdout
+    profile: str = ""
+    runtime: str = ""
+    tier: str = ""  # the isolation: container, gVisor; rootful, rootless
+    accepted_risks: str = ""
+    gpu_uuid: str = ""
+    driver: str = ""
+    thresholds: str = ""  # where the next two come from
+    cap_nats: str = ""
+    floor_nats: str = ""
+    engine: str = ""
+    api: str = ""
+    kernel: str = ""
+    default_runtime: str = ""
+    cgroup: str = ""
+    controllers: str = ""
+    security: str = ""
+    swap: str = ""
+
+    @property
+    def conditions(self) -> Conditions:
+        """Return what must be equal for two scores to compare."""
+        return self.hardware, self.image_id, self.cache_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,37 +242,46 @@ class Trial:
     message: str  # what to fix, for the LLM and the human; "" when scored
     checkpoint_sha256: str = ""
     checkpoint_bytes: int = 0
+    checkpoint_file: Path | None = None  # its copy on the host, if it may become the champion's
     gpu_used: bool | None = None  # by the training; None: there is none, or nobody looked
     contended_by: str = ""
-    repeat_scores: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
+    needs_review: bool = False  # it may have been a cheat: a human should look
+    interrupted: bool = False  # Ctrl-C ended it
+    repeat_scores: tuple[float, ...] = ()  # the score of each trial, where there were several with different seeds
 
     @classmethod
-    def infra(cls, why: object) -> Self:
-        """One that the sandbox spoiled, not the candidate."""
-        return cls(executions=(), score=None, failure=Status.INFRA, message=str(why))
+    def infra(cls, why: object, *, interrupted: bool = False) -> Self:
+        """Return a trial that the sandbox spoiled, not the candidate."""
+        return cls(executions=(), score=None, failure=Status.INFRA, message=str(why), interrupted=interrupted)
 
     @property
-    def runs(self) -> tuple[float, ...]:
-        """The val_bpb of every run; none if it was not scored."""
+    def scores(self) -> tuple[float, ...]:
+        """Return the score of every trial; empty if there is none."""
         return self.repeat_scores or ((self.score.value,) if self.score else ())
 
     @property
+    def standard_error(self) -> float:
+        """Return what its audit leaves open; 0.0 where nothing was audited."""
+        return (self.score.standard_error or 0.0) if self.score else 0.0
+
+    @property
     def trainer(self) -> ExecutionResult | None:
-        """How its (first) trainer lived and died; None if none ran."""
+        """Return how its (first) trainer ended; None if none ran."""
         return next((execution for execution in self.executions if execution.role is Role.TRAINER), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the loop makes of a trial, and the rule that says so."""
+    """What the loop decides about an experiment, and why."""
 
     status: Status
     reason: str
+    needs_review: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """One finished turn of the loop, as the journal tells it."""
+    """One finished experiment, as recorded."""
 
     id: int  # 0 is the baseline
     parent_id: int | None
@@ -230,71 +295,96 @@ class Experiment:
     message: str
     source_sha256: str
     started_at: str  # ISO 8601, UTC
-    duration_s: float  # slot time: from the first container to the verdict
+    duration_s: float  # device time: from the first container to the verdict
     train_s: float
     usage: Usage
     attempt: int
-    folder: Path  # runs/<tag>/NNNN, the record of this experiment
-    retry_of: int | None = None  # the infra or contended experiment that this one runs again
+    folder: Path = Path()  # runs/<tag>/NNNN, its files; not recorded
+    retry_of: int | None = None  # the infra or contended experiment that this one repeats
     commit: str = ""  # of a kept patch on autoresearch/<tag>
     fingerprint: str = ""  # of the normalised syntax tree, to recognise repeats
+    hardware: str = ""
     image_id: str = ""
-    hardware: str = ""  # scores compare only within one hardware class
-    warm_sha256: str = ""  # of the compile cache that its training began with; "" for none
+    cache_sha256: str = ""
     peak_memory_bytes: int | None = None
-    repeat_scores: tuple[float, ...] = ()  # val_bpb of each run, where it ran more than once with different seeds
-    remeasures_id: int | None = None  # the kept experiment that this one ran again, to see whether it holds
+    repeat_scores: tuple[float, ...] = ()  # the score of each trial, where there were several with different seeds
+    remeasures_id: int | None = None  # the kept experiment that this one measured again
+    needs_review: bool = False  # it cheated, or may have: a human should look
+    interrupted: bool = False  # Ctrl-C ended it
 
     @property
-    def runs(self) -> tuple[float, ...]:
-        """The val_bpb of every run; none if it was not scored."""
+    def scores(self) -> tuple[float, ...]:
+        """Return the score of every trial; empty if there is none."""
         return self.repeat_scores or ((self.score.value,) if self.score else ())
 
     @property
     def value(self) -> float | None:
-        """The mean over its runs, of which there mostly is one; None where there is no score."""
-        return sum(self.runs) / len(self.runs) if self.runs else None
+        """Return the mean score of its trials, mostly one; None without a score."""
+        return fmean(self.scores) if self.scores else None
 
     @property
     def proposed_by(self) -> str:
-        """The proposer and its model, which mostly has its name: claude-opus-4-5."""
+        """Return the proposer and its model: `claude-opus-4-5`, `sweep`."""
         return self.model if self.model.startswith(self.proposer) else f"{self.proposer} {self.model}".strip()
 
     @property
     def outcome(self) -> str:
-        """Its status, as a person reads it: what they ended themselves was no failure."""
-        interrupted = self.status is Status.INFRA and self.reason.startswith(INTERRUPTED)
-        return "interrupted" if interrupted else self.status.value
+        """Return its status as a person reads it: an interrupt is no failure."""
+        return "interrupted" if self.interrupted else self.status.value
 
     @property
     def is_judged(self) -> bool:
-        """Whether it came to a verdict: what is queued again did not, though it may have a score."""
-        return self.status not in (Status.CONTENDED, Status.INFRA)
+        """Return whether it has a verdict; a repeat is due where it has none, even with a score."""
+        return self.status not in QUEUED_AGAIN
 
     @property
     def judged_value(self) -> float | None:
-        """Its val_bpb where that says something."""
+        """Return its score if it was judged."""
         return self.value if self.is_judged else None
 
     @property
-    def trust_suffix(self) -> str:
-        """What every view puts behind a number that only the script itself says."""
-        return " (L0, self-reported)" if self.level == Level.L0 else ""
-
-    @property
     def level(self) -> str:
-        """How far its score can be trusted; "" where there is none."""
+        """Return how far its score can be trusted; "" without one."""
         return self.score.level.value if self.score else ""
 
     @property
-    def needs_review(self) -> bool:
-        """Whether a human should look at it."""
-        return self.status is Status.CHEAT or self.reason.startswith(FOR_A_PERSON)
+    def trust_suffix(self) -> str:
+        """Return what every view appends to a number that only the script itself reports."""
+        return " (L0, self-reported)" if self.level == Level.L0 else ""
 
     @property
     def conditions(self) -> Conditions:
-        """What its score depends on besides the source."""
-        return self.hardware, self.image_id, self.warm_sha256
+        """Return what must be equal for two scores to compare."""
+        return self.hardware, self.image_id, self.cache_sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Champion:
+    """The best kept experiment, with all trials of its source under the conditions of today."""
+
+    experiment: Experiment
+    scores: tuple[float, ...]
+    conditions: Conditions
+
+    @property
+    def id(self) -> int:
+        """Return the number of its experiment."""
+        return self.experiment.id
+
+    @property
+    def value(self) -> float:
+        """Return the mean score of its trials."""
+        return fmean(self.scores)
+
+    @property
+    def standard_error(self) -> float:
+        """Return what its audit leaves open; 0.0 where nothing was audited."""
+        return (self.experiment.score.standard_error or 0.0) if self.experiment.score else 0.0
+
+    @property
+    def trust_suffix(self) -> str:
+        """Return what every view appends to a number that only the script itself reports."""
+        return self.experiment.trust_suffix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,18 +417,14 @@ class Context:
     """What a proposer may know when it is asked for the next idea."""
 
     experiment_id: int
-    best: Experiment
-    best_source: str
+    champion: Champion
+    champion_source: str
     history: Sequence[Experiment]  # oldest first, finished ones of every status
     spent: Spent
+    experiments_left: int | None = None  # until this session's limit; None: there is no limit
+    hours_left: float | None = None
     memory: Memory = field(default_factory=Memory)
     in_flight: tuple[str, ...] = ()  # hypotheses that run right now
-    spread: float | None = None  # standard deviation of single runs of one source here; None: not known yet
-    minutes_left: float | None = None  # of this session; None: it has no limit in hours
+    seed_std: float | None = None  # standard deviation between trials of one source here; None: not known yet
     hardware: str = ""  # where it will run
     rejected: tuple[tuple[Reply, str], ...] = ()  # replies of this turn and why each was refused
-
-
-def conditions_of(facts: Mapping[str, str]) -> Conditions:
-    """What is on record of where an experiment ran, as far as scores depend on it."""
-    return facts.get("hardware", ""), facts.get("image_id", ""), facts.get("warm_sha256", "")

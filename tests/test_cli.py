@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,16 @@ from orchestrator.cli.options import STARTED_BY, Target, find_interrupted
 from orchestrator.cli.run import next_steps
 from orchestrator.config import load
 from orchestrator.errors import JournalError
+from orchestrator.events import SessionEnded, SessionFailed, SessionStarted
 from orchestrator.look import figures
-from orchestrator.look.history import gather
-from orchestrator.look.live_view import LiveView, draw_best_so_far
+from orchestrator.look.history import load_history
+from orchestrator.look.live_view import LiveView
 from orchestrator.look.report import Report
-from orchestrator.look.summary import summary
+from orchestrator.look.summary import summarise
 from orchestrator.record.journal import Journal
-from orchestrator.record.run_status import state
-from orchestrator.types import INTERRUPTED, Status
-from tests.records.test_journal import candidate
-from tests.support.journals import kept
+from orchestrator.record.run_status import describe_status
+from orchestrator.types import Environment, Status
+from tests.support.journals import begin, finish, kept
 from tests.support.runs import recorded
 
 COMMANDS = get_group(app).commands
@@ -66,6 +65,11 @@ def test_what_starts_containers_takes_the_advice_that_it_gives(name: str) -> Non
     assert "--accept-risk" in [word for option in COMMANDS[name].params for word in option.opts]
 
 
+def session_of(task: str) -> SessionStarted:
+    """Return the start of a session of a task."""
+    return SessionStarted(task=task, metric="val_bpb", proposer="claude", environment=Environment())
+
+
 def said(*arguments: str) -> str:
     """What a command prints."""
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
@@ -91,22 +95,22 @@ def test_status_begins_with_what_goes_on(tmp_path: Path) -> None:
     """The tag; then the experiment that runs, a pause, a wait, or why it ended; show says of one that it runs."""
     at = ("--runs", str(tmp_path), "--run", "b3")
     with Journal.open(tmp_path / "b3") as journal:
-        told = [state(journal)]
-        journal.note("session.started", {"facts": {}})
-        told += [state(journal)]
-        journal.begin(candidate(), intent={"files": {}})
+        told = [describe_status(journal)]
+        journal.append(session_of("t"))
+        told += [describe_status(journal)]
+        begin(journal)
         told += [said("status", *at).splitlines()[0], json.loads(said("status", *at, "--json"))["state"]]
         with pytest.raises(JournalError, match="experiment 0 is running; see `autoresearch watch --run b3`"):
             said("show", "0", *at)
         said("pause", *at)
-        told += [state(journal)]
-        journal.finish(kept(2.0))
-        told += [state(journal)]
+        told += [describe_status(journal)]
+        finish(journal, kept(2.0))
+        told += [describe_status(journal)]
         said("resume", *at)
     with Journal.read(tmp_path / "b3") as journal:
-        told += [state(journal)]
+        told += [describe_status(journal)]
     with Journal.open(tmp_path / "b3") as journal:
-        journal.note("session.ended", {"reason": "$3.00 spent", "limit": True})
+        journal.append(SessionEnded(reason="$3.00 spent", limit_reached=True))
     told += [said("status", *at).splitlines()[0]]
 
     running = "running experiment 0: warm up longer"
@@ -119,21 +123,21 @@ def test_the_same_command_goes_on_the_day_after(tmp_path: Path) -> None:
     """With the newest run of this task, if that was cut short; it is said, and that a name begins another."""
     config = load(tmp_path, {"tag": "any", "runs": recorded(tmp_path).parent})
     with Journal.open(config.runs / "t") as journal:
-        journal.note("session.failed", {"reason": "a start that failed is no session"})
+        journal.append(SessionFailed(reason="a start that failed is not a session"))
     found = [find_interrupted(config)]
     with Journal.open(config.runs / "t") as journal:
-        journal.note("session.started", {"task": config.task.name})
+        journal.append(session_of(config.task.name))
         found += [find_interrupted(config)]
     found += [find_interrupted(config)]
     with Journal.open(config.runs / "t") as journal:
-        journal.note("session.ended", {"reason": "interrupted", "limit": False})
-        journal.note("session.failed", {"reason": "a start that failed is no session"})
+        journal.append(SessionEnded(reason="interrupted", limit_reached=False))
+        journal.append(SessionFailed(reason="a start that failed is not a session"))
     other = Path(shutil.copytree(config.runs / "t", config.runs / "other"))
     with Journal.open(other) as journal:
-        journal.note("session.started", {"task": "another one"})
+        journal.append(session_of("another one"))
     found += [find_interrupted(config)]
 
-    assert [("", ""), ("", ""), ("t", "was cut off"), ("t", "ended: interrupted")] == found
+    assert [("", ""), ("", ""), ("t", "was interrupted"), ("t", "ended: interrupted")] == found
     command = ("loop", "--task", str(tmp_path), "--proposer", "replay")
     goes_on = "resuming t, whose last session ended: interrupted; use --run NAME to start another\n"
     assert goes_on == CliRunner().invoke(app, command).output
@@ -148,7 +152,7 @@ def test_the_end_of_a_loop_says_what_to_do_next(tmp_path: Path, monkeypatch: pyt
     assert steps == [*next_steps(run, here)]
     with Journal.open(tmp_path / "new") as journal:
         assert ["autoresearch report --run new"] == [*next_steps(journal.folder, at)]
-        journal.finish(kept(2.0))
+        finish(journal, kept(2.0))
         steps = ["autoresearch report --run new", "autoresearch show 0 --run new"]
         assert steps == [*next_steps(journal.folder, at)]
     monkeypatch.setenv(STARTED_BY, "make")
@@ -159,50 +163,32 @@ def test_the_end_of_a_loop_says_what_to_do_next(tmp_path: Path, monkeypatch: pyt
     ]
 
 
-def test_a_staircase_goes_down_or_is_not_drawn() -> None:
-    """Nothing fell in a run whose baseline is the best."""
-    worse = kept(2.5, id=1, status=Status.DISCARD)
-
-    assert "" == draw_best_so_far([]) == draw_best_so_far([kept(2.0)]) == draw_best_so_far([kept(2.0), worse])
-    assert "2.0000 ██▁ 1.5000" == draw_best_so_far([kept(2.0), worse, kept(1.5, id=2)])
-
-
-def test_the_live_view_is_gone_at_the_end() -> None:
-    """What the command prints then is on the screen once, and no frame that says what goes on no more."""
-    screen = StringIO()
-    with LiveView(tag="t", console=Console(file=screen, force_terminal=True, width=80)) as view:
-        view.seen([kept(2.0)], kept(2.0))
-    last = screen.getvalue().rpartition("what was tried")[2]
-
-    assert last.count("\x1b[2K") >= screen.getvalue().rpartition("best so far")[2].count("\n")
-
-
 def test_every_view_counts_experiments_in_one_way(tmp_path: Path) -> None:
     """Without the baseline and the best measured again; what was not judged apart, and its number as none."""
     at = ("--runs", str(tmp_path))
     with Journal.open(tmp_path / "n") as journal:
         (tmp_path / "n" / "0000").mkdir()
-        journal.finish(kept(2.0))
-        for number, val_bpb, changes in (
+        finish(journal, kept(2.0))
+        for number, value, changes in (
             (1, 3.5, {"status": Status.CONTENDED}),
             (2, 4.5, {"status": Status.DISCARD}),
             (3, 2.0, {"status": Status.DISCARD, "remeasures_id": 0}),
         ):
-            journal.finish(kept(val_bpb, id=number, parent_id=0, **changes))
-        night, experiments = gather(journal), journal.experiments()
+            finish(journal, kept(value, id=number, parent_id=0, **changes))
+        history = load_history(journal)
         view = LiveView(tag="n", console=Console(width=80), goal=4)
-        view.seen(experiments, journal.best(), journal.spent())
+        view.attach(journal)
     listed = said("status", *at)
     with view.console.capture() as watched:
-        view.console.print(view.picture())
+        view.console.print(view.render())
     words = "1 experiment, 1 more not judged"
-    contended = next(trace for trace in figures.draw_best_so_far(night)["data"] if trace["uid"] == "contended")
+    contended = next(trace for trace in figures.draw_best_so_far(history)["data"] if trace["uid"] == "contended")
 
     assert f"n                best 2.000000   {words}\n" == said("runs", *at)
     assert f"\n{words}\n" in listed
     assert "1 of 4 experiments, 1 more not judged ·" in watched.get()
     assert f": 4 rows; {words}\n" in said("export", "--format", "csv", "--out", str(tmp_path / "n.csv"), *at)
-    assert {"all": 1, "discarded": 1, "inconclusive": 1}.items() <= summary(night).counts.items()
+    assert {"all": 1, "discarded": 1, "inconclusive": 1}.items() <= summarise(history).counts.items()
     assert ("3.5000" in listed, "4.5000" in listed) == (False, True)
     assert ([0], "y2") == (contended["y"], contended["yaxis"])
 
@@ -212,17 +198,18 @@ def test_what_a_person_ended_is_no_failure(tmp_path: Path) -> None:
     at = ("--runs", str(tmp_path))
     with Journal.open(tmp_path / "n") as journal:
         (tmp_path / "n" / "0000").mkdir()
-        rule, sigma = f"{INTERRUPTED}run again at the next start", (2.0, 2.1)
-        journal.finish(kept(2.0, proposer="claude", model="claude-opus-4-5", repeat_scores=sigma))
-        journal.finish(kept(2.5, id=1, parent_id=0, status=Status.INFRA, score=None, reason=rule))
-        journal.note("session.ended", {"reason": "interrupted", "limit": False})
+        finish(journal, kept(2.0, proposer="claude", model="claude-opus-4-5", repeat_scores=(2.0, 2.1)))
+        begin(journal)
+        finish(journal, kept(2.5, id=1, parent_id=0, status=Status.INFRA, score=None, interrupted=True))
+        journal.append(SessionEnded(reason="interrupted", limit_reached=False))
         told = [Report(journal.folder).build().read_text()]
-        journal.begin(candidate(), intent={"files": {}})
+        journal.append(session_of("t"))
+        begin(journal)
         told += [Report(journal.folder).build().read_text()]
 
     assert ["Last session ended: interrupted." in page for page in told] == [True, False]
     assert '<use href="#m-infra"/></svg>interrupted</span>' in told[0]
-    assert "ideas by claude-opus-4-5" in told[0]
+    assert "proposals by claude-opus-4-5" in told[0]
     assert "(\N{GREEK SMALL LETTER SIGMA}&nbsp;=&nbsp;0.07" in told[0]
     assert " 1  interrupted " in said("status", *at)
     assert "status    interrupted" in said("show", "1", *at)

@@ -30,6 +30,8 @@ def refused(folder: Path, text: str, **flags: object) -> str:
         ("hours = 0.0", "hour = 0.0", "/task.toml: unknown key 'limits.hour'"),
         ("grace_s = 2.0", "", "/task.toml: key 'profile.cpu.grace_s' is missing"),
         ("[noise]", "[loudness]", "/task.toml: unknown key 'loudness'"),
+        ('metric = "val_bpb"', 'metric = "reason"', "'reason' is the name of another column"),
+        ('metric = "val_bpb"', 'metric = "val bpb"', "/task.toml: task.metric = 'val bpb': "),
         ("pattern = '", "pattern = '(", "is no regular expression"),
         ("[limits]", "[limits", "/task.toml: cannot be read: "),
     ],

@@ -24,11 +24,11 @@ def prepared(tmp_path: Path) -> Path:
 def test_a_session_begins_on_the_training_set_that_was_prepared(prepared: Path) -> None:
     """Hashed as a whole by the host, as trainers check large files by their size only: one byte is named."""
     config = load(prepared.parents[1], {"tag": "t", "runs": prepared})
-    compose.connect_checked(config).close()
+    compose.connect_engine(config).close()
     shard = next((prepared / "train").glob("tokens-*.bin"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(ConfigError, match=r"tokens-000000.bin does not match its manifest; remove .*, then run"):
-        compose.connect_checked(config)
+        compose.connect_engine(config)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ from orchestrator.host.doctor import (
     Check,
     MinimumVersion,
     Severity,
-    blocking_checks,
+    find_blocking_checks,
     report,
     run_checks,
-    verdict,
+    summarise_checks,
 )
 from orchestrator.host.host_facts import (
     ACL,
@@ -34,10 +34,10 @@ from orchestrator.host.host_facts import (
     HostFacts,
     Socket,
     collect,
+    find_listening_ports,
     inspect_socket,
-    kernel_build_date,
-    listening,
-    people,
+    list_people,
+    parse_build_date,
     summarise,
 )
 
@@ -168,15 +168,15 @@ def test_only_what_is_unsafe_stops_a_run_until_it_is_accepted_by_name() -> None:
     """Weak lines do not; accepting one name accepts no other."""
     checks = run_checks(replace(GOOD, engine="1.0.0", ports=(2375,), gpus=replace(GOOD.gpus, driver="470.1.1")))
 
-    assert ["engine-port", "nvidia-driver"] == [check.name for check in blocking_checks(checks, ())]
-    assert ["engine-port"] == [check.name for check in blocking_checks(checks, ["nvidia-driver"])]
-    assert [] == blocking_checks(checks, ["nvidia-driver", "engine-port"])
+    assert ["engine-port", "nvidia-driver"] == [check.name for check in find_blocking_checks(checks, ())]
+    assert ["engine-port"] == [check.name for check in find_blocking_checks(checks, ["nvidia-driver"])]
+    assert [] == find_blocking_checks(checks, ["nvidia-driver", "engine-port"])
 
 
 def test_accepting_what_is_no_check_is_refused() -> None:
     """A slip of the pen must not look like an acceptance."""
     with pytest.raises(ConfigError, match=r"--accept-risk driver: .*nvidia-driver"):
-        blocking_checks(run_checks(GOOD), ["driver"])
+        find_blocking_checks(run_checks(GOOD), ["driver"])
 
 
 def test_the_report_is_one_line_per_check_and_one_for_its_mend() -> None:
@@ -198,10 +198,10 @@ def test_the_verdict_is_no_better_than_the_checks() -> None:
     """Fit and safe only if all are ok; what is unsafe is named as it can be accepted."""
     weak, unsafe = replace(GOOD, cgroup="1"), replace(GOOD, ports=(2375,))
 
-    assert verdict(run_checks(GOOD)).endswith(" ok, 0 weak, 0 unsafe: fit and safe")
-    assert ", 1 weak, 0 unsafe: a loop runs" in verdict(run_checks(weak))
-    assert "autoresearch loop --accept-risk engine-port" in verdict(run_checks(unsafe))
-    assert verdict(run_checks(replace(GOOD, engine_error="no"))).endswith("nothing runs without an engine")
+    assert summarise_checks(run_checks(GOOD)).endswith(" ok, 0 weak, 0 unsafe: fit and safe")
+    assert ", 1 weak, 0 unsafe: a loop runs" in summarise_checks(run_checks(weak))
+    assert "autoresearch loop --accept-risk engine-port" in summarise_checks(run_checks(unsafe))
+    assert summarise_checks(run_checks(replace(GOOD, engine_error="no"))).endswith("nothing runs without an engine")
 
 
 def test_a_missing_driver_is_said_once() -> None:
@@ -225,7 +225,7 @@ def test_a_missing_driver_is_said_once() -> None:
 )
 def test_the_day_a_kernel_was_built(text: str, day: date | None) -> None:
     """As Debian and as everyone else writes it."""
-    assert day == kernel_build_date(text)
+    assert day == parse_build_date(text)
 
 
 @pytest.mark.parametrize(("mode", "everyone"), [(0o666, True), (0o660, False), (0o600, False)])
@@ -288,7 +288,7 @@ def test_a_directory_service_may_know_people(tmp_path: Path, line: str, said: li
     """It need not list them: the machine counts as shared."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/nsswitch.conf").write_text(f"group: files\npasswd:  {line}\n")
-    found = [name for name in people(tmp_path) if name.startswith("the users")]
+    found = [name for name in list_people(tmp_path) if name.startswith("the users")]
 
     assert [f"the users that {name} knows" for name in said] == found
 
@@ -303,9 +303,9 @@ def test_whoever_has_something_here_is_a_person(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(pwd, "getpwall", list)
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: named[uid])
 
-    assert ("alice",) == people(tmp_path)
+    assert ("alice",) == list_people(tmp_path)
     named.clear()
-    assert () == people(tmp_path)
+    assert () == list_people(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -318,14 +318,14 @@ def test_whoever_has_something_here_is_a_person(tmp_path: Path, monkeypatch: pyt
 )
 def test_a_port_of_an_engine_is_seen(tmp_path: Path, tcp: str, tcp6: str, ports: tuple[int, ...]) -> None:
     """With encryption or without, in either family; a connection to one elsewhere is none."""
-    assert listening(tmp_path) is None
+    assert find_listening_ports(tmp_path) is None
     (tmp_path / "net").mkdir()
     for name, line in (("tcp", tcp), ("tcp6", tcp6)):
         (tmp_path / "net" / name).write_text(
             f"  sl  local_address rem_address   st\n   0: {line}\n" if line else "sl\n"
         )
 
-    assert ports == listening(tmp_path)
+    assert ports == find_listening_ports(tmp_path)
 
 
 def test_a_runtimes_arguments_are_known_or_not() -> None:
@@ -341,8 +341,8 @@ def test_the_real_machine_is_looked_at_in_full(tmp_path: Path) -> None:
     found = collect(tmp_path)
 
     assert "" == found.engine_error
-    assert doctor.numbers(found.engine)
-    assert found.podman or doctor.numbers(found.runc)
+    assert doctor.parse_version(found.engine)
+    assert found.podman or doctor.parse_version(found.runc)
     assert found.cgroup in {"1", "2"}
     assert found.kernel == os.uname().release
     assert (found.free_bytes["records"] or 0) > 0

@@ -1,14 +1,17 @@
 """The loop with a scripted proposer and an arithmetic runner: its decisions, its record, its resumption."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.bounds import base_of
 from orchestrator.errors import ConfigError, EngineUnavailable, SandboxError
+from orchestrator.events import ExperimentDoubted
+from orchestrator.lifecycle import load_offset
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
-from orchestrator.types import Status, Trial
+from orchestrator.types import Context, Proposal, Reply, Status, Trial
 from tests.support import fakes
 from tests.support.sessions import git, parabola, session, statuses, task
 
@@ -156,7 +159,7 @@ def test_a_finished_count_starts_anew(tmp_path: Path) -> None:
     for rates in (["0.9", "0.8"], ["0.7", "0.6"]):
         loop, _, _ = session(config, parabola, rates)
         with loop.journal:
-            assert loop.journal.spent().experiments == base_of(loop.journal).experiments
+            assert loop.journal.spent().experiments == load_offset(loop.journal).experiments
             run_session(loop)
 
     assert 5 == len(statuses(config))
@@ -229,11 +232,11 @@ def test_a_doubtful_best_must_survive_another_training(tmp_path: Path) -> None:
     loop, _, runner = session(config, run, ["0.05"])
     with loop.journal:
         run_session(loop)
-        doubts = list(loop.journal.records("experiment.doubted"))
+        doubts = loop.journal.events(ExperimentDoubted)
 
     assert [(0, "keep"), (1, "discard")] == statuses(config)
     assert [0.02, 0.05, 0.05] == [fakes.rate_of(source) for source in runner.ran]
-    assert "far beyond" in doubts[0].body["why"]
+    assert "far beyond" in doubts[0].event.reason
     with Journal.read(config.run_path) as journal:
         assert 1.5 == journal.experiment(1).value
 
@@ -251,3 +254,37 @@ def test_a_doubtful_best_that_is_confirmed_counts_with_its_worse_score(tmp_path:
     assert [(0, "keep"), (1, "keep")] == statuses(config)
     with Journal.read(config.run_path) as journal:
         assert 0.3 == journal.experiment(1).value
+
+
+def test_a_proposer_is_told_what_the_session_s_limits_leave(tmp_path: Path) -> None:
+    """Counted from where the count began, by this session's clock, whatever earlier sessions used."""
+    config = task(tmp_path, 2)
+    left: list[tuple[int | None, float | None]] = []
+    for rates in (["0.9", "0.8"], ["0.7", "0.6"]):
+        limits = config.limits.model_copy(update={"hours": 8.0})
+        loop, proposer, _ = session(config.model_copy(update={"limits": limits}), parabola, rates)
+        ask = proposer.ask
+
+        def listen(context: Context, ask: Callable[[Context], Reply] = ask) -> Reply:
+            left.append((context.experiments_left, context.hours_left))
+            return ask(context)
+
+        listening = replace(loop.proposals, proposer=Listening(listen, proposer))
+        with loop.journal:
+            run_session(replace(loop, proposals=listening))
+
+    assert [2, 1, 2, 1] == [experiments for experiments, _ in left]
+    assert all(hours is not None and 7.9 < hours <= 8.0 for _, hours in left)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A proposer that is listened to."""
+
+    ask: Callable[[Context], Reply]
+    proposer: fakes.ScriptedProposer
+    name: str = "scripted"
+
+    def read(self, reply: Reply) -> Proposal:
+        """Parse what it answered."""
+        return self.proposer.read(reply)

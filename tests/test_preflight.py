@@ -14,7 +14,7 @@ from orchestrator.host.doctor import Check, Severity
 from orchestrator.record.journal import Journal
 from orchestrator.types import Level, Score
 from orchestrator.units import GIB
-from tests.support.journals import kept
+from tests.support.journals import finish, kept
 from tests.test_doctor import GOOD
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_what_must_be_so_is_checked_in_the_order_in_which_it_is_mended(tmp_path:
     """First the machine and its devices, which no command can make; then the run, the data and the image."""
     config, engine, journal = cpu(tmp_path), Engineless(), Journal.open(tmp_path / "runs" / "t")
     with journal:
-        journal.finish(kept(2.0, score=Score(level=Level.L0, value=2.0)))
+        finish(journal, kept(2.0, score=Score(level=Level.L0, value=2.0)))
         many = cpu(tmp_path, parallel=1000, **{"profile.cpu.memory_gb": 0.001})
         found = [check(config, Engineless(limits=False, unlimited=("memory",), memory_gib=0.1), journal)]
         found += [check(config, Engineless(memory_gib=0.1), journal), check(many, engine, journal)]

@@ -14,7 +14,7 @@ from orchestrator.errors import AutoresearchError
 
 
 def verdict(judged: Judged) -> str:
-    """One word in colour."""
+    """Return the verdict on one entry, coloured for the terminal."""
     if judged.our_fault:
         return "[red bold]OUR FAULT[/]"
     if judged.believed:
@@ -28,12 +28,12 @@ def verdict(judged: Judged) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number, or a dash where there is none."""
+    """Format a number; a missing one is shown as a dash."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def table(results: list[Judged]) -> Table:
-    """Everything at a glance."""
+    """Build the table of all results."""
     found = Table("train.py", "what it does", "claimed", "scored", "true", "worst nat", "verdict", "because", "s")
     for judged in results:
         entry, outcome = judged.entry, judged.outcome

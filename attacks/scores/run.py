@@ -91,30 +91,15 @@ class Entry:
 
 @dataclass(slots=True)
 class OutputListener:
-    """A view that keeps what the containers said."""
+    """Keeps what the containers print."""
 
     said: dict[Role, list[str]] = field(default_factory=dict)
 
-    def begun(self, experiment_id: int, candidate: Candidate) -> None:
-        """Nothing to see."""
-
-    def waiting(self, why: str) -> None:
-        """Nothing to see."""
-
-    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
-        """Nothing to see."""
-
-    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
-        """Nothing to see."""
-
-    def line(self, _experiment_id: int, role: Role, text: str) -> None:
+    def show_output(self, _experiment_id: int, role: Role, text: str) -> None:
         """Keep the head."""
         lines = self.said.setdefault(role, [])
         if len(lines) < 1000:
             lines.append(text)
-
-    def finished(self, *_: object) -> None:
-        """Nothing to see."""
 
     @property
     def messages(self) -> list[Message | Malformed]:
@@ -163,7 +148,7 @@ class Outcome:
 
 
 def entries() -> list[Entry]:
-    """The zoo, then the honest controls."""
+    """List the cheats, the baseline and the honest reference models."""
     zoo = [Entry(name=path.stem, honest=False, path=path) for path in sorted((HERE / "zoo").glob("*.py"))]
     honest = [Entry(name=path.stem, honest=True, path=path) for path in reference_models(ROOT)]
     baseline = Entry(name="00_baseline", honest=True, path=ROOT / "mutable" / "train.py", whole=True)
@@ -171,7 +156,7 @@ def entries() -> list[Entry]:
 
 
 def chosen(names: list[str], *, fast: bool) -> list[Entry]:
-    """The entries to run."""
+    """Select the entries to run."""
     if names:
         return [entry for entry in entries() if any(name in f"{entry.path.parent.name}/{entry.name}" for name in names)]
     if not fast:
@@ -180,13 +165,13 @@ def chosen(names: list[str], *, fast: bool) -> list[Entry]:
 
 
 def run(source: str, folder: Path, **overrides: float) -> Outcome:
-    """One experiment on the cpu profile, with the budgets of task.toml unless told. Raises SandboxError."""
+    """Run one experiment on the cpu profile, with the budgets of task.toml unless overridden. Raises SandboxError."""
     folder.mkdir(parents=True, exist_ok=True)
     flags = {f"profile.cpu.{key}": value for key, value in overrides.items()}
     tag = f"zoo-{secrets.token_hex(3)}"
     config = load(ROOT, {"tag": tag, "runs": folder, "profile_name": "cpu", **flags})
     ear = OutputListener()
-    runner = ContainerRunner(place=compose.verified_context(config, Engine.connect()), view=ear)
+    runner = ContainerRunner(place=compose.build_execution_context(config, Engine.connect()), show=ear.show_output)
     reply = Reply(proposer="zoo", model="", prompt="", text="")
     candidate = Candidate(
         proposal=Proposal(hypothesis="zoo"), source=source, parent_id=None, parent_source=source, reply=reply

@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """What was typed."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m attacks.walls", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runtime", default="", help="the engine's runtime: runc, runsc")
     parser.add_argument(
@@ -90,7 +90,7 @@ def arguments() -> argparse.Namespace:
 
 
 def table(name: str, group: list[Finding], seconds: float) -> Table:
-    """One row per probe."""
+    """Build a table with one row per probe."""
     shown = Table(title=f"{name} ({seconds:.0f} s)", title_justify="left", title_style="bold", box=None, expand=True)
     for column, ratio in (("probe", 4), ("verdict", 1), ("in the trainer's container", 4), ("in a weak one", 3)):
         shown.add_column(column, ratio=ratio, no_wrap=True, overflow="ellipsis", header_style="dim")

@@ -56,7 +56,7 @@ class Arena:
         watch: Watch | None = None,
         note: Callable[[Observation], None] | None = None,
     ) -> list[Finding]:
-        """All probes in one trainer's container, and all in one weak container; `note` adds to what was seen of each.
+        """Run all probes in one trainer's container and in one weak container; `note` adds to each observation.
 
         With it one runs after the other, so that the host knows whom it heard.
         """
@@ -73,7 +73,7 @@ class Arena:
         return [judge(group, probe, strict, weak) for probe in probes]
 
     def looks(self, weaker: Weaker | None) -> bool:
-        """Whether the host can see the processes: those in gVisor are its own affair."""
+        """Return whether the host can see the processes: gVisor hides those that run in it."""
         return weaker is not None or "runsc" not in self.runtime
 
     def one(
@@ -85,7 +85,7 @@ class Arena:
         weaker: Weaker | None = None,
         watch: Watch | None = None,
     ) -> Observation:
-        """One container that runs `source`, and what was seen of it."""
+        """Run `source` in one container and return what was observed."""
         with self.opened(source, probes, profile=profile, weaker=weaker) as (box, seen):
             ear = OutputListener(seen, box.private / Role.TRAINER / "locked" / LOOKED)
             ear.running.set_result(running := box.start(Role.TRAINER, best=None, on_line=ear.hear))
@@ -104,7 +104,7 @@ class Arena:
         profile: Mapping[str, float] = {},
         weaker: Weaker | None = None,
     ) -> Iterator[tuple[ExperimentSandbox, Observation]]:
-        """The surroundings of one experiment whose train.py is `source`."""
+        """Open the sandbox of one experiment whose train.py is `source`."""
         with self.placed([stem(probe.name) for probe in probes], profile=profile, weaker=weaker) as place:
             folder = place.config.root / "record"
             box_of = PatientSandbox.open(place, candidate_of(source), plan(), experiment_id=1, folder=folder)
@@ -116,7 +116,7 @@ class Arena:
     def placed(
         self, stems: Sequence[str] = (), *, profile: Mapping[str, float] = {}, weaker: Weaker | None = None
     ) -> Iterator[ExecutionContext]:
-        """A task of its own on the engine, or on the weak one."""
+        """Create a task of its own for the engine, or for the weak one."""
         self.counter[0] += 1
         task = self.scratch / f"task-{self.counter[0]}"
         name = "gpu" if self.leased else "cpu"
@@ -142,23 +142,23 @@ class Arena:
                 engine = WeakEngine.connect()
                 stack.callback(engine.close)
                 engine.weaker = weaker
-            yield compose.verified_context(config, engine, self.leased)
+            yield compose.build_execution_context(config, engine, self.leased)
 
 
 def plan() -> Plan:
-    """Seeds that nobody needs to guess."""
+    """Return a plan with fixed seeds: no probe has to guess them."""
     return Plan(train_seed=1, audit_seed=bytes(32))
 
 
 def driver(probes: Sequence[Probe], weaker: Weaker | None, limit_s: float, *, looks: bool = False) -> str:
-    """The train.py that makes the attempts; in the weak container each after its control."""
+    """Build the train.py that makes the attempts; in the weak container each follows its control."""
     attempts = [(p.name, p.control if weaker else "", p.source) for p in probes]
     settings = f"LIMIT_S, LOOKS = {limit_s}, {looks}"
     return f"{INSIDE}\n{settings}\nrun(json.loads({json.dumps(attempts)!r}), {weaker is not None})\n"
 
 
 def candidate_of(source: str) -> Candidate:
-    """A train.py that nobody proposed."""
+    """Wrap a train.py of ours as a candidate."""
     return Candidate(
         proposal=Proposal(hypothesis="a probe"), source=source, parent_id=None, parent_source="",
         reply=Reply(proposer="probes", model="", prompt="", text=""),
@@ -166,7 +166,7 @@ def candidate_of(source: str) -> Candidate:
 
 
 def make_task(task: Path, stems: Sequence[str], profile: str) -> None:
-    """A task directory with a canary file for every probe, and with validation text that nobody may find."""
+    """Create a task directory with a canary file for every probe, and with secret validation text."""
     (task / "record").mkdir(parents=True)
     shutil.copytree(ROOT / "locked", task / "locked", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "task.toml", task)
@@ -180,14 +180,14 @@ def make_task(task: Path, stems: Sequence[str], profile: str) -> None:
 
 
 def unlock(box: ExperimentSandbox) -> None:
-    """Let everybody write every mounted file as far as its mode goes: what is attacked is the mount."""
+    """Make every mounted file writable by all users: the attack is on the mount, not on file modes."""
     for root in (box.private / Role.TRAINER, box.place.config.data_path):
         for path in (root, *root.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
 
 
 def states(box: ExperimentSandbox) -> dict[str, str]:
-    """Mode, time, links and content of every file that is mounted into the container."""
+    """Return mode, time, links and content of every file that is mounted into the container."""
     found = {}
     for root in (box.private / Role.TRAINER, box.place.config.data_path):
         for path in sorted(root.rglob("*")):
@@ -208,7 +208,7 @@ class OutputListener:
     pid: int = 0
 
     def hear(self, line: str) -> None:
-        """One line of output; the driver's own ones say how a probe ended, or that it waits for a look."""
+        """Handle one line of output; the driver's lines tell how a probe ended, or that it waits for an inspection."""
         self.seen.lines.append(line)
         if line.startswith("probe\t") and line.count("\t") > 1:
             _, name, said = line.split("\t", 2)
@@ -220,7 +220,7 @@ class OutputListener:
             self.answers.write_text(line.removeprefix("look\t"), encoding="utf-8")
 
     def look(self) -> Holdings:
-        """At all of its processes."""
+        """Inspect all of the container's processes."""
         running = self.running.result(timeout=30.0)
         self.pid = self.pid or running._engine.inspect(running.id)["State"]["Pid"]  # noqa: SLF001
         return held(self.pid)

@@ -55,16 +55,16 @@ class Observation:
     facts: dict[str, Any] = field(default_factory=dict)  # whatever else a group looks at
 
     def changed(self, stem: str) -> bool:
-        """Whether a mounted file of that stem changed, appeared or went."""
+        """Return whether a mounted file of that stem was changed, created or deleted."""
         names = {name for name in {*self.before, *self.after} if stem in name}
         return any(self.before.get(name) != self.after.get(name) for name in names)
 
     def inspected(self, name: str) -> bool:
-        """Whether the host looked at the processes of a probe."""
+        """Return whether the host inspected the processes of a probe."""
         return (name, "before") in self.looks
 
     def acquired(self, name: str) -> list[str]:
-        """What the processes of a probe have after it that they had not before, as the host sees them."""
+        """List what the host saw a probe's processes acquire during the attempt."""
         if not self.inspected(name):
             return []
         return acquired(self.looks[name, "before"], self.looks.get((name, "after"), {}))
@@ -97,7 +97,7 @@ class Finding:
 
 
 def judge(group: str, probe: Probe, strict: Observation, weak: Observation) -> Finding:
-    """An attack that proves nothing is void, unless it succeeded."""
+    """Judge one probe; an attack whose control failed is void, unless it succeeded."""
 
     def finding(verdict: Verdict, why: str) -> Finding:
         if acquired := strict.acquired(probe.name):
@@ -122,7 +122,7 @@ def judge(group: str, probe: Probe, strict: Observation, weak: Observation) -> F
 
 
 def succeeded(probe: Probe, seen: Observation, outcome: Outcome) -> bool:
-    """The host's oracle decides, where a probe has one; otherwise what was gained or said, whichever is worse."""
+    """Return whether the attack succeeded: by the host's oracle, else by the worse of acquired and reported."""
     if probe.oracle is not None:
         return probe.oracle(seen, probe.name)
     if probe.sees is not None and seen.inspected(probe.name):
@@ -131,15 +131,15 @@ def succeeded(probe: Probe, seen: Observation, outcome: Outcome) -> bool:
 
 
 def shown(outcome: Outcome) -> str:
-    """For a table."""
+    """Format an outcome for a table."""
     return f"{outcome.how}: {outcome.detail}" if outcome.detail else str(outcome.how)
 
 
 def mounted_file_changed(seen: Observation, name: str) -> bool:
-    """The host's own look at the file that the probe `name` went for."""
+    """Return whether the host saw a change to the file that the probe `name` attacked."""
     return seen.changed(stem(name))
 
 
 def stem(name: str) -> str:
-    """The file under /locked that belongs to a probe."""
+    """Return the stem of the file under /locked that belongs to a probe."""
     return "canary_" + "".join(c if c.isalnum() else "_" for c in name)

@@ -22,7 +22,7 @@ FAULTS = {
 
 
 def run(arena: Arena) -> list[Finding]:
-    """One test after the other; where there is no engine to be had by starting one, none is run."""
+    """Run one test after the other; without root and Docker none can run, as each starts an engine."""
     if os.geteuid() != 0 or arena.engine.is_podman:
         return [finding(name, Verdict.NOT_RUN, "it needs root and Docker, for engines of its own") for name in FAULTS]
     return [attempt(name, test) for name, test in FAULTS.items()]
@@ -38,5 +38,5 @@ def attempt(name: str, test: str) -> Finding:
 
 
 def finding(name: str, verdict: Verdict, why: str) -> Finding:
-    """What the host itself saw."""
+    """Build a finding that rests on what the host itself saw."""
     return Finding(group=NAME, probe=name, verdict=verdict, why=why, control="the test itself", by_host=True)

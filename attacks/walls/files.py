@@ -10,12 +10,12 @@ WRITE = "put(target)"
 
 
 def changes(name: str, source: str, control: str = "") -> Probe:
-    """An attack on the locked file that belongs to it, which the host looks at afterwards."""
+    """Build an attack on the probe's own locked file, which the host checks afterwards."""
     return Probe(name=name, source=source, control=control, oracle=mounted_file_changed)
 
 
 def file_changed(part: str) -> Oracle:
-    """An oracle for one certain file."""
+    """Build an oracle for one certain file."""
     return lambda seen, _name: seen.changed(part)
 
 
@@ -153,7 +153,7 @@ PROBES = (*LOCKED, *SYSTEM, *BOUNDS)
 
 
 def run(arena: Arena) -> list[Finding]:
-    """The weak container has the validation data too."""
+    """Run all probes; the weak container also gets the validation data."""
     task = arena.scratch / "validation"
     task.mkdir()
     (task / "val.txt").write_text(CANARY, encoding="utf-8")

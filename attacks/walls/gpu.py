@@ -114,12 +114,12 @@ ENDLESS = (
 
 
 def late(seen: Observation, _name: str) -> bool:
-    """Whether it was alive two seconds past its deadline."""
+    """Return whether the container was alive two seconds past its deadline."""
     return seen.result is None or seen.result.duration_s > seen.result.deadline_s - seen.facts["patience"] + 2.0
 
 
 def held(seen: Observation, _name: str) -> bool:
-    """Whether its memory was still taken ten seconds after its deadline."""
+    """Return whether its memory was still allocated ten seconds after its deadline."""
     return bool(seen.facts["held"] > NOTHING)
 
 
@@ -142,7 +142,7 @@ def run(arena: Arena) -> list[Finding]:
 
 
 def attack(arena: Arena, leased: Lease) -> list[Finding]:
-    """Every attack on one leased device."""
+    """Run every attack on one leased device."""
     if leased.device is None:
         return not_run(PROBES, "no GPU was leased")
     shared = arena.shared(NAME, (*OTHERS, *SETTINGS), profile=ROOM, weaker=weaker(devices=True))
@@ -150,7 +150,7 @@ def attack(arena: Arena, leased: Lease) -> list[Finding]:
 
 
 def weaker(*, devices: bool = False, patience_s: float = 0.0) -> Weaker:
-    """A control with room for CUDA, and with every GPU if asked."""
+    """Build a control with room for CUDA, and with every GPU if `devices`."""
     limits = {"Memory": 16 * GIB, "MemorySwap": 16 * GIB, "ShmSize": GIB}
     nodes = [{"PathOnHost": n, "PathInContainer": n, "CgroupPermissions": "rwm"} for n in NODES if Path(n).exists()]
     every = {"DeviceRequests": [ALL_GPUS], "Devices": nodes} if devices else {}
@@ -158,7 +158,7 @@ def weaker(*, devices: bool = False, patience_s: float = 0.0) -> Weaker:
 
 
 def memory_left(arena: Arena) -> Finding:
-    """One container fills the device and ends; the next one looks. The control looks into what it freed itself."""
+    """Fill the device in one container and look for leftovers in the next; the control looks at what it freed."""
     arena.one(driver((replace(LEFT, source=FILL),), None, arena.limit_s), profile=ROOM)
     strict = arena.one(driver((LEFT,), None, arena.limit_s), (LEFT,), profile=ROOM)
     control = weaker()
@@ -167,12 +167,12 @@ def memory_left(arena: Arena) -> Finding:
 
 
 def endless(arena: Arena, device: Device) -> list[Finding]:
-    """A kernel without end, and one whose deadline is overlooked."""
+    """Run a kernel that never ends, and one whose deadline is not enforced."""
     profile = {**ROOM, "time_budget_s": STARTING_S, "grace_s": 1.0}
     before = gpu.activity(device).memory_bytes
 
     def look(running: RunningContainer, seen: Observation) -> None:
-        """The memory that is still taken some time after the deadline; in the control it is alive then."""
+        """Measure the memory that is still allocated some time after the deadline; the control is alive then."""
         until = time.monotonic() + STARTING_S + BACK_S
         while (taken := gpu.activity(device).memory_bytes - before) > NOTHING or running.alive():
             if time.monotonic() > until:
@@ -193,5 +193,5 @@ def endless(arena: Arena, device: Device) -> list[Finding]:
 
 
 def not_run(probes: Sequence[Probe], why: str) -> list[Finding]:
-    """This machine has nothing to attack."""
+    """Report that this machine has no device to attack."""
     return [Finding(group=NAME, probe=probe.name, verdict=Verdict.NOT_RUN, why=why) for probe in probes]

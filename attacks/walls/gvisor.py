@@ -29,7 +29,7 @@ def main(*groups: str) -> int:
 
 @contextmanager
 def own_gvisor() -> Iterator[str]:
-    """An engine that knows gVisor; yields its address."""
+    """Start an engine that has the gVisor runtime; yields its address."""
     runsc = shutil.which("runsc")
     if runsc is None:
         sys.exit("error: runsc is not installed; on Debian: apt-get install runsc")
@@ -38,7 +38,7 @@ def own_gvisor() -> Iterator[str]:
 
 
 def attack(address: str, *groups: str) -> int:
-    """The contract, then the probes."""
+    """Run the contract, then the probes."""
     ended = [
         subprocess.run([sys.executable, *words], env=environment(address), check=False).returncode
         for words in (contract("runsc"), ["-m", "attacks.walls", "--fast", "--runtime", "runsc", *groups])
@@ -47,7 +47,7 @@ def attack(address: str, *groups: str) -> int:
 
 
 def environment(address: str) -> dict[str, str]:
-    """Of a program that is to use it."""
+    """Return the environment of a program that is to use the engine."""
     return {**os.environ, "DOCKER_HOST": address, GIVEN: address, "RUNTIME": "runsc"}
 
 

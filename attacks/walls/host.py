@@ -11,7 +11,7 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def cgroups_of(running: RunningContainer) -> dict[str, str]:
-    """The container's cgroup in each hierarchy, as the host names it; {} while it has no process."""
+    """Return the container's cgroup path by hierarchy, as the host names it; {} if it has no process."""
     pid = running._engine.inspect(running.id)["State"].get("Pid") or 0  # noqa: SLF001
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
@@ -22,7 +22,7 @@ def cgroups_of(running: RunningContainer) -> dict[str, str]:
 
 
 def file_of(folders: dict[str, str], first: str, second: str) -> Path | None:
-    """A file of the container's cgroup by its name in version 1 and in version 2; None where there is none."""
+    """Return the file of the container's cgroup, by its name in version 1 or 2; None if it does not exist."""
     controller, _, name = first.partition("/")
     if controller in folders:
         path = ROOT / controller / folders[controller] / name
@@ -34,7 +34,7 @@ def file_of(folders: dict[str, str], first: str, second: str) -> Path | None:
 
 
 def while_alive(running: RunningContainer) -> Iterator[dict[str, str]]:
-    """The container's cgroups, again and again until it has ended."""
+    """Yield the container's cgroups repeatedly until it has ended."""
     folders: dict[str, str] = {}
     while running.alive():
         folders = folders or cgroups_of(running)
@@ -43,7 +43,7 @@ def while_alive(running: RunningContainer) -> Iterator[dict[str, str]]:
 
 
 def processes(mark: str) -> list[int]:
-    """The host's processes whose command line holds `mark`."""
+    """List the host's processes whose command line contains `mark`."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -55,6 +55,6 @@ def processes(mark: str) -> list[int]:
 
 
 def memory_mib() -> float:
-    """What this very process holds in memory."""
+    """Return the resident memory of this process, in MiB."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -37,7 +37,7 @@ class Absent(Exception):  # it is no error
 
 
 def call(number, *arguments):
-    """A raw system call; raises OSError if it is refused, else the kernel was reached, whatever it says."""
+    """Make a raw system call; raises OSError if it is refused, else the kernel was reached, whatever it answered."""
     given = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     ctypes.set_errno(0)
     done = libc.syscall(ctypes.c_long(number), *given, *[ctypes.c_long(0)] * (6 - len(given)))
@@ -75,12 +75,12 @@ def opens(path, flags=os.O_WRONLY):
 
 
 def reads(path):
-    """At least a byte of a file."""
+    """Read at least a byte of a file."""
     assert os.read(opens(path, os.O_RDONLY | os.O_NONBLOCK), 64), "it is empty"
 
 
 def lists(path):
-    """At least a name in a folder."""
+    """List at least one name in a folder."""
     assert os.listdir(opens(path, os.O_RDONLY | os.O_DIRECTORY)), "nothing is there"
 
 
@@ -120,13 +120,13 @@ def reaches(address, family=socket.AF_INET, kind=socket.SOCK_STREAM, say=b"hello
 
 
 def exists(path):
-    """A control that cannot be made where the host itself has no such thing."""
+    """Raise Absent if the host itself has no such path: then a control is impossible."""
     if not os.path.exists(path):
         raise Absent(path)
 
 
 def serve(path):
-    """Somebody who listens on a socket of the file system, in a network where the host can tell them from others."""
+    """Listen on a socket of the file system, in a network namespace by which the host recognises the process."""
     libc.unshare(0x40000000)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     server = socket.socket(socket.AF_UNIX)
@@ -136,7 +136,7 @@ def serve(path):
 
 
 def network(address, port, kind=socket.SOCK_STREAM):
-    """A network of its own, in which somebody listens at that address."""
+    """Create a network namespace in which a server listens at that address."""
     if libc.unshare(0x40000000):
         raise Absent("a network namespace")
     is_v6 = ":" in address
@@ -161,7 +161,7 @@ def network(address, port, kind=socket.SOCK_STREAM):
 
 
 def answer_names(server):
-    """A name server that knows every name, for one question."""
+    """Answer one question as a name server that knows every name."""
     question, asker = server.recvfrom(512)
     answer = question[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question[12:] + b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4\x7f\0\0\1"
     server.sendto(answer, asker)
@@ -214,7 +214,7 @@ def child(name, control, source, report):
 
 
 def attempt(name, control, source):
-    """How a probe ended."""
+    """Try one probe in a child process and return how it ended."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -237,7 +237,7 @@ def attempt(name, control, source):
 
 
 def run(probes, weak):
-    """Every probe in turn."""
+    """Run every probe in turn."""
     global WEAK
     WEAK = weak
     for name, control, source in probes:

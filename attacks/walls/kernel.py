@@ -201,5 +201,5 @@ PROBES = (
 
 
 def run(arena: Arena) -> list[Finding]:
-    """One container each way for all of them."""
+    """Run all probes in one container of each kind."""
     return arena.shared(NAME, PROBES)

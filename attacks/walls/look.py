@@ -29,7 +29,7 @@ Holdings = dict[int, frozenset[str]]  # by process; 0 is what they share
 
 
 def held(pid: int) -> Holdings:
-    """What the process and its descendants have, each, as far as it is worth an attack."""
+    """Return what the process and each of its descendants hold, as far as it is worth an attack."""
     found: Holdings = {}
     shared: set[str] = set()
     seen: set[str] = set()  # namespaces
@@ -49,13 +49,13 @@ def held(pid: int) -> Holdings:
 
 
 def acquired(before: Holdings, after: Holdings) -> list[str]:
-    """What there was not before; of a new process, what none had."""
+    """List what is new; of a new process, what no process held before."""
     known = frozenset().union(*before.values())
     return sorted({fact for pid, facts in after.items() for fact in facts - before.get(pid, known)})
 
 
 def family(pid: int) -> Iterator[int]:
-    """A process and everything below it."""
+    """Yield a process and all of its descendants."""
     yield pid
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -64,7 +64,7 @@ def family(pid: int) -> Iterator[int]:
 
 
 def lines(path: Path) -> list[str]:
-    """Of a file that may not be there."""
+    """Read the lines of a file; [] if it does not exist."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -72,7 +72,7 @@ def lines(path: Path) -> list[str]:
 
 
 def status(proc: Path) -> Iterator[str]:
-    """Who it is, and what it may do."""
+    """Yield the process's identity and rights."""
     known = dict(line.split(":", 1) for line in lines(proc / "status") if ":" in line)
     yield from (f"{name} {' '.join(known[name].split())}" for name in STATUS if name in known)
     if known.get("TracerPid", "0").strip() != "0":
@@ -80,7 +80,7 @@ def status(proc: Path) -> Iterator[str]:
 
 
 def namespaces(proc: Path) -> Iterator[str]:
-    """Which it is in, and where its root is."""
+    """Yield its namespaces and its root."""
     for link in (proc / "ns").iterdir():
         with suppress(OSError):  # that of children, before there is one
             yield f"namespace {link.name} {link.readlink()}"
@@ -89,7 +89,7 @@ def namespaces(proc: Path) -> Iterator[str]:
 
 
 def machine_names(uts: Path) -> list[str]:
-    """Host and domain name there; a thread that ends afterwards goes and reads them."""
+    """Read host and domain name in that namespace, in a thread that ends afterwards."""
     found: list[str] = []
 
     def read() -> None:
@@ -105,14 +105,14 @@ def machine_names(uts: Path) -> list[str]:
 
 
 def mounts(proc: Path) -> Iterator[str]:
-    """Each, with its options, and how many there are."""
+    """Yield each mount with its options, and how many there are."""
     every = lines(proc / "mountinfo")
     yield f"{len(every)} mounts"
     yield from (f"mount {line}" for line in every)
 
 
 def bounds(proc: Path) -> Iterator[str]:
-    """What it may take of the machine."""
+    """Yield its resource limits and priorities."""
     yield from (f"limit {' '.join(line.split())}" for line in lines(proc / "limits"))
     yield f"oom_score_adj {lines(proc / 'oom_score_adj')}"
     yield f"personality {lines(proc / 'personality')}"
@@ -121,7 +121,7 @@ def bounds(proc: Path) -> Iterator[str]:
 
 
 def programs(proc: Path) -> Iterator[str]:
-    """What it executes from where nothing may be executed, and which System V memory it has."""
+    """Yield programs mapped from places where execution is forbidden, and its System V memory."""
     with suppress(OSError):
         if (program := str((proc / "exe").readlink())).startswith(NO_PROGRAMS):
             yield f"runs {program}"
@@ -132,7 +132,7 @@ def programs(proc: Path) -> Iterator[str]:
 
 
 def descriptors(proc: Path) -> Iterator[str]:
-    """What it has open beyond ordinary files, pipes and sockets."""
+    """Yield what it has open beyond ordinary files, pipes and sockets."""
     places = {words[0]: words for words in map(str.split, lines(proc / "mountinfo"))}
     for link in (proc / "fd").iterdir():
         with suppress(OSError):
@@ -140,7 +140,7 @@ def descriptors(proc: Path) -> Iterator[str]:
 
 
 def descriptor(link: Path, info: list[str], places: dict[str, list[str]]) -> Iterator[str]:
-    """One of them."""
+    """Yield what one descriptor gives access to, unless it is harmless."""
     target = str(link.readlink())
     if target.startswith("anon_inode:"):
         kind = target.removeprefix("anon_inode:")
@@ -155,7 +155,7 @@ def descriptor(link: Path, info: list[str], places: dict[str, list[str]]) -> Ite
 
 
 def opened(target: str, facts: os.stat_result, info: dict[str, str], places: dict[str, list[str]]) -> Iterator[str]:
-    """A file, a folder or a device."""
+    """Yield an open file, folder or device."""
     if stat.S_ISCHR(facts.st_mode) or stat.S_ISBLK(facts.st_mode):
         device = (os.major(facts.st_rdev), os.minor(facts.st_rdev))
         if device not in HARMLESS_DEVICES:
@@ -176,7 +176,7 @@ def opened(target: str, facts: os.stat_result, info: dict[str, str], places: dic
 
 
 def connections(proc: Path, *, own: bool) -> Iterator[str]:
-    """Interfaces, addresses, routes, and who is talked to; of this machine's own network only the interfaces."""
+    """Yield interfaces, addresses, routes and peers; in this machine's own network only the interfaces."""
     yield from (f"interface {line.split(':')[0].strip()}" for line in lines(proc / "net/dev")[2:])
     if own:
         return
@@ -193,7 +193,7 @@ def connections(proc: Path, *, own: bool) -> Iterator[str]:
 
 
 def many_files(proc: Path) -> Iterator[str]:
-    """Where there are more than a memory file system of ours may hold."""
+    """Yield the places with more files than our memory file systems may hold."""
     for place in WRITABLE:
         with suppress(OSError):
             room = os.statvfs(f"{proc}/root{place}")

@@ -51,7 +51,7 @@ def say(where: str, family: str = "AF_INET", kind: str = "SOCK_STREAM") -> str:
 
 
 def heard(seen: Observation, name: str) -> bool:
-    """Whether the host's listener was told the probe's name."""
+    """Return whether the host's listener received the probe's name."""
     return name in seen.heard
 
 
@@ -66,7 +66,7 @@ class Listeners:
     @classmethod
     @contextmanager
     def open(cls) -> Iterator["Listeners"]:
-        """TCP over IPv4 and IPv6, UDP, and an abstract socket."""
+        """Listen on TCP over IPv4 and IPv6, UDP, and an abstract socket."""
         with ExitStack() as stack:
             found = cls()
             for name, family, kind, address in (
@@ -93,7 +93,7 @@ class Listeners:
                 listener.join()
 
     def listen(self, ended: threading.Event) -> None:
-        """Note what is said."""
+        """Collect what clients send."""
         while not ended.is_set():
             for server in select.select(self.sockets, [], [], 0.1)[0]:
                 if server.type == socket.SOCK_DGRAM:
@@ -105,7 +105,7 @@ class Listeners:
 
 
 def to_host(ports: dict[str, int]) -> tuple[Probe, ...]:
-    """Attacks that the host hears of if they succeed."""
+    """Build attacks that the host's listeners hear if they succeed."""
     tcp, udp, tcp6 = (ports.get(name, 0) for name in ("tcp", "udp", "tcp6"))
     return (
         Probe(name="reach a listener on the host's loopback", source=say(f"('127.0.0.1', {tcp})"), oracle=heard),
@@ -173,7 +173,7 @@ PROBES = (*PLAIN, BESIDE, *to_host({}), *IPC)
 
 
 def run(arena: Arena) -> list[Finding]:
-    """The weak container is in the host's network and IPC namespaces; what it reaches elsewhere, it has made itself."""
+    """Run all probes; the weak container shares the host's network and IPC namespaces and makes the other targets."""
     with Listeners.open() as listeners, shared_things() as file, neighbour(arena):
         local = f"ADDRESSES = {addresses()!r}\n"
         probes = tuple(
@@ -193,7 +193,7 @@ def run(arena: Arena) -> list[Finding]:
 
 @contextmanager
 def neighbour(arena: Arena) -> Iterator[None]:
-    """Another experiment's trainer, which listens."""
+    """Start another experiment's trainer, which listens."""
     with arena.opened(f"import socket, time\n{LISTEN}print('listens', flush=True)\ntime.sleep(600)\n") as (box, _):
         listens = threading.Event()
         box.start(Role.TRAINER, best=None, on_line=lambda line: listens.set() if line == "listens" else None)
@@ -203,7 +203,7 @@ def neighbour(arena: Arena) -> Iterator[None]:
 
 
 def addresses() -> list[str]:
-    """Every address by which this host may be reached."""
+    """List every address by which this host may be reached."""
     found = {"127.0.0.1", "172.17.0.1"}
     with suppress(OSError):  # a host that does not know its own name
         found |= {str(item[4][0]) for item in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
@@ -212,7 +212,7 @@ def addresses() -> list[str]:
 
 @contextmanager
 def shared_things() -> Iterator[Path]:
-    """One of each kind of IPC object on the host, open to everyone while the attacks last; yields the file."""
+    """Create one of each kind of IPC object on the host, open to all users while the attacks last; yields the file."""
     libc = ctypes.CDLL(None, use_errno=True)
     everyone = 0o1666  # made if it is not there
     memory, semaphores, queue = (

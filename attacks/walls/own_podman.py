@@ -34,7 +34,7 @@ class Podman:
     root: Path  # everything of the user's lies here
 
     def run(self, command: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-        """A command as the user."""
+        """Run a command as the user."""
         words = [
             *as_user(self.root, *READING),
             f"DOCKER_HOST={self.address}",
@@ -77,14 +77,14 @@ def own_podman() -> Iterator[Podman]:
 
 
 def as_user(root: Path, *more: str) -> list[str]:
-    """How a command of the user's begins; root's environment stays behind."""
+    """Build the start of a command that runs as the user, without root's environment."""
     who = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", *more]
     place = [f"HOME={root}/home", f"XDG_RUNTIME_DIR={root}/run", f"TMPDIR={root}/tmp"]
     return [*who, "env", "-i", *place, "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
 
 
 def make_user() -> None:
-    """A user with a range of users of their own to give to containers."""
+    """Create a user with a range of subordinate user ids for containers."""
     try:
         pwd.getpwnam(USER)
     except KeyError:

@@ -75,7 +75,7 @@ mount('none', '/sys/fs/cgroup', '', MS_REMOUNT | MS_BIND)
 
 
 def raised(seen: Observation, name: str) -> bool:
-    """The host's own view of the container's limits."""
+    """Return whether the container's limit changed, as the host saw it."""
     which = name.removeprefix("raise its own limit of ")
     return len(seen.facts.get(which, set())) > 1
 
@@ -126,7 +126,7 @@ PROBES = (
 
 
 def run(arena: Arena) -> list[Finding]:
-    """The weak container sees the host's processes, of which one is ours; it opens what it could write, no more."""
+    """Run all probes; the weak container sees the host's processes, one of them ours, and opens but never writes."""
     environment = {**os.environ, "CANARY": SECRET}
     canary = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", MARK], env=environment)
     try:
@@ -138,7 +138,7 @@ def run(arena: Arena) -> list[Finding]:
 
 
 def look_at_limits(running: RunningContainer, seen: Observation) -> None:
-    """Every value that the container's limits had while it lived."""
+    """Record every value that the container's limits had while it ran."""
     for folders in host.while_alive(running):
         for which, (first, second, _) in LIMITS.items():
             if (path := host.file_of(folders, first, second)) is not None:

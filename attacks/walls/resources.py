@@ -34,22 +34,22 @@ class Case:
 
 
 def above(name: str, bound: float) -> Oracle:
-    """Whether a figure that the host took went beyond a bound."""
+    """Build an oracle: whether a figure measured by the host exceeded a bound."""
     return lambda seen, _probe: seen.facts.get(name, 0) > bound
 
 
 def peak(seen: Observation, _probe: str) -> bool:
-    """Whether more memory was used than allowed, by the cgroup's counter."""
+    """Return whether more memory was used than allowed, by the cgroup's counter."""
     return seen.result is not None and (seen.result.peak_memory_bytes or 0) > 260 * MIB
 
 
 def outlived(seen: Observation, _probe: str) -> bool:
-    """Whether it was alive two seconds past its deadline."""
+    """Return whether the container was alive two seconds past its deadline."""
     return seen.result is None or seen.result.duration_s > seen.result.deadline_s - seen.facts["patience"] + LATE_S
 
 
 def tasks(running: RunningContainer, seen: Observation) -> None:
-    """How many tasks it had at most, by the cgroup's counter."""
+    """Measure its highest number of tasks, by the cgroup's counter."""
     for folders in host.while_alive(running):
         if (path := host.file_of(folders, "pids/pids.current", "pids.current")) is not None:
             with suppress(OSError):
@@ -57,7 +57,7 @@ def tasks(running: RunningContainer, seen: Observation) -> None:
 
 
 def throttling(running: RunningContainer, seen: Observation) -> None:
-    """Whether the kernel ever held its processes back."""
+    """Record whether the kernel ever throttled its processes."""
     seen.facts["free"] = 1
     for folders in host.while_alive(running):
         if (path := host.file_of(folders, "cpu/cpu.stat", "cpu.stat")) is not None:
@@ -67,14 +67,14 @@ def throttling(running: RunningContainer, seen: Observation) -> None:
 
 
 def memory(running: RunningContainer, seen: Observation) -> None:
-    """How much this process grows by what the container prints."""
+    """Measure how much this process grows by what the container prints, in MiB."""
     before = host.memory_mib()
     for _ in host.while_alive(running):
         seen.facts["grown"] = max(seen.facts.get("grown", 0), host.memory_mib() - before)
 
 
 def survivors(mark: str) -> Watch:
-    """Which processes are alive a second after the main one has ended."""
+    """Build a watch that counts the processes alive a second after the main one has ended."""
 
     def watch(running: RunningContainer, seen: Observation) -> None:
         while running.alive() and "the main one ends" not in seen.lines:
@@ -86,7 +86,7 @@ def survivors(mark: str) -> Watch:
 
 
 def disk(running: RunningContainer, seen: Observation) -> None:
-    """How much the engine wrote to the host's disk for its log."""
+    """Measure how much the engine wrote to the host's disk for its log, in MiB."""
     root = Path(running._engine.info()["DockerRootDir"]) / "containers" / running.id  # noqa: SLF001
     seen.facts["readable"] = root.is_dir()
     while running.alive():
@@ -124,7 +124,7 @@ FILES = "for i in range(400_000): os.close(os.open(f'/dev/shm/{i}', os.O_CREAT |
 
 
 def cases(*, fast: bool) -> tuple[Case, ...]:
-    """All of them; a flood is smaller where there is little time, and keeping 200 MB of it proves the control."""
+    """List all cases; with `fast` floods are smaller, of which 200 MB kept prove the control."""
     flood, line, ends, bytes_ = (200, 200, 2, 20_000) if fast else (10_240, 1024, 100, 2_000_000)
     careless = {"keeps": []}
     return (
@@ -171,7 +171,7 @@ PROBES = tuple(case.probe for case in cases(fast=True))
 
 
 def run(arena: Arena) -> list[Finding]:
-    """Four attacks at a time; what measures this process comes last and alone."""
+    """Run four attacks at a time; those that measure this process run last and alone."""
     every = cases(fast=arena.fast)
     together = [case for case in every if not case.alone]
     with ThreadPoolExecutor(4) as pool:
@@ -183,7 +183,7 @@ def run(arena: Arena) -> list[Finding]:
 
 
 def attack(arena: Arena, case: Case) -> Finding:
-    """Both containers, and the verdict."""
+    """Run both containers and judge."""
     probe = case.probe
     seen = []
     times = 1 if probe.name != MANY else 4 if arena.fast else 20
@@ -200,7 +200,7 @@ def attack(arena: Arena, case: Case) -> Finding:
 
 
 def finish(seen: Observation, probe: Probe, weaker: Weaker | None) -> None:
-    """What the host makes of it; the careless one takes an exit code for the truth."""
+    """Add the host's conclusions; the careless one trusts an exit code."""
     result = seen.result
     if result is None:
         return

@@ -93,19 +93,19 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {  # tests of the contract that a t
 
 
 def contract(tier: str) -> list[str]:
-    """What follows `python`: the same tests as on Docker, without those known to end otherwise."""
+    """Build the arguments of `python`: the same tests as on Docker, without those known to end differently."""
     without = [f"--deselect=tests/engine/{test}" for test in _known(OTHERWISE, tier)]
     return ["-m", "pytest", "-q", "-p", "no:cacheprovider", *CONTRACT, *without]
 
 
 def tier_of(engine: Engine, runtime: str) -> str:
-    """What `explained` knows a tier by."""
+    """Return the name by which `explained` knows a tier."""
     rootless = engine.is_podman and "rootless" in engine.facts()["security"]
     return ", ".join([runtime, *(["rootless podman"] if rootless else []), *([] if engine.limits else ["no limits"])])
 
 
 def explained(finding: Finding, tier: str) -> Finding:
-    """Allowed or void becomes `differs` where the tier is known for it; never blocked, and never on another tier.
+    """Turn allowed or void into `differs` where the tier is known for it; never blocked, and never on another tier.
 
     What is stopped even for root proves nothing by itself: it must have been refused to the trainer as well.
     """
@@ -118,5 +118,5 @@ def explained(finding: Finding, tier: str) -> Finding:
 
 
 def _known(differences: Mapping[str, Mapping[str, str]], tier: str) -> dict[str, str]:
-    """Of everything that the tier is."""
+    """Merge the known differences of all parts of a tier."""
     return {what: why for name, known in differences.items() if name in tier for what, why in known.items()}

@@ -19,12 +19,14 @@ from typing import Any
 from rich.console import Console
 from rich.errors import MarkupError
 
-from attacks.walls.arena import INSIDE, Arena, candidate_of, plan
+from attacks.walls.arena import INSIDE, Arena, candidate_of
 from attacks.walls.base import AttemptResult, Finding, Observation, Outcome, Probe, judge
 from attacks.walls.weak import Weaker, bind
 from orchestrator.execution.experiment import ContainerRunner
+from orchestrator.experiments import begin_experiment
 from orchestrator.look.live_view import LiveView
 from orchestrator.propose import prompt_text
+from orchestrator.record.journal import Journal
 from orchestrator.types import Role, Trial
 
 LEFT, PRINTED = "what it leaves behind", "what it prints"
@@ -43,67 +45,67 @@ class Trace:
 
 
 def reads_secret(path: Path) -> bool:
-    """Follows wherever it leads."""
+    """Follow links wherever they lead."""
     return SECRET in path.read_text(encoding="utf-8", errors="replace")
 
 
 def reads_environment(path: Path) -> bool:
-    """Shows its own secrets."""
+    """Show its own secrets."""
     return b"PATH=" in path.read_bytes()
 
 
 def goes_round(path: Path) -> bool:
-    """Walks in circles."""
+    """Walk in circles."""
     return sum(1 for _ in zip(os.walk(path, followlinks=True), range(30), strict=False)) == 30
 
 
 def would_block(path: Path) -> bool:
-    """Opening it to read waits for a writer who never comes."""
+    """Open it to read, and wait for a writer that never comes."""
     return path.is_fifo()
 
 
 def runs_code(path: Path) -> bool:
-    """Unpickles it."""
+    """Unpickle it."""
     with path.open("rb") as file:
         return bool(pickle.load(file) == "executed")
 
 
 def swells(path: Path) -> bool:
-    """Unpacks it."""
+    """Unpack it."""
     with zipfile.ZipFile(path) as archive:
         return sum(item.file_size for item in archive.infolist()) > HOLDS
 
 
 def leads_upwards(path: Path) -> bool:
-    """Unpacks it where its names say."""
+    """Unpack it to the paths in it."""
     with zipfile.ZipFile(path) as archive:
         return any(".." in Path(name).parts for name in archive.namelist())
 
 
 def has_another_name(path: Path) -> bool:
-    """Changes it under one name, and so under the other."""
+    """Change it under one name, and so under the other."""
     return path.stat().st_nlink > 1
 
 
 def is_device(path: Path) -> bool:
-    """Opens it, and talks to a driver."""
+    """Open it, and talk to a driver."""
     return path.is_char_device()
 
 
 def believes_header(path: Path) -> bool:
-    """Allocates what a header asks for."""
+    """Allocate what a header asks for."""
     with path.open("rb") as file:
         return int.from_bytes(file.read(8), "little") > HOLDS
 
 
 def is_not_comparable(path: Path) -> bool:
-    """Compares a number with the best so far."""
+    """Compare a number with the best so far."""
     value = json.loads(path.read_text(encoding="utf-8"))["val_bpb"]
     return bool(value != value)  # noqa: PLR0124
 
 
 def is_too_deep(path: Path) -> bool:
-    """Parses it."""
+    """Parse it."""
     try:
         json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
@@ -112,22 +114,22 @@ def is_too_deep(path: Path) -> bool:
 
 
 def believes(path: Path) -> bool:
-    """Takes a number from it."""
+    """Take a number from it."""
     return str(json.loads(path.read_text(encoding="utf-8")).get("val_bpb")) == FAKE
 
 
 def named(pattern: str) -> Callable[[Path], bool]:
-    """Prints a listing, or hands it to a program."""
+    """Print a listing, or pass it to a program."""
     return lambda folder: any(re.search(pattern, path.name) for path in folder.iterdir())
 
 
 def is_huge(path: Path) -> bool:
-    """Copies it, hole by hole."""
+    """Copy it, holes included."""
     return path.stat().st_size > 1 << 34
 
 
 def are_many(path: Path) -> bool:
-    """Makes a list of them."""
+    """List its files."""
     return sum(1 for _ in path.iterdir()) > 10000
 
 
@@ -185,12 +187,12 @@ class ActivePanel:
 
 
 def contains(pattern: str) -> Callable[[ActivePanel], bool]:
-    """Whether it is anywhere in what is shown."""
+    """Build a check: whether the pattern is anywhere in what is shown."""
     return lambda shown: any(re.search(pattern, text) for text in (*shown.texts, shown.prompt))
 
 
 def breaks_out(shown: ActivePanel) -> bool:
-    """Whether the text ends its own fence in the prompt."""
+    """Return whether the text closes its own fence in the prompt."""
     fence, *inner, _end = shown.prompt.split("\n")
     return any(line.strip() == fence.rstrip("tex") for line in inner)
 
@@ -241,7 +243,7 @@ class Audit:
         sys.addaudithook(self.note)
 
     def note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Called for every event of the interpreter."""
+        """Record an audit event of the interpreter that touches a file."""
         if self.noting and event in (
             "open",
             "os.listdir",
@@ -255,7 +257,7 @@ class Audit:
 
     @contextmanager
     def listening(self) -> Iterator[list[str]]:
-        """Note what happens."""
+        """Collect audit events for the length of the block; yields them."""
         self.touched, self.noting = [], True
         try:
             yield self.touched
@@ -270,12 +272,12 @@ class Watcher(LiveView):
     lines: list[str] = field(default_factory=list)
     failure: str = ""
 
-    def line(self, experiment_id: int, role: Role, text: str) -> None:
-        """Every line of every container."""
+    def show_output(self, experiment_id: int, role: Role, text: str) -> None:
+        """Keep every line of every container."""
         self.lines.append(f"{role.value} {text}")
-        LiveView.line(self, experiment_id, role, text)
+        LiveView.show_output(self, experiment_id, role, text)
         try:
-            self.console.print(self.picture())
+            self.console.print(self.render())
         except MarkupError:
             self.failure = "markup"
 
@@ -295,24 +297,27 @@ class ContainerRow:
 
 
 def experiment(arena: Arena, source: str) -> ContainerRow:
-    """Trainer, predictors and scorer, exactly as the loop runs them."""
+    """Run trainer, predictors and scorer exactly as the loop does."""
     view = Watcher(tag="probes", console=Console(file=io.StringIO(), width=200))
     with arena.placed(profile=EXPERIMENT) as place, AUDIT.listening() as touched:
         folder = place.config.root / "record"
-        runner = ContainerRunner(place=place, view=view)
-        candidate = candidate_of(source)
-        view.begun(1, candidate)
-        trial = runner.run(candidate, plan(), experiment_id=1, folder=folder, best=None)
+        with Journal.open(place.config.run_path) as journal:
+            view.attach(journal)
+            journal.subscribe(view.handle)
+            runner = ContainerRunner(place=place, record=journal.append, show=view.show_output)
+            candidate = candidate_of(source)
+            active = begin_experiment(journal, candidate, runner, None)
+            trial = runner.run(candidate, active.plan, experiment_id=active.id, folder=folder, best=None)
     return ContainerRow(trial, view, touched, folder)
 
 
 def slug(name: str) -> str:
-    """What a trace is called in the volume."""
+    """Return the name of a trace in the volume."""
     return "left-" + re.sub("[^a-z0-9]", "-", name.lower())
 
 
 def run_left(arena: Arena) -> list[Finding]:
-    """The weak container's volume is a folder of the host, which a careless host then reads."""
+    """Run all traces; the weak container's volume is a folder of the host, which a careless host then reads."""
     (host := arena.scratch / "host-file").write_text(SECRET, encoding="utf-8")
     (folder := arena.scratch / "left").mkdir()
     folder.chmod(0o777)
@@ -326,7 +331,7 @@ def run_left(arena: Arena) -> list[Finding]:
 
 
 def left(trace: Trace, ran: ContainerRow, folder: Path, host: Path) -> tuple[Observation, Observation]:
-    """What the host touched in the one case, and what a careless one suffers in the other."""
+    """Return what the host touched in the one case, and what a careless one suffers in the other."""
     said = [line for line in ran.view.lines if line.startswith("trainer ") and slug(trace.name) in line]
     touched = [entry for entry in ran.touched if slug(trace.name) in entry or str(host) in entry]
     mine, careless = Observation(folder=ran.folder, private=ran.folder), Observation(folder=folder, private=folder)
@@ -343,7 +348,7 @@ def left(trace: Trace, ran: ContainerRow, folder: Path, host: Path) -> tuple[Obs
 
 
 def suffers(trace: Trace, path: Path) -> bool:
-    """Whether a careless reader comes to harm; one that only fails, does not."""
+    """Return whether a careless reader comes to harm; merely failing is no harm."""
     try:
         return trace.harms(path)
     except (OSError, ValueError):
@@ -351,17 +356,17 @@ def suffers(trace: Trace, path: Path) -> bool:
 
 
 def indented(source: str) -> str:
-    """The body of a function."""
+    """Indent the body of a function."""
     return "".join(f"    {line}\n" for line in source.splitlines())
 
 
 def as_probe(name: str) -> Probe:
-    """For the verdict, which the host comes to by what it did and showed itself."""
+    """Build a probe for the verdict, which rests on what the host itself did and showed."""
     return Probe(name=name, source="", oracle=lambda seen, name: seen.outcomes[name].how is AttemptResult.DID)
 
 
 def run_printed(arena: Arena) -> list[Finding]:
-    """Everything printed at once in one experiment, and in a weak container that a careless host listens to."""
+    """Print everything at once in one experiment, and in a weak container that a careless host listens to."""
     source = f"{INSIDE}\nfor data in {[p.data for p in PRINTS]!r}:\n    sys.stdout.buffer.write(data + b'\\n'); sys.stdout.buffer.flush()\n{LOOK_ROUND}"
     os.environ["CANARY"] = SECRET
     try:
@@ -384,7 +389,7 @@ def run_printed(arena: Arena) -> list[Finding]:
 
 
 def shown(ran: ContainerRow) -> ActivePanel:
-    """By the record, the live view, the message for the LLM."""
+    """Collect what is shown by the record, the live view and the message for the LLM."""
     trainer = next(result for result in ran.trial.executions if result.role is Role.TRAINER)
     record = [path.read_text(encoding="utf-8") for path in sorted(ran.folder.glob("*.*")) if path.is_file()]
     screen = ran.view.console.file.getvalue()  # type: ignore[attr-defined]
@@ -398,7 +403,7 @@ def shown(ran: ContainerRow) -> ActivePanel:
 
 
 def carelessly_shown(data: bytes) -> ActivePanel:
-    """As a host would that prints, parses and forwards what came."""
+    """Collect what a careless host shows, which prints, parses and forwards the raw output."""
     text = data.decode("utf-8", "surrogateescape")
     score, checkpoint = (
         re.search(pattern, text, re.MULTILINE)

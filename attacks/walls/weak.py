@@ -49,7 +49,7 @@ class WeakEngine(Engine):
         return config
 
     def _read_back(self, container_id: str, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> None:
-        """Nothing is compared with anything."""
+        """Skip the comparison: the weak container differs on purpose."""
 
     def _host(self, host: dict[str, Any]) -> dict[str, Any]:
         no_walls = {
@@ -75,7 +75,7 @@ class WeakEngine(Engine):
         }
 
     def volume(self, name: str, size: int, labels: dict[str, str]) -> None:
-        """With four times the room."""
+        """Create a volume with four times the room."""
         super().volume(name, size * 4, labels)
 
     def attach_and_start(self, container_id: str) -> Iterator[tuple[str, bytes]]:
@@ -90,7 +90,7 @@ class WeakEngine(Engine):
 
 
 def bind(source: Path, target: str) -> dict[str, object]:
-    """A mount for the weak container."""
+    """Build a mount for the weak container."""
     return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": False}
 
 
@@ -104,7 +104,7 @@ class PatientSandbox(ExperimentSandbox):
 
 
 def capabilities() -> list[str]:
-    """Every capability that this machine has to give, which in a virtual machine may not be all of them."""
+    """List every capability this machine can grant; a virtual machine may lack some."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     bounds = int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
     return [f"CAP_{name}" for number, name in enumerate(CAPABILITIES) if bounds >> number & 1]

@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 from orchestrator import __version__
 from orchestrator.cli import look, run, setup, trust
 from orchestrator.errors import AutoresearchError
+from orchestrator.record import session_log
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +32,7 @@ def print_version() -> None:
 
 def main() -> None:
     """Run a command; an error is one line and a non-zero exit."""
+    session_log.log_to_stderr()  # standard output is for answers
     try:
         sys.exit(app(standalone_mode=not sys.argv[1:]))  # to no command at all, the help is the answer
     except TyperException as error:

@@ -5,6 +5,7 @@ import shutil
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,15 +26,19 @@ from orchestrator.cli.options import (
     takes_target,
 )
 from orchestrator.errors import JournalError
-from orchestrator.interrupt import interruptible
-from orchestrator.look import compare, export, lineage_tree, show
-from orchestrator.look.follow import ToldView, follow, keys
+from orchestrator.lifecycle import interruptible
+from orchestrator.look import compare, export, show
+from orchestrator.look.follow import DETACHED, Follower, follow, quit_key
+from orchestrator.look.history import champion_scores
+from orchestrator.look.lineage import lineage_json, lineage_tree
 from orchestrator.look.live_view import LiveView, draw_best_so_far, experiments_table, summary_line
+from orchestrator.look.log_lines import log_event
 from orchestrator.look.report import Report
-from orchestrator.record import checkpoint, experiment_files
+from orchestrator.record import checkpoint
 from orchestrator.record.confirmations import confirmed_ids
+from orchestrator.record.experiment_files import read_text, trial_folder
 from orchestrator.record.journal import Journal
-from orchestrator.record.run_status import ended, state
+from orchestrator.record.run_status import describe_status, require_finished
 from orchestrator.text import counted, sanitise
 from orchestrator.types import Role
 
@@ -45,15 +50,15 @@ app = typer.Typer()
 def print_status(target: Target, as_json: AsJson = False) -> None:
     """List the experiments of a run and its best."""
     with open_for_reading(target.run_dir()) as journal:
-        experiments, best, spent, metric = journal.experiments(), journal.best(), journal.spent(), journal.metric()
+        experiments, best, spent, metric = journal.experiments(), journal.champion(), journal.spent(), journal.metric()
         if as_json:
-            rows = [Journal.as_json(experiment) | {"val_bpb": experiment.value} for experiment in experiments]
-            run = {"tag": journal.folder.name, "state": state(journal), "best": best.id if best else None}
+            rows = [Journal.as_json(experiment) | {metric: experiment.value} for experiment in experiments]
+            run = {"tag": journal.folder.name, "state": describe_status(journal), "best": best.id if best else None}
             counts = {"experiments": rows, "spent": asdict(spent), "unfinished": len(journal.unfinished())}
             print(json.dumps(run | counts, indent=1))
             return
         console = list_console()
-        console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), state(journal)), soft_wrap=True)
+        console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), describe_status(journal)), soft_wrap=True)
         table = experiments_table(experiments, metric, confirmed_ids(journal))
         table.expand = console.is_terminal
         console.print(table)
@@ -64,7 +69,7 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
         console.print(summary_line(spent))
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
-        if drawing := draw_best_so_far(experiments):
+        if drawing := draw_best_so_far(champion_scores(experiments)):
             console.print(drawing, style="green")
 
 
@@ -72,20 +77,17 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
 @takes_target
 def watch_run(target: Target) -> None:
     """Attach the live view to a running loop; Ctrl-C or q detaches, and the loop continues."""
-    folder = target.run_dir()
-    console = Console(stderr=True)
-    message = "detached; the loop continues"
+    folder, console, message = target.run_dir(), Console(stderr=True), DETACHED
     with suppress(KeyboardInterrupt), ExitStack() as stack:
-        view: LiveView | ToldView = ToldView()
+        journal = stack.enter_context(Journal.read(folder))
+        must_quit = stack.enter_context(quit_key())
+        follower = Follower(journal=journal, handle=partial(log_event, metric=journal.metric()))
         if console.is_terminal:
-            view = LiveView(tag=folder.name, console=console)
-            with Journal.read(folder) as journal:
-                view.seen(journal.experiments(), journal.best(), journal.spent())
-            wants_to_leave = stack.enter_context(keys())
+            view = LiveView(tag=folder.name, console=console, metric=journal.metric())
+            view.attach(journal)
+            follower = Follower(journal=journal, handle=view.handle, show_output=view.show_output)
             stack.enter_context(view)
-        else:
-            wants_to_leave = stack.enter_context(keys())
-        message = follow(folder, view, wants_to_leave)
+        message = follow(follower, must_quit)
     print(message)
 
 
@@ -99,11 +101,11 @@ def show_experiment(
 ) -> None:
     """Show what an experiment changed, ran, printed and scored."""
     with open_for_reading(target.run_dir()) as journal:
-        experiment = ended(journal, exp)
+        experiment = require_finished(journal, exp)
         if as_json:
-            print(json.dumps(show.as_json(journal, experiment), indent=1))
+            print(json.dumps(show.experiment_json(journal, experiment), indent=1))
         else:
-            show.show(Console(highlight=False), journal, experiment, raw=raw)
+            show.show_experiment(Console(highlight=False), journal, experiment, raw=raw)
 
 
 @app.command("diff")
@@ -111,11 +113,11 @@ def show_experiment(
 def show_diff(a: int, b: int, target: Target, raw: Raw = False) -> None:
     """Show how the train.py of one experiment differs from that of another."""
     with open_for_reading(target.run_dir()) as journal:
-        text = lineage_tree.diff(journal.experiment(a), journal.experiment(b))
+        text = show.diff_sources(journal.experiment(a), journal.experiment(b))
     if raw:
         sys.stdout.write(text)
     elif text:
-        show.diff(Console(highlight=False), text)
+        show.print_diff(Console(highlight=False), text)
     else:
         print(f"experiments {a} and {b} have the same train.py")
 
@@ -126,21 +128,22 @@ def print_log(
     exp: int,
     target: Target,
     role: Annotated[Role, typer.Option(help="Container whose output is printed.")] = Role.TRAINER,
-    part: Annotated[str, typer.Option(help="Further run of the experiment, as run-2 or again.")] = "",
+    trial: Annotated[str, typer.Option(help="Folder of a further trial, such as trial-2.")] = "",
     raw: Raw = False,
 ) -> None:
     """Print the output of a container of an experiment: seconds since its start, stream, line."""
     with open_for_reading(target.run_dir()) as journal:
-        folder = experiment_files.part(journal.experiment(exp), part)
+        experiment = journal.experiment(exp)
+    folder = trial_folder(experiment, trial)
     path = folder / f"{role}.log"
     if not path.is_file():
         logs = ", ".join(sorted(log.stem for log in folder.glob("*.log"))) or "none"
-        raise JournalError(f"{path}: no such log; this experiment has: {logs}")
+        raise JournalError(f"{path}: no such log; logs of this experiment: {logs}")
     if raw:
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
     else:
-        sys.stdout.write(sanitise(experiment_files.read(path)))
+        sys.stdout.write(sanitise(read_text(experiment, path.name, trial)))
 
 
 @app.command("lineage")
@@ -149,9 +152,9 @@ def show_lineage(target: Target, as_json: AsJson = False) -> None:
     """Show the kept experiments as a tree: which one was made from which."""
     with open_for_reading(target.run_dir()) as journal:
         if as_json:
-            print(json.dumps(lineage_tree.as_json(journal), indent=1))
+            print(json.dumps(lineage_json(journal), indent=1))
         else:
-            Console(highlight=False).print(lineage_tree.tree(journal))
+            Console(highlight=False).print(lineage_tree(journal))
 
 
 @app.command("runs")
@@ -159,7 +162,7 @@ def list_runs(task: Task = CURRENT_DIR, runs: Runs = None) -> None:
     """List the runs on record, newest last."""
     for folder in Target(task=task, runs=runs).run_dirs():
         with Journal.read(folder) as journal:
-            best, spent = journal.best(), journal.spent()
+            best, spent = journal.champion(), journal.spent()
         print(
             f"{folder.name:16} best {f'{best.value:.6f}{best.trust_suffix}' if best else '-':10} {summary_line(spent)}"
         )
@@ -195,8 +198,8 @@ def compare_runs(
 ) -> None:
     """Compare two runs: best so far per experiment, per hour of the device and per dollar; printed and plotted."""
     folders = [Target(task=task, run=run, runs=runs).run_dir() for run in (run_a, run_b)]
-    a, b = (compare.course(folder) for folder in folders)
-    compare.compare(a, b, Console(highlight=False))
+    a, b = (compare.load_curve(folder) for folder in folders)
+    compare.print_comparison(a, b, Console(highlight=False))
     path = html or folders[0].parent / f"compare-{a.tag}-{b.tag}.html"
     compare.write(path, a, b)
     print(f"plots: {path}")
@@ -217,13 +220,13 @@ def export_run(
     with open_for_reading(folder) as journal:
         if exp is not None:
             path = out or Path(f"{folder.name}-{exp}.pt")
-            size = checkpoint.export(journal.experiment(exp), checkpoint.recorded(journal, exp), path)
+            size = checkpoint.copy_checkpoint(journal.experiment(exp), checkpoint.recorded_sha256(journal, exp), path)
             print(f"{path}: {size} bytes, as experiment {exp} was scored with")
             return
-        experiments, spent = journal.experiments(), journal.spent()
+        experiments, spent, metric = journal.experiments(), journal.spent(), journal.metric()
     if out is None and how in export.TEXT:
-        sys.stdout.write(export.text(experiments, how))
+        sys.stdout.write(export.render_text(experiments, how, metric))
         return
     path = out or Path(f"{folder.name}.{how}")
-    export.write(experiments, how, path)
+    export.write(experiments, how, metric, path)
     print(f"{path}: {counted(len(experiments), 'row')}; {summary_line(spent)}")

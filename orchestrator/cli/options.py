@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.config import TASK_FILE, Config, load
-from orchestrator.errors import JournalError
-from orchestrator.host.data import corpus_name
-from orchestrator.record.journal import Journal
-from orchestrator.record.run_status import cut_short
-from orchestrator.record.verify import is_live
+from orchestrator.errors import JournalError, RecordTooNew
+from orchestrator.events import SessionStarted
+from orchestrator.host.data import name_corpus
+from orchestrator.record.journal import Journal, is_live
+from orchestrator.record.run_status import why_incomplete
 
 Task = Annotated[Path, typer.Option("--task", help="Task directory, with task.toml, program.md, locked/ and mutable/.")]
 Run = Annotated[
@@ -50,7 +50,6 @@ Raw = Annotated[bool, typer.Option("--raw", help="Print the text as recorded, no
 CURRENT_DIR = Path()
 STARTED_BY = "AUTORESEARCH_STARTED_BY"  # "make", where the Makefile started this
 PIPE_COLUMNS = 400  # a description is cut at 200 characters
-MAX_CHECKED_BYTES = 64 << 20  # of a database that is checked before it is shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ class Target:
 
         A start that failed leaves a folder, but no run. Raises JournalError if there is no run at all.
         """
-        paths = sorted(self.runs_dir.glob("*/journal.db"), key=lambda path: path.stat().st_mtime)
+        paths = sorted(self.runs_dir.glob("*/record.jsonl"), key=lambda path: path.stat().st_mtime)
         folders = [path.parent for path in paths]
         runs = [folder for folder in folders if any(folder.glob("[0-9][0-9][0-9][0-9]*/")) or is_live(folder)]
         if not runs:
@@ -122,7 +121,7 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
 
 def container_flags(profile: str, data: str, accept_risk: list[str] | None) -> dict[str, Any]:
     """Return the flags of every command that starts containers."""
-    return {"profile_name": profile, "corpus": corpus_name(data), "accept_risk": accept_risk or None}
+    return {"profile_name": profile, "corpus": name_corpus(data), "accept_risk": accept_risk or None}
 
 
 def task_config(task: Path) -> Config | None:
@@ -136,22 +135,18 @@ def list_console() -> Console:
 
 
 def open_for_reading(folder: Path) -> Journal:
-    """Open the journal of a run to look at it; where its database is damaged, what its mirror still contains.
+    """Open the journal of a run to look at it; of a damaged record, what can still be read.
 
-    Raises JournalError if neither can be read, or if it is of a newer version.
+    Raises JournalError if nothing can, or if it is of a newer version.
     """
     try:
-        journal = Journal.read(folder)
-        problem = journal.damage() if (folder / "journal.db").stat().st_size < MAX_CHECKED_BYTES else ""
+        return Journal.read(folder)
+    except RecordTooNew:
+        raise
     except JournalError as error:
-        if "newer version" in str(error) or not (folder / "record.jsonl").is_file():
-            raise
-        problem = str(error)
-    if not problem:
+        journal = Journal.salvage(folder)
+        Console(stderr=True, highlight=False).print(Text.assemble(("damaged: ", "red"), str(error)), soft_wrap=True)
         return journal
-    message = f"{problem}; shown from record.jsonl instead; `autoresearch verify` says more"
-    Console(stderr=True, highlight=False).print(Text.assemble(("damaged: ", "red"), message), soft_wrap=True)
-    return Journal.salvage(folder)
 
 
 def find_interrupted(config: Config) -> tuple[str, str]:
@@ -159,7 +154,7 @@ def find_interrupted(config: Config) -> tuple[str, str]:
     with suppress(JournalError):
         for folder in reversed(Target(task=config.root, runs=config.runs).run_dirs()):
             with Journal.read(folder) as journal:
-                if {config.task.name} >= {started.body.get("task") for started in journal.records("session.started")}:
-                    how = cut_short(journal)
+                if {config.task.name} >= {started.event.task for started in journal.events(SessionStarted)}:
+                    how = why_incomplete(journal)
                     return (folder.name, how) if how else ("", "")
     return "", ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,6 @@ import typer
 from rich.console import Console
 
 from orchestrator import compose, preflight, propose
-from orchestrator.bounds import base_of
 from orchestrator.cli.look import print_status
 from orchestrator.cli.options import (
     CURRENT_DIR,
@@ -34,24 +34,24 @@ from orchestrator.cli.options import (
     takes_target,
 )
 from orchestrator.devices import schedule
+from orchestrator.execution.experiment import ignore
 from orchestrator.host.compile_cache_build import build
 from orchestrator.host.data import IN_IMAGE
 from orchestrator.host.doctor import Severity, report, run_checks
 from orchestrator.host.host_facts import collect
-from orchestrator.interrupt import interruptible
-from orchestrator.look.live_view import LiveView, PlainView
-from orchestrator.look.notify import notifying
+from orchestrator.lifecycle import interruptible, load_offset
+from orchestrator.look.live_view import LiveView
+from orchestrator.look.log_lines import log_event
+from orchestrator.look.notify import Notifier
 from orchestrator.look.report import Report
-from orchestrator.look.report_on_finish import Reporting
 from orchestrator.loop import run_session
 from orchestrator.propose.estimate import estimate_cost
 from orchestrator.record import retention
 from orchestrator.record.git_branch import ResultBranch
-from orchestrator.record.journal import Journal
-from orchestrator.record.session_log import logging_to
-from orchestrator.record.verify import is_live
+from orchestrator.record.journal import Journal, is_live
+from orchestrator.record.session_log import log_to
 from orchestrator.text import counted
-from orchestrator.types import Level, Status
+from orchestrator.types import Level
 from orchestrator.walls import compile_cache
 from orchestrator.walls.engine import Engine
 
@@ -98,7 +98,7 @@ def run_loop(
     It ends at the first limit, or with Ctrl-C. The same command resumes a run that was interrupted.
     """
     flags = {
-        "tag": target.run or compose.default_tag(), **container_flags(profile, data, accept_risk),
+        "tag": target.run or compose.make_default_tag(), **container_flags(profile, data, accept_risk),
         "limits.experiments": experiments, "limits.hours": hours, "limits.max_usd": max_usd,
         "limits.max_tokens": max_tokens, "proposer": proposer, "claude.model": model, "claude.base_url": base_url,
         "claude.key_file": key_file, "prefetch": prefetch, "replay_of": replay, "seed": seed, "parallel": parallel,
@@ -113,23 +113,29 @@ def run_loop(
         config = config.model_copy(update={"tag": interrupted})
         message = f"resuming {interrupted}, whose last session {how}; use --run NAME to start another"
         console.print(message, highlight=False, markup=False, soft_wrap=True)
+    page = Report(config.run_path)
     with ExitStack() as stack:
         stack.enter_context(interruptible())
-        stack.enter_context(logging_to(config.run_path, screen=not console.is_terminal))
-        view: LiveView | PlainView = PlainView()
+        stack.enter_context(log_to(config.run_path, screen=not console.is_terminal))
+        view = None
         if console.is_terminal:
             goal, metric = config.limits.experiments, config.task.metric
-            view = LiveView(tag=config.tag, console=console, goal=goal, metric=metric, told=PlainView())
-            stack.enter_context(view)
-        page = Report(config.run_path)
-        session = stack.enter_context(compose.open_session(config, Reporting(view, page) if live else view, data))
-        if note := compile_cache.missing(session.runner.facts()):
+            view = stack.enter_context(LiveView(tag=config.tag, console=console, goal=goal, metric=metric))
+
+        def subscribe(journal: Journal) -> None:
+            journal.subscribe(partial(log_event, metric=config.task.metric))
+            if view is not None:
+                view.attach(journal, load_offset(journal))
+                journal.subscribe(view.handle)
+            if live:
+                journal.subscribe(page.handle)
+            journal.subscribe(stack.enter_context(Notifier(settings=config.notify, journal=journal)).handle)
+
+        show = view.show_output if view is not None else ignore
+        session = stack.enter_context(compose.open_session(config, subscribe, show, data))
+        if note := compile_cache.describe_missing(session.environment):
             console.print(f"note: {note}", highlight=False)
-        if isinstance(view, LiveView):
-            view.seen(session.journal.experiments(), session.journal.best(), session.journal.spent())
-            view.goal += base_of(session.journal).experiments if view.goal else 0
-        shown, notifier = stack.enter_context(notifying(config.notify, session.journal, view))
-        notifier.end(run_session(replace(session, view=shown)), session.journal)
+        run_session(session)
     print_status(task=target.task, run=config.tag, runs=target.runs)
     print(f"record: {config.run_path}")
     if live:
@@ -140,12 +146,12 @@ def run_loop(
 def next_steps(folder: Path, target: Target) -> Iterator[str]:
     """Yield what to type after a night, in the order that one would."""
     with Journal.read(folder) as journal:
-        best, kept = journal.best(), journal.count("status = ?", Status.KEEP)
+        champion, kept = journal.champion(), len(journal.kept())
     yield target.command("report", folder.name)
-    if best is not None:
-        yield target.command("show", folder.name, best.id)
-        if kept > 1 and best.level != Level.L0:
-            yield target.command("confirm", folder.name, best.id)
+    if champion is not None:
+        yield target.command("show", folder.name, champion.id)
+        if kept > 1 and champion.experiment.level != Level.L0:
+            yield target.command("confirm", folder.name, champion.id)
 
 
 @app.command("pause")
@@ -219,7 +225,7 @@ def build_cache(
     """Train the committed train.py once and keep what it compiled, for later experiments to start from."""
     config = Target(task=task, run="build-cache").load_config(container_flags(profile, data, accept_risk))
     branch = ResultBranch(path=config.mutable_path, tag=config.tag)
-    with compose.leased_context(config, PlainView()) as context:
+    with compose.lease_context(config) as context:
         made = build(context, branch, lambda line: print(line, flush=True))
     print(f"build-cache: {len(made.files)} files in {made.folder}")
 

@@ -23,14 +23,15 @@ from orchestrator.cli.options import (
     task_config,
 )
 from orchestrator.host.data import IN_IMAGE
-from orchestrator.interrupt import interruptible
-from orchestrator.record.index import canonical
-from orchestrator.record.journal import Journal
+from orchestrator.lifecycle import interruptible
+from orchestrator.record import index
+from orchestrator.record.journal import Journal, is_live
 from orchestrator.record.provenance import statement
-from orchestrator.record.session_log import logging_to
-from orchestrator.record.verify import findings, recorded_in
+from orchestrator.record.record_file import canonical
+from orchestrator.record.session_log import log_to
+from orchestrator.record.verify import find_damage, find_runs
 from orchestrator.scoring import thresholds
-from orchestrator.text import sanitise
+from orchestrator.text import counted, sanitise
 from orchestrator.trust import calibrate, confirm
 
 app = typer.Typer()
@@ -48,13 +49,27 @@ def verify_runs(
     is_intact = True
     if anchor is None and (config := task_config(target.task)) is not None:
         anchor = config.anchor_path
-    for folder in [target.run_dir()] if target.run else recorded_in(target.runs_dir):
-        problems = list(findings(folder, target.task, anchor))
+    for folder in [target.run_dir()] if target.run else find_runs(target.runs_dir):
+        problems = list(find_damage(folder, target.task, anchor))
         is_intact = is_intact and not problems
         for finding in problems or ["intact"]:
             print(f"{folder.name}: {sanitise(finding)}")
     if not is_intact:
         raise typer.Exit(1)
+
+
+@app.command("reindex")
+@takes_target
+def rebuild_index(target: Target) -> None:
+    """Rebuild the index of a run, or of every run, from its record; nothing is lost if it is deleted."""
+    for folder in [target.run_dir()] if target.run else find_runs(target.runs_dir):
+        if is_live(folder):
+            print(f"{folder.name}: a session is running; its index is in use")
+            continue
+        (folder / index.NAME).unlink(missing_ok=True)
+        with Journal.open(folder) as journal:
+            _, lines, _ = journal.span()
+        print(f"{folder.name}: index rebuilt from {counted(lines, 'line')}")
 
 
 @app.command("confirm")
@@ -76,11 +91,11 @@ def confirm_experiment(
         journal.experiment(exp)  # before a run of a misspelt name is made
     with ExitStack() as stack:
         stack.enter_context(interruptible())
-        stack.enter_context(logging_to(config.run_path, screen=False))
+        stack.enter_context(log_to(config.run_path, screen=False))
         journal = stack.enter_context(Journal.open(config.run_path))
-        slot = stack.enter_context(compose.single_slot(config, holdout=True))
-        confirmation = confirm.confirm(journal, slot, exp, seeds, lambda line: print(line, flush=True))
-    print("\n".join(confirm.lines(confirmation)))
+        slot = stack.enter_context(compose.make_single_slot(config, holdout=True))
+        confirmation = confirm.confirm_experiment(journal, slot, exp, seeds, lambda line: print(line, flush=True))
+    print("\n".join(confirm.describe_confirmation(confirmation)))
 
 
 @app.command("calibrate")
@@ -99,14 +114,14 @@ def calibrate_audit(
     folder = config.run_path / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     with ExitStack() as stack:
         stack.enter_context(interruptible())
-        stack.enter_context(logging_to(config.run_path, screen=False))
-        slot = stack.enter_context(compose.single_slot(config, refuses=False))
+        stack.enter_context(log_to(config.run_path, screen=False))
+        slot = stack.enter_context(compose.make_single_slot(config, refuses=False))
         print(f"{len(models)} honest runs, each in containers of its own; nothing is refused", flush=True)
         measurements = calibrate.run(slot, models, folder, lambda run: print(calibrate.line(run), flush=True))
-        facts = slot.facts()
-    measured = calibrate.summary(measurements, config, facts["image_id"])
-    kept = thresholds.save(config, facts["hardware"], measured)
-    print("\n".join([*calibrate.report(measured, config, facts["hardware"]), f"kept: {kept}"]))
+        environment = slot.environment()
+    measured = calibrate.summary(measurements, config, environment.image_id)
+    kept = thresholds.save(config, environment.hardware, measured)
+    print("\n".join([*calibrate.report(measured, config, environment.hardware), f"kept: {kept}"]))
 
 
 @app.command("provenance")

@@ -42,7 +42,7 @@ class GpuMonitor:
     _lists: bool | None = None  # whether NVML lists processes where there must be some
 
     def __call__(self) -> str:
-        """Who else is there, "" if nobody. Raises LeaseUnavailable if the GPU is lost."""
+        """Return who else uses the GPU, "" if no one. Raises LeaseUnavailable if the GPU is lost."""
         suspects = self._foreign()
         if suspects:
             time.sleep(self.confirm_s)
@@ -50,7 +50,7 @@ class GpuMonitor:
         return processes.describe(min(suspects), self.proc) if suspects else ""
 
     def used_by(self) -> frozenset[str] | None:
-        """Our containers that were seen on it; None where NVML lists no process although the GPU was in use."""
+        """Return our containers seen on the GPU; None if NVML lists no process although the GPU was in use."""
         return None if self._lists is False else frozenset(self._seen)
 
     def _foreign(self) -> frozenset[int]:
@@ -80,7 +80,7 @@ class CpuMonitor:
     _paths: dict[str, Path] = field(default_factory=dict)
 
     def __call__(self) -> str:
-        """How much others took of the last samples' time if it was too much, else ""."""
+        """Describe how much others took of the last samples' time if it was too much, else return ""."""
         cpus = numbers(self.cpuset)
         before, now = self._before, (self.clock(), busy_s(self.proc, cpus) - _own_s(), self._containers_s())
         self._before = now
@@ -120,7 +120,7 @@ class ContentionMonitor:
         used_by: Callable[[], Collection[str] | None] = lambda: None,
         then: Then = lambda _: None,
     ) -> None:
-        """`device` is watched for Xid errors too; `used_by` says which of our containers `look` has seen."""
+        """Watch with `look`, and `device` for Xid errors; `used_by` returns which of our containers `look` has seen."""
         self.used_by = used_by
         self.contended_by = ""
         self.lost = ""  # why the device itself is to blame
@@ -141,7 +141,7 @@ class ContentionMonitor:
         self._thread.join()
 
     def now(self) -> str:
-        """Who else is there at this moment, where one look can tell. Raises LeaseUnavailable if the device is lost."""
+        """Return who else is there now, if one look can tell. Raises LeaseUnavailable if the device is lost."""
         try:
             return self._look()
         except UNKNOWN:
@@ -178,7 +178,7 @@ class ContentionMonitor:
 def monitor_for(
     lease: Lease, ours: Ours, then: Then, *, interval_s: float = INTERVAL_S, max_foreign_cpu_share: float = OTHERS
 ) -> ContentionMonitor:
-    """The sampler that fits a lease."""
+    """Build the monitor that fits a lease."""
     if lease.device is not None:
         look = GpuMonitor(device=lease.device, ours=ours)
         return ContentionMonitor(look, device=lease.device, interval_s=interval_s, used_by=look.used_by, then=then)
@@ -194,13 +194,13 @@ def _own_s() -> float:
 
 
 def _cgroup(cgroups: Path, container_id: str) -> Path:
-    """A container's directory with its processor time, under whichever driver and version; StopIteration if none."""
+    """Find a container's directory with its processor time, for any driver and version; StopIteration if none."""
     root = cgroups if (cgroups / "cgroup.controllers").exists() else cgroups / "cpuacct"
     return next(path for path in root.rglob(f"*{container_id}*") if path.is_dir())
 
 
 def _used_s(path: Path) -> float:
-    """Processor seconds of a control group, version 2 or 1."""
+    """Return the processor seconds of a control group, version 2 or 1."""
     stat = path / "cpu.stat"
     if (path / "cpuacct.usage").exists():
         return int((path / "cpuacct.usage").read_text()) / 1e9

@@ -9,20 +9,20 @@ _IDLE_COLUMNS = (3, 4)  # idle and iowait
 
 
 def online_cores(sysfs: Path, allowed: Collection[int]) -> list[int]:
-    """Processors that are online and allowed, the threads of one core next to each other."""
+    """List the processors that are online and allowed, the threads of one core next to each other."""
     root = sysfs / "devices/system/cpu"
     found = [cpu for cpu in numbers((root / "online").read_text()) if cpu in allowed]
     return sorted(found, key=lambda cpu: (*_core(root / f"cpu{cpu}/topology"), cpu))
 
 
 def numbers(text: str) -> list[int]:
-    """`0-2,5` as numbers."""
+    """Parse `0-2,5` into numbers."""
     pairs = [part.split("-") for part in text.strip().split(",") if part]
     return [number for pair in pairs for number in range(int(pair[0]), int(pair[-1]) + 1)]
 
 
 def ranges(cpus: Iterable[int]) -> str:
-    """Numbers as `0-2,5`, as the engine wants them."""
+    """Format numbers as `0-2,5`, the engine's syntax."""
     parts: list[list[int]] = []
     for cpu in sorted(cpus):
         if parts and cpu == parts[-1][1] + 1:
@@ -33,14 +33,14 @@ def ranges(cpus: Iterable[int]) -> str:
 
 
 def cpu_model(proc: Path) -> str:
-    """What /proc/cpuinfo calls the first processor."""
+    """Return the first processor's model name by /proc/cpuinfo."""
     lines = (proc / "cpuinfo").read_text(errors="replace").splitlines()
     found = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     return found or os.uname().machine
 
 
 def busy_s(proc: Path, cpus: Collection[int]) -> float:
-    """Processor seconds that these processors have worked since boot, steal included."""
+    """Return the processor seconds that these processors have worked since boot, steal included."""
     total = 0
     for line in (proc / "stat").read_text().splitlines():
         name, *ticks = line.split()
@@ -50,7 +50,7 @@ def busy_s(proc: Path, cpus: Collection[int]) -> float:
 
 
 def _core(topology: Path) -> tuple[int, int]:
-    """Package and core of a processor; a kernel that does not say is taken at its order."""
+    """Return package and core of a processor; if the kernel does not tell, its place in the order."""
     try:
         return int((topology / "physical_package_id").read_text()), int((topology / "core_id").read_text())
     except OSError:

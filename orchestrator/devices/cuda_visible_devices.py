@@ -10,7 +10,7 @@ FIX = "give UUIDs, as `nvidia-smi -L` lists them, or name them in task.toml, [gp
 
 
 def allowed_devices(listed: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The UUIDs that may be leased, () for any: task.toml's own list, else what the variable gives.
+    """Return the UUIDs that may be leased, () for any: task.toml's own list, else the variable's.
 
     Raises ConfigError for what names no GPU here for sure, LeaseUnavailable where none answers.
     """

@@ -75,7 +75,7 @@ class Activity:
     utilisation_percent: int | None  # None where NVML cannot tell: MIG instances
 
     def busy(self, device: Device) -> str:
-        """Why it is not idle, "" if it is."""
+        """Return why the device is not idle, "" if it is."""
         if self.memory_bytes >= max(IDLE_MEMORY_BYTES, IDLE_MEMORY_SHARE * device.memory_bytes):
             return f"{self.memory_bytes // MIB} MiB of its memory are in use"
         if (self.utilisation_percent or 0) > IDLE_UTILISATION_PERCENT:
@@ -94,12 +94,12 @@ class Clocks:
 
 
 def devices(sysfs: Path = SYSFS) -> tuple[Device, ...]:
-    """Every GPU and MIG instance that answers, in NVML's order; a GPU cut into MIG instances is not one itself."""
+    """List every GPU and MIG instance that answers, in NVML's order; a GPU split into instances is not listed."""
     return list_devices(sysfs)[0]
 
 
 def list_devices(sysfs: Path = SYSFS) -> tuple[tuple[Device, ...], str]:
-    """The devices that answer, and why one does not, "" if they all do."""
+    """List the devices that answer, and return why one does not, "" if they all do."""
     found: list[Device] = []
     lost: pynvml.NVMLError | None = None
     with open_nvml():
@@ -115,7 +115,7 @@ def list_devices(sysfs: Path = SYSFS) -> tuple[tuple[Device, ...], str]:
 
 
 def lost(sysfs: Path = SYSFS) -> tuple[str, ...]:
-    """Why each GPU that does not answer does not; nothing on it is leased."""
+    """Return why each GPU that does not answer fails; it is not leased."""
     found: list[str] = []
     with open_nvml():
         for index in range(pynvml.nvmlDeviceGetCount()):
@@ -166,7 +166,7 @@ def clocks(device: Device) -> Clocks:
 
 
 def trouble(device: Device) -> str:
-    """Why nothing should be run on a device, "" if nothing speaks against it. Raises LeaseUnavailable if it is lost."""
+    """Return why a device should not be used, "" if it is fine. Raises LeaseUnavailable if it is lost."""
     found: list[str] = []
     with open_nvml():
         handle = pynvml.nvmlDeviceGetHandleByUUID(device.parent or device.uuid)
@@ -191,7 +191,7 @@ class XidWatch:
     """Collects the Xid errors that the driver reports for a device while the block runs."""
 
     def __init__(self, device: Device) -> None:
-        """Nothing is asked of NVML before the block begins."""
+        """Prepare the listener; NVML is not called before the block begins."""
         self._uuid = device.parent or device.uuid
         self._events: Any = None
 
@@ -257,7 +257,7 @@ def _device(handle: Any, driver: str, pci: Path, power_w: int | None, **mig: Any
 
 
 def _pci(handle: Any, sysfs: Path) -> Path:  # noqa: ANN401
-    """NVML writes 00000000:65:00.0 where sysfs has 0000:65:00.0."""
+    """Return the device's sysfs folder; NVML writes 00000000:65:00.0 where sysfs has 0000:65:00.0."""
     domain, rest = _text(pynvml.nvmlDeviceGetPciInfo(handle).busId).lower().split(":", 1)
     return sysfs / "bus/pci/devices" / f"{int(domain, 16):04x}:{rest}"
 
@@ -269,7 +269,7 @@ def _power_w(handle: Any) -> int | None:  # noqa: ANN401
 
 
 def _memory(handle: Any) -> Any:  # noqa: ANN401
-    """Version 2 leaves out what the driver reserves for itself; old drivers have only version 1."""
+    """Return memory use; version 2 leaves out what the driver reserves, old drivers have only version 1."""
     with _where_supported():
         return pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
     return pynvml.nvmlDeviceGetMemoryInfo(handle)
@@ -298,7 +298,7 @@ def _nvml_error() -> Iterator[None]:
 
 @contextmanager
 def open_nvml() -> Iterator[None]:
-    """NVML for the length of the block; in blocks within it, it is open already.
+    """Open NVML for the length of the block; nested blocks share it.
 
     A GPU without persistence mode is set up anew whenever nobody has it open, and seems busy for a moment then.
     """

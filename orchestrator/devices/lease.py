@@ -9,7 +9,6 @@ import fcntl
 import math
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -47,6 +46,22 @@ class LeasePolicy:
     cores: frozenset[int] | None = None  # None: those this process may run on
 
 
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """Who or what uses a device; the cause stays equal while only a number in the reason changes."""
+
+    reason: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """Why nothing can be leased now."""
+
+    reason: str
+    causes: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """What was leased; it lasts as long as its `with` block."""
@@ -59,15 +74,13 @@ class Lease:
 
 @contextmanager
 def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
-    """Take an idle device for the length of the block; `on_wait` is told for whom we wait, whenever that changes.
-
-    A load or a memory in use that only changes by its number is told once.
+    """Take an idle device for the length of the block; `on_wait` is called with what it waits for, when that changes.
 
     Raises LeaseUnavailable when none became free within `wait_s`, ConfigError when none ever can.
     """
     count_leasable(policy)
     deadline = time.monotonic() + wait_s
-    told = ""
+    causes: tuple[str, ...] | None = None
     with gpu.open_nvml() if policy.profile == "gpu" else nullcontext(), ExitStack() as locks:
         while True:
             taken = _take_gpu(policy, locks) if policy.profile == "gpu" else _take_cores(policy, locks)
@@ -76,16 +89,17 @@ def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] 
             left = deadline - time.monotonic()
             if left <= 0:
                 raise LeaseUnavailable(
-                    f"nothing could be leased within {_hours(wait_s)}: {taken}; try later, or raise [gpu] wait_hours"
+                    f"nothing could be leased within {_hours(wait_s)}: {taken.reason}; try later, or raise [gpu]"
+                    " wait_hours"
                 )
-            if (kind := re.sub(r"\d+", "", taken)) != told:
-                on_wait(f"waiting, at most {_hours(left)} more: {taken}")
-                told = kind
+            if taken.causes != causes:
+                on_wait(f"waiting, at most {_hours(left)} more: {taken.reason}")
+                causes = taken.causes
             time.sleep(min(left, policy.poll_s * random.uniform(0.5, 1.5)))  # noqa: S311  # jitter, no secret
         yield taken
 
 
-def lease_policy(config: Config) -> LeasePolicy:
+def build_lease_policy(config: Config) -> LeasePolicy:
     """Return what may be leased for a config. Raises ConfigError, or LeaseUnavailable where no GPU answers."""
     return LeasePolicy(
         profile=config.profile_name,
@@ -97,7 +111,7 @@ def lease_policy(config: Config) -> LeasePolicy:
 
 
 def count_leasable(policy: LeasePolicy) -> int:
-    """How many leases this policy allows on this machine at best.
+    """Return how many leases this policy allows on this machine at best.
 
     Raises ConfigError if none, or for unknown UUIDs; LeaseUnavailable where a GPU that does not answer may be why.
     """
@@ -124,7 +138,7 @@ def count_leasable(policy: LeasePolicy) -> int:
 
 
 def _wanted(policy: LeasePolicy, known: tuple[Device, ...], lost: str) -> list[Device]:
-    """Those the lists allow; a list may name a MIG instance or the GPU that it is a part of.
+    """Select the devices that the lists allow; a list may name a MIG instance or the GPU that it is a part of.
 
     A UUID that is not known is a mistake, unless a GPU is lost: then it may be that one's.
     """
@@ -143,53 +157,61 @@ def _wanted(policy: LeasePolicy, known: tuple[Device, ...], lost: str) -> list[D
     ]
 
 
-def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
-    """A lease, its locks put into `locks`; or why there is none."""
+def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | Occupied:
+    """Return a lease, its locks put into `locks`; or why nothing can be leased."""
     known, lost = gpu.list_devices(policy.sysfs)
     wanted = _wanted(policy, known, lost)
     with _choosing(policy.sysfs / "bus/pci/devices", policy.proc) as others:
         if others:
-            return others
+            return Occupied(others, (others,))
         with ExitStack() as probed:
             free: dict[str, ExitStack] = {}
-            reasons: list[str] = []
+            occupants: list[Occupant] = []
             for device in known:
                 held = probed.enter_context(ExitStack())
-                reason = _lock_gpu(device, held, policy.proc) or lock_holder(device, policy.proc)
-                if not reason:
+                holder = _lock_gpu(device, held, policy.proc)
+                occupant = Occupant(holder, holder) if holder else find_occupant(device, policy.proc)
+                if occupant is None:
                     free[device.uuid] = held
                 elif device in wanted:
-                    reasons.append(f"{device.uuid} is taken: {reason}")
+                    reason = f"{device.uuid} is taken: {occupant.reason}"
+                    occupants.append(Occupant(reason, f"{device.uuid} {occupant.cause}"))
             candidates = [device for device in wanted if device.uuid in free]
             if candidates and len(known) > 1 and len(free) <= policy.reserve_gpus:
-                return f"{len(free)} of {len(known)} GPUs idle, and [gpu] reserve_gpus = {policy.reserve_gpus} stay so"
+                reason = (
+                    f"{len(free)} of {len(known)} GPUs idle; [gpu] reserve_gpus = {policy.reserve_gpus} keeps them so"
+                )
+                return Occupied(reason, (reason,))
             if not candidates:
-                return "; ".join([*reasons, *([lost] if lost else [])])
+                reasons = "; ".join([*(one.reason for one in occupants), *([lost] if lost else [])])
+                return Occupied(reasons, (*(one.cause for one in occupants), lost))
             chosen = random.choice(candidates)  # noqa: S311  # so that one flickering GPU does not hold us up
             mine = free[chosen.uuid].pop_all()
     return _settled(chosen, mine, policy, locks)
 
 
-def _settled(device: Device, mine: ExitStack, policy: LeasePolicy, locks: ExitStack) -> Lease | str:
-    """The lease if the locked device stays idle over all samples."""
+def _settled(device: Device, mine: ExitStack, policy: LeasePolicy, locks: ExitStack) -> Lease | Occupied:
+    """Return the lease if the locked device stays idle over all samples."""
     with mine:
         for sample in range(policy.samples):
             if sample:
                 time.sleep(policy.interval_s)
-            if reason := lock_holder(device, policy.proc):
-                return f"{device.uuid} is taken: {reason}"
+            if occupant := find_occupant(device, policy.proc):
+                return Occupied(f"{device.uuid} is taken: {occupant.reason}", (f"{device.uuid} {occupant.cause}",))
         locks.push(mine.pop_all())
     return Lease(name=device.uuid, hardware=device.hardware, device=device)
 
 
-def lock_holder(device: Device, proc: Path) -> str:
-    """Who or what uses a device right now, "" if nothing does. Raises LeaseUnavailable."""
+def find_occupant(device: Device, proc: Path) -> Occupant | None:
+    """Return who or what uses a device now, None if nothing does. Raises LeaseUnavailable."""
     if daemon := processes.mps_daemon(proc):
-        return f"an MPS daemon shares it out, {daemon}"
+        return Occupant(f"an MPS daemon shares it, {daemon}", daemon)
     now = gpu.activity(device)
     if now.pids:
-        return processes.describe(min(now.pids), proc)
-    return now.busy(device)
+        process = processes.describe(min(now.pids), proc)
+        return Occupant(process, process)
+    reason = now.busy(device)
+    return Occupant(reason, "load") if reason else None
 
 
 def _lock_gpu(device: Device, held: ExitStack, proc: Path) -> str:
@@ -200,13 +222,13 @@ def _lock_gpu(device: Device, held: ExitStack, proc: Path) -> str:
     return _lock(device.pci, held, proc, fcntl.LOCK_SH) or _lock(device.pci / file, held, proc)
 
 
-def _take_cores(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
-    """Whole cores, siblings together; all of a slot's cores or none."""
+def _take_cores(policy: LeasePolicy, locks: ExitStack) -> Lease | Occupied:
+    """Lease whole cores, siblings together; all of a slot's cores or none."""
     root, cores = policy.sysfs / "devices/system/cpu", _cores(policy)
     size, mine, reasons = math.ceil(policy.cpus), [], []
     with _choosing(root, policy.proc) as others, ExitStack() as held:
         if others:
-            return others
+            return Occupied(others, (others,))
         for core in cores:
             if reason := _lock(root / f"cpu{core}", held, policy.proc):
                 reasons.append(f"cpu{core} is taken: {reason}")
@@ -217,7 +239,7 @@ def _take_cores(policy: LeasePolicy, locks: ExitStack) -> Lease | str:
                 name = ranges(mine)
                 hardware = f"{cpu_model(policy.proc)}, {size} of {len(cores)} processors"
                 return Lease(name=f"cpu {name}", hardware=hardware, cpuset=name)
-    return "; ".join(reasons)
+    return Occupied("; ".join(reasons), tuple(reasons))
 
 
 def _cores(policy: LeasePolicy) -> list[int]:
@@ -226,7 +248,7 @@ def _cores(policy: LeasePolicy) -> list[int]:
 
 @contextmanager
 def _choosing(path: Path, proc: Path) -> Iterator[str]:
-    """One loop chooses at a time, so that what it counted as free stays free; yields why not, or ""."""
+    """Let one loop choose at a time, so that what it counted as free stays free; yields why not, or ""."""
     deadline = time.monotonic() + CHOOSING_S
     with ExitStack() as held:
         while (reason := _lock(path, held, proc)) and time.monotonic() < deadline:

@@ -14,7 +14,7 @@ _CONTAINER = re.compile(r"[0-9a-f]{64}")
 
 
 def describe(pid: int, proc: Path = PROC) -> str:
-    """`alice's python train.py (pid 42)`, with as much of it as this user may see."""
+    """Describe a process as `alice's python train.py (pid 42)`, as far as this user may see it."""
     folder = proc / str(pid)
     try:
         uid = folder.stat().st_uid
@@ -27,7 +27,7 @@ def describe(pid: int, proc: Path = PROC) -> str:
 
 
 def containers_of(pid: int, proc: Path = PROC) -> frozenset[str]:
-    """Ids of the containers a process is in; none if it is in none or is gone."""
+    """Return the ids of the containers a process is in; empty if it is in none or has ended."""
     try:
         return frozenset(_CONTAINER.findall((proc / str(pid) / "cgroup").read_text()))
     except OSError:
@@ -35,7 +35,7 @@ def containers_of(pid: int, proc: Path = PROC) -> frozenset[str]:
 
 
 def is_hidden(proc: Path = PROC) -> bool:
-    """Whether what other users run is hidden (`hidepid`): then our own containers, which run as another, are too."""
+    """Return whether other users' processes are hidden (`hidepid`): then our own containers' are too."""
     try:
         (proc / "1" / "cgroup").read_text()
     except OSError:
@@ -44,7 +44,7 @@ def is_hidden(proc: Path = PROC) -> bool:
 
 
 def describe_holder(file: int, proc: Path = PROC) -> str:
-    """Who holds the flock on an open file."""
+    """Describe the process that holds the flock on an open file."""
     found = os.fstat(file)
     place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     with suppress(OSError):
@@ -56,7 +56,7 @@ def describe_holder(file: int, proc: Path = PROC) -> str:
 
 
 def mps_daemon(proc: Path = PROC) -> str:
-    """The MPS daemon of this machine, "" if none runs. One that runs may serve any GPU."""
+    """Describe the MPS daemon of this machine, "" if none runs. One that runs may serve any GPU."""
     for pid in _pids(proc):
         with suppress(OSError):
             if (proc / str(pid) / "comm").read_text().startswith(MPS_NAME):
@@ -76,7 +76,7 @@ def _user(uid: int) -> str:
 
 
 def process_tree_cpu_s(word: str, proc: Path = PROC) -> float | None:
-    """Processor seconds of the processes with a word on their command line and of all that they began; None if none."""
+    """Return processor seconds of the processes with a word on their command line and their children; None if none."""
     parents, used, roots = dict[int, int](), dict[int, float](), set[int]()
     for path in proc.glob("[0-9]*"):
         with suppress(OSError, ValueError, IndexError):

@@ -22,7 +22,7 @@ class QuietHours:
     end: int
 
     def covers(self, now: datetime) -> bool:
-        """Whether it is quiet now; the last minute is the one before `end`."""
+        """Return whether `now` is within quiet hours; the last minute is the one before `end`."""
         minute = now.hour * 60 + now.minute
         if self.start <= self.end:
             return self.start <= minute < self.end
@@ -30,7 +30,7 @@ class QuietHours:
 
 
 def parse_quiet_hours(text: str) -> QuietHours | None:
-    """`22:00-06:00`; nothing for the empty text. Raises ConfigError."""
+    """Parse `22:00-06:00`; None for the empty text. Raises ConfigError."""
     if not text.strip():
         return None
     match = _HOURS.fullmatch(text.strip())
@@ -51,8 +51,8 @@ class StartGate:
     hours: QuietHours | None = None
     poll_s: float = 2.0
 
-    def closed(self, now: datetime | None = None) -> str:
-        """Why nothing may start now, "" if it may."""
+    def block_reason(self, now: datetime | None = None) -> str:
+        """Return why nothing may start now, "" if it may."""
         if is_paused(self.run):
             return f"paused; resume with `autoresearch resume --run {self.run.name}`"
         if self.hours and self.hours.covers(now or datetime.now().astimezone()):
@@ -62,7 +62,7 @@ class StartGate:
     def wait(self, on_wait: Callable[[str], None]) -> None:
         """Block while it is closed; `on_wait` is told why, whenever that changes."""
         told = ""
-        while reason := self.closed():
+        while reason := self.block_reason():
             if reason != told:
                 on_wait(reason)
                 told = reason
@@ -70,7 +70,7 @@ class StartGate:
 
 
 def pause(run: Path) -> None:
-    """No further experiment starts; the one that runs goes on to its end."""
+    """Pause: no further experiment starts; the running one is finished."""
     try:
         (run / PAUSE).touch(mode=0o600)
     except OSError as error:
@@ -80,7 +80,7 @@ def pause(run: Path) -> None:
 
 
 def resume(run: Path) -> bool:
-    """Experiments may start again; says whether they might not."""
+    """Let experiments start again; returns whether the run was paused."""
     was = is_paused(run)
     with suppress(FileNotFoundError):
         (run / PAUSE).unlink()
@@ -88,5 +88,5 @@ def resume(run: Path) -> bool:
 
 
 def is_paused(run: Path) -> bool:
-    """Whether somebody made the pause file."""
+    """Return whether the pause file exists."""
     return (run / PAUSE).exists()

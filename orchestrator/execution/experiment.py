@@ -7,13 +7,14 @@ predictors and scorer wait (they hold the volumes) -> trainer trains and dies ->
 import re
 import threading
 import time
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import SandboxError
-from orchestrator.protocols import View
-from orchestrator.record import checkpoint
+from orchestrator.events import ContainerStarted, Event, ScoringBegun
+from orchestrator.execution.checkpoint_export import export_checkpoint
 from orchestrator.scoring.messages import (
     CheckpointMessage,
     ClaimsMessage,
@@ -29,7 +30,7 @@ from orchestrator.scoring.messages import (
     read_outcome,
 )
 from orchestrator.scoring.self_reported import parse_reported
-from orchestrator.types import FOR_A_PERSON, Candidate, ExecutionResult, Plan, Role, Score, Status, Trial
+from orchestrator.types import Candidate, Environment, ExecutionResult, Plan, Role, Score, Status, Trial
 from orchestrator.units import MIB
 from orchestrator.walls.container import OUTSIDE, RunningContainer
 from orchestrator.walls.execution_context import ExecutionContext
@@ -58,7 +59,7 @@ HINT = (
     "; hint: the same random rows got other log-probabilities when other rows stood beside them, so dropout or batch"
     " statistics may still be on (call model.eval()), or answers depend on other rows, on chance or on earlier calls"
 )
-SUSPECT = f"{FOR_A_PERSON}it ended or fell silent during the audit, which so could not be finished; "
+SUSPECT = "it ended or fell silent during the audit, which could not be finished; "
 BROKEN_CONTRACT = "the scorer's output is not what docs/tasks.md says: {}"
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
 GPU_FULL = re.compile("OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
@@ -70,27 +71,39 @@ ENDS = "the session ends"
 NO_SPACE = "No space left on device"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def ignore(*_: object) -> None:
+    """Do nothing with an event or a line, outside a session."""
+
+
+@dataclass(slots=True, kw_only=True)
 class ContainerRunner:
     """Runs candidates in containers of one engine, from one image, on one device."""
 
     place: ExecutionContext
-    view: View
+    record: Callable[[Event], object] = ignore
+    show: Callable[[int, Role, str], object] = ignore  # called with every line that a container of an experiment prints
     stopped: threading.Event = field(default_factory=threading.Event)
-    _turns: list["_Turn"] = field(default_factory=list)  # the one under way
+    _driver: "_ExperimentDriver | None" = None  # of the trial that runs, or of the last one
 
-    def facts(self) -> dict[str, str]:
-        """Where experiments run."""
-        return self.place.facts()
+    def environment(self) -> Environment:
+        """Return where experiments run."""
+        return self.place.describe()
+
+    def ready(self) -> bool:
+        """Return at once: whoever made it holds the device."""
+        return False
+
+    def container_ids(self) -> Collection[str]:
+        """Return the containers of the trial that runs, or of the last one."""
+        return self._driver.container_ids() if self._driver else ()
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
         with ExperimentSandbox.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
-            turn = _Turn(box=box, view=self.view, plan=plan, best=best)
-            self._turns[:] = [turn]
+            self._driver = driver = _ExperimentDriver(box=box, record=self.record, show=self.show, plan=plan, best=best)
             if self.stopped.is_set():
-                turn.end(ENDS)
-            return unless_changed(turn.run(), box.changed())
+                driver.end(ENDS)
+            return unless_changed(driver.run(), box.changed())
 
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""
@@ -99,20 +112,25 @@ class ContainerRunner:
 
     def end(self, why: str) -> None:
         """End what runs now, if anything does; from another thread."""
-        for turn in self._turns[:]:
-            turn.end(why)
+        if self._driver is not None:
+            self._driver.end(why)
 
 
 @dataclass(slots=True, kw_only=True)
-class _Turn:
+class _ExperimentDriver:
     box: ExperimentSandbox
-    view: View
+    record: Callable[[Event], object]
+    show: Callable[[int, Role, str], object]
     plan: Plan
     best: float | None
     ending: str = ""  # why it is over before its end
     messages: list[Message | Malformed] = field(default_factory=list)  # the scorer's
     claimed: threading.Event = field(default_factory=threading.Event)
     ended: list[ExecutionResult] = field(default_factory=list)
+    checkpoint: Path | None = None  # its copy on the host
+
+    def container_ids(self) -> list[str]:
+        return [running.id for running in self.box.running[:]]
 
     def end(self, why: str) -> None:
         self.ending = self.ending or why
@@ -140,7 +158,8 @@ class _Turn:
 
     def score(self, first: RunningContainer, second: RunningContainer, scorer: RunningContainer) -> Trial:
         self.box.trained(self.load_budget_s())
-        self.view.phase(self.box.experiment_id, Role.SCORER, self.box.place.config.active_profile.score_budget_s)
+        deadline_s = self.box.place.config.active_profile.score_budget_s
+        self.record(ScoringBegun(experiment_id=self.box.experiment_id, deadline_s=deadline_s))
         while not self.claimed.wait(POLL_S) and scorer.alive():
             if not first.alive():
                 return self.predictor_died(scorer, first)
@@ -155,14 +174,14 @@ class _Turn:
         return self.judge(self.wait(scorer), second)
 
     def load_budget_s(self) -> float:
-        """What load_model may take: training and loading share what there is, so neither gains by being late."""
+        """Return the seconds load_model may take: training and loading share a budget, so delay gains nothing."""
         box = self.box.place.config.active_profile
         return max(0.0, box.load_budget_s + box.time_budget_s - self.ended[0].duration_s)
 
     def judge(self, scorer: ExecutionResult, second: RunningContainer) -> Trial:
         outcome = read_outcome(self.messages, self.box.place.config.task.metric)
         if scorer.exit_code == 0 and isinstance(outcome, Score):
-            self.carry(outcome)
+            self.export(outcome)
         second.kill("the score is in")
         self.wait(second)
         profile = self.box.place.config.active_profile
@@ -174,7 +193,8 @@ class _Turn:
             message = SLOW.format(outcome.reason, trained_s, profile.time_budget_s, profile.load_budget_s)
             return self.trial(Status.TIMEOUT, message)
         if isinstance(outcome, NoAnswerMessage) or scorer.timed_out:
-            return self.trial(Status.TIMEOUT, self.suspicion() + UNANSWERED.format(profile.score_budget_s))
+            unanswered = UNANSWERED.format(profile.score_budget_s)
+            return self.trial(Status.TIMEOUT, self.suspicion() + unanswered, needs_review=bool(self.suspicion()))
         if scorer.exit_code != 0:
             return self.trial(
                 Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}"
@@ -183,11 +203,13 @@ class _Turn:
             return self.trial(Status.INFRA, BROKEN_CONTRACT.format(outcome.reason))
         return self.trial(None, "", replace(outcome, audit_seed=self.plan.audit_seed.hex()))
 
-    def carry(self, score: Score) -> None:
-        """Keep the checkpoint of a would-be best, while B still holds the volume."""
+    def export(self, score: Score) -> None:
+        """Copy the checkpoint of a would-be champion to the host, while B still holds the volume."""
         recording = self.box.place.config.recording
         if recording.checkpoints and (self.best is None or score.value < self.best):
-            result = checkpoint.carry(self.box, recording.checkpoint_mb * MIB)
+            message = find_message(self.messages, CheckpointMessage)
+            expected = message.sha256 if message else ""
+            result, self.checkpoint = export_checkpoint(self.box, recording.checkpoint_mb * MIB, expected)
             self.ended += [] if result is None else [result]
 
     def predictor_died(self, scorer: RunningContainer, predictor: RunningContainer) -> Trial:
@@ -198,7 +220,7 @@ class _Turn:
         if self.rehearsed(died.role):
             if failure is Status.INFRA and not died.killed_by:  # its word alone, and another audit is what a liar wants
                 failure = Status.CRASH
-            return self.trial(failure, self.suspicion() + UNSEEN)
+            return self.trial(failure, self.suspicion() + UNSEEN, needs_review=bool(self.suspicion()))
         return self.trial(failure, explain(failure, "load_model or the model it returns", died))
 
     def rehearsed(self, role: Role) -> bool:
@@ -206,7 +228,7 @@ class _Turn:
         return any(isinstance(m, RehearsedMessage) and m.predictor == SUFFIX[role] for m in self.messages)
 
     def suspicion(self) -> str:
-        """What is said of an audit that its predictor cut short: a liar that is about to be caught could do that."""
+        """Describe an audit that its predictor cut short: a liar about to be caught could do that."""
         return SUSPECT if self.rehearsed(Role.PREDICTOR_B) else ""
 
     def hint(self, output: str) -> str:
@@ -217,8 +239,12 @@ class _Turn:
         running = self.box.start(role, best=self.best, on_line=lambda text: self.heard(role, text))
         if self.ending:  # it may have come too late to be killed with the others
             raise SandboxError(self.ending)
-        if role is not Role.SCORER:  # it only waits at first
-            self.view.phase(self.box.experiment_id, role, self.box.deadline_s(role))
+        self.record(
+            ContainerStarted(
+                experiment_id=self.box.experiment_id, role=role, container_id=running.id,
+                deadline_s=self.box.deadline_s(role),
+            )
+        )  # fmt: skip
         return running
 
     def wait(self, running: RunningContainer) -> ExecutionResult:
@@ -233,9 +259,11 @@ class _Turn:
                 self.claimed.set()
             if isinstance(message, Malformed):  # it would wait for an answer to what it did not say
                 self.end(BROKEN_CONTRACT.format(message.reason))
-        self.view.line(self.box.experiment_id, role, text)
+        self.show(self.box.experiment_id, role, text)
 
-    def trial(self, failure: Status | None, message: str, score: Score | None = None) -> Trial:
+    def trial(
+        self, failure: Status | None, message: str, score: Score | None = None, *, needs_review: bool = False
+    ) -> Trial:
         if self.ending and failure is not Status.CHEAT:  # what was killed says nothing of itself
             failure, message, score = Status.INFRA, self.ending, None
         checkpoint_message = find_message(self.messages, CheckpointMessage)
@@ -243,11 +271,12 @@ class _Turn:
             executions=tuple(self.ended), score=score, failure=failure, message=message,
             checkpoint_sha256=checkpoint_message.sha256 if checkpoint_message else "",
             checkpoint_bytes=(checkpoint_message.bytes if checkpoint_message else None) or 0,
+            checkpoint_file=self.checkpoint, needs_review=needs_review,
         )  # fmt: skip
 
 
 def unless_changed(trial: Trial, changed: list[str]) -> Trial:
-    """A trial, or a cheat in its place: who can change a file that is read-only to it has broken a wall."""
+    """Return the trial, or a cheat in its place: changing a read-only file takes an escape from the walls."""
     if not changed:
         return trial
     message = f"locked files changed while it ran, which only code that broke out can do: {', '.join(changed)}"
@@ -255,7 +284,7 @@ def unless_changed(trial: Trial, changed: list[str]) -> Trial:
 
 
 def failure_of(result: ExecutionResult) -> Status | None:
-    """How an untrusted container failed, None if it ended as it should.
+    """Return how an untrusted container failed, None if it ended as it should.
 
     That a GPU was full or broken only its own words say; as they only make one failure another, nothing is to be won by
     them: what is run again for our failure is so three times at most.
@@ -274,7 +303,7 @@ def failure_of(result: ExecutionResult) -> Status | None:
 
 
 def explain(failure: Status, what: str, result: ExecutionResult) -> str:
-    """One text for the LLM and the human: what failed and the end of its output."""
+    """Explain to the LLM and the human what failed, with the end of its output."""
     fix = FIXES.get(failure, f"ended with exit code {result.exit_code}")
     fix = GPU_FULL_FIX if failure is Status.OOM and not result.oom_killed else fix
     fix = GPU_BROKEN_FIX if failure is Status.INFRA and not result.killed_by else fix

@@ -1,13 +1,13 @@
 """Experiments side by side on this machine, a thread for each leased device. Threads only run containers.
 
-Who asks `next_ended` decides, records and keeps, in one thread, so one writer owns the best. With one runner nothing
-is ever side by side: that is the plain loop.
+The caller of `next_event` decides, records and keeps, in one thread, so one writer owns the champion. With one runner
+nothing ever runs side by side: that is the plain loop.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Self
 
@@ -15,133 +15,159 @@ import structlog
 
 from orchestrator.errors import SandboxError
 from orchestrator.protocols import Runner
-from orchestrator.session import Running
+from orchestrator.session import ActiveExperiment
 from orchestrator.types import Trial
 
-log = structlog.get_logger()
-FRESH_S = 10.0  # that nobody else had a runner's device so long ago says something of now
+FRESH_S = 10.0  # how long a device that was found idle counts as idle
 STOP_S = 60.0  # for containers to be gone; the reaper of the next start takes what is left
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReady:
+    """An experiment may start on a runner now."""
+
+    runner: Runner
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnded:
+    """The trial of an active experiment is over."""
+
+    active: ActiveExperiment
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """Something else has changed that the loop waits for: a proposal is here, or a device is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: BaseException
+
+
+PoolEvent = SlotReady | TrialEnded | Woken
 
 
 class Pool:
     """Runners with one experiment each at a time; a context manager, at whose end every container is gone."""
 
-    def __init__(self, runners: Sequence[Runner], ready: Callable[[Runner], bool]) -> None:
-        """`ready` waits until an experiment may start on a runner, and says whether it had to.
-
-        Runners beside the first are left alone until something can run beside it: not while a baseline does.
-        """
-        self._ready, self._idle, self._fit = ready, list(runners[:1]), list[Runner]()
-        self._spare = list(runners[1:])
-        self._fit_since = 0.0  # monotonic
-        self._ended: SimpleQueue[tuple[Running, Trial] | Runner | BaseException | None] = SimpleQueue()
-        self._at_work: dict[int, tuple[Running, threading.Thread]] = {}
+    def __init__(self, runners: Sequence[Runner]) -> None:
+        """Take runners; those beside the first are not used before something can run beside it, after the baseline."""
+        self._idle, self._free = list(runners[:1]), list[Runner]()
+        self._unused = list(runners[1:])
+        self._free_since = 0.0  # monotonic
+        self._events: SimpleQueue[PoolEvent | _Failed] = SimpleQueue()
+        self._active: dict[int, tuple[ActiveExperiment, threading.Thread]] = {}
         self._left = len(runners)
 
     @property
-    def at_work(self) -> tuple[Running, ...]:
-        """What runs right now, in the order it began."""
-        return tuple(running for running, _ in self._at_work.values())
+    def active(self) -> tuple[ActiveExperiment, ...]:
+        """Return what runs now, in the order it began."""
+        return tuple(active for active, _ in self._active.values())
 
-    def idle_runner(self) -> Runner | None:
-        """A runner where an experiment may start now. None: something has changed, or something else must end first."""
-        if self._fit:
-            return self._fit[0]
-        if self._at_work:
-            self._use_spare()
-        while self._idle:
-            self._thread(partial(self._made_ready, self._idle.pop(0)), "lease")
-        if not self._at_work:
-            self._next_event()
-        return None
+    def next_event(self, *, wants_slot: bool) -> PoolEvent:
+        """Wait for a trial that ends, or, if it is wanted, for a runner on which an experiment may start.
+
+        Raises what a thread raised. A runner that lost its device is done without, unless it is the last one.
+        """
+        if wants_slot:
+            if self._free:
+                return SlotReady(self._free[0])
+            if self._active:
+                self._use_all()
+            while self._idle:
+                self._lease(self._idle.pop(0))
+        event = self._events.get()
+        if isinstance(event, _Failed):
+            return self._do_without(event.error)
+        if isinstance(event, SlotReady):
+            self._free_since = self._free_since if self._free else time.monotonic()
+            self._free.append(event.runner)
+            return Woken()  # a limit may have been met during the wait
+        return event
 
     def is_fresh(self, runner: Runner) -> bool:
-        """Whether it may still start on a free runner; if that was found out too long ago, all are looked at anew."""
-        if runner in self._fit and time.monotonic() - self._fit_since < FRESH_S:
+        """Return whether an experiment may still start on a free runner; if not, all are looked at again."""
+        if runner in self._free and time.monotonic() - self._free_since < FRESH_S:
             return True
-        self._idle += self._fit
-        self._fit.clear()
+        self._idle += self._free
+        self._free.clear()
         return False
 
-    def start(self, running: Running) -> None:
-        """Begin one run of an experiment, on the runner that it names."""
-        self._idle += [runner for runner in self._fit if runner is not running.runner]  # to be looked at anew
-        self._fit.clear()
-        thread = self._thread(lambda: (running, _run(running)), f"experiment {running.id}")
-        self._at_work[running.id] = running, thread
+    def start(self, active: ActiveExperiment) -> None:
+        """Begin a trial of an experiment, on the runner that it names."""
+        self._idle += [runner for runner in self._free if runner is not active.runner]  # to be looked at again
+        self._free.clear()
+        thread = self._thread(lambda: TrialEnded(active, run_trial(active)), f"experiment {active.id}")
+        self._active[active.id] = active, thread
 
-    def next_ended(self) -> tuple[Running, Trial] | None:
-        """Wait for the next run that ends. None: none is at work, or something else has changed.
-
-        Raises what a thread raised. A runner without a device is done without, unless it is the last one.
-        """
-        return self._next_event() if self._at_work else None
-
-    def _next_event(self) -> tuple[Running, Trial] | None:
-        ended = self._ended.get()
-        if isinstance(ended, SandboxError) and self._left > 1:
-            self._left -= 1
-            log.warning("device.done_without", reason=str(ended), left=self._left)
-            self._use_spare()
-            return None
-        if isinstance(ended, BaseException):
-            raise ended
-        if ended is None or isinstance(ended, tuple):
-            return ended
-        if not self._fit:
-            self._fit_since = time.monotonic()
-        self._fit.append(ended)
-        return None
-
-    def release(self, running: Running) -> None:
-        """Let its runner go, for it needs no further run."""
-        del self._at_work[running.id]
-        self._idle.append(running.runner)
+    def release(self, active: ActiveExperiment) -> None:
+        """Free the runner of an experiment that needs no further trial."""
+        del self._active[active.id]
+        self._idle.append(active.runner)
 
     def wake(self) -> None:
-        """Have `next_ended` return: something has changed that the loop waits for. From any thread."""
-        self._ended.put(None)
+        """Make `next_event` return; from any thread."""
+        self._events.put(Woken())
 
-    def stop(self) -> None:
-        """End what runs; returns when its containers are gone."""
-        for running, _ in self._at_work.values():
-            running.runner.stop()
-        for _, thread in self._at_work.values():
+    def stop(self) -> tuple[ActiveExperiment, ...]:
+        """End what runs, and return it when its containers are gone."""
+        for active, _ in self._active.values():
+            active.runner.stop()
+        for _, thread in self._active.values():
             thread.join(STOP_S)
+        return self.active
 
     def __enter__(self) -> Self:
-        """Nothing is started."""
+        """Start nothing yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
 
-    def _use_spare(self) -> None:
-        self._idle += self._spare
-        self._spare.clear()
+    def _do_without(self, error: BaseException) -> Woken:
+        if not isinstance(error, SandboxError) or self._left == 1:
+            raise error
+        self._left -= 1
+        log.warning("device.given_up", reason=str(error), left=self._left)
+        self._use_all()
+        return Woken()
 
-    def _made_ready(self, runner: Runner) -> Runner:
-        while self._ready(runner):
-            pass  # it took a while: may it still start?
-        return runner
+    def _use_all(self) -> None:
+        self._idle += self._unused
+        self._unused.clear()
 
-    def _thread(self, work: Callable[[], tuple[Running, Trial] | Runner], name: str) -> threading.Thread:
+    def _lease(self, runner: Runner) -> None:
+        def wait() -> SlotReady:
+            while runner.ready():
+                pass  # it took a while: may it still start?
+            return SlotReady(runner)
+
+        self._thread(wait, "lease")
+
+    def _thread(self, work: Callable[[], PoolEvent], name: str) -> threading.Thread:
         def body() -> None:
             try:
-                self._ended.put(work())
-            except BaseException as error:  # noqa: BLE001  # raised again by next_ended, in the thread that can act on it
-                self._ended.put(error)
+                self._events.put(work())
+            except BaseException as error:  # noqa: BLE001  # raised again by next_event, in the thread that can act on it
+                self._events.put(_Failed(error))
 
         thread = threading.Thread(target=body, name=name, daemon=True)
         thread.start()
         return thread
 
 
-def _run(running: Running) -> Trial:
+def run_trial(active: ActiveExperiment) -> Trial:
+    """Run one trial; a failure of the sandbox is a trial that says so."""
     try:
-        return running.runner.run(
-            running.candidate, running.plan, experiment_id=running.id, folder=running.where, best=running.below
-        )
+        return active.runner.run(
+            active.candidate, active.plan, experiment_id=active.id, folder=active.trial_folder,
+            best=active.score_to_beat,
+        )  # fmt: skip
     except SandboxError as error:
         return Trial.infra(error)

@@ -1,11 +1,10 @@
 """A slot: one leased device and the runner on it, watched while it runs and given back while nothing may run there."""
 
 import itertools
-import json
 import random
 import time
 from collections.abc import Callable, Collection
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -14,9 +13,10 @@ import structlog
 
 from orchestrator.devices.contention import ContentionMonitor, Ours, Then, monitor_for
 from orchestrator.devices.lease import Lease, LeasePolicy, count_leasable, lease
+from orchestrator.devices.schedule import StartGate
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.protocols import Runner
-from orchestrator.types import Candidate, Plan, Status, Trial
+from orchestrator.types import Candidate, Environment, Plan, Status, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
@@ -32,7 +32,8 @@ class Slot:
     policy: LeasePolicy
     wait_s: float
     make: Callable[[Lease], Runner]
-    waiting: Callable[[str], None]
+    on_wait: Callable[[str], None]
+    gate: StartGate | None = None  # nothing starts while it is closed
     watch: Callable[[Lease, Ours, Then], ContentionMonitor] = monitor_for
     back_off_s: float = BACK_OFF_S
     _held: ExitStack = field(default_factory=ExitStack)
@@ -40,15 +41,18 @@ class Slot:
     _runner: Runner | None = None
     _contended: int = 0  # times in a row
     _must_wait: bool = False  # once after each of them
-    _ours: Ours = tuple  # the containers of the last experiment
 
     def ready(self) -> bool:
-        """Hold an idle device; after a contention wait first, then look for one anew. Says whether it did any of it.
+        """Hold an idle device, and return whether that took a wait: after a contention, or while the gate is closed.
 
-        One that others use meanwhile is theirs.
+        A device that others use meanwhile is given up.
 
         Raises LeaseUnavailable, or SandboxError if the engine failed several times.
         """
+        if self.gate is not None and self.gate.block_reason():
+            self.give_back()
+            self.gate.wait(self.on_wait)
+            return True
         if self._must_wait:
             self._must_wait = False
             self.give_back()
@@ -64,17 +68,20 @@ class Slot:
         self._held.close()
         self._lease = None
 
-    def facts(self) -> dict[str, str]:
-        """Where the last experiment ran, or the next one will."""
-        return self._now().facts()
+    def environment(self) -> Environment:
+        """Return where the last experiment ran, or the next one will."""
+        return self._now().environment()
+
+    def container_ids(self) -> Collection[str]:
+        """Return the containers of the trial that runs, or of the last one."""
+        return self._now().container_ids()
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Run it and say who else used the device. Raises LeaseUnavailable if the device itself broke."""
         if self._lease is None:
             raise LeaseUnavailable("nothing is leased")
         runner = self._now()
-        self._ours = lambda: container_ids(folder)
-        with self.watch(self._lease, self._ours, lambda by: runner.end(f"{by} used the device too")) as seen:
+        with self.watch(self._lease, runner.container_ids, lambda by: runner.end(f"{by} used the device too")) as seen:
             try:
                 trial = runner.run(candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
             except SandboxError as error:
@@ -101,9 +108,9 @@ class Slot:
             self._runner.end(why)
 
     def _is_taken(self, held: Lease) -> bool:
-        """Whether others came meanwhile, by the rule that makes an experiment contended, or it broke."""
+        """Return whether others came meanwhile, by the rule that makes an experiment contended, or the device broke."""
         try:
-            by = self.watch(held, self._ours, lambda _: None).now()
+            by = self.watch(held, self._now().container_ids, lambda _: None).now()
         except LeaseUnavailable as error:
             self._leave_out(held, str(error))
             return True
@@ -114,7 +121,7 @@ class Slot:
     def _take(self, tries: int) -> None:
         """Lease a device that is of use; a GPU that is not makes room for another, any other failure is tried again."""
         for failures in itertools.count(1):
-            self._lease = self._held.enter_context(lease(self.policy, wait_s=self.wait_s, on_wait=self.waiting))
+            self._lease = self._held.enter_context(lease(self.policy, wait_s=self.wait_s, on_wait=self.on_wait))
             try:
                 self._runner = self.make(self._lease)
             except SandboxError as error:
@@ -144,7 +151,7 @@ class Slot:
 
     def _back_off(self, why: str, times: int) -> None:
         pause_s = min(LONGEST_BACK_OFF_S, self.back_off_s * 2.0 ** (times - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
-        self.waiting(f"{why}, trying again in {pause_s:.0f} s")
+        self.on_wait(f"{why}, trying again in {pause_s:.0f} s")
         time.sleep(pause_s)
 
     def _now(self) -> Runner:
@@ -164,12 +171,3 @@ class Slot:
 
 def _used(trial: Trial, by: Collection[str] | None) -> bool | None:
     return None if by is None or trial.trainer is None else trial.trainer.container_id in by
-
-
-def container_ids(folder: Path) -> list[str]:
-    """The containers that an experiment has created so far, as its record says."""
-    found = []
-    for path in folder.rglob("*.created.json"):
-        with suppress(OSError, ValueError, KeyError):  # half written
-            found.append(str(json.loads(path.read_text(encoding="utf-8"))["Id"]))
-    return found

@@ -11,10 +11,8 @@ import structlog
 
 from orchestrator import patch
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
-from orchestrator.measure import new_plan
-from orchestrator.protocols import View
 from orchestrator.record.git_branch import ResultBranch
-from orchestrator.types import Candidate, Proposal, Reply, Role
+from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls import compile_cache
 from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import ExperimentSandbox
@@ -27,11 +25,16 @@ TRAINING_S = 60.0  # a first step compiles everything, however long that takes
 log = structlog.get_logger()
 
 
-def with_compile_cache(place: ExecutionContext, keeper: ResultBranch, view: View) -> ExecutionContext:
-    """The same with a compile cache if it has a GPU: filled first where there is none; without, if that fails."""
+def add_compile_cache(
+    place: ExecutionContext, keeper: ResultBranch, on_wait: Callable[[str], None]
+) -> ExecutionContext:
+    """Return the context with a compile cache if it has a GPU.
+
+    Builds a missing cache first; if that fails, the context is returned without one.
+    """
     if place.gpu_uuid is None or place.warm is not None:
         return place
-    view.waiting("your committed train.py compiles, once for this GPU and image")
+    on_wait("your committed train.py compiles, once for this GPU and image")
     try:
         return replace(place, warm=build(place, keeper, lambda _: None))
     except (ConfigError, PatchRejected, SandboxError, OSError, UnicodeDecodeError) as error:
@@ -39,8 +42,8 @@ def with_compile_cache(place: ExecutionContext, keeper: ResultBranch, view: View
         return place
 
 
-def committed_source(keeper: ResultBranch) -> str:
-    """train.py, if it is what the human committed last. Raises ConfigError: what a loop put there fills no cache."""
+def read_committed_source(keeper: ResultBranch) -> str:
+    """Return train.py if it equals the last commit. Raises ConfigError: what a loop put there fills no cache."""
     source = keeper.path.read_text(encoding="utf-8")
     committed = keeper.committed()
     if committed is None or committed != source:
@@ -54,10 +57,10 @@ def committed_source(keeper: ResultBranch) -> str:
 
 def build(place: ExecutionContext, keeper: ResultBranch, on_line: Callable[[str], None]) -> compile_cache.CompileCache:
     """Train for a minute and keep what was compiled. Raises ConfigError, PatchRejected or SandboxError."""
-    source, among = committed_source(keeper), compile_cache.folder(place.config)
+    source, among = read_committed_source(keeper), compile_cache.folder(place.config)
     limits = place.config.active_profile
     brief = place.config.with_profile(time_budget_s=TRAINING_S, grace_s=limits.time_budget_s + limits.grace_s)
-    reply = Reply(proposer="warm", model="", prompt="", text="")
+    reply = Reply(proposer="build-cache")
     candidate = Candidate(
         proposal=Proposal(hypothesis="warm"), source=source, parent_id=None, parent_source=source, reply=reply
     )
@@ -67,7 +70,7 @@ def build(place: ExecutionContext, keeper: ResultBranch, on_line: Callable[[str]
         staging.chmod(0o755)
         (cache / compile_cache.FILES).mkdir(parents=True)
         cold = replace(place, config=brief, warm=None)
-        with ExperimentSandbox.open(cold, candidate, new_plan(), experiment_id=0, folder=staging) as box:
+        with ExperimentSandbox.open(cold, candidate, Plan.draw(), experiment_id=0, folder=staging) as box:
             box.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
             trained = box.start(Role.TRAINER, best=None, on_line=on_line, keep_cache=True).wait()
             if trained.exit_code != 0:
@@ -81,7 +84,7 @@ def build(place: ExecutionContext, keeper: ResultBranch, on_line: Callable[[str]
 
 
 def _copy_out(box: ExperimentSandbox, staging: Path, target: Path, on_line: Callable[[str], None]) -> None:
-    """Plain files only, by a container without the training data that runs nothing but our code."""
+    """Copy out plain files only, in a container without the training data that runs nothing but our code."""
     user, userns = box.place.engine.host_user_mapping()
     if not os.getuid():
         os.chown(target, UID, UID)

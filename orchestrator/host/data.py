@@ -22,8 +22,8 @@ PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours
 IN_IMAGE = "python"
 
 
-def corpus_name(data: str) -> str:
-    """The name of a corpus: of the one in the image, or of a folder on the host, told apart by its path."""
+def name_corpus(data: str) -> str:
+    """Return the name of a corpus: the one in the image, or a folder on the host, distinguished by its path."""
     if data == IN_IMAGE:
         return IN_IMAGE
     path = Path(data).resolve()
@@ -32,7 +32,7 @@ def corpus_name(data: str) -> str:
 
 
 def is_ready(target: Path) -> bool:
-    """Whether every part was prepared."""
+    """Return whether every part was prepared."""
     return all((target / part / "manifest.json").is_file() for part in PARTS)
 
 

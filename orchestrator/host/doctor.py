@@ -65,28 +65,37 @@ class Check:
 
 
 def run_checks(machine: HostFacts) -> list[Check]:
-    """Every check, in the order in which a person would fix things."""
+    """Run every check, in the order in which to fix things."""
     if machine.engine_error:
-        there = [kernel(machine), *sockets(machine), processes(machine), disk(machine), *gpus(machine)]
-        return [engine(machine), *there]
+        others = [
+            check_kernel(machine),
+            *check_sockets(machine),
+            check_processes(machine),
+            check_disk(machine),
+            *check_gpus(machine),
+        ]
+        return [check_engine(machine), *others]
     return [
-        engine(machine),
-        runc(machine),
-        seccomp(machine),
-        lsm(machine),
-        user_namespaces(machine),
-        limits(machine),
-        *runtimes(machine),
-        kernel(machine),
-        *sockets(machine),
-        processes(machine),
-        disk(machine),
-        *gpus(machine),
+        check_engine(machine),
+        check_runc(machine),
+        check_seccomp(machine),
+        check_lsm(machine),
+        check_user_namespaces(machine),
+        check_limits(machine),
+        *check_runtimes(machine),
+        check_kernel(machine),
+        *check_sockets(machine),
+        check_processes(machine),
+        check_disk(machine),
+        *check_gpus(machine),
     ]
 
 
-def blocking_checks(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
-    """What must stop a GPU run on a shared machine. Raises ConfigError for an accepted name that is no check's."""
+def find_blocking_checks(checks: Iterable[Check], accepted: Iterable[str]) -> list[Check]:
+    """Return the checks that must stop a GPU run on a shared machine.
+
+    Raises ConfigError for an accepted name that is not a check's.
+    """
     found = list(checks)
     names = {check.name for check in found}
     for name in accepted:
@@ -104,11 +113,11 @@ def report(checks: Iterable[Check], console: Console) -> None:
         console.print(line, soft_wrap=True)
         if check.fix:
             console.print(Text(f"{'':7}→ {check.fix}", "dim"), soft_wrap=True)
-    console.print(Text(verdict(found), "bold"), soft_wrap=True)
+    console.print(Text(summarise_checks(found), "bold"), soft_wrap=True)
 
 
-def verdict(checks: Iterable[Check]) -> str:
-    """How many are ok, weak and unsafe, and whether a loop runs all the same."""
+def summarise_checks(checks: Iterable[Check]) -> str:
+    """Summarize how many are ok, weak and unsafe, and whether a loop runs all the same."""
     found = list(checks)
     count = Counter(check.judgement for check in found)
     counted = ", ".join(f"{count[judgement]} {judgement}" for judgement in Severity)
@@ -125,15 +134,15 @@ def verdict(checks: Iterable[Check]) -> str:
     return f"{counted}: fit and safe"
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    """The numbers a version begins with: 20.10.24+dfsg1 is 20, 10, 24. A distribution's suffix proves nothing."""
+def parse_version(text: str) -> tuple[int, ...]:
+    """Parse the numbers a version begins with: 20.10.24+dfsg1 is 20, 10, 24. A distribution's suffix proves nothing."""
     found = re.search(r"\d+(?:\.\d+)+", text)
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
 def is_patched(text: str, least: MinimumVersion) -> bool | None:
-    """Whether a version is at least the least one of its branch; None where nobody can know."""
-    found = numbers(text)
+    """Return whether a version is at least the minimum of its branch; None if that is unknown."""
+    found = parse_version(text)
     if not found:
         return None
     for branch in least.branches:
@@ -142,8 +151,8 @@ def is_patched(text: str, least: MinimumVersion) -> bool | None:
     return None if found > max(least.branches) else False
 
 
-def engine(machine: HostFacts) -> Check:
-    """Which engine, and whether its known holes are fixed."""
+def check_engine(machine: HostFacts) -> Check:
+    """Check which engine it is, and whether its known holes are fixed."""
     name = "engine"
     if "permission denied" in machine.engine_error.lower():
         detail = f"{machine.socket.address} may not be used by you"
@@ -161,21 +170,21 @@ def engine(machine: HostFacts) -> Check:
     return _version(name, f"docker {machine.engine or '?'}", is_patched(machine.engine, ENGINE), ENGINE, stands)
 
 
-def runc(machine: HostFacts) -> Check:
-    """What starts the containers; a distribution's fixes under an old number are not counted."""
+def check_runc(machine: HostFacts) -> Check:
+    """Check what starts the containers; a distribution's fixes under an old number are not counted."""
     stands = "only our own image and fixed mounts are ever started, as user 65532 without capabilities"
     return _version("runc", machine.runc, is_patched(machine.runc, RUNC), RUNC, stands)
 
 
-def seccomp(machine: HostFacts) -> Check:
-    """Without it no system call is refused."""
+def check_seccomp(machine: HostFacts) -> Check:
+    """Check seccomp: without it no system call is refused."""
     if any("seccomp" in option for option in machine.security):
         return _ok("seccomp", "the engine enforces profiles; ours is sandbox/seccomp.json")
     return _unsafe("seccomp", "the engine enforces no profile", "use an engine and a kernel built with seccomp")
 
 
-def lsm(machine: HostFacts) -> Check:
-    """A second wall behind capabilities and seccomp."""
+def check_lsm(machine: HostFacts) -> Check:
+    """Check for a second wall behind capabilities and seccomp."""
     for name in ("apparmor", "selinux"):
         if any(name in option for option in machine.security):
             return _ok("lsm", f"the engine confines containers with {name}")
@@ -183,8 +192,8 @@ def lsm(machine: HostFacts) -> Check:
     return _weak("lsm", detail, "boot a kernel with AppArmor (apt-get install apparmor), then restart the engine")
 
 
-def user_namespaces(machine: HostFacts) -> Check:
-    """Whether root inside would be root outside."""
+def check_user_namespaces(machine: HostFacts) -> Check:
+    """Check whether root inside would be root outside."""
     for option, detail in (("rootless", "the engine is rootless"), ("userns", "the engine remaps users")):
         if any(option in found for found in machine.security):
             return _ok("user-namespaces", f"{detail}: root inside is nobody outside")
@@ -192,8 +201,8 @@ def user_namespaces(machine: HostFacts) -> Check:
     return _weak("user-namespaces", detail, '"userns-remap": "default" in daemon.json')
 
 
-def limits(machine: HostFacts) -> Check:
-    """Every limit needs a controller behind it."""
+def check_limits(machine: HostFacts) -> Check:
+    """Check that every limit has a controller behind it."""
     name = "limits"
     if not machine.cgroup:
         return _weak(name, "unknown: the engine does not say which cgroups it has", "update the engine")
@@ -210,8 +219,8 @@ def limits(machine: HostFacts) -> Check:
     return _ok(name, f"{version}: memory, swap, processors and processes")
 
 
-def runtimes(machine: HostFacts) -> Iterator[Check]:
-    """What gVisor is told when it starts is how strong it is."""
+def check_runtimes(machine: HostFacts) -> Iterator[Check]:
+    """Check gVisor's start options, which decide how strong it is."""
     for name, arguments in machine.runtimes.items():
         if "runsc" not in name:
             continue
@@ -228,8 +237,8 @@ def runtimes(machine: HostFacts) -> Iterator[Check]:
         yield _weak(f"runtime-{name}", said, f"{fix}: runtimeArgs in daemon.json, docs/hardening.md")
 
 
-def processes(machine: HostFacts) -> Check:
-    """Ours run as another user, and must be told from strangers'."""
+def check_processes(machine: HostFacts) -> Check:
+    """Check that our processes, which run as another user, can be told from strangers'."""
     if not machine.hidden:
         return _ok("processes", "what others run is seen, so contention can be told")
     detail = "/proc hides what others run (hidepid), our own containers too: nobody can tell whose a GPU is, and a GPU"
@@ -237,8 +246,8 @@ def processes(machine: HostFacts) -> Check:
     return _weak("processes", f"{detail} run is refused", fix)
 
 
-def kernel(machine: HostFacts) -> Check:
-    """The one kernel that everyone shares: a number proves little, a day of building a little more."""
+def check_kernel(machine: HostFacts) -> Check:
+    """Check the kernel that all users share: a version number proves little, a build date a little more."""
     name, built = "kernel", machine.kernel_built
     stands = "our profile closes the crypto sockets, and every experiment has private copies, hashed before and after"
     fix = "update and reboot; --runtime runsc puts a second kernel in between"
@@ -249,9 +258,9 @@ def kernel(machine: HostFacts) -> Check:
     return _ok(name, f"{machine.kernel} of {built}, shared with every container")
 
 
-def sockets(machine: HostFacts) -> Iterator[Check]:
-    """Whoever reaches the engine is as good as root, and can look into every experiment."""
-    yield socket(machine.socket)
+def check_sockets(machine: HostFacts) -> Iterator[Check]:
+    """Check who reaches the engine: they are as good as root, and can look into every experiment."""
+    yield check_socket(machine.socket)
     name, fix = "engine-port", 'remove the tcp:// address from "hosts" in daemon.json'
     if machine.ports is None:
         yield _weak(name, "unknown whether an engine listens on a port: /proc/net/tcp cannot be read", fix)
@@ -265,8 +274,8 @@ def sockets(machine: HostFacts) -> Iterator[Check]:
         yield _ok(name, "nothing listens on the ports of an engine, 2375 and 2376")
 
 
-def socket(found: Socket) -> Check:
-    """Who else can reach the engine."""
+def check_socket(found: Socket) -> Check:
+    """Check who else can reach the engine."""
     name, fix = "engine-socket", "let nobody else into its group, or give the loop a machine of its own"
     if found.everyone:
         return _unsafe(name, f"{found.address}: every user of this machine can reach it and become root", fix)
@@ -280,8 +289,8 @@ def socket(found: Socket) -> Check:
     return _ok(name, f"{found.address}: nobody but you and root")
 
 
-def disk(machine: HostFacts) -> Check:
-    """Room for records, images and logs."""
+def check_disk(machine: HostFacts) -> Check:
+    """Check the room for records, images and logs."""
     name, fix = "disk", f"free {LEAST_DISK_GIB} GiB; --runs FOLDER puts records elsewhere"
     said = {where: "?" if free is None else f"{free / GIB:.0f} GiB" for where, free in machine.free_bytes.items()}
     detail = ", ".join(f"{size} free for {where}" for where, size in said.items())
@@ -291,8 +300,8 @@ def disk(machine: HostFacts) -> Check:
     return _weak(name, detail or "unknown", fix)
 
 
-def gpus(machine: HostFacts) -> Iterator[Check]:
-    """Devices, and the software that model-written code reaches straight through the wall."""
+def check_gpus(machine: HostFacts) -> Iterator[Check]:
+    """Check devices, and the driver that model-written code reaches straight through the wall."""
     found = machine.gpus
     if not found.devices:
         detail, _, fix = (found.error or "NVML shows none").partition("; ")
@@ -311,7 +320,7 @@ def gpus(machine: HostFacts) -> Iterator[Check]:
     toolkit = _version(
         "nvidia-toolkit", found.toolkit, is_patched(found.toolkit, TOOLKIT), TOOLKIT, "only our own image is started"
     )
-    if driver.judgement is Severity.OK and numbers(found.driver) < RUNS_IMAGE:
+    if driver.judgement is Severity.OK and parse_version(found.driver) < RUNS_IMAGE:
         detail = f"{found.driver}: its known holes are fixed, but torch in our image is built for CUDA 13"
         driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or --profile cpu")
     yield _exposed(driver, is_patched(found.driver, DRIVER))
@@ -323,7 +332,7 @@ def gpus(machine: HostFacts) -> Iterator[Check]:
 
 
 def _exposed(check: Check, fixed: bool | None) -> Check:  # noqa: FBT001
-    """Known holes that model-written code can reach are unsafe, whatever else stands."""
+    """Make known holes that model-written code can reach unsafe, whatever else protects."""
     return check if fixed is not False else _unsafe(check.name, check.detail, check.fix)
 
 

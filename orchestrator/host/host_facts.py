@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.devices import gpu, processes
-from orchestrator.devices.lease import lock_holder
+from orchestrator.devices.lease import find_occupant
 from orchestrator.errors import AutoresearchError, SandboxError
 from orchestrator.walls import nvidia
 from orchestrator.walls.engine import LIMITS, Engine
@@ -103,19 +103,19 @@ def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Host
         security=tuple(str(option) for option in info.get("SecurityOptions") or ()),
         cgroup=str(info.get("CgroupVersion") or ""),
         limits_missing=tuple(name for key, name in LIMITS.items() if not info.get(key)),
-        ports=listening(PROC),
+        ports=find_listening_ports(PROC),
         no_nvidia=nvidia.is_missing(info),
         hidden=processes.is_hidden(PROC),
         kernel=str(info.get("KernelVersion") or os.uname().release),
-        kernel_built=kernel_build_date(_read(PROC / "version")),
+        kernel_built=parse_build_date(_read(PROC / "version")),
         gpus=inspect_gpus(),
         free_bytes={"records": _free(str(root)), "the engine": _free(storage)},
-        people=people(),
+        people=list_people(),
     )
 
 
 def inspect_socket(address: str) -> Socket:
-    """Who but this user and root can reach the engine there."""
+    """Find out who besides this user and root can reach the engine there."""
     if not address.startswith("unix://"):
         plain = address.startswith("tcp://") and not os.environ.get("DOCKER_TLS_VERIFY")
         return Socket(address=address, everyone=plain, unseen="it is no local socket")
@@ -123,32 +123,32 @@ def inspect_socket(address: str) -> Socket:
     try:
         status = path.stat()
         above = [folder.stat() for folder in path.resolve().parents]
-        named = set().union(*(acl_members(place) for place in (path, *path.resolve().parents)))
+        named = set().union(*(list_acl_members(place) for place in (path, *path.resolve().parents)))
     except OSError as error:
         return Socket(address=address, unseen=str(error.strerror))
     if status.st_mode & stat.S_IWOTH and all(folder.st_mode & stat.S_IXOTH for folder in above):
         return Socket(address=address, everyone=True)
     others = {_name(status.st_uid)} | named
     if status.st_mode & stat.S_IWGRP and all(_lets_in(folder, status.st_gid) for folder in above):
-        others |= members(status.st_gid)
+        others |= list_group_members(status.st_gid)
     return Socket(
         address=address, others=tuple(sorted(others - {"root", _name(os.getuid())})), group=_group(status.st_gid)
     )
 
 
-def acl_members(path: Path) -> set[str]:
-    """Whom an access control list lets in beside owner and group, whatever its mask says today."""
+def list_acl_members(path: Path) -> set[str]:
+    """Return the users that an access control list lets in besides owner and group, whatever its current mask."""
     try:
         found = os.getxattr(path, ACL)
     except OSError:  # it has none
         return set()
     entries = list(struct.iter_unpack("<HHI", found[4:]))  # after the version: tag, permissions, id
     people = {_name(number) for tag, _, number in entries if tag == ACL_USER}
-    return people.union(*(members(number) for tag, _, number in entries if tag == ACL_GROUP))
+    return people.union(*(list_group_members(number) for tag, _, number in entries if tag == ACL_GROUP))
 
 
-def members(gid: int) -> set[str]:
-    """Everyone whose group this is, by either list."""
+def list_group_members(gid: int) -> set[str]:
+    """Return all members of a group, by either list."""
     found = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == gid}
     try:
         return found | set(grp.getgrgid(gid).gr_mem)
@@ -156,8 +156,8 @@ def members(gid: int) -> set[str]:
         return found
 
 
-def people(root: Path = Path("/")) -> tuple[str, ...]:
-    """Who else may log in on this machine: by the list of users, and by what others have here, run or had named."""
+def list_people(root: Path = Path("/")) -> tuple[str, ...]:
+    """List who else may log in on this machine: local users, owners of homes and processes, directories."""
     entries = {entry.pw_uid: entry for entry in pwd.getpwall()}
     for uid in _seen(root) - entries.keys():
         with suppress(KeyError):  # of a container's user, who has no name here
@@ -173,7 +173,7 @@ def people(root: Path = Path("/")) -> tuple[str, ...]:
 
 
 def _seen(root: Path) -> set[int]:
-    """Users with a home, a session or a process."""
+    """Return the ids of users with a home, a session or a process."""
     found = set[int]()
     for place in ("home", "run/user", "proc"):
         with suppress(OSError):
@@ -184,7 +184,7 @@ def _seen(root: Path) -> set[int]:
 
 
 def inspect_gpus() -> Gpus:
-    """Devices by NVML, the toolkit by its own command."""
+    """Collect devices by NVML, the toolkit by its own command."""
     try:
         found, lost = gpu.devices(), gpu.lost()
     except AutoresearchError as error:
@@ -200,13 +200,14 @@ def inspect_gpus() -> Gpus:
 
 def _trouble(device: gpu.Device) -> str:
     try:
-        return gpu.trouble(device) or lock_holder(device, PROC)
+        occupant = find_occupant(device, PROC)
+        return gpu.trouble(device) or (occupant.reason if occupant else "")
     except AutoresearchError as error:
         return str(error)
 
 
-def kernel_build_date(text: str) -> date | None:
-    """The day a kernel was built, from /proc/version: `(2026-05-20)` or `Thu May 7 21:09:36 UTC 2026` at its end."""
+def parse_build_date(text: str) -> date | None:
+    """Parse the build date in /proc/version: `(2026-05-20)` or `Thu May 7 21:09:36 UTC 2026` at its end."""
     try:
         if found := re.search(r"\((\d{4}-\d\d-\d\d)\)\s*$", text):
             return date.fromisoformat(found[1])
@@ -229,8 +230,8 @@ def _toolkit() -> str:
     return found[1] if found else ""
 
 
-def listening(proc: Path) -> tuple[int, ...] | None:
-    """On which of the engine's ports anything on this machine listens; None if nobody may look."""
+def find_listening_ports(proc: Path) -> tuple[int, ...] | None:
+    """Return which of the engine's ports anything on this machine listens on; None if that cannot be read."""
     text = _read(proc / "net/tcp")
     if not text:
         return None
@@ -240,7 +241,7 @@ def listening(proc: Path) -> tuple[int, ...] | None:
 
 
 def _arguments(runtime: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """How the engine starts a runtime; None for one that is configured where it does not tell."""
+    """Return how the engine starts a runtime; None if it is configured where the engine does not tell."""
     return tuple(map(str, runtime.get("runtimeArgs") or ())) if "path" in runtime else None
 
 

@@ -1,4 +1,4 @@
-"""Two runs side by side: the best so far per experiment, per hour of the device and per dollar."""
+"""Compare two runs: the best so far per experiment, per device hour and per dollar."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from rich.table import Table
 
 from orchestrator import files
 from orchestrator.look import figures
-from orchestrator.look.history import HistoryEntry, gather
-from orchestrator.look.page import comparison
-from orchestrator.record.journal import QUEUED_AGAIN, Journal
+from orchestrator.look.history import HistoryEntry, load_history
+from orchestrator.look.page import render_comparison
+from orchestrator.record.journal import Journal
 from orchestrator.types import Conditions
 from orchestrator.units import SECONDS_PER_HOUR
 
-AXES = {"experiments": "experiments", "hours": "hours of the device", "usd": "dollars"}
+AXES = {"experiments": "experiments", "hours": "device hours", "usd": "dollars"}
 MINUTES_PER_HOUR = 60.0
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the shorter run, then the end of each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """How far a run was after an experiment, and what it had used by then."""
+    """The best so far after an experiment, and what the run had used by then."""
 
     experiments: int
     hours: float
@@ -42,33 +42,32 @@ class RunCurve:
     steps: tuple[Step, ...]
 
     def best_at(self, axis: str, value: float) -> float | None:
-        """The best so far when this much of `axis` was used."""
+        """Return the best so far when this much of `axis` was used; None if there was no score yet."""
         reached = [step.best for step in self.steps if getattr(step, axis) <= value]
         return reached[-1] if reached else None
 
-    def whole(self, axis: str) -> float:
-        """How much of it the run used."""
+    def total(self, axis: str) -> float:
+        """Return how much of `axis` the run used."""
         return float(getattr(self.steps[-1], axis)) if self.steps else 0.0
 
 
-def course(folder: Path) -> RunCurve:
+def load_curve(folder: Path) -> RunCurve:
     """Read a run. Raises JournalError."""
     with Journal.read(folder) as journal:
-        night = gather(journal)
-    scored = [turn.experiment for turn in night.turns if turn.experiment.value is not None]
-    tasks = {str(session["task"]) for session in night.sessions if "task" in session}
+        history = load_history(journal)
+    scored = [entry.experiment for entry in history.entries if entry.experiment.value is not None]
     return RunCurve(
         tag="".join(c if c.isalnum() or c in "._-" else "_" for c in folder.name),
-        task=", ".join(sorted(tasks)),
-        metric=night.metric,
+        task=", ".join(sorted(history.tasks)),
+        metric=history.metric,
         conditions=tuple(sorted({e.conditions for e in scored})),
-        steps=tuple(_steps(night.turns)),
+        steps=tuple(_steps(history.entries)),
     )
 
 
-def compare(one: RunCurve, two: RunCurve, console: Console) -> None:
-    """Print the table, and what stands against comparing them at all."""
-    for warning in warnings(one, two):
+def print_comparison(one: RunCurve, two: RunCurve, console: Console) -> None:
+    """Print a table per axis, after the reasons not to compare the runs at all."""
+    for warning in find_differences(one, two):
         console.print(f"note: {warning}", style="yellow", markup=False)
     for axis in AXES:
         marks = _marks(one, two, axis)
@@ -82,45 +81,45 @@ def compare(one: RunCurve, two: RunCurve, console: Console) -> None:
         table.add_column("end", justify="right")
         for run in (one, two):
             cells = [_number(run.best_at(axis, mark)) for mark in marks]
-            end = f"{_number(run.best_at(axis, float('inf')))} at {run.whole(axis) * factor:.3g}"
+            end = f"{_number(run.best_at(axis, float('inf')))} at {run.total(axis) * factor:.3g}"
             table.add_row(run.tag, *cells, end)
         console.print(table)
 
 
-def warnings(one: RunCurve, two: RunCurve) -> Iterator[str]:
-    """Why the numbers of the two may not mean the same."""
+def find_differences(one: RunCurve, two: RunCurve) -> Iterator[str]:
+    """Yield why the scores of two runs may not be comparable."""
     if one.task != two.task:
-        yield f"not of one task: {one.task!r} and {two.task!r}"
+        yield f"different tasks: {one.task!r} and {two.task!r}"
     for run in (one, two):
         if not run.conditions:
             yield f"{run.tag}: no score yet"
     if one.conditions and two.conditions and one.conditions != two.conditions:
-        yield "not on the same hardware, image and compile cache, where scores alone compare"
+        yield "different hardware, image or compile cache: the scores do not compare"
 
 
 def write(path: Path, one: RunCurve, two: RunCurve) -> None:
-    """Write a page with the plots and no text of an experiment, for its owner alone. Raises RecordFailed."""
-    files.write(path, comparison((one.tag, two.tag), _figures(one, two), list(warnings(one, two))))
+    """Write a page with the plots, without any text of an experiment, for its owner alone. Raises RecordFailed."""
+    files.write(path, render_comparison((one.tag, two.tag), _figures(one, two), list(find_differences(one, two))))
 
 
-def _steps(turns: tuple[HistoryEntry, ...]) -> Iterator[Step]:
-    """After each turn; ideas are counted, hours and dollars are all that was used."""
+def _steps(entries: tuple[HistoryEntry, ...]) -> Iterator[Step]:
+    """Yield a step for each entry; only ideas count as experiments, hours and dollars include everything."""
     experiments, hours, usd = 0, 0.0, 0.0
-    for turn in turns:
-        e = turn.experiment
-        experiments += e.parent_id is not None and e.remeasures_id is None and e.status not in QUEUED_AGAIN
+    for entry in entries:
+        e = entry.experiment
+        experiments += e.parent_id is not None and e.remeasures_id is None and e.is_judged
         hours += e.duration_s / SECONDS_PER_HOUR
         usd += e.usage.cost_usd
-        yield Step(experiments=experiments, hours=hours, usd=usd, best=turn.after)
+        yield Step(experiments=experiments, hours=hours, usd=usd, best=entry.after)
 
 
 def _marks(one: RunCurve, two: RunCurve, axis: str) -> list[float]:
-    """Where both are looked at: shares of what the shorter one used."""
-    whole = min(one.whole(axis), two.whole(axis))
-    marks = [share * whole for share in SHARES]
+    """Return the points at which both are compared: shares of what the shorter one used."""
+    total = min(one.total(axis), two.total(axis))
+    marks = [share * total for share in SHARES]
     if axis == "experiments":
         return [float(mark) for mark in sorted({round(mark) for mark in marks} - {0})]
-    return marks if whole > 0 else []
+    return marks if total > 0 else []
 
 
 def _number(value: float | None) -> str:
@@ -128,21 +127,21 @@ def _number(value: float | None) -> str:
 
 
 def _unit(one: RunCurve, two: RunCurve, axis: str) -> tuple[str, float]:
-    """What an axis counts, and how many of that its numbers are: minutes, where no hour was used."""
-    if axis == "hours" and max(one.whole(axis), two.whole(axis)) < 1:
-        return "minutes of the device", MINUTES_PER_HOUR
+    """Return the unit of an axis and the factor to it: minutes if no whole hour was used."""
+    if axis == "hours" and max(one.total(axis), two.total(axis)) < 1:
+        return "device minutes", MINUTES_PER_HOUR
     return AXES[axis], 1.0
 
 
 def _figures(one: RunCurve, two: RunCurve) -> list[dict[str, Any]]:
-    """One for each axis of which anything was used."""
-    used = [axis for axis in AXES if max(one.whole(axis), two.whole(axis)) > 0]
-    metric = " / ".join(sorted({figures.plain(run.metric) for run in (one, two)}))
+    """Return a figure for each axis of which anything was used."""
+    used = [axis for axis in AXES if max(one.total(axis), two.total(axis)) > 0]
+    metric = " / ".join(sorted({figures.plain_name(run.metric) for run in (one, two)}))
     return [_figure(one, two, axis, f"best {metric} so far") for axis in used]
 
 
 def _figure(one: RunCurve, two: RunCurve, axis: str, title: str) -> dict[str, Any]:
-    """The colours of both runs are the style sheet's."""
+    """Return one figure; its colours come from the style sheet."""
     words, factor = _unit(one, two, axis)
     known = [(run, [step for step in run.steps if step.best is not None]) for run in (one, two)]
     traces = [
@@ -153,7 +152,7 @@ def _figure(one: RunCurve, two: RunCurve, axis: str, title: str) -> dict[str, An
         for number, (run, steps) in enumerate(known, start=1)
     ]  # fmt: skip
     layout = {
-        **figures.unpainted(), "height": 360, "margin": {"l": 70, "r": 12, "t": 12, "b": 50},
+        **figures.base_layout(), "height": 360, "margin": {"l": 70, "r": 12, "t": 12, "b": 50},
         "xaxis": {"title": {"text": words, "standoff": 8}, "zeroline": False, "showgrid": False, "nticks": 6,
             "rangemode": "tozero"},
         "yaxis": {"title": {"text": title, "standoff": 8}, "zeroline": False, "nticks": 7},

@@ -1,6 +1,6 @@
-"""A run for other tools: upstream's results.tsv, CSV, Parquet, TensorBoard event files.
+"""Export a run for other tools: upstream's results.tsv, CSV, Parquet, TensorBoard event files.
 
-The last two through their own libraries, which the extra `export` brings and which are imported only here.
+The last two need the libraries of the extra `export`, which are imported only here.
 """
 
 import csv
@@ -13,9 +13,10 @@ from pathlib import Path
 
 from orchestrator import files
 from orchestrator.errors import ConfigError, RecordFailed
+from orchestrator.look.history import champion_scores
 from orchestrator.record import experiment_dir
 from orchestrator.text import sanitise
-from orchestrator.types import Experiment, Status
+from orchestrator.types import Experiment
 
 FORMULA = ("=", "+", "-", "@", "\t")  # a spreadsheet would run what begins with these
 LIBRARIES = "pyarrow tensorboard"  # the extra `export` of pyproject.toml
@@ -23,7 +24,7 @@ Cell = int | float | str | None
 
 
 class Format(StrEnum):
-    """What other tools read."""
+    """The formats that other tools read."""
 
     TSV = "tsv"
     CSV = "csv"
@@ -34,20 +35,20 @@ class Format(StrEnum):
 TEXT = (Format.TSV, Format.CSV)
 
 
-def row(experiment: Experiment) -> dict[str, Cell]:
-    """An experiment as one flat row; a missing number is None."""
+def make_row(experiment: Experiment, metric: str) -> dict[str, Cell]:
+    """Return an experiment as one flat row, its score under the metric's name; a missing number is None."""
     score, usage = experiment.score, experiment.usage
     return {
         "id": experiment.id,
         "status": experiment.status.value,
-        "val_bpb": experiment.value,
+        metric: experiment.value,
         "standard_error": score.standard_error if score else None,
         "level": score.level.value if score else None,
         "audited_positions": score.audited_positions if score else None,
-        "runs": len(experiment.runs),
+        "trials": len(experiment.scores),
         "parent_id": experiment.parent_id,
         "retry_of": experiment.retry_of,
-        "remeasures": experiment.remeasures_id,
+        "remeasures_id": experiment.remeasures_id,
         "attempt": experiment.attempt,
         "hypothesis": sanitise(experiment.hypothesis),
         "expected_effect": sanitise(experiment.expected_effect),
@@ -68,11 +69,11 @@ def row(experiment: Experiment) -> dict[str, Cell]:
     }
 
 
-def text(experiments: Iterable[Experiment], how: Format) -> str:
-    """The formats that are text."""
+def render_text(experiments: Iterable[Experiment], how: Format, metric: str) -> str:
+    """Return a run in one of the formats that are text."""
     if how is Format.TSV:
         return experiment_dir.results(experiments)
-    rows = [row(experiment) for experiment in experiments]
+    rows = [make_row(experiment, metric) for experiment in experiments]
     out = io.StringIO()
     table = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     table.writeheader()
@@ -80,22 +81,22 @@ def text(experiments: Iterable[Experiment], how: Format) -> str:
     return out.getvalue()
 
 
-def write(experiments: list[Experiment], how: Format, out: Path) -> None:
+def write(experiments: list[Experiment], how: Format, metric: str, out: Path) -> None:
     """Write to a file, or to a new folder for TensorBoard. Raises ConfigError for a missing extra, RecordFailed."""
     try:
         if how in TEXT:
-            files.write(out, text(experiments, how))
+            files.write(out, render_text(experiments, how, metric))
         elif how is Format.PARQUET:
-            _parquet(experiments, out)
+            _parquet(experiments, metric, out)
         else:
-            _tensorboard(experiments, out)
+            _tensorboard(experiments, metric, out)
     except ImportError as error:
         raise ConfigError(
             f"--format {how}: {error.name} is not installed; type {sys.executable} -m pip install {LIBRARIES}"
         ) from error
     except OSError as error:
         raise RecordFailed(
-            f"{out}: cannot be written: {error.strerror or error}; name another place with --out"
+            f"{out}: cannot be written: {error.strerror or error}; choose another file with --out"
         ) from error
 
 
@@ -103,14 +104,14 @@ def _harmless(cell: Cell) -> Cell:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
-def _parquet(experiments: list[Experiment], out: Path) -> None:
+def _parquet(experiments: list[Experiment], metric: str, out: Path) -> None:
     import pyarrow as pa  # noqa: PLC0415  # an extra
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     kinds = {int: pa.int64(), float: pa.float64(), str: pa.string()}
-    rows = [row(experiment) for experiment in experiments]
+    rows = [make_row(experiment, metric) for experiment in experiments]
     columns = rows[0] if rows else {}
-    numbers = {"val_bpb": float, "standard_error": float, "level": str}  # may be missing everywhere
+    numbers = {metric: float, "standard_error": float, "level": str}  # may be missing everywhere
     schema = pa.schema([(name, kinds[numbers.get(name) or _kind(rows, name)]) for name in columns])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), out)
 
@@ -119,21 +120,18 @@ def _kind(rows: list[dict[str, Cell]], name: str) -> type:
     return next((type(one[name]) for one in rows if one[name] is not None), int)
 
 
-def _tensorboard(experiments: list[Experiment], out: Path) -> None:
-    """Scalars over experiment ids: what each scored, and the best so far."""
+def _tensorboard(experiments: list[Experiment], metric: str, out: Path) -> None:
+    """Write scalars over experiment ids: each score, and the best so far."""
     from tensorboard.summary import Writer  # noqa: PLC0415  # an extra
 
     out.mkdir(parents=True, mode=0o700)
     writer = Writer(str(out))
-    best: float | None = None
-    for one in experiments:
+    for one, best in zip(experiments, champion_scores(experiments), strict=True):
         at = datetime.fromisoformat(one.started_at).timestamp() + one.duration_s
         if one.judged_value is not None:
-            if one.status is Status.KEEP:
-                best = one.judged_value
-            writer.add_scalar("val_bpb", one.judged_value, one.id, wall_time=at)
+            writer.add_scalar(metric, one.judged_value, one.id, wall_time=at)
         if best is not None:
-            writer.add_scalar("best_val_bpb", best, one.id, wall_time=at)
+            writer.add_scalar(f"best_{metric}", best, one.id, wall_time=at)
         writer.add_scalar("duration_s", one.duration_s, one.id, wall_time=at)
         writer.add_scalar("cost_usd", one.usage.cost_usd, one.id, wall_time=at)
     writer.close()

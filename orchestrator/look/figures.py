@@ -1,6 +1,6 @@
-"""The plots, as data for Plotly: numbers only. No text of an experiment goes in, for Plotly would read it as mark-up.
+"""Draw the plots as data for Plotly: numbers only. No text of an experiment goes in: Plotly would read it as mark-up.
 
-Colours are the style sheet's, which finds a trace by its `uid`: so one picture serves light, dark and paper.
+Colours come from the style sheet, which finds a trace by its `uid`: so one figure serves light, dark and paper.
 """
 
 from itertools import groupby
@@ -8,7 +8,7 @@ from statistics import quantiles
 from typing import Any
 
 from orchestrator.look.history import HistoryEntry, RunHistory
-from orchestrator.scoring.noise import STANDARD_ERRORS
+from orchestrator.policy import STANDARD_ERRORS
 from orchestrator.types import Status
 from orchestrator.units import SECONDS_PER_HOUR
 
@@ -24,54 +24,54 @@ FEW_TICKS = 14  # experiments, each with its number
 FEW = 4  # scores, of which no outlier can be told
 
 
-def draw_best_so_far(night: RunHistory) -> dict[str, Any]:
-    """The best so far as a line that goes down, every experiment as a point, those without a score below."""
-    low, high = span(night)
-    traces = [*_band(night), _steps(night)]
+def draw_best_so_far(history: RunHistory) -> dict[str, Any]:
+    """Draw the best so far as a line, every experiment as a point, those without a score below."""
+    low, high = score_range(history)
+    traces = [*_band(history), _steps(history)]
     for status in Status:
-        of = [turn for turn in night.turns if turn.experiment.status is status]
-        scored = [turn for turn in of if turn.experiment.judged_value is not None]
-        unscored = [turn for turn in of if turn.experiment.judged_value is None]
+        entries = [entry for entry in history.entries if entry.experiment.status is status]
+        scored = [entry for entry in entries if entry.experiment.judged_value is not None]
+        unscored = [entry for entry in entries if entry.experiment.judged_value is None]
         if scored:
             traces.append(_points(status, scored, high))
         if unscored:
             traces.append(_strip(status, unscored))
-    beyond = sum(1 for turn in night.turns if (turn.experiment.judged_value or low) > high)
-    return {"data": traces, "layout": {**_layout(low, high, night), "annotations": _beyond(beyond, high)}}
+    beyond = sum(1 for entry in history.entries if (entry.experiment.judged_value or low) > high)
+    return {"data": traces, "layout": {**_layout(low, high, history), "annotations": _beyond(beyond, high)}}
 
 
-def span(night: RunHistory) -> tuple[float, float]:
-    """The scores that the picture is about: outliers above are drawn at its upper edge."""
-    values = sorted(t.experiment.judged_value for t in night.turns if t.experiment.judged_value is not None)
+def score_range(history: RunHistory) -> tuple[float, float]:
+    """Return the range of scores that is shown; outliers above it are drawn at its upper edge."""
+    values = sorted(t.experiment.judged_value for t in history.entries if t.experiment.judged_value is not None)
     if not values:
         return 0.0, 1.0
     high = values[-1]
     if len(values) >= FEW:
         first, _, third = quantiles(values, n=4)
         usual = third + 1.5 * (third - first)
-        best = [turn.after for turn in night.turns if turn.after is not None]
+        best = [entry.after for entry in history.entries if entry.after is not None]
         high = max(v for v in values if v <= max(usual, *best))
     room = (high - values[0]) * ROOM or 0.01
     return values[0] - room, high + room
 
 
 def _beyond(count: int, high: float) -> list[dict[str, Any]]:
-    """Says that some marks lie elsewhere."""
+    """Return the note that some marks are off the scale."""
     text = f"\N{WHITE UP-POINTING TRIANGLE} {count} worse than the scale shows"
     at = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "y", "y": high, "yanchor": "bottom", "yshift": 6}
     return [{"text": text, "showarrow": False, **at}] if count else []
 
 
-def outcomes(night: RunHistory) -> dict[str, Any]:
-    """How many, how long and how dear, by status: three rows of bars side by side."""
-    found = night.outcomes[::-1]
-    names = [outcome.status.value for outcome in found]
-    long = max((outcome.device_seconds for outcome in found), default=0) >= SECONDS_PER_HOUR
+def draw_outcomes(history: RunHistory) -> dict[str, Any]:
+    """Draw count, device time and cost per status: three rows of bars side by side."""
+    outcomes = history.outcomes[::-1]
+    names = [outcome.status.value for outcome in outcomes]
+    long = max((outcome.device_seconds for outcome in outcomes), default=0) >= SECONDS_PER_HOUR
     unit, unit_s, digits = ("h", SECONDS_PER_HOUR, 2) if long else ("min", MINUTE_S, 1)
     panels = (
-        ("", [float(o.count) for o in found], "%{x}"),
-        ("2", [o.device_seconds / unit_s for o in found], f"%{{x:.{digits}f}} {unit}"),
-        ("3", [o.cost_usd for o in found], "$%{x:.2f}"),
+        ("", [float(o.count) for o in outcomes], "%{x}"),
+        ("2", [o.device_seconds / unit_s for o in outcomes], f"%{{x:.{digits}f}} {unit}"),
+        ("3", [o.cost_usd for o in outcomes], "$%{x:.2f}"),
     )
     traces = [
         {
@@ -96,21 +96,21 @@ def outcomes(night: RunHistory) -> dict[str, Any]:
             "yanchor": "bottom",
             "showarrow": False,
         }
-        for text, at in (("experiments", 0), ("slot time", 0.36), ("money", 0.72))
+        for text, at in (("experiments", 0), ("device time", 0.36), ("cost", 0.72))
     ]
     layout = {
-        **unpainted(), **axes, "annotations": titles, "height": 44 + 30 * len(found),
+        **base_layout(), **axes, "annotations": titles, "height": 44 + 30 * len(outcomes),
         "yaxis": {"fixedrange": True, "ticklen": 6}, "margin": {"l": 88, "r": 8, "t": 28, "b": 8},
     }  # fmt: skip
     return {"data": traces, "layout": layout}
 
 
-def _points(status: Status, turns: list[HistoryEntry], high: float) -> dict[str, Any]:
-    values = [turn.experiment.judged_value for turn in turns]
+def _points(status: Status, entries: list[HistoryEntry], high: float) -> dict[str, Any]:
+    values = [entry.experiment.judged_value for entry in entries]
     beyond = [value is not None and value > high for value in values]
     symbol = SYMBOLS[status]
     return {
-        **_marked(status, turns),
+        **_marked(status, entries),
         "y": [high if out else value for value, out in zip(values, beyond, strict=True)],
         "marker": {
             "symbol": ["triangle-up-open" if out else symbol for out in beyond],
@@ -119,22 +119,22 @@ def _points(status: Status, turns: list[HistoryEntry], high: float) -> dict[str,
     }  # fmt: skip
 
 
-def _strip(status: Status, turns: list[HistoryEntry]) -> dict[str, Any]:
+def _strip(status: Status, entries: list[HistoryEntry]) -> dict[str, Any]:
     marker = {"symbol": SYMBOLS[status], "size": SIZES.get(status, 8), "line": {"width": 1.6}, "opacity": 1}
-    return {**_marked(status, turns), "y": [0] * len(turns), "yaxis": "y2", "marker": marker}
+    return {**_marked(status, entries), "y": [0] * len(entries), "yaxis": "y2", "marker": marker}
 
 
-def _marked(status: Status, turns: list[HistoryEntry]) -> dict[str, Any]:
-    ids = [turn.experiment.id for turn in turns]
+def _marked(status: Status, entries: list[HistoryEntry]) -> dict[str, Any]:
+    ids = [entry.experiment.id for entry in entries]
     return {
         "type": "scatter", "mode": "markers", "uid": status.value, "name": status.value,
-        "x": [turn.rank for turn in turns], "customdata": ids,
+        "x": [entry.rank for entry in entries], "customdata": ids,
         "hoverinfo": "none", "cliponaxis": False,
     }  # fmt: skip
 
 
-def _steps(night: RunHistory) -> dict[str, Any]:
-    after = [(turn.rank, turn.after) for turn in night.turns if turn.after is not None]
+def _steps(history: RunHistory) -> dict[str, Any]:
+    after = [(entry.rank, entry.after) for entry in history.entries if entry.after is not None]
     corners = [next(group) for _, group in groupby(after, key=lambda pair: pair[1])] + after[-1:]
     return {
         "type": "scatter", "mode": "lines", "uid": "best", "name": "best so far", "hoverinfo": "skip",
@@ -142,11 +142,11 @@ def _steps(night: RunHistory) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _band(night: RunHistory) -> list[dict[str, Any]]:
-    """How far luck alone takes a single run from the best."""
-    if not night.spread:
+def _band(history: RunHistory) -> list[dict[str, Any]]:
+    """Draw how far luck alone takes a single trial from the best."""
+    if not history.seed_std:
         return []
-    steps, width = _steps(night), STANDARD_ERRORS * night.spread
+    steps, width = _steps(history), STANDARD_ERRORS * history.seed_std
     shared = {**steps, "line": {"shape": "hv", "width": 0}, "name": "noise"}
     return [
         {**shared, "uid": "above", "y": [y + width for y in steps["y"]]},
@@ -154,13 +154,13 @@ def _band(night: RunHistory) -> list[dict[str, Any]]:
     ]
 
 
-def _layout(low: float, high: float, night: RunHistory) -> dict[str, Any]:
-    count = len(night.turns)
-    in_order = all(turn.rank == turn.experiment.id for turn in night.turns)
-    title = "experiment" if in_order else "experiments in the order they ended"
-    strip = any(turn.experiment.judged_value is None for turn in night.turns)
+def _layout(low: float, high: float, history: RunHistory) -> dict[str, Any]:
+    count = len(history.entries)
+    in_order = all(entry.rank == entry.experiment.id for entry in history.entries)
+    title = "experiment" if in_order else "experiments in the order they finished"
+    strip = any(entry.experiment.judged_value is None for entry in history.entries)
     return {
-        **unpainted(), "height": 440, "margin": {"l": 76, "r": 16, "t": 26, "b": 54},
+        **base_layout(), "height": 440, "margin": {"l": 76, "r": 16, "t": 26, "b": 54},
         "hovermode": "closest", "hoverdistance": 24,
         "xaxis": {
             "title": {"text": title, "standoff": 8}, "zeroline": False, "showgrid": False,
@@ -169,7 +169,7 @@ def _layout(low: float, high: float, night: RunHistory) -> dict[str, Any]:
             "tickformat": "d", "nticks": 12, **({"dtick": 1} if count <= FEW_TICKS else {}),
         },
         "yaxis": {
-            "title": {"text": f"{plain(night.metric)}, lower is better", "standoff": 10}, "zeroline": False,
+            "title": {"text": f"{plain_name(history.metric)}, lower is better", "standoff": 10}, "zeroline": False,
             "domain": [0.15 if strip else 0, 1],
             "range": [low, high], "nticks": 7,
         },
@@ -180,13 +180,13 @@ def _layout(low: float, high: float, night: RunHistory) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def plain(name: str) -> str:
-    """A name that Plotly cannot take for mark-up."""
+def plain_name(name: str) -> str:
+    """Return a name without anything that Plotly could take for mark-up."""
     return "".join(c for c in name if c.isalnum() or c in "_-. ")
 
 
-def unpainted() -> dict[str, Any]:
-    """A layout without colours of its own."""
+def base_layout() -> dict[str, Any]:
+    """Return a layout without colours of its own."""
     clear = "rgba(0,0,0,0)"
     return {
         "showlegend": False,

@@ -1,36 +1,45 @@
-"""What a run's journal says, gathered for one page. What cannot be read is named, and the rest is shown."""
+"""A run as its journal records it, gathered for a page. What cannot be read is named, and the rest is shown."""
 
-import json
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeVar
 
+from orchestrator import policy
+from orchestrator.errors import JournalError
+from orchestrator.events import ExperimentBegun, SessionEnded, SessionFailed, SessionStarted
 from orchestrator.record.journal import Journal
-from orchestrator.scoring import noise
 from orchestrator.text import sanitise
-from orchestrator.types import Experiment, Spent, Status
+from orchestrator.types import Champion, Environment, Experiment, Spent, Status
+
+ENVIRONMENT_LABELS = {
+    "hardware": "hardware", "gpu_uuid": "GPU", "driver": "driver", "engine": "engine", "runtime": "runtime",
+    "tier": "isolation", "kernel": "kernel", "accepted_risks": "accepted risks", "image_id": "image",
+    "seccomp_sha256": "seccomp profile", "locked_sha256": "locked files", "data_sha256": "data",
+    "cache_sha256": "compile cache",
+}  # fmt: skip
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """An experiment beside the best there was before it, and the best there was after it."""
+    """A finished experiment, and the champion's score before it and after it."""
 
     experiment: Experiment
-    rank: int  # how many ended before it
+    rank: int  # how many finished before it
     before: float | None
     after: float | None
 
     @property
     def delta(self) -> float | None:
-        """Against the best before it; below 0 is better."""
+        """Return its score minus the champion's before it; None if one of them is missing."""
         value = self.experiment.judged_value
         return None if value is None or self.before is None else value - self.before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of how many, and what that took."""
+    """How many experiments ended with a status, and what they took."""
 
     status: Status
     count: int
@@ -40,137 +49,110 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunHistory:
-    """A run as its journal tells it."""
+    """A run as its journal records it."""
 
     tag: str
-    at: str
-    turns: tuple[HistoryEntry, ...]  # in the order they ended, which is not that of their ids where several ran at once
-    damaged: tuple[str, ...]
-    best: Experiment | None
-    spread: float | None  # how far single runs of one source lie apart
-    spent: Spent
-    running: tuple[str, ...]
-    sessions: tuple[dict[str, Any], ...] = ()
+    at: str  # ISO 8601, UTC
+    entries: tuple[HistoryEntry, ...]  # in the order they finished, not that of their ids where several run at once
+    champion: Champion | None = None
+    seed_std: float | None = None  # between trials of one source, under the champion's conditions
+    spent: Spent = field(default_factory=Spent)
+    running: tuple[str, ...] = ()  # a line for each
+    environment: Environment = field(default_factory=Environment)  # of the newest session
+    tasks: frozenset[str] = frozenset()
+    ended: str = ""  # why the newest session ended; "" while it runs
+    damaged: tuple[str, ...] = ()  # a line for each
     head: str = ""
-    records: int = 0
-    metric: str = "val_bpb"  # what the task calls its number
+    events: int = 0
+    metric: str = "val_bpb"
 
     @property
     def kept(self) -> tuple[HistoryEntry, ...]:
-        """The turns that brought a new best."""
-        return tuple(turn for turn in self.turns if turn.experiment.status is Status.KEEP)
+        """Return the entries of kept experiments."""
+        return tuple(entry for entry in self.entries if entry.experiment.status is Status.KEEP)
 
     @property
     def baseline(self) -> Experiment | None:
-        """Where it began."""
-        return next((turn.experiment for turn in self.kept), None)
+        """Return the first kept experiment."""
+        return next((entry.experiment for entry in self.kept), None)
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """One for each status that occurred, in the order of Status."""
-        found = []
-        for status in Status:
-            of = [turn.experiment for turn in self.turns if turn.experiment.status is status]
-            if of:
-                found.append(
-                    Outcome(
-                        status=status,
-                        count=len(of),
-                        device_seconds=sum(e.duration_s for e in of),
-                        cost_usd=sum(e.usage.cost_usd for e in of),
-                    )
-                )
-        return tuple(found)
+        """Return one outcome for each status that occurred, in the order of Status."""
+        by_status = {s: [e.experiment for e in self.entries if e.experiment.status is s] for s in Status}
+        return tuple(
+            Outcome(
+                status=status,
+                count=len(experiments),
+                device_seconds=sum(e.duration_s for e in experiments),
+                cost_usd=sum(e.usage.cost_usd for e in experiments),
+            )
+            for status, experiments in by_status.items()
+            if experiments
+        )
 
 
-def gather(journal: Journal) -> RunHistory:
-    """Everything the overview needs. Raises JournalError if the journal cannot be read at all."""
-    damaged: list[str] = []
-    ended = {record.experiment_id: number for number, record in enumerate(journal.records("experiment.finished"))}
-    experiments = sorted(_experiments(journal, damaged), key=lambda e: (ended.get(e.id, len(ended)), e.id))
-    turns = tuple(_turns(experiments))
-    known: set[int | None] = {e.id for e in experiments}
+def load_history(journal: Journal) -> RunHistory:
+    """Return everything the overview needs. Raises JournalError if the journal cannot be read at all."""
+    damaged = list(journal.damaged)
+
+    def read(query: Callable[[], T], otherwise: T) -> T:
+        try:
+            return query()
+        except JournalError as error:
+            damaged.append(str(error))
+            return otherwise
+
+    rank = {number: rank for rank, number in enumerate(journal.finish_order())}
+    experiments = sorted(journal.experiments(), key=lambda e: rank[e.id])
+    champion = journal.champion()
+    started = read(lambda: [recorded.event for recorded in journal.events(SessionStarted)], list[SessionStarted]())
+    last = read(journal.last_session, None)
+    unfinished = read(journal.unfinished, list[ExperimentBegun]())
     return RunHistory(
         tag=journal.folder.name,
         at=datetime.now(UTC).isoformat(timespec="minutes"),
-        turns=turns,
+        entries=make_entries(experiments),
+        champion=champion,
+        seed_std=journal.history().seed_std(champion.conditions) if champion else None,
+        spent=journal.spent(),
+        running=tuple(f"experiment {begun.experiment_id}: {begun.proposal.hypothesis}" for begun in unfinished),
+        environment=started[-1].environment if started else Environment(),
+        tasks=frozenset(session.task for session in started),
+        ended=last.event.reason if last and isinstance(last.event, SessionEnded | SessionFailed) else "",
         damaged=tuple(damaged),
-        best=_best(experiments),
-        spread=_spread(experiments),
-        spent=_spent(journal, damaged),
-        running=tuple(_running(journal, known)),
-        sessions=tuple(_sessions(journal)),
         head=journal.head(),
-        records=sum(1 for _ in journal.records()),
-        metric=sanitise(journal.metric(), 40),
+        events=journal.span()[1],
+        metric=sanitise(started[0].metric if started else "val_bpb", 40),
     )
 
 
-def _experiments(journal: Journal, damaged: list[str]) -> Iterator[Experiment]:
-    """All at once; one by one where one of them is damaged."""
-    try:
-        yield from journal.experiments()
-    except (ValueError, KeyError, TypeError):
-        for number in range(journal.next_id()):
-            try:
-                yield from journal.experiments("id = ?", number)
-            except (ValueError, KeyError, TypeError):
-                damaged.append(f"experiment {number}: its record cannot be read; see `autoresearch verify`")
+def make_entries(experiments: Iterable[Experiment]) -> tuple[HistoryEntry, ...]:
+    """Return an entry for each experiment, given in the order they finished."""
+    known = list(experiments)
+    after = champion_scores(known)
+    before = [None, *after]
+    return tuple(
+        HistoryEntry(experiment=e, rank=rank, before=before[rank], after=after[rank]) for rank, e in enumerate(known)
+    )
 
 
-def _turns(experiments: list[Experiment]) -> Iterator[HistoryEntry]:
+def champion_scores(experiments: Iterable[Experiment]) -> list[float | None]:
+    """Return the champion's score after each experiment; it rises where a champion did not hold."""
     kept: list[Experiment] = []
-    again: list[Experiment] = []
-    best: float | None = None
-    for rank, experiment in enumerate(experiments):
-        before = best
-        measured = kept if experiment.status is Status.KEEP else again if experiment.remeasures_id is not None else None
-        if measured is not None and experiment.judged_value is not None:
-            measured.append(experiment)
-            found = noise.best_of(kept, again)
-            best = found.value if found else None
-        yield HistoryEntry(experiment=experiment, rank=rank, before=before, after=best)
+    remeasurements: list[Experiment] = []
+    scores: list[float | None] = []
+    champion: Champion | None = None
+    for experiment in experiments:
+        again = experiment.remeasures_id is not None and experiment.judged_value is not None
+        if experiment.status is Status.KEEP or again:
+            (remeasurements if again else kept).append(experiment)
+            champion = policy.choose_champion(kept, remeasurements)
+        scores.append(champion.value if champion else None)
+    return scores
 
 
-def _best(experiments: list[Experiment]) -> Experiment | None:
-    kept = [e for e in experiments if e.status is Status.KEEP]
-    again = [e for e in experiments if e.remeasures_id is not None and e.judged_value is not None]
-    return noise.best_of(kept, again)
-
-
-def _spread(experiments: list[Experiment]) -> float | None:
-    """As the loop knows it: over experiments that ran more than once under the newest conditions."""
-    scored = [e for e in experiments if e.runs]
-    return noise.spread(e.runs for e in scored if len(e.repeat_scores) > 1 and e.conditions == scored[-1].conditions)
-
-
-def _spent(journal: Journal, damaged: list[str]) -> Spent:
-    try:
-        return journal.spent()
-    except (ValueError, KeyError, TypeError):
-        damaged.append("what the run has spent cannot be summed up")
-        return Spent(usage=journal.charged())
-
-
-def _running(journal: Journal, known: Collection[int | None]) -> Iterator[str]:
-    for record in journal.unfinished():
-        if record.experiment_id not in known:
-            body = _body(record.line)
-            yield f"experiment {record.experiment_id}: {(body.get('proposal') or {}).get('hypothesis', '')}"
-
-
-def _sessions(journal: Journal) -> Iterator[dict[str, Any]]:
-    for kind in ("session.started", "session.ended"):
-        for record in journal.records(kind):
-            try:
-                yield {"seq": record.seq, "kind": kind, "at": record.at, **_body(record.line)}
-            except (ValueError, KeyError, TypeError):
-                continue
-
-
-def _body(line: str) -> dict[str, Any]:
-    try:
-        body = json.loads(line)["body"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return body if isinstance(body, dict) else {}
+def describe_environment(environment: Environment) -> list[tuple[str, str]]:
+    """Return the parts of an environment that are known, each with its label."""
+    values = ((label, getattr(environment, name)) for name, label in ENVIRONMENT_LABELS.items())
+    return [(label, sanitise(value, 200)) for label, value in values if value]

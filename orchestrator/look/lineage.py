@@ -1,60 +1,93 @@
-"""Which kept change descends from which, as lanes that one can draw line by line."""
+"""Show which kept change descends from which: as lanes for a page, as a tree for a terminal."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.look.history import HistoryEntry, RunHistory
+from rich.text import Text
+from rich.tree import Tree
+
+from orchestrator.record.journal import Journal
+from orchestrator.text import sanitise
+from orchestrator.types import Experiment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineageNode:
-    """One kept experiment: the lane of its point, and the lanes that pass it by."""
+    """One kept experiment: the lane of its point, and the lanes that pass it."""
 
-    turn: HistoryEntry
-    parent_id: int | None
+    experiment: Experiment
     lane: int
     parent_lane: int | None
-    passing: tuple[int, ...]  # lanes of others that go on below
+    passing: tuple[int, ...]  # lanes of others that continue below
     ends: bool  # nothing kept descends from it
     gain: float | None  # over its parent
 
 
-def lineage(night: RunHistory) -> list[LineageNode]:
-    """Newest last. A change that does not descend from the one before it opens a lane of its own."""
-    kept = {turn.experiment.id: turn for turn in night.kept}
-    parents = {i: turn.experiment.parent_id for i, turn in kept.items()}
-    last_child = {parent: i for i, parent in parents.items() if parent in kept}
+def trace_lineage(kept: Sequence[Experiment]) -> list[LineageNode]:
+    """Return a node for each kept experiment, oldest first; a second child of a parent opens a lane of its own."""
+    by_id = {experiment.id: experiment for experiment in kept}
+    last_child = {e.parent_id: e.id for e in kept if e.parent_id in by_id}
     lanes: dict[int, int] = {}
-    tips: list[int | None] = []  # by lane: who is its newest
-    found = []
-    for number, turn in kept.items():
-        parent = parents[number] if parents[number] in kept else None
-        lane = _lane(tips, parent)
-        parent_lane = None if parent is None else lanes[parent]
-        lanes[number] = lane
+    tips: list[int | None] = []  # the newest experiment of each lane
+    nodes = []
+    for experiment in kept:
+        parent = by_id.get(-1 if experiment.parent_id is None else experiment.parent_id)
+        lane = _choose_lane(tips, parent.id if parent else None)
+        lanes[experiment.id] = lane
         for other, tip in enumerate(tips):
-            if tip is not None and last_child.get(tip, -1) <= number and tip != number:
-                tips[other] = None  # its last child has come, or none will
-        tips[lane] = number
-        before = kept[parent].experiment.value if parent is not None else None
-        after = turn.experiment.value
-        found.append(
+            if tip is not None and last_child.get(tip, -1) <= experiment.id and tip != experiment.id:
+                tips[other] = None  # it has no further child
+        tips[lane] = experiment.id
+        nodes.append(
             LineageNode(
-                turn=turn,
-                parent_id=parents[number],
+                experiment=experiment,
                 lane=lane,
-                parent_lane=parent_lane,
+                parent_lane=lanes[parent.id] if parent else None,
                 passing=tuple(other for other, tip in enumerate(tips) if tip is not None and other != lane),
-                ends=number not in last_child,
-                gain=None if before is None or after is None else after - before,
+                ends=experiment.id not in last_child,
+                gain=_gain(experiment, parent),
             )
         )
-        if number not in last_child:
+        if experiment.id not in last_child:
             tips[lane] = None
-    return found
+    return nodes
 
 
-def _lane(tips: list[int | None], parent: int | None) -> int:
-    """The parent's lane if it is its newest there, else the first free one."""
+def lineage_tree(journal: Journal) -> Tree:
+    """Return kept experiments, each under its parent; one whose parent was not kept is at the top."""
+    champion = journal.champion()
+    top = Tree(Text(journal.folder.name, "bold"))
+    branches: dict[int | None, Tree] = {}
+    for node in trace_lineage(journal.kept()):
+        e = node.experiment
+        is_best = champion is not None and champion.id == e.id
+        style = "bold green" if is_best else "green"
+        label = Text.assemble(
+            (f"{e.id}  ", "bold"), ("" if e.value is None else f"{e.value:.6f}", style),
+            ("" if node.gain is None else f" ({node.gain:+.6f})", "dim"), ("  best" if is_best else "", style),
+            f"  {sanitise(e.hypothesis, limit=120)}",
+        )  # fmt: skip
+        branches[e.id] = branches.get(e.parent_id, top).add(label)
+    return top
+
+
+def lineage_json(journal: Journal) -> list[dict[str, object]]:
+    """Return the same as plain data, oldest first."""
+    metric = journal.metric()
+    return [
+        {"id": e.id, "parent_id": e.parent_id, metric: e.value, "hypothesis": e.hypothesis, "commit": e.commit}
+        for e in journal.kept()
+    ]
+
+
+def _gain(experiment: Experiment, parent: Experiment | None) -> float | None:
+    if parent is None or parent.value is None or experiment.value is None:
+        return None
+    return experiment.value - parent.value
+
+
+def _choose_lane(tips: list[int | None], parent: int | None) -> int:
+    """Return the parent's lane if the parent is its newest, else the first free one."""
     if parent is not None and parent in tips:
         return tips.index(parent)
     if None in tips:

@@ -1,13 +1,13 @@
-"""What a person sees while the loop runs: a live picture in a terminal, plain structlog lines elsewhere."""
+"""Show a run in a terminal while it happens; redrawn four times a second, gone at the end."""
 
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Self
 
-import structlog
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -15,8 +15,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.events import (
+    ContainerStarted,
+    CountOffset,
+    Event,
+    ExperimentBegun,
+    ExperimentDoubted,
+    ExperimentFinished,
+    LoopWaiting,
+    ScoringBegun,
+    SessionStarted,
+    TrialRepeated,
+)
+from orchestrator.look.history import champion_scores
+from orchestrator.record.journal import Journal
+from orchestrator.record.record_file import Recorded
 from orchestrator.text import counted, sanitise
-from orchestrator.types import Candidate, Experiment, Level, Role, Spent, Status
+from orchestrator.types import Champion, Experiment, Level, Role, Spent, Status
 
 COLOURS = {
     Status.KEEP: "green", Status.DISCARD: "bright_black", Status.CRASH: "red", Status.TIMEOUT: "yellow",
@@ -24,91 +39,67 @@ COLOURS = {
     Status.INFRA: "blue",
 }  # fmt: skip
 BARS = "▁▂▃▄▅▆▇█"
-WIDTH = 60  # steps that are drawn, the last ones
+WIDTH = 60  # experiments in the curve, the last ones
 LINES, RECENT = 6, 8
 REFRESHES_PER_S = 4
-
-log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class PlainView:
-    """One structlog line per event; for logs and pipes."""
-
-    def waiting(self, reason: str) -> None:
-        """Say why nothing runs."""
-        log.info("loop.waiting", reason=reason)
-
-    def begun(self, experiment_id: int, candidate: Candidate) -> None:
-        """Say what is tried."""
-        log.info(
-            "experiment.begun",
-            experiment_id=experiment_id,
-            max_attempts=sanitise(candidate.proposal.hypothesis, limit=200),
-        )
-
-    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
-        """Say that it runs once more, and what it has so far."""
-        log.info("experiment.run_again", experiment_id=experiment_id, run=run, at_most=most, value=value)
-
-    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
-        """Say that a container started."""
-        log.info("container.started", experiment_id=experiment_id, role=role.value, deadline_s=round(deadline_s))
-
-    def line(self, experiment_id: int, role: Role, text: str) -> None:
-        """Training lines are in the experiment's log."""
-
-    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
-        """The loop's own event says it."""
+CHOOSING = "choosing what to try next"
 
 
 @dataclass(slots=True)
 class ActivePanel:
-    """One experiment that runs, as it is shown."""
+    """One experiment under way, as it is shown."""
 
     title: str
     hypothesis: str
     role: Role | None = None
-    since: float = 0.0
+    since: float = 0.0  # monotonic, as is `until`
     until: float = 0.0
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
 
-    def picture(self, lines: int) -> RenderableType:
-        """Its title, its idea, a bar and the newest lines."""
+    def start(self, role: Role, deadline_s: float, at: str) -> None:
+        """Start the progress bar of a container that was started at a time, ISO 8601."""
+        age_s = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds())
+        self.role, self.since = role, time.monotonic() - age_s
+        self.until = self.since + deadline_s
+
+    def render(self, lines: int) -> RenderableType:
+        """Return its title, its hypothesis, a progress bar and the newest lines of output."""
         parts: list[RenderableType] = [Text(self.title, "bold"), Text(self.hypothesis, "italic")]
         if self.role is not None:
             total, left = self.until - self.since, max(0.0, self.until - time.monotonic())
-            bar = Table.grid(padding=(0, 1))
-            done = ProgressBar(total=total, completed=total - left, width=40)
-            bar.add_row(self.role.value, done, f"{left:3.0f} s left")
-            parts.append(bar)
-        shown = list(self.lines)[-lines:]
-        return Group(*parts, *(Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in shown))
+            row = Table.grid(padding=(0, 1))
+            row.add_row(
+                self.role.value, ProgressBar(total=total, completed=total - left, width=40), f"{left:3.0f} s left"
+            )
+            parts.append(row)
+        newest = list(self.lines)[-lines:]
+        return Group(*parts, *(Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in newest))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class LiveView:
-    """A screen that is redrawn four times a second, and gone at the end; a context manager.
+    """The screen; a context manager. `handle` takes events and `show_output` lines of output, from any thread.
 
-    Callbacks come from any thread.
+    The journal, once there is one, is only asked what is on record.
     """
 
     tag: str
     console: Console = field(default_factory=Console)
-    goal: int = 0
+    goal: int = 0  # experiments at which the session ends; 0: no limit
     metric: str = "val_bpb"
-    told: PlainView | None = None  # what session.log is told too; nobody, where a loop is only looked at
+    _journal: Journal | None = None
     _now: str = "starting"
-    _shown: dict[int, ActivePanel] = field(default_factory=dict)
-    _done: list[Experiment] = field(default_factory=list)
-    _best: Experiment | None = None
+    _active: dict[int, ActivePanel] = field(default_factory=dict)
+    _recent: deque[Experiment] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _curve: list[float | None] = field(default_factory=list)
+    _champion: Champion | None = None
     _spent: Spent = field(default_factory=Spent)
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _live: Live | None = None
 
     def __enter__(self) -> Self:
         self._live = Live(
-            console=self.console, get_renderable=self.picture, refresh_per_second=REFRESHES_PER_S, transient=True
+            console=self.console, get_renderable=self.render, refresh_per_second=REFRESHES_PER_S, transient=True
         )
         self._live.__enter__()
         return self
@@ -117,114 +108,114 @@ class LiveView:
         if self._live is not None:
             self._live.__exit__(None, None, None)
 
-    def seen(self, experiments: list[Experiment], best: Experiment | None, spent: Spent | None = None) -> None:
-        """What the run holds already."""
+    def attach(self, journal: Journal, offset: CountOffset | None = None) -> None:
+        """Show what a journal holds; `offset` is where the session started counting towards the goal."""
+        experiments = journal.experiments()
         with self._guard:
-            self._done, self._best, self._spent = list(experiments), best, spent or self._spent
+            self._journal = journal
+            self._recent.extend(experiments)
+            self._curve = champion_scores(experiments)
+            if self.goal and offset is not None:
+                self.goal += offset.experiments
+        self._sum_up(journal)
 
-    def waiting(self, reason: str) -> None:
-        """Say why nothing starts."""
+    def handle(self, recorded: Recorded[Event]) -> None:
+        """Bring the screen up to date with an event."""
+        event = recorded.event
+        if isinstance(event, ExperimentFinished) and self._journal is not None:
+            self._sum_up(self._journal)
         with self._guard:
-            self._now = f"waiting: {sanitise(reason, limit=200)}"
-        if self.told:
-            self.told.waiting(reason)
+            match event:
+                case SessionStarted(metric=metric):
+                    self.metric = metric
+                case LoopWaiting(reason=reason):
+                    self._now = f"waiting: {sanitise(reason, limit=200)}"
+                case ExperimentBegun(experiment_id=number, proposal=proposal):
+                    hypothesis = sanitise(proposal.hypothesis, limit=300)
+                    self._now = ""
+                    self._active[number] = ActivePanel(title=f"experiment {number}", hypothesis=hypothesis)
+                case ExperimentFinished(experiment=experiment):
+                    self._active.pop(experiment.id, None)
+                    self._recent.append(experiment)
+                    self._curve.append(self._champion.value if self._champion else None)
+                    self._now = "" if self._active else CHOOSING
+                case ContainerStarted() | ScoringBegun() | TrialRepeated() | ExperimentDoubted():
+                    if panel := self._active.get(event.experiment_id):
+                        _update(panel, event, recorded.at)
 
-    def begun(self, experiment_id: int, candidate: Candidate) -> None:
-        """Say what is tried."""
-        with self._guard:
-            hypothesis = sanitise(candidate.proposal.hypothesis, limit=300)
-            self._now = ""
-            self._shown[experiment_id] = ActivePanel(title=f"experiment {experiment_id}", hypothesis=hypothesis)
-        if self.told:
-            self.told.begun(experiment_id, candidate)
-
-    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
-        """Say that it runs once more, and what it has so far."""
-        title = f"experiment {experiment_id}, run {run} of {most} to tell luck from progress · {value:.4f} so far"
-        with self._guard:
-            if shown := self._shown.get(experiment_id):
-                shown.title = title
-        if self.told:
-            self.told.again(experiment_id, run, most, value)
-
-    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
-        """Start the progress bar of the trainer or the scorer; predictors only wait."""
-        if role in (Role.TRAINER, Role.SCORER):
-            with self._guard:
-                if shown := self._shown.get(experiment_id):
-                    shown.role, shown.since, shown.until = role, time.monotonic(), time.monotonic() + deadline_s
-        if self.told:
-            self.told.phase(experiment_id, role, deadline_s)
-
-    def line(self, experiment_id: int, role: Role, text: str) -> None:
+    def show_output(self, experiment_id: int, role: Role, text: str) -> None:
         """Show a line that a container printed."""
         with self._guard:
-            if text.strip() and (shown := self._shown.get(experiment_id)):
-                shown.lines.append(f"{role.value:>11}  {text}")
+            if text.strip() and (panel := self._active.get(experiment_id)):
+                panel.lines.append(f"{role.value:>11}  {text}")
 
-    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
-        """Add it to the picture."""
+    def render(self) -> RenderableType:
+        """Return the whole screen."""
         with self._guard:
-            self._shown.pop(experiment.id, None)
-            self._done.append(experiment)
-            self._best, self._spent = best, spent
-            self._now = "" if self._shown else "choosing what to try next"
+            height = max(1, LINES // max(1, len(self._active)))
+            active: list[RenderableType] = [panel.render(height) for panel in self._active.values()]
+            if self._now:
+                active.append(Text(self._now, "bold"))
+            return Group(
+                Panel(self._head(), title=f"autoresearch · {self.tag}", title_align="left",
+                      border_style="dim"),
+                Panel(Group(*active), border_style="dim"),
+                experiments_table(self._recent, self.metric),
+            )  # fmt: skip
 
-    def picture(self) -> RenderableType:
-        """The whole screen."""
-        with self._guard:
-            parts: list[RenderableType] = [self._head(), self._running(), self._recent()]
-        return Group(*parts)
-
-    def _head(self) -> RenderableType:
-        best = (
-            "no score yet"
-            if self._best is None
-            else f"{self._best.value:.4f} {self.metric}{self._best.trust_suffix} (experiment {self._best.id})"
-        )
+    def _head(self) -> Text:
+        champion, spent = self._champion, self._spent
+        best = "no score yet"
+        if champion is not None:
+            best = f"{champion.value:.4f} {self.metric}{champion.trust_suffix} (experiment {champion.id})"
         text = Text.assemble(("best so far  ", "dim"), (best, "bold green"))
-        if picture := draw_best_so_far(self._done):
-            text.append(f"\n{picture}", "green")
-        spent = self._spent
-        text.append(
-            f"\n{summary_line(spent, self.goal)} · {spent.device_seconds / 60:.0f} min · ${spent.usage.cost_usd:.2f}",
-            "dim",
-        )
-        return Panel(text, title=f"autoresearch · {self.tag}", title_align="left", border_style="dim")
+        if curve := draw_best_so_far(self._curve):
+            text.append(f"\n{curve}", "green")
+        used = f"{spent.device_seconds / 60:.0f} min · ${spent.usage.cost_usd:.2f}"
+        return text.append(f"\n{summary_line(spent, self.goal)} · {used}", "dim")
 
-    def _running(self) -> RenderableType:
-        parts = [shown.picture(max(1, LINES // len(self._shown))) for shown in self._shown.values()]
-        if self._now:
-            parts.append(Text(self._now, "bold"))
-        return Panel(Group(*parts), border_style="dim")
+    def _sum_up(self, journal: Journal) -> None:
+        champion, spent = journal.champion(), journal.spent()
+        with self._guard:
+            self._champion, self._spent = champion, spent
 
-    def _recent(self) -> RenderableType:
-        return experiments_table(self._done[-RECENT:], self.metric)
+
+def _update(
+    panel: ActivePanel, event: ContainerStarted | ScoringBegun | TrialRepeated | ExperimentDoubted, at: str
+) -> None:
+    """Show the phase of an experiment; predictors, and the scorer before the training is over, only wait."""
+    match event:
+        case ContainerStarted(role=Role.TRAINER, deadline_s=deadline_s):
+            panel.start(Role.TRAINER, deadline_s, at)
+        case ScoringBegun(deadline_s=deadline_s):
+            panel.start(Role.SCORER, deadline_s, at)
+        case TrialRepeated():
+            panel.title = (
+                f"experiment {event.experiment_id}, trial {event.trial} of at most {event.at_most}"
+                f" · {event.mean_so_far:.4f} so far"
+            )
+        case ExperimentDoubted():
+            panel.title = f"experiment {event.experiment_id}, trained again: {sanitise(event.reason, limit=200)}"
 
 
 def summary_line(spent: Spent, goal: int = 0) -> str:
-    """How many experiments a run has, as every view counts them: without its baseline and the best measured again."""
+    """Return how many experiments a run has: without its baseline and repeats of the champion."""
     done = f"{spent.experiments} of {counted(goal, 'experiment')}" if goal else counted(spent.experiments, "experiment")
     return f"{done}, {spent.inconclusive} more not judged" if spent.inconclusive else done
 
 
-def draw_best_so_far(experiments: list[Experiment]) -> str:
-    """Best so far after each scored experiment, as a line of blocks that goes down; "" where none is lower."""
-    steps: list[float] = []
-    for experiment in experiments:
-        if experiment.judged_value is not None and (experiment.status is Status.KEEP or steps):
-            kept = experiment.judged_value if experiment.status is Status.KEEP else steps[-1]
-            steps.append(min([kept, *steps[-1:]]))
-    steps = steps[-WIDTH:]
+def draw_best_so_far(scores: Sequence[float | None]) -> str:
+    """Return the champion's score after each experiment as a line of blocks; "" if it never changed."""
+    steps = [score for score in scores if score is not None][-WIDTH:]
     low, high = min(steps, default=0.0), max(steps, default=0.0)
     if low == high:
         return ""
     scale = (len(BARS) - 1) / (high - low)
-    return f"{high:.4f} " + "".join(BARS[round((step - low) * scale)] for step in steps) + f" {low:.4f}"
+    return f"{steps[0]:.4f} " + "".join(BARS[round((step - low) * scale)] for step in steps) + f" {steps[-1]:.4f}"
 
 
-def experiments_table(experiments: list[Experiment], metric: str = "val_bpb", confirmed: Collection[int] = ()) -> Table:
-    """One row per experiment; those confirmed on the holdout are at L3."""
+def experiments_table(experiments: Collection[Experiment], metric: str, confirmed: Collection[int] = ()) -> Table:
+    """Return one row per experiment; those confirmed on the holdout are at L3."""
     table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
     for name, justify in (
         ("id", "right"),
@@ -234,7 +225,7 @@ def experiments_table(experiments: list[Experiment], metric: str = "val_bpb", co
         ("seconds", "right"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("what was tried", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("hypothesis", ratio=1, no_wrap=True, overflow="ellipsis")
     for experiment in experiments:
         table.add_row(
             str(experiment.id),

@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else, with a policy that lets nothing in it run but our two scripts."""
+"""Render a page: one HTML file that needs nothing else, with a policy that lets nothing run but our two scripts."""
 
 import base64
 import hashlib
@@ -12,72 +12,62 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from orchestrator.look import figures
-from orchestrator.look.details import as_block
-from orchestrator.look.history import HistoryEntry, RunHistory
-from orchestrator.look.lineage import lineage
-from orchestrator.look.summary import summary
+from orchestrator.look.details import json_block
+from orchestrator.look.history import RunHistory
+from orchestrator.look.lineage import trace_lineage
+from orchestrator.look.summary import summarise
 from orchestrator.text import sanitise
 
-_OWN_SHEETS = re.compile(
-    r'document\.getElementById\("([0-9a-f]{64})"\)'
-)  # of maps: not brought where it is there already
-_KINDS = re.compile(
-    r"\.register\(\[(\w+\(\))(?:,\w+\(\))+\]\)"
-)  # bars, and 46 others that would take a second to start
-SHOWN = 600  # characters of a hypothesis or a rule in the table
+# Plotly adds a style sheet for maps unless an element with its id is present.
+_OWN_SHEETS = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
+# Bars, and 46 other kinds of plots that would take a second to start.
+_KINDS = re.compile(r"\.register\(\[(\w+\(\))(?:,\w+\(\))+\]\)")
+SHOWN = 600  # characters of a hypothesis or a reason in the table
 
 
-def render(night: RunHistory, details: dict[int, str], shared: str, *, live: bool = False) -> str:
-    """The whole page; `details` are JSON by experiment, `shared` is what they point at; neither has a `<` in it."""
+def render_report(history: RunHistory, details: dict[int, str], shared: str, *, live: bool = False) -> str:
+    """Return the whole page; `details` are JSON by experiment, `shared` what they refer to, neither with a `<`."""
+    plots = {"best": figures.draw_best_so_far(history), "outcomes": figures.draw_outcomes(history)}
     return (
         _environment()
         .get_template("report.html")
         .render(
-            night=night,
+            history=history,
             live=live,
-            summary=summary(night),
-            lineage=lineage(night),
-            rows=[_row(turn) for turn in sorted(night.turns, key=lambda turn: turn.experiment.id)],
+            summary=summarise(history),
+            lineage=trace_lineage([entry.experiment for entry in history.kept]),
+            rows=sorted(history.entries, key=lambda entry: entry.experiment.id),
+            shown=SHOWN,
             **_head(_asset("report.js")),
-            plots=Markup(  # noqa: S704  # escaped by as_block
-                as_block({"staircase": figures.draw_best_so_far(night), "outcomes": figures.outcomes(night)})
-            ),
-            shared=Markup(shared),  # noqa: S704  # escaped by as_block
-            details={number: Markup(block) for number, block in details.items()},  # noqa: S704  # escaped by as_block
+            plots=Markup(json_block(plots)),  # noqa: S704  # escaped by json_block
+            shared=Markup(shared),  # noqa: S704  # escaped by json_block
+            details={number: Markup(block) for number, block in details.items()},  # noqa: S704  # escaped by json_block
         )
     )
 
 
-def comparison(tags: Sequence[str], figures: list[dict[str, Any]], notes: Sequence[str]) -> str:
-    """A page of figures side by side, on a phone one below the other, in the same colours and under the same policy."""
+def render_comparison(tags: Sequence[str], panels: list[dict[str, Any]], notes: Sequence[str]) -> str:
+    """Return a page of figures side by side, on a phone one below the other, under the same policy."""
     draw = "Plotly.newPlot(`panel${at}`, each.data, each.layout, {responsive: true, displayModeBar: false})"
-    script = f"{as_block(figures)}.forEach((each, at) => {draw})"
-    return (
-        _environment()
-        .get_template("compare.html")
-        .render(
-            tags=tags,
-            notes=notes,
-            panels=len(figures),
-            **_head(script),
-        )
-    )
+    script = f"{json_block(panels)}.forEach((each, at) => {draw})"
+    template = _environment().get_template("compare.html")
+    return template.render(tags=tags, notes=notes, panels=len(panels), **_head(script))
 
 
 def _head(script: str) -> dict[str, Any]:
-    """What every page is made of besides its text, and the policy that lets nothing else in; the script is ours."""
+    """Return what every page needs besides its text, and the policy that lets nothing else in; the script is ours."""
     style, plotly = _asset("report.css"), _plotly()
     return {
         "policy": _policy(style=style, scripts=(plotly, script)),
         "style": Markup(style),  # noqa: S704  # ours
-        "script": Markup(script),  # noqa: S704  # ours; what it holds is escaped by as_block
-        "held": _OWN_SHEETS.findall(plotly),
+        "script": Markup(script),  # noqa: S704  # ours; its data is escaped by json_block
+        "present": _OWN_SHEETS.findall(plotly),
         "plotly": Markup(plotly),  # noqa: S704  # the installed package's
     }
 
 
 def _policy(*, style: str, scripts: tuple[str, ...]) -> str:
-    """What may run and style: what has these hashes. Nothing is fetched, sent, framed or opened."""
+    """Return the content policy: only what has these hashes runs or styles; nothing is fetched, sent or framed."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -94,29 +84,13 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _row(turn: HistoryEntry) -> dict[str, Any]:
-    e = turn.experiment
-    return {
-        "id": e.id,
-        "status": e.status.value,
-        "outcome": e.outcome,
-        "val_bpb": e.judged_value,
-        "delta": turn.delta,
-        "level": e.level if e.is_judged else "",
-        "duration_s": e.duration_s,
-        "cost_usd": e.usage.cost_usd,
-        "hypothesis": sanitise(e.hypothesis, SHOWN),
-        "rule": sanitise(e.reason, SHOWN),
-    }
-
-
 def _signed(value: float | None, form: str = "+.4f") -> str:
-    """A difference with a true minus sign; nothing where there is none."""
+    """Return a difference with a true minus sign; "" for None."""
     return "" if value is None else format(value, form).replace("-", "\N{MINUS SIGN}")
 
 
 def _clock(seconds: float) -> str:
-    """A duration as one reads it."""
+    """Return a duration for a person."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -147,7 +121,7 @@ def _asset(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """Plotly's script as the parser of a page sees it, or its hash is wrong; kinds of plots not used here sleep."""
+    """Return Plotly's script as an HTML parser reads it, or its hash is wrong; unused kinds of plots are left out."""
     from plotly.offline import get_plotlyjs  # noqa: PLC0415  # slow to import, and only a page needs it
 
     script = str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")

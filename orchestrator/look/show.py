@@ -1,85 +1,175 @@
-"""One experiment, whole, in a terminal: what it tried and why, what it changed, ran, printed, and what was decided."""
+"""Show one experiment in a terminal: what it tried and why, what it changed, ran, printed, and what was decided."""
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.look import container_rows
+from orchestrator.errors import JournalError
+from orchestrator.events import ExperimentFinished, body_of
+from orchestrator.look.containers import FIRST_TRIAL, Container, Fact, describe_containers
 from orchestrator.look.live_view import COLOURS
-from orchestrator.record.confirmations import confirmations
-from orchestrator.record.experiment_files import read
+from orchestrator.record.confirmations import list_confirmations
+from orchestrator.record.experiment_dir import unified
+from orchestrator.record.experiment_files import ExperimentFolder, read_text, unreadable
 from orchestrator.record.journal import Journal
-from orchestrator.scoring.noise import spread
 from orchestrator.scoring.self_reported import describe_figures
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Level, Role, Score
+from orchestrator.units import MIB
 
 LOG_LINES = 40
+WALLS = ("image", "user", "network", "root file system", "capabilities", "memory")  # shown of each container
 
 
-def show(console: Console, journal: Journal, experiment: Experiment, *, raw: bool = False) -> None:
-    """Print it; `raw` prints the whole trainer log instead of its end."""
+def show_experiment(console: Console, journal: Journal, experiment: Experiment, *, raw: bool = False) -> None:
+    """Print it; `raw` prints the whole trainer log instead of its end. Raises JournalError."""
+    finished, problem = read_finished(journal, experiment)
     console.print(Rule(Text(f"experiment {experiment.id} of {journal.folder.name}", "bold"), align="left"))
-    finished = journal.records("experiment.finished", experiment.id)[0].body
+    if problem:
+        console.print(Text(problem, "bold red"))
     console.print(_facts(experiment, journal, finished))
-    console.print(Rule(Text("what it changed", "dim"), align="left"))
-    if changed := read(experiment.folder / "patch.diff"):
-        diff(console, changed)
+    console.print(Rule(Text("diff", "dim"), align="left"))
+    if patch := read_text(experiment, "patch.diff"):
+        print_diff(console, patch)
     else:
-        console.print(Text("nothing: train.py as it was", "dim"))
-    console.print(Rule(Text("the containers as they ran", "dim"), align="left"))
-    console.print(container_rows.containers(experiment.folder, finished))
-    console.print(Rule(Text("what the trainer printed (never believed)", "dim"), align="left"))
-    lines = sanitise(read(experiment.folder / f"{Role.TRAINER}.log")).splitlines()
+        console.print(Text("none: the empty patch", "dim"))
+    console.print(Rule(Text("containers as they ran", "dim"), align="left"))
+    console.print(containers_table(read_containers(experiment, finished)))
+    console.print(Rule(Text("output of the trainer (never trusted)", "dim"), align="left"))
+    lines = sanitise(read_text(experiment, f"{Role.TRAINER}.log")).splitlines()
     for line in lines if raw else lines[-LOG_LINES:]:
         console.print(Text(line), soft_wrap=True)
 
 
-def diff(console: Console, text: str) -> None:
-    """Print a diff: in colours on a terminal, where long lines are wrapped; elsewhere so that `patch` applies it."""
+def print_diff(console: Console, text: str) -> None:
+    """Print a diff: coloured and wrapped in a terminal; elsewhere so that `patch` applies it."""
     if console.is_terminal:
         console.print(Syntax(sanitise(text), "diff", word_wrap=True))
     else:
         console.file.write(sanitise(text))
 
 
-def as_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:
-    """The same as plain data: the record, the executions and the names and hashes of its files."""
-    finished = journal.records("experiment.finished", experiment.id)[0].body
-    confirmed = [asdict(runs) for runs in confirmations(journal, experiment)]
-    diff = read(experiment.folder / "patch.diff")
-    now = journal.as_json(experiment)
-    return {**finished, "experiment": now, "folder": str(experiment.folder), "diff": diff, "confirmed": confirmed}
+def diff_sources(old: Experiment, new: Experiment) -> str:
+    """Return the train.py of one as a unified diff against that of another. Raises JournalError."""
+    before, after = (read_text(e, "train.py").splitlines(keepends=True) for e in (old, new))
+    return unified(before, after, f"{old.id}/train.py", f"{new.id}/train.py")
 
 
-def _facts(experiment: Experiment, journal: Journal, finished: dict[str, Any]) -> Table:
-    metric, score, confirmed = journal.metric(), experiment.score, confirmations(journal, experiment)
-    noise = spread(e.runs for e in journal.repeated() if e.conditions == experiment.conditions)
+def experiment_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:
+    """Return the same as plain data: the event, the executions and the names and hashes of its files."""
+    finished, problem = read_finished(journal, experiment)
+    return {
+        **body_of(replace(finished, experiment=experiment)),  # as later events changed it
+        **({"problem": problem} if problem else {}),
+        "folder": str(experiment.folder),
+        "diff": read_text(experiment, "patch.diff"),
+        "confirmed": [asdict(scores) for scores in list_confirmations(journal, experiment)],
+    }
+
+
+def read_finished(journal: Journal, experiment: Experiment) -> tuple[ExperimentFinished, str]:
+    """Return how an experiment finished; of a damaged line, what the index holds, and the problem."""
+    try:
+        return journal.finished(experiment.id), ""
+    except JournalError as error:
+        return ExperimentFinished(experiment=experiment), str(error)
+
+
+def read_containers(experiment: Experiment, finished: ExperimentFinished) -> list[Container]:
+    """Return the containers of an experiment, also if its folder was removed. Raises JournalError."""
+    try:
+        with ExperimentFolder.open(experiment.folder) as folder:
+            return describe_containers(folder, finished.executions)
+    except FileNotFoundError:
+        return describe_containers(None, finished.executions)
+    except OSError as error:
+        raise unreadable(experiment.folder, error.strerror) from error
+
+
+def containers_table(containers: Sequence[Container]) -> RenderableType:
+    """Return the walls that all containers share, then a row for each container, by trial."""
+    ran = [c for c in containers if c.execution is not None]
+    if not ran:
+        return Text("none ran", "dim")
+    walls = [tuple(_walls(c)) for c in ran]
+    common = [Counter(same).most_common(1)[0][0] for same in zip(*filter(None, walls), strict=True)]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("role", no_wrap=True)
+    for name in ("peak MiB", "cpu s", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("ended")
+    trials = list(dict.fromkeys(c.trial for c in ran))
+    for trial in trials:
+        if trials != [FIRST_TRIAL]:
+            table.add_row(Text(trial, "bold"))
+        for container, own in zip(ran, walls, strict=True):
+            if container.trial == trial:
+                table.add_row(*_row(container, own, common))
+    text = Text("each: ")
+    for number, wall in enumerate(common):
+        text.append(", " if number else "").append(_words(wall), "bold red" if wall.good is False else "")
+    return Group(text if common else Text("each: walls not on record"), table)
+
+
+def _walls(container: Container) -> Iterator[Fact]:
+    return (replace(fact, used="") for fact in container.facts if fact.name in WALLS)
+
+
+def _words(wall: Fact) -> str:
+    return f"{wall.name.upper() if wall.good is False else wall.name} {wall.value}"
+
+
+def _row(container: Container, walls: tuple[Fact, ...], common: list[Fact]) -> tuple[str | Text, ...]:
+    """Return how it lived and ended, and which of its walls differ from those of most."""
+    execution, ended = container.execution, Text(container.ended)
+    odd = [_words(wall) for wall in walls if wall not in common] if walls else ["walls not on record"]
+    if common and odd:
+        ended.append(f"; {', '.join(odd)}", "bold yellow")
+    if container.differences:
+        ended.append(f"; not as asked: {container.differences[0]}", "bold red")
+    if execution is None:
+        return container.role, "?", "?", "?", ended
+    peak, cpu_s = execution.peak_memory_bytes, execution.cpu_s
+    return (
+        container.role,
+        "?" if peak is None else f"{peak // MIB}",
+        "?" if cpu_s is None else f"{cpu_s:.1f}",
+        f"{execution.duration_s:.1f} of {execution.deadline_s:.0f}",
+        ended,
+    )
+
+
+def _facts(experiment: Experiment, journal: Journal, finished: ExperimentFinished) -> Table:
+    score, scores = experiment.score, experiment.scores
+    std = journal.history().seed_std(experiment.conditions)
     number = "none" if experiment.value is None else f"{experiment.value:.6f}"
-    several = f" (mean of {', '.join(f'{value:.6f}' for value in experiment.runs)})" if len(experiment.runs) > 1 else ""
+    several = f" (mean of {', '.join(f'{value:.6f}' for value in scores)})" if len(scores) > 1 else ""
+    noise = "not known yet" if std is None else f"{std:.6f} between single trials of one source (1 sigma)"
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("tried", Text(sanitise(experiment.hypothesis))),
         ("expected", Text(sanitise(experiment.expected_effect) or "-")),
-        ("by", Text(sanitise(experiment.proposed_by))),
+        ("proposer", Text(sanitise(experiment.proposed_by))),
         ("parent", Text("-" if experiment.parent_id is None else str(experiment.parent_id))),
         ("status", Text(experiment.outcome, COLOURS[experiment.status])),
-        ("because", Text(sanitise(experiment.reason))),
-        (metric, Text(number + several, "bold")),
-        ("audit", Text(_audit(experiment.score))),
+        ("reason", Text(sanitise(experiment.reason))),
+        (journal.metric(), Text(number + several, "bold")),
+        ("audit", Text(_audit(score))),
         ("claims", Text(_claims(score))),
-        (
-            "noise",
-            Text("not known yet" if noise is None else f"{noise:.6f} between single runs of one source (1 sigma)"),
+        ("noise", Text(noise)),
+        *(
+            ("holdout", Text(f"{confirmed}, {Level.L3}", "bold"))
+            for confirmed in list_confirmations(journal, experiment)
         ),
-        *(("holdout", Text(f"{found}, {Level.L3}", "bold")) for found in confirmed),
-        ("took", Text(f"{experiment.duration_s:.1f} s, {experiment.train_s:.1f} s of it training{scoring(finished)}")),
-        ("it says", Text(describe_figures(finished.get("told") or {}) or "-", "dim")),
+        ("took", Text(f"{experiment.duration_s:.1f} s, {experiment.train_s:.1f} s of it training{_scoring(finished)}")),
+        ("reported", Text(describe_figures(finished.self_reported) or "-", "dim")),
         ("cost", Text(f"${experiment.usage.cost_usd:.4f}")),
         ("commit", Text(experiment.commit or "-")),
         ("record", Text(str(experiment.folder))),
@@ -89,25 +179,25 @@ def _facts(experiment: Experiment, journal: Journal, finished: dict[str, Any]) -
 
 
 def _audit(score: Score | None) -> str:
-    """How far the score can be trusted."""
+    """Return how far the score can be trusted."""
     if score is None:
         return "-"
     if score.level is Level.L0:
-        return f"{score.level}: none, this is the script's own number"
+        return f"{score.level}: none, the number is self-reported"
     hidden = f"; undetected at most {score.undetectable_bpb:.1e}" if score.undetectable_bpb else ""
     return f"{score.level}, {score.audited_positions:,} positions{hidden}"
 
 
 def _claims(score: Score | None) -> str:
-    """What was audited, by which seed, and what that left open."""
+    """Return what was audited, by which seed, and what that left open."""
     if score is None or score.level is Level.L0:
         return "-"
     error = "" if score.standard_error is None else f"; standard error {score.standard_error:.1e}"
     return f"{score.claims_sha256[:16]}, audit seed {score.audit_seed[:16]}{error}"
 
 
-def scoring(finished: dict[str, Any]) -> str:
-    """How long its last score took, as the host saw it."""
-    ended = {e["role"]: e["ended_s"] for e in finished.get("executions", [])}  # of the last run
-    took = ended.get(Role.SCORER, 0.0) - ended.get(Role.TRAINER, 0.0)
-    return f", {took:.1f} s scoring" if Role.SCORER in ended and took > 0 else ""
+def _scoring(finished: ExperimentFinished) -> str:
+    """Return how long its last scoring took, as the host saw it; "" if there was none."""
+    ended = {execution.role: execution.ended_s for execution in finished.executions}  # of the last trial
+    took_s = ended.get(Role.SCORER, 0.0) - ended.get(Role.TRAINER, 0.0)
+    return f", {took_s:.1f} s scoring" if Role.SCORER in ended and took_s > 0 else ""

@@ -1,26 +1,21 @@
-"""Four questions of the morning after, a sentence each: what was best, what it cost, what was refused, where it ran."""
+"""Four questions of the morning after: what was best, what it cost, what was refused and why, where it ran."""
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-from orchestrator.look.history import HistoryEntry, RunHistory
+from orchestrator.look.history import HistoryEntry, RunHistory, describe_environment
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment, Level, Status
 
 REFUSED = (Status.CHEAT, Status.INVALID)
 FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM)
-REASONS = 6  # shown; the table has them all
-FACTS = (
-    ("hardware", "hardware"), ("gpu_uuid", "GPU"), ("engine", "engine"), ("runtime", "runtime"), ("tier", "isolation"),
-    ("kernel", "kernel"), ("driver", "driver"),
-    ("image_id", "image"), ("seccomp_sha256", "seccomp profile"), ("accepted", "accepted as unsafe"),
-)  # fmt: skip
+MAX_REASONS = 6  # the table has them all
+NOT_PROPOSERS = {"baseline", "remeasure", "again"}  # the last one in old records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why something was refused, and the experiments that it happened to."""
+    """Why experiments were refused, and which."""
 
     status: str
     text: str
@@ -29,10 +24,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What stands at the top of the page."""
+    """What is at the top of the page."""
 
     best: HistoryEntry | None
-    leap: HistoryEntry | None  # the kept change that brought most, if it is another one
+    largest_step: HistoryEntry | None  # the kept change with the largest gain, if it is not the best one
     baseline: Experiment | None
     gain: float | None
     percent: float | None
@@ -42,85 +37,63 @@ class Summary:
     device_seconds: float
     cost_usd: float
     tokens: int
-    untied_usd: float  # of replies that became no experiment
+    unused_usd: float  # of replies that led to no experiment
     levels: tuple[tuple[str, int], ...]
-    where: tuple[tuple[str, str], ...]
+    environment: tuple[tuple[str, str], ...]
     proposers: tuple[str, ...]
-    ended: str
 
 
-def summary(night: RunHistory) -> Summary:
-    """From a night to its few sentences."""
-    baseline, best = night.baseline, night.best
-    turn = next((t for t in night.turns if best is not None and t.experiment.id == best.id), None)
-    gain = None
-    if baseline and best and baseline.value is not None and best.value is not None:
-        gain = best.value - baseline.value
-    reasons = _reasons(night)
-    usage = night.spent.usage
-    tied = sum(t.experiment.usage.cost_usd for t in night.turns)
+def summarise(history: RunHistory) -> Summary:
+    """Return the few facts that a run comes down to."""
+    baseline, champion = history.baseline, history.champion
+    gain = champion.value - baseline.value if champion and baseline and baseline.value is not None else None
+    experiments = [entry.experiment for entry in history.entries]
+    reasons, usage = _reasons(experiments), history.spent.usage
     return Summary(
-        best=turn,
-        leap=_leap(night, best),
+        best=next((entry for entry in history.entries if champion and entry.experiment.id == champion.id), None),
+        largest_step=_largest_step(history),
         baseline=baseline,
         gain=gain,
         percent=None if gain is None or not baseline or not baseline.value else 100 * gain / baseline.value,
-        counts=_counts(night),
-        reasons=tuple(reasons[:REASONS]),
-        more_reasons=max(0, len(reasons) - REASONS),
-        device_seconds=sum(t.experiment.duration_s for t in night.turns),
+        counts=_counts(experiments, history),
+        reasons=tuple(reasons[:MAX_REASONS]),
+        more_reasons=max(0, len(reasons) - MAX_REASONS),
+        device_seconds=sum(e.duration_s for e in experiments),
         cost_usd=usage.cost_usd,
         tokens=usage.total_tokens,
-        untied_usd=max(0.0, usage.cost_usd - tied),
-        levels=tuple((level.value, _at(night, level)) for level in Level),
-        where=_where(night),
-        proposers=tuple(sorted({sanitise(t.experiment.proposed_by, 80) for t in night.turns} - {"baseline", "again"})),
-        ended=next(
-            (sanitise(str(s.get("reason", "")), 300) for s in night.sessions[::-1] if s["kind"] == "session.ended"),
-            "",
-        ),
+        unused_usd=max(0.0, usage.cost_usd - sum(e.usage.cost_usd for e in experiments)),
+        levels=tuple((level.value, sum(e.is_judged and e.level == level for e in experiments)) for level in Level),
+        environment=tuple(describe_environment(history.environment)),
+        proposers=tuple(sorted({sanitise(e.proposed_by, 80) for e in experiments} - NOT_PROPOSERS)),
     )
 
 
-def _leap(night: RunHistory, best: Experiment | None) -> HistoryEntry | None:
-    gains = [(turn.delta, turn) for turn in night.kept if turn.delta is not None]
-    turn = min(gains, key=lambda pair: pair[0])[1] if gains else None
-    return None if turn is None or best is None or turn.experiment.id == best.id else turn
+def _largest_step(history: RunHistory) -> HistoryEntry | None:
+    steps = [(entry.delta, entry) for entry in history.kept if entry.delta is not None]
+    entry = min(steps, key=lambda step: step[0])[1] if steps else None
+    is_best = entry and history.champion and entry.experiment.id == history.champion.id
+    return None if is_best else entry
 
 
-def _counts(night: RunHistory) -> dict[str, int]:
-    """As the loop counts: neither the baseline, nor what ran only to measure the best again."""
-    by = Counter(turn.experiment.status for turn in night.turns if turn.experiment.remeasures_id is None)
-    by[Status.KEEP] = max(0, by[Status.KEEP] - (1 if night.baseline else 0))
+def _counts(experiments: list[Experiment], history: RunHistory) -> dict[str, int]:
+    """Return counts as the loop counts: without the baseline, and without repeats of the champion."""
+    by = Counter(e.status for e in experiments if e.remeasures_id is None)
+    by[Status.KEEP] = max(0, by[Status.KEEP] - (1 if history.baseline else 0))
     counts = {
         "kept": by[Status.KEEP],
         "discarded": by[Status.DISCARD],
         "failed": sum(by[status] for status in FAILED),
         "refused": sum(by[status] for status in REFUSED),
     }
-    inconclusive = sum(not turn.experiment.is_judged for turn in night.turns)
-    return {"all": sum(counts.values()), **counts, "inconclusive": inconclusive}
+    return {"all": sum(counts.values()), **counts, "inconclusive": sum(not e.is_judged for e in experiments)}
 
 
-def _reasons(night: RunHistory) -> list[Reason]:
-    """Same words, one line; cheats first, then what happened most."""
-    found: dict[tuple[str, str], list[int]] = {}
-    for turn in night.turns:
-        e = turn.experiment
+def _reasons(experiments: list[Experiment]) -> list[Reason]:
+    """Return one reason for the same words; cheats first, then what happened most."""
+    ids: dict[tuple[str, str], list[int]] = {}
+    for e in experiments:
         if e.status in REFUSED:
             line = sanitise(next(iter(e.reason.strip().splitlines()), ""), 220)
-            found.setdefault((e.status.value, line), []).append(e.id)
-    reasons = [Reason(status=status, text=text, ids=tuple(ids)) for (status, text), ids in found.items()]
+            ids.setdefault((e.status.value, line), []).append(e.id)
+    reasons = [Reason(status=status, text=text, ids=tuple(found)) for (status, text), found in ids.items()]
     return sorted(reasons, key=lambda r: (r.status != Status.CHEAT, -len(r.ids), r.ids))
-
-
-def _at(night: RunHistory, level: Level) -> int:
-    return sum(1 for t in night.turns if t.experiment.is_judged and t.experiment.level == level)
-
-
-def _where(night: RunHistory) -> tuple[tuple[str, str], ...]:
-    facts: dict[str, Any] = {}
-    for session in night.sessions:
-        if session["kind"] == "session.started" and isinstance(session.get("facts"), dict):
-            facts = session["facts"]
-    return tuple((name, sanitise(str(facts[key]), 200)) for key, name in FACTS if facts.get(key))

@@ -112,7 +112,7 @@ class ClaudeProposer:
             prompt=prompt.text,
             text=text,
             usage=total(bill.usages),
-            parent_id=context.best.id,
+            parent_id=context.champion.id,
             calls=tuple(bill.calls),
             refusals=tuple(refusals),
         )

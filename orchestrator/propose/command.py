@@ -90,7 +90,8 @@ class CommandProposer:
         usage = usage_in(text)
         return Reply(
             proposer=self.name, model=PurePath(self.command.argv[0]).name, prompt=prompt.text, text=text,
-            usage=usage or Usage(), parent_id=context.best.id, calls=tuple(bill.calls), cost_known=usage is not None,
+            usage=usage or Usage(), parent_id=context.champion.id, calls=tuple(bill.calls),
+            cost_known=usage is not None,
         )  # fmt: skip
 
     def read(self, reply: Reply) -> Proposal:

@@ -1,6 +1,6 @@
-"""What a proposer may remember: the few experiments that say most, and the whole history for those who look.
+"""What a proposer remembers: the few experiments that say most, and the whole history for those who look.
 
-Every question is answered from an index, so a turn costs the same after a hundred thousand experiments.
+Every question is answered from the index, so a proposal costs the same after a hundred thousand experiments.
 """
 
 import math
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import overload
 
-from orchestrator.record.journal import QUEUED_AGAIN, Journal
-from orchestrator.types import Experiment, Memory, Status
+from orchestrator.record.journal import Journal
+from orchestrator.types import Champion, Experiment, Memory, Status
 
 KEPT = 40
 NEAR_MISSES = 15
@@ -19,30 +19,29 @@ LOWEST, NEWEST = 45, 150  # discarded ones among which the near misses are looke
 OWED = 10
 REMEASURED = 3
 FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM, Status.INVALID, Status.CHEAT)
-JUDGED = (Status.KEEP, Status.DISCARD, *FAILED)
 
 
-def select_history(journal: Journal, best: Experiment) -> Memory:
+def select_history(journal: Journal, champion: Champion) -> Memory:
     """Return the bounded memory of a run."""
-    newest, again = "id DESC", journal.again()
-    failures = [e for status in FAILED for e in journal.experiments("status = ?", status, order=newest, limit=FAILURES)]
-    judged = [e for e in journal.experiments(order=newest, limit=2 * RECENT) if _is_idea(e)]
-    kept = journal.experiments("status = ?", Status.KEEP, order=newest, limit=KEPT)[::-1]
-    discarded, told = _discarded(journal), [*kept, *failures, *judged]
-    parents = _parents(journal, [*discarded, *told], again)
+    again = journal.remeasurements()
+    kept = journal.newest(KEPT, Status.KEEP)[::-1]
+    failures = [e for status in FAILED for e in journal.newest(FAILURES, status)]
+    recent = [e for e in journal.newest(2 * RECENT) if e.is_judged and e.remeasures_id is None]
+    discarded = journal.discarded_ideas(LOWEST, NEWEST)
+    parents = _find_parents(journal, [*discarded, *kept, *failures, *recent], again)
     return Memory(
-        kept=tuple(_over_all_runs(e, again) for e in kept),
+        kept=tuple(_with_all_trials(e, again) for e in kept),
         near_misses=rank_near_misses(discarded, parents)[:NEAR_MISSES],
         failures=tuple(sorted(failures, key=lambda e: -e.id)[:FAILURES]),
-        recent=tuple(judged[:RECENT][::-1]),
-        since_improvement=count_since_improvement(journal, best),
+        recent=tuple(recent[:RECENT][::-1]),
+        since_improvement=journal.since_improvement(champion.id),
         owed=tuple(journal.queued()[:OWED]),
         remeasured=tuple(again[:REMEASURED][::-1]),
         parents=parents,
     )
 
 
-def difference(e: Experiment, parents: Mapping[int, Experiment]) -> float | None:
+def subtract_parent(e: Experiment, parents: Mapping[int, Experiment]) -> float | None:
     """Return a score less its parent's, None where either is unknown. Negative is better."""
     parent = parents.get(e.parent_id) if e.parent_id is not None else None
     return None if parent is None or parent.value is None or e.value is None else e.value - parent.value
@@ -55,54 +54,35 @@ def rank_near_misses(discarded: Iterable[Experiment], parents: Mapping[int, Expe
     """
 
     def rank(e: Experiment) -> tuple[bool, float, int]:
-        lost = difference(e, parents)
-        return lost is None, lost if lost is not None else e.value or math.inf, -e.id
+        loss = subtract_parent(e, parents)
+        return loss is None, loss if loss is not None else e.value or math.inf, -e.id
 
     return tuple(sorted(discarded, key=rank))
 
 
-def _discarded(journal: Journal) -> list[Experiment]:
-    """Return discarded ideas that may be near misses: the newest ones, and those with the lowest scores."""
-    idea = "status = ? AND json_extract(body, '$.remeasures_id') IS NULL"
-    lowest = journal.experiments(idea, Status.DISCARD, order="value", limit=LOWEST)
-    newest = journal.experiments(idea, Status.DISCARD, order="id DESC", limit=NEWEST)
-    return list({e.id: e for e in (*lowest, *newest)}.values())
+def _find_parents(
+    journal: Journal, children: Iterable[Experiment], again: Sequence[Experiment]
+) -> dict[int, Experiment]:
+    """Return the parents of experiments, each with all trials of its source."""
+    ids = {e.parent_id for e in children if e.parent_id is not None}
+    return {e.id: _with_all_trials(e, again) for e in journal.find(ids)}
 
 
-def _parents(journal: Journal, children: Iterable[Experiment], again: Sequence[Experiment]) -> dict[int, Experiment]:
-    """Return the parents of experiments, each with all runs of its source."""
-    ids = sorted({e.parent_id for e in children if e.parent_id is not None})
-    found = journal.experiments(f"id IN ({', '.join('?' * len(ids))})", *ids) if ids else []
-    return {e.id: _over_all_runs(e, again) for e in found}
+def _with_all_trials(e: Experiment, again: Sequence[Experiment]) -> Experiment:
+    """Return an experiment with the trials that measured it later, where it ran first."""
+    scores = [score for a in again if a.remeasures_id == e.id and a.conditions == e.conditions for score in a.scores]
+    return replace(e, repeat_scores=(*e.scores, *scores)) if scores else e
 
 
-def count_since_improvement(journal: Journal, best: Experiment) -> int:
-    """Return how many judged experiments came after the best; re-measurements of a kept one do not count."""
-    judged = sum(journal.count("status = ? AND id > ?", status, best.id) for status in JUDGED)
-    remeasured = "json_extract(body, '$.remeasures_id') IS NOT NULL AND status NOT IN (?, ?) AND id > ?"
-    return judged - journal.count(remeasured, *QUEUED_AGAIN, best.id)
-
-
-def _is_idea(e: Experiment) -> bool:
-    """Neither queued again nor a kept one that ran once more: that says how good the kept one is."""
-    return e.status not in QUEUED_AGAIN and e.remeasures_id is None
-
-
-def _over_all_runs(e: Experiment, again: Sequence[Experiment]) -> Experiment:
-    """With the runs that measured it later, where it ran first."""
-    runs = [value for a in again if a.remeasures_id == e.id and a.conditions == e.conditions for value in a.runs]
-    return replace(e, repeat_scores=(*e.runs, *runs)) if runs else e
-
-
-class History(Sequence[Experiment]):
+class FullHistory(Sequence[Experiment]):
     """All finished experiments, oldest first; read only where it is looked at."""
 
     def __init__(self, journal: Journal) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet."""
         self._journal = journal
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return self._journal.count()
 
     @overload
@@ -112,8 +92,8 @@ class History(Sequence[Experiment]):
     def __getitem__(self, index: slice) -> list[Experiment]: ...
 
     def __getitem__(self, index: int | slice) -> Experiment | list[Experiment]:
-        """The newest by a slice such as [-500:], cheaply; anything else too."""
+        """Return the newest by a slice such as [-500:], cheaply; anything else too."""
         match index:
             case slice(start=int(start), stop=None, step=None) if start < 0:
-                return self._journal.experiments(order="id DESC", limit=-start)[::-1]
+                return self._journal.newest(-start)[::-1]
         return self._journal.experiments()[index]

@@ -12,13 +12,13 @@ from pathlib import Path
 import structlog
 
 from orchestrator.errors import ConfigError
+from orchestrator.policy import STANDARD_ERRORS
 from orchestrator.propose import answer, prompt_text
 from orchestrator.propose.diagnostics import read_diagnostics
 from orchestrator.propose.models import Answer
 from orchestrator.propose.phases import CONSTANTS_FIRST, next_phase
 from orchestrator.propose.tell import LINE_CHARS, Teller, tell_diff
 from orchestrator.propose.token_count import Count
-from orchestrator.scoring import noise
 from orchestrator.settings import Limits
 from orchestrator.types import Context
 
@@ -113,13 +113,13 @@ class PromptBuilder:
         )
 
     def _best(self, context: Context) -> Block:
-        best = context.best
+        best = context.champion.experiment
         score = _teller(context).score(best)
         text = f"Experiment {best.id}, {self.metric} {score}. Your edits are made to this file.\n\n"
         printed, curve = _tail(best.folder / "trainer.log"), read_diagnostics(best.folder / "trainer.log").curve_line()
         end = f"\n\nThe end of what it printed:\n{prompt_text.fenced(printed, OUTPUT_CHARS)}" if printed else ""
         end += f"\n\nOver its training: {curve}" if curve else ""
-        return Block(title="The best train.py so far", text=text + _code(context.best_source) + end, cached=True)
+        return Block(title="The best train.py so far", text=text + _code(context.champion_source) + end, cached=True)
 
     def _told(self, context: Context) -> Iterator[Block]:
         """What was tried, each kind within its share."""
@@ -159,7 +159,7 @@ class PromptBuilder:
 
     def _phase(self, context: Context) -> str:
         """Return what kind of idea is asked for, with another file to start from where one is offered."""
-        kept = {e.id: e for e in context.memory.kept if e.id != context.best.id}
+        kept = {e.id: e for e in context.memory.kept if e.id != context.champion.id}
         phase = next_phase(
             ideas=context.spent.experiments,
             since_improvement=context.memory.since_improvement,
@@ -181,26 +181,27 @@ class PromptBuilder:
         )
 
     def _noise(self, context: Context) -> str:
-        if context.spread is not None:
-            luck = noise.STANDARD_ERRORS * context.spread * (1 + 1 / len(context.best.runs)) ** 0.5
+        if context.seed_std is not None:
+            luck = STANDARD_ERRORS * context.seed_std * (1 + 1 / len(context.champion.scores)) ** 0.5
             return (
-                f"Runs of one file differ by about {context.spread:.2g} in {self.metric} (standard deviation; another"
-                f" seed and what else the machine does, together). A gain below about {luck:.2g} cannot be told from"
-                " luck in one run: it is run again with other seeds, and kept only if those runs are better too."
-                " Prefer ideas that could gain more."
+                f"Trials of one file differ by about {context.seed_std:.2g} in {self.metric} (standard deviation;"
+                " another seed and what else the machine does, together). A gain below about"
+                f" {luck:.2g} cannot be told from luck in one trial: it is run again with other seeds, and kept only if"
+                " those trials are better too. Prefer ideas that could gain more."
             )
-        error = context.best.score.standard_error if context.best.score else None
-        return f"Standard error of the best's score: {error:.2g}; equal runs differ a little more." if error else ""
+        error = context.champion.standard_error
+        return f"Standard error of the best's score: {error:.2g}; equal trials differ a little more." if error else ""
 
     def _left(self, context: Context) -> str:
-        limits, spent = self.limits, context.spent
+        """Say what the limits leave to this session."""
+        spent, max_usd = context.spent, self.limits.max_usd
         parts = [f"{spent.experiments} experiments judged so far"]
-        if limits.experiments:
-            parts[0] += f" (the run was given {limits.experiments})"
-        if context.minutes_left is not None:
-            parts.append(f"{context.minutes_left:.0f} minutes left")
-        if limits.max_usd:
-            parts.append(f"${max(0.0, limits.max_usd - spent.usage.cost_usd):.2f} left for proposals")
+        if context.experiments_left is not None:
+            parts.append(f"{context.experiments_left} left in this session")
+        if context.hours_left is not None:
+            parts.append(f"{60 * context.hours_left:.0f} minutes left")
+        if max_usd:
+            parts.append(f"${max(0.0, max_usd - spent.usage.cost_usd):.2f} left for proposals")
         return "Budget: " + ", ".join(parts) + "."
 
     def _fit(self, lines: list[str], tokens: int, *, from_end: bool) -> list[str]:
@@ -254,7 +255,7 @@ def _tail(path: Path) -> str:
 
 
 def _teller(context: Context) -> Teller:
-    return Teller(parents=context.memory.parents, spread=context.spread)
+    return Teller(parents=context.memory.parents, seed_std=context.seed_std)
 
 
 def _facts(facts: Mapping[str, str]) -> str:

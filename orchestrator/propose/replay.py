@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import BudgetExhausted, ConfigError, JournalError, PatchRejected
-from orchestrator.record.journal import QUEUED_AGAIN, Journal
+from orchestrator.events import SessionStarted
+from orchestrator.record.journal import Journal
 from orchestrator.text import counted
 from orchestrator.types import Context, Experiment, Proposal, Reply, Status
 
@@ -30,7 +31,7 @@ class ReplayProposer:
         """Read the record. Raises ConfigError if there is none, or if it is of another task."""
         try:
             with Journal.read(run) as journal:
-                tasks = {record.body.get("task", "") for record in journal.records("session.started")}
+                tasks = {recorded.event.task for recorded in journal.events(SessionStarted)}
                 recorded = tuple(e for e in journal.experiments() if _ran(e))
         except JournalError as error:
             raise ConfigError(f"--replay {run}: {error}") from error
@@ -77,4 +78,4 @@ class ReplayProposer:
 
 def _ran(e: Experiment) -> bool:
     """Whether a proposal was judged: neither the baseline nor what nobody could run."""
-    return e.parent_id is not None and e.status not in QUEUED_AGAIN and e.status is not Status.INVALID
+    return e.parent_id is not None and e.is_judged and e.status is not Status.INVALID

@@ -39,7 +39,7 @@ class SweepProposer:
 
     def ask(self, context: Context) -> Reply:
         """The next point, never one that was tried. Raises ProposerUnavailable when there is none."""
-        knobs = kn.find_tunables(context.best_source, self.profile)
+        knobs = kn.find_tunables(context.champion_source, self.profile)
         if not knobs:
             raise ProposerUnavailable(
                 "train.py has no UPPER_CASE constants with a number at top level to sweep; use --proposer claude"
@@ -113,16 +113,16 @@ class SweepProposer:
         text = json.dumps(
             {
                 "hypothesis": hypothesis,
-                "expected_effect": f"below {context.best.value}",
+                "expected_effect": f"below {context.champion.value}",
                 "params": dict(values),
                 "edits": [
                     {"search": edit.search, "replace": edit.replace}
-                    for edit in kn.edits_for(context.best_source, knobs, values)
+                    for edit in kn.edits_for(context.champion_source, knobs, values)
                 ],
             },
             indent=1,
         )
-        prompt = f"sweep of {len(knobs)} constants, seed {self.seed}, best so far is experiment {context.best.id}"
+        prompt = f"sweep of {len(knobs)} constants, seed {self.seed}, best so far is experiment {context.champion.id}"
         return Reply(proposer=self.name, model=f"optuna {optuna.__version__} TPE", prompt=prompt, text=text)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator.propose import prompt_text
 from orchestrator.propose.diagnostics import read_diagnostics
-from orchestrator.propose.history import difference
+from orchestrator.propose.history import subtract_parent
 from orchestrator.types import Experiment, Status
 from orchestrator.units import MIB
 
@@ -17,10 +17,10 @@ DIFF_CHARS = 1500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teller:
-    """Tells what became of experiments; `spread` is the standard deviation of runs of one file, where it is known."""
+    """Tells what became of experiments; `seed_std` is the standard deviation of trials of one file, if known."""
 
     parents: Mapping[int, Experiment]
-    spread: float | None
+    seed_std: float | None
 
     def outcome(self, e: Experiment) -> str:
         """Return the score, the status, the idea, and what is known of how it came about."""
@@ -42,12 +42,12 @@ class Teller:
         return f"- {e.id}: experiment {e.remeasures_id} once more: {self.score(e)}"
 
     def score(self, e: Experiment) -> str:
-        """Return a score; a mean over several runs with all of them."""
+        """Return a score; a mean over several trials with all of them."""
         if e.value is None:
             return "none"
         mean = f"{self._round(e.value)}{e.trust_suffix}"
-        runs = ", ".join(map(self._round, e.runs))
-        return mean if len(e.runs) == 1 else f"{mean} (mean of {len(e.runs)} runs: {runs})"
+        scores = ", ".join(map(self._round, e.scores))
+        return mean if len(e.scores) == 1 else f"{mean} (mean of {len(e.scores)} trials: {scores})"
 
     def _more(self, e: Experiment) -> str:
         """Return the difference to its parent, what was expected, and what it printed about its training."""
@@ -60,18 +60,18 @@ class Teller:
         return f" [{told}]" if told else ""
 
     def _difference(self, e: Experiment) -> str:
-        lost = difference(e, self.parents)
-        if lost is None:
+        loss = subtract_parent(e, self.parents)
+        if loss is None:
             return f"parent {e.parent_id}" if e.parent_id is not None else ""
         error = ""
-        if self.spread is not None and e.parent_id is not None:
-            runs = len(self.parents[e.parent_id].runs)
-            error = f" ± {self.spread * (1 / len(e.runs) + 1 / runs) ** 0.5:.2g}"
-        return f"{self._round(lost, sign='+')}{error} against its parent {e.parent_id}"
+        if self.seed_std is not None and e.parent_id is not None:
+            trials = len(self.parents[e.parent_id].scores)
+            error = f" ± {self.seed_std * (1 / len(e.scores) + 1 / trials) ** 0.5:.2g}"
+        return f"{self._round(loss, sign='+')}{error} against its parent {e.parent_id}"
 
     def _round(self, value: float, sign: str = "") -> str:
         """Return a number with the digits that mean something: two of the noise; six where that is not known."""
-        digits = min(6, max(2, 1 - math.floor(math.log10(self.spread)))) if self.spread else 6
+        digits = min(6, max(2, 1 - math.floor(math.log10(self.seed_std)))) if self.seed_std else 6
         return f"{value:{sign}.{digits}f}"
 
 

@@ -1,6 +1,6 @@
-"""Where the head of a run's chain is told besides the run itself: kept commits, and a file elsewhere.
+"""Anchors: the head of the record, named where the owner of the run's files cannot write: kept commits, a file.
 
-Whoever owns a run's files can rewrite all of them together; not what lies where they cannot write.
+Who owns a run's files can rewrite all of them together, but not these.
 """
 
 import os
@@ -11,17 +11,21 @@ from pathlib import Path
 
 import structlog
 
-from orchestrator.config import Config
 from orchestrator.errors import RecordFailed
-from orchestrator.record.chain import Record
+from orchestrator.events import Event, ExperimentFinished
 from orchestrator.record.git_branch import JOURNAL, RUN, branch_refs
 from orchestrator.record.journal import Journal
+from orchestrator.record.record_file import Recorded
+from orchestrator.types import Status
 
 log = structlog.get_logger()
 
 
-def write(path: Path, tag: str, first: str, seq: int, head: str) -> None:
-    """Append a line that names the head: when, the run by its first record and tag, how many records, the hash."""
+def write_anchor(path: Path, tag: str, first: str, seq: int, head: str) -> None:
+    """Append a line that names the head: time, hash of the run's first line, tag, number of lines, hash of the last.
+
+    Raises RecordFailed.
+    """
     line = f"{datetime.now(UTC).isoformat(timespec='seconds')} {first} {tag} {seq} {head}\n"
     try:
         with path.open("a", encoding="utf-8") as file:
@@ -30,46 +34,51 @@ def write(path: Path, tag: str, first: str, seq: int, head: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise RecordFailed(
-            f"{path}: the anchor cannot be written: {error.strerror}; change the permissions, or"
-            " [recording] anchor in task.toml"
+            f"{path}: cannot write the anchor: {error.strerror}; fix the permissions, or [recording] anchor"
         ) from error
 
 
-def name_head(config: Config, journal: Journal) -> None:
-    """Name the head in the file elsewhere, if there is one; that it cannot be written costs a line, not the night."""
-    if (path := config.anchor_path) is not None:
+def anchor_head(path: Path | None, journal: Journal) -> None:
+    """Name the head in the file elsewhere, if there is one; a failure costs a log line, not the night."""
+    if path is not None:
         try:
-            write(path, config.tag, *journal.span())
+            write_anchor(path, journal.folder.name, *journal.span())
         except RecordFailed as error:
             log.warning("anchor.failed", error=str(error))
 
 
-def findings(tag: str, records: list[Record], repository: Path | None, anchor: Path | None) -> Iterator[str]:
-    """Anchors that name a record which is not there any more: a truncated or rewritten run does not hold it."""
+def find_damage(
+    tag: str, records: list[Recorded[Event]], repository: Path | None, anchor: Path | None
+) -> Iterator[str]:
+    """Yield anchors that name a line which is not recorded any more: the run was truncated or rewritten."""
     if repository is not None:
-        yield from _commits(repository, tag, records)
+        yield from _check_commits(repository, tag, records)
     if anchor is not None:
-        yield from _lines(anchor, tag, records)
+        yield from _check_file(anchor, tag, records)
 
 
-def _commits(repository: Path, tag: str, records: list[Record]) -> Iterator[str]:
-    """Kept commits of this run, known by its first record; where it kept something and none is, all that are there."""
+def _check_commits(repository: Path, tag: str, records: list[Recorded[Event]]) -> Iterator[str]:
+    """Check kept commits of this run, known by its first line; where it kept something and none is found, all."""
     first = records[0].hash if records else ""
     usual, own = branch_refs(tag, first)
-    said = _said(repository, own) or _said(repository, usual)
-    mine = [words for words in said if words[2] == first]
+    commits = _read_trailers(repository, own) or _read_trailers(repository, usual)
+    mine = [words for words in commits if words[2] == first]
     if not mine:  # older commits name no run
-        kept = [one for one in records if one.kind == "experiment.finished" and '"status":"keep"' in one.line]
+        kept = [one for one in records if _is_keep(one.event)]
         waits = not kept or kept == records[-1:]  # the first one is committed after it is on record
-        mine = [] if waits else [words for words in said if not words[2]] or said
+        mine = [] if waits else [words for words in commits if not words[2]] or commits
     hashes = {one.hash for one in records}
     for commit, head, _ in mine:
         if head and head not in hashes:
-            yield f"commit {commit}: names a record that is gone: {head[:12]}"
+            yield f"commit {commit}: names a line that is not in the record: {head[:12]}"
 
 
-def _said(repository: Path, ref: str) -> list[list[str]]:
-    """Of each commit of a branch: its name, the record it names, and the first record of its run."""
+def _is_keep(event: Event) -> bool:
+    return isinstance(event, ExperimentFinished) and event.experiment.status is Status.KEEP
+
+
+def _read_trailers(repository: Path, ref: str) -> list[list[str]]:
+    """Return for each commit of a branch: its name, the line that it names, and the first line of its run."""
     named = ",".join(f"%(trailers:key={name},valueonly,separator=)" for name in (JOURNAL, RUN))
     done = subprocess.run(  # noqa: S603  # an argv list of ours
         ["git", "-C", str(repository), "log", f"--format=%h,{named}", ref, "--"],  # noqa: S607
@@ -78,22 +87,22 @@ def _said(repository: Path, ref: str) -> list[list[str]]:
     return [line.split(",") for line in done.stdout.splitlines()]
 
 
-def _lines(anchor: Path, tag: str, records: list[Record]) -> Iterator[str]:
-    """Lines about this run, known by its first record; where that is gone too, by its tag."""
+def _check_file(anchor: Path, tag: str, records: list[Recorded[Event]]) -> Iterator[str]:
+    """Check the lines about this run, known by its first line; if that is missing too, by its tag."""
     try:
         lines = anchor.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         yield f"{anchor}: cannot be read: {error.strerror}"
         return
-    known, mine = False, [line.split() for line in lines]
+    known, anchored = False, [line.split() for line in lines]
     first = records[0].hash if records else ""
-    for words in mine:
-        if len(words) != 5 or not words[3].isdigit():  # noqa: PLR2004  # as `write` writes them
-            yield f"{anchor}: is not what was written: {' '.join(words)[:80]}"
+    for words in anchored:
+        if len(words) != 5 or not words[3].isdigit():  # noqa: PLR2004  # as `write_anchor` writes them
+            yield f"{anchor}: not what was written: {' '.join(words)[:80]}"
         elif words[1] == first:
             known = True
             seq, head = int(words[3]), words[4]
             if seq > len(records) or records[seq - 1].hash != head:
-                yield f"{anchor}: record {seq} is not the one that was anchored: {head[:12]}"
-    if not known and any(words[2:3] == [tag] for words in mine):
-        yield f"{anchor}: knows a run {tag} that began with another record"
+                yield f"{anchor}: line {seq} of the record is not the one that was anchored: {head[:12]}"
+    if not known and any(words[2:3] == [tag] for words in anchored):
+        yield f"{anchor}: has a run {tag} that began with another line"

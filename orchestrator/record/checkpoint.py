@@ -1,9 +1,4 @@
-"""The checkpoint of a kept experiment: carried out of its volume by a container of ours, byte by byte, never opened.
-
-Nothing is copied out of a container or followed on the host: the courier (runtime/export_checkpoint.py) reads one plain
-file; what arrives is written to one file of ours, no longer than it may be, and compared with the hash that the courier
-tells.
-"""
+"""The checkpoint of a kept experiment: one plain file, capped in size and hashed, never opened as anything else."""
 
 import hashlib
 import os
@@ -11,26 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import structlog
-
-from orchestrator.errors import JournalError, RecordFailed, SandboxError
+from orchestrator.errors import JournalError, RecordFailed
 from orchestrator.record.journal import Journal
-from orchestrator.types import ExecutionResult, Experiment, Role
-
-if TYPE_CHECKING:
-    from orchestrator.walls.experiment_sandbox import ExperimentSandbox
+from orchestrator.types import Experiment
 
 NAME = "checkpoint.pt"
 PIECE = 1 << 20
 
-log = structlog.get_logger()
-
 
 @dataclass(slots=True, kw_only=True)
 class CappedFile:
-    """What arrives, in a file that must not exist yet; bytes beyond the limit or a full disk are not written."""
+    """A new file that takes at most `limit` bytes; what goes beyond that or finds the disk full is not written."""
 
     file: int
     limit: int
@@ -39,10 +26,10 @@ class CappedFile:
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def add(self, data: bytes) -> None:
-        """Take a piece."""
+        """Append a piece."""
         self.size += len(data)
         if self.size > self.limit:
-            self.broken = f"more than {self.limit} bytes came"
+            self.broken = f"more than {self.limit} bytes"
         if self.broken:
             return
         self.digest.update(data)
@@ -50,32 +37,12 @@ class CappedFile:
             while data:
                 data = data[os.write(self.file, data) :]
         except OSError as error:
-            self.broken = f"it cannot be written: {error.strerror}"
-
-
-def carry(box: "ExperimentSandbox", limit: int) -> ExecutionResult | None:
-    """Keep the checkpoint of a would-be best in its folder; without it the experiment is as good as with it."""
-    said: list[str] = []
-    path = box.folder / NAME
-    try:
-        with _parcel(path, limit) as parcel:
-            running = box.start(Role.COURIER, best=None, on_line=said.append, sink=parcel.add)
-            result = running.wait()
-            told = next((line.removeprefix("file_sha256: ") for line in said if line.startswith("file_sha256: ")), "")
-            if result.exit_code != 0 or parcel.broken or told != parcel.digest.hexdigest():
-                why = parcel.broken or (said[-1] if said else f"the courier ended with {result.exit_code}")
-                log.warning("checkpoint.not_kept", experiment_id=box.experiment_id, why=why)
-                path.unlink(missing_ok=True)
-            return result
-    except (SandboxError, OSError) as error:
-        log.warning("checkpoint.not_kept", experiment_id=box.experiment_id, why=str(error))
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-        return None
+            self.broken = f"cannot be written: {error.strerror}"
 
 
 @contextmanager
-def _parcel(path: Path, limit: int) -> Iterator[CappedFile]:
+def open_capped(path: Path, limit: int) -> Iterator[CappedFile]:
+    """Create a file of at most `limit` bytes. Raises OSError."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         yield CappedFile(file=file, limit=limit)
@@ -84,26 +51,23 @@ def _parcel(path: Path, limit: int) -> Iterator[CappedFile]:
         os.close(file)
 
 
-def settle(folder: Path, *, kept: bool, checkpoint_sha256: str) -> None:
-    """Leave the checkpoint that was scored in the folder of a kept experiment, and no other anywhere."""
-    for path in sorted(folder.rglob(NAME)):
-        told = path.with_name(f"{Role.COURIER}.log")
-        with suppress(OSError):
-            if kept and f"checkpoint_sha256: {checkpoint_sha256}\n" in told.read_text(encoding="utf-8"):
-                path.replace(folder / NAME)
-                kept = False
-            else:
+def keep_checkpoint(folder: Path, scored: Path | None) -> None:
+    """Leave the checkpoint that was scored in the folder of a kept experiment, and no other anywhere below."""
+    with suppress(OSError):
+        if scored is not None and scored != folder / NAME:
+            scored.replace(folder / NAME)
+    for path in folder.rglob(NAME):
+        if scored is None or path != folder / NAME:
+            with suppress(OSError):
                 path.unlink()
 
 
-def recorded(journal: Journal, experiment_id: int) -> str | None:
-    """SHA-256 of an experiment's checkpoint file; None if it has none on record."""
-    finished = journal.records("experiment.finished", experiment_id)[0]
-    digest = finished.body["files"].get(NAME)
-    return None if digest is None else str(digest)
+def recorded_sha256(journal: Journal, experiment_id: int) -> str | None:
+    """Return the SHA-256 of an experiment's checkpoint file; None if none is recorded."""
+    return journal.finished(experiment_id).files.get(NAME)
 
 
-def export(experiment: Experiment, recorded_sha256: str | None, out: Path) -> int:
+def copy_checkpoint(experiment: Experiment, recorded_sha256: str | None, out: Path) -> int:
     """Copy a kept checkpoint to `out`, which must not exist; returns its size. Raises JournalError or RecordFailed."""
     path = experiment.folder / NAME
     if recorded_sha256 is None or not path.exists():
@@ -113,12 +77,12 @@ def export(experiment: Experiment, recorded_sha256: str | None, out: Path) -> in
     digest, size = hashlib.sha256(), 0
     try:
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(source, "rb") as reader, _parcel(out, path.stat().st_size) as parcel:
+        with os.fdopen(source, "rb") as reader, open_capped(out, path.stat().st_size) as capped:
             while data := reader.read(PIECE):
                 digest.update(data)
-                parcel.add(data)
+                capped.add(data)
                 size += len(data)
-            broken = parcel.broken
+            broken = capped.broken
     except OSError as error:
         raise RecordFailed(f"{error.filename or out}: {error.strerror}; name another file with --out") from error
     if broken or digest.hexdigest() != recorded_sha256:

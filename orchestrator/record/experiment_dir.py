@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from orchestrator.files import unwritable, write
-from orchestrator.record.index import canonical
+from orchestrator.record.record_file import canonical
 from orchestrator.types import Candidate, Experiment, Status
 from orchestrator.units import GIB
 
@@ -17,7 +17,7 @@ RESULTS = "results.tsv"
 
 
 def make_folder(path: Path) -> None:
-    """A folder for its owner alone; raises RecordFailed."""
+    """Create a folder for its owner alone; raises RecordFailed."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -25,19 +25,19 @@ def make_folder(path: Path) -> None:
 
 
 def diff_of(candidate: Candidate) -> str:
-    """The patch as a unified diff against the parent; "" for the baseline."""
+    """Return the patch as a unified diff against the parent; "" for the baseline."""
     before, after = (text.splitlines(keepends=True) for text in (candidate.parent_source, candidate.source))
     return unified(before, after, "a/train.py", "b/train.py")
 
 
 def unified(before: list[str], after: list[str], old: str, new: str) -> str:
-    """A unified diff that `patch` applies, of texts that need not end in a line's end."""
+    """Build a unified diff that `patch` applies, of texts whose last line may lack its end."""
     lines = difflib.unified_diff(before, after, old, new)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def write_candidate(folder: Path, candidate: Candidate) -> None:
-    """What is tried and where it came from, before it runs."""
+    """Write the candidate and its origin, before it runs."""
     write(folder / "train.py", candidate.source)
     write(folder / "parent.py", candidate.parent_source)
     write(folder / "patch.diff", diff_of(candidate))
@@ -66,7 +66,7 @@ def drop_private(folder: Path) -> None:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every plain file in the folder and below, by its path there; what verify compares with."""
+    """Return the SHA-256 of every plain file in the folder and below, by its path there; verify compares with it."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
@@ -81,7 +81,7 @@ def write_results(folder: Path, experiments: Iterable[Experiment]) -> None:
 
 
 def results(experiments: Iterable[Experiment]) -> str:
-    """results.tsv in upstream's five columns; a missing number stays empty."""
+    """Build results.tsv in upstream's five columns; a missing number stays empty."""
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
     table.writerow(["commit", "val_bpb", "memory_gb", "status", "description"])

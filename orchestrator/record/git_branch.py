@@ -38,7 +38,7 @@ class ResultBranch:
             )
 
     def committed(self) -> str | None:
-        """The file as the user's own HEAD has it, which no loop ever moves; None if it is not there."""
+        """Return the file as the user's own HEAD has it, which no loop ever moves; None if it is not there."""
         done = subprocess.run(  # noqa: S603  # an argv list of ours
             ["git", "-C", str(self.path.parent), "show", f"HEAD:./{self.path.name}"],  # noqa: S607
             capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False,
@@ -87,7 +87,7 @@ class ResultBranch:
             return self._git("write-tree", extra=index) or ""
 
     def _last(self, ref: str) -> list[str]:
-        """The newest kept commit of a branch, its experiment and the first record of its run; [] if there is none."""
+        """Return the newest kept commit of a branch, its experiment and the first record of its run; [] if none."""
         said = "%H " + " ".join(f"%(trailers:key={name},valueonly,separator=)" for name in (EXPERIMENT, RUN))
         found = self._git("log", "-1", f"--grep=^{EXPERIMENT}: ", f"--format={said}", ref, "--", check=False) or ""
         return found.split(" ") if found else []
@@ -112,7 +112,7 @@ _WHO = {"NAME": "autoresearch", "EMAIL": "autoresearch@localhost"}
 
 
 def branch_refs(tag: str, first: str) -> tuple[str, str]:
-    """Where the kept patches of a run are: on the first one, unless that holds another record's, on the second then."""
+    """Return the refs for a run's kept patches: the first one, or the second if the first holds another record's."""
     usual = f"refs/heads/autoresearch/{tag}"
     return usual, f"{usual}-{first[:8]}"
 

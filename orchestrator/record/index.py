@@ -1,158 +1,330 @@
-"""The tables of journal.db: the records, and what follows from them, kept for fast questions.
+"""index.db: what follows from the record, kept for fast questions. It may be deleted at any moment and is rebuilt.
 
-Sums are kept, not made: what a turn asks for must cost the same after a hundred thousand experiments.
+Sums are kept, not computed: what the loop asks must cost the same after a hundred thousand experiments.
 """
 
-import json
+import hashlib
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import structlog
 from pydantic import TypeAdapter
 
-from orchestrator.errors import JournalError
-from orchestrator.types import Experiment, Status
+from orchestrator import policy
+from orchestrator.errors import JournalError, RecordChanged, RecordFailed, RecordTooNew
+from orchestrator.events import (
+    CallReserved,
+    CallSettled,
+    ConfirmationFailed,
+    Event,
+    ExperimentCommitted,
+    ExperimentFinished,
+    ReplyReceived,
+    Revision,
+    experiment_id_of,
+)
+from orchestrator.record.record_file import NAME as RECORD
+from orchestrator.record.record_file import Line, Recorded, canonical, parse_line, read_lines
+from orchestrator.types import Experiment, Status, Usage
 
-MIGRATIONS = [
-    """
-    CREATE TABLE records (
-        seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, experiment_id INTEGER,
-        line TEXT NOT NULL, hash TEXT NOT NULL UNIQUE
-    );
-    CREATE INDEX records_by_kind ON records (kind, experiment_id);
-    CREATE TABLE experiments (
-        id INTEGER PRIMARY KEY, status TEXT NOT NULL, value REAL, retry_of INTEGER,
-        fingerprint TEXT NOT NULL, body TEXT NOT NULL
-    );
-    CREATE INDEX experiments_by_status ON experiments (status, value);
-    CREATE INDEX experiments_by_fingerprint ON experiments (fingerprint);
-    CREATE VIRTUAL TABLE ideas USING fts5 (hypothesis, diff, tokenize = 'porter unicode61');
-    """,
-    # what a turn asks for must cost the same after a hundred thousand experiments: sums are kept, not made.
-    # spending: seq 0 holds what is settled, every other row is a call that may still be going on
-    """
-    CREATE TABLE spending (
-        seq INTEGER PRIMARY KEY, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
-        cache_creation_input_tokens INTEGER NOT NULL, cache_read_input_tokens INTEGER NOT NULL, cost_usd REAL NOT NULL
-    );
-    INSERT INTO spending SELECT 0,
-        TOTAL(json_extract(line, '$.body.usage.input_tokens')), TOTAL(json_extract(line, '$.body.usage.output_tokens')),
-        TOTAL(json_extract(line, '$.body.usage.cache_creation_input_tokens')),
-        TOTAL(json_extract(line, '$.body.usage.cache_read_input_tokens')),
-        TOTAL(json_extract(line, '$.body.usage.cost_usd'))
-        FROM records WHERE kind = 'reply.received';
-    CREATE TABLE ends (status TEXT PRIMARY KEY, count INTEGER NOT NULL, duration_s REAL NOT NULL);
-    INSERT INTO ends SELECT status, COUNT(*), TOTAL(json_extract(body, '$.duration_s')) FROM experiments GROUP BY 1;
-    CREATE INDEX experiments_by_status_and_id ON experiments (status, id);
-    CREATE INDEX experiments_by_retry ON experiments (retry_of) WHERE retry_of IS NOT NULL;
-    CREATE INDEX records_by_experiment ON records (experiment_id);
-    CREATE INDEX records_by_kind_and_seq ON records (kind, seq);
-    """,
-    """
-    CREATE INDEX experiments_by_measured ON experiments (json_extract(body, '$.remeasures_id'))
-        WHERE json_extract(body, '$.remeasures_id') IS NOT NULL;
-    CREATE INDEX experiments_run_often ON experiments (id) WHERE json_array_length(body, '$.repeat_scores') > 1;
-    """,
-]
-VERSION = len(MIGRATIONS)
+NAME = "index.db"
+VERSION = 1
+SCHEMA = """
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, experiment_id INTEGER,
+    offset INTEGER NOT NULL, size INTEGER NOT NULL, hash TEXT NOT NULL
+);
+CREATE INDEX events_by_kind ON events (kind, experiment_id);
+CREATE INDEX events_by_kind_and_seq ON events (kind, seq);
+CREATE INDEX events_by_experiment ON events (experiment_id);
+CREATE TABLE experiments (
+    id INTEGER PRIMARY KEY, status TEXT NOT NULL, value REAL, retry_of INTEGER, remeasures_id INTEGER,
+    trials INTEGER NOT NULL, fingerprint TEXT NOT NULL, revised INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL
+);
+CREATE INDEX experiments_by_value ON experiments (status, value);
+CREATE INDEX experiments_by_status ON experiments (status, id);
+CREATE INDEX experiments_by_fingerprint ON experiments (fingerprint);
+CREATE INDEX experiments_by_retry ON experiments (retry_of) WHERE retry_of IS NOT NULL;
+CREATE INDEX experiments_by_remeasured ON experiments (remeasures_id) WHERE remeasures_id IS NOT NULL;
+CREATE INDEX experiments_with_trials ON experiments (id) WHERE trials > 1;
+CREATE INDEX experiments_revised ON experiments (id) WHERE revised;
+CREATE VIRTUAL TABLE ideas USING fts5 (hypothesis, diff, tokenize = 'porter unicode61');
+CREATE TABLE spending (  -- seq 0: what is settled; every other row: a call that may still be going on
+    seq INTEGER PRIMARY KEY, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+    cache_creation_input_tokens INTEGER NOT NULL, cache_read_input_tokens INTEGER NOT NULL, cost_usd REAL NOT NULL
+);
+INSERT INTO spending VALUES (0, 0, 0, 0, 0, 0.0);
+CREATE TABLE totals (status TEXT PRIMARY KEY, count INTEGER NOT NULL, duration_s REAL NOT NULL);
+"""
 SPENDING = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cost_usd")
-CHARGED = f"SELECT {', '.join(f'TOTAL({name})' for name in SPENDING)} FROM spending"  # noqa: S608 - our own names
-PROJECTED = "SELECT id, status, value, retry_of, fingerprint, body FROM experiments"
+CHECKED_BYTES = 64 << 20  # reading all of a larger index would take long
+TABLES = ("events", "experiments", "spending", "totals")
 EXPERIMENT = TypeAdapter(Experiment)
-Row = tuple[int, str, float | None, int | None, str, str]
+
+log = structlog.get_logger()
 
 
-def canonical(value: object) -> str:
-    """JSON with sorted keys, no spaces and no NaN: one value, one text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+class Index:
+    """The tables of one run."""
 
+    def __init__(self, folder: Path, db: sqlite3.Connection) -> None:
+        """Use `open`, `read` or `build`."""
+        self.folder = folder
+        self.db = db
+        self.in_memory = False
+        self.damaged: list[str] = []  # lines of the record that were skipped, each with the reason
 
-def version_of(db: sqlite3.Connection, path: Path) -> int:
-    """How many migrations a database has had. Raises JournalError if there were more than we know."""
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version > VERSION:
-        raise JournalError(
-            f"{path}: written by a newer version ({version}, this one knows {VERSION}); use that version"
+    @classmethod
+    def open(cls, folder: Path, record: Path) -> Self:
+        """Open the index for writing and bring it up to date; built if missing, outdated or damaged."""
+        path = folder / NAME
+        existed = path.exists()
+        try:
+            index = cls(folder, _connect(path))
+            index._require_current(record)
+        except (RecordTooNew, RecordChanged):
+            raise
+        except (sqlite3.DatabaseError, JournalError) as error:
+            if existed:
+                log.warning("index.rebuilt", path=str(path), reason=str(error))
+            path.unlink(missing_ok=True)
+            index = cls(folder, _create(path))
+        path.chmod(0o600)
+        index.catch_up(record)
+        return index
+
+    @classmethod
+    def read(cls, folder: Path, record: Path) -> Self:
+        """Open the index for reading only; one that is missing, outdated or damaged is rebuilt in memory."""
+        path = folder / NAME
+        try:
+            index = cls(folder, _connect(path, "?mode=ro"))
+            index._require_current(record)
+        except (RecordTooNew, RecordChanged):
+            raise
+        except (sqlite3.Error, JournalError) as error:
+            if record.stat().st_size:
+                log.warning("index.rebuilt_in_memory", path=str(path), reason=str(error), fix="autoresearch reindex")
+            return cls.build(folder, record)
+        index.refresh(record)
+        return index
+
+    @classmethod
+    def build(cls, folder: Path, record: Path, *, skip_damaged: bool = False) -> Self:
+        """Build the tables in memory from the record alone; damaged lines may be skipped, and are listed.
+
+        Raises JournalError for a damaged line that is not skipped, RecordTooNew for one of a newer version.
+        """
+        index = cls(folder, _connect(":memory:"))
+        index.in_memory = True
+        index.db.executescript(SCHEMA)
+        index.catch_up(record, skip_damaged=skip_damaged)
+        return index
+
+    def refresh(self, record: Path) -> None:
+        """Bring a reader's tables up to date; in memory, as the file is the writer's.
+
+        The file is behind after a crash, while a session writes, and where it was deleted meanwhile.
+        """
+        if record.stat().st_size <= self._end():
+            return
+        if not self.in_memory:
+            memory = _connect(":memory:")
+            self.db.backup(memory)
+            self.db.close()
+            self.db, self.in_memory = memory, True
+        self.catch_up(record)
+
+    def catch_up(self, record: Path, *, skip_damaged: bool = False) -> None:
+        """Apply what the record holds beyond the index."""
+        seq = int(self.rows("SELECT COALESCE(MAX(seq), 0) FROM events")[0][0])
+        with self.db:
+            for line in read_lines(record, self._end(), seq + 1):
+                try:
+                    self.apply(parse_line(line, record), line)
+                except (JournalError, sqlite3.Error) as error:
+                    if not skip_damaged or isinstance(error, RecordTooNew):
+                        raise
+                    where = f"{record}: line {line.number}: damaged: " if isinstance(error, sqlite3.Error) else ""
+                    self.damaged.append(f"{where}{error}")
+
+    def _end(self) -> int:
+        """Return how many bytes of the record are in the tables."""
+        last = self.rows("SELECT offset + size + 1 FROM events ORDER BY seq DESC LIMIT 1")
+        return int(last[0][0]) if last else 0
+
+    def append(self, recorded: Recorded[Event], line: Line) -> None:
+        """Apply one event that was appended to the record; a file that was deleted meanwhile is made again."""
+        try:
+            with self.db:
+                self.apply(recorded, line)
+        except sqlite3.Error as error:
+            if error.sqlite_errorname != "SQLITE_READONLY_DBMOVED":
+                raise self.translate(error) from error
+            path = self.folder / NAME
+            log.warning("index.rebuilt", path=str(path), reason="it was deleted")
+            self.db.close()
+            self.db = _create(path)
+            self.catch_up(path.with_name(RECORD))
+
+    def apply(self, recorded: Recorded[Event], line: Line) -> None:
+        """Bring the tables up to date with an event."""
+        event = recorded.event
+        row = (recorded.seq, event.kind, experiment_id_of(event), line.offset, len(line.data), recorded.hash)
+        self.db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
+        match event:
+            case ExperimentFinished():
+                self._finish(event.experiment)
+                self._revise(event.revisions or self._implied_revisions(recorded))
+            case ConfirmationFailed():
+                self._revise(event.revisions or self._implied_revisions(recorded))
+            case ExperimentCommitted():
+                query = "UPDATE experiments SET body = json_set(body, '$.commit', ?) WHERE id = ?"
+                self.db.execute(query, (event.commit, event.experiment_id))
+            case CallReserved():
+                self.db.execute(
+                    "INSERT INTO spending VALUES (?, ?, ?, ?, ?, ?)", (recorded.seq, *_numbers(event.usage))
+                )
+            case CallSettled():
+                self.db.execute("DELETE FROM spending WHERE seq = ?", (event.call,))
+                self._charge(event.usage)
+            case ReplyReceived() if not event.reply.calls:  # else its calls were charged
+                self._charge(event.reply.usage)
+
+    def take_known_experiments(self) -> None:
+        """Take the experiments from the index on the disk, which may have seen lines that the record lost."""
+        path = self.folder / NAME
+        with suppress(sqlite3.Error, JournalError):
+            known = _connect(path, "?mode=ro")
+            _require_intact(known, path)
+            last = "SELECT COALESCE(MAX(seq), 0) FROM events"
+            if known.execute(last).fetchone() < self.db.execute(last).fetchone():
+                return
+            with self.db:
+                for table in ("experiments", "spending", "totals"):
+                    rows = known.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  # our own names
+                    marks = ", ".join("?" * len(rows[0])) if rows else ""
+                    self.db.execute(f"DELETE FROM {table}")  # noqa: S608
+                    self.db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return what a query finds. Raises JournalError or RecordFailed."""
+        try:
+            return self.db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self.translate(error) from error
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return every table, to compare two indexes."""
+        return {name: self.rows(f"SELECT * FROM {name} ORDER BY 1") for name in TABLES}  # noqa: S608  # our own names
+
+    def translate(self, error: sqlite3.Error) -> JournalError | RecordFailed:
+        """Return the error for a person."""
+        path = self.folder / NAME
+        if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
+            return RecordFailed(f"{path}: {error}; free some disk space or fix the permissions; the record is complete")
+        return JournalError(f"{path}: {error}; delete it: it is rebuilt from record.jsonl")
+
+    def _require_current(self, record: Path) -> None:
+        """Raise JournalError unless the tables are of this version and of this very record."""
+        _require_intact(self.db, self.folder / NAME)
+        last = self.db.execute("SELECT seq, offset, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        if last is None:
+            return
+        line = next(read_lines(record, last[1], last[0]), None)
+        if line is None or hashlib.sha256(line.data).hexdigest() != last[2]:
+            if line is not None:
+                parse_line(line, record)  # which names a newer version, or the damage
+            raise RecordChanged(
+                f"{record}: line {last[0]} is missing or was changed; restore the file, or type"
+                f" `autoresearch reindex --run {record.parent.name}` to continue with what it still holds"
+            )
+
+    def _finish(self, experiment: Experiment) -> None:
+        body = canonical(EXPERIMENT.dump_python(experiment, mode="json", exclude={"folder"}))
+        row = (
+            experiment.id, experiment.status, experiment.value, experiment.retry_of, experiment.remeasures_id,
+            len(experiment.scores), experiment.fingerprint, 0, body,
+        )  # fmt: skip
+        self.db.execute("INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._count(experiment.status, 1, experiment.duration_s)
+        diff = ""
+        with suppress(OSError):
+            diff = (self.folder / f"{experiment.id:04d}" / "patch.diff").read_text(encoding="utf-8")
+        idea = (experiment.id, experiment.hypothesis, diff)
+        self.db.execute("INSERT INTO ideas (rowid, hypothesis, diff) VALUES (?, ?, ?)", idea)
+
+    def _revise(self, revisions: Iterable[Revision]) -> None:
+        for revision in revisions:
+            where = (revision.experiment_id,)
+            for status, body in self.db.execute("SELECT status, body FROM experiments WHERE id = ?", where).fetchall():
+                before = EXPERIMENT.validate_json(body)
+                review = before.needs_review or revision.status is Status.CHEAT
+                query = (
+                    "UPDATE experiments SET status = ?, revised = 1,"
+                    " body = json_set(body, '$.status', ?, '$.reason', ?, '$.needs_review', json(?)) WHERE id = ?"
+                )
+                reason = f"{before.reason}; but {revision.reason}"
+                values = (revision.status, revision.status, reason, "true" if review else "false", before.id)
+                self.db.execute(query, values)
+                self._count(status, -1, -before.duration_s)
+                self._count(revision.status, 1, before.duration_s)
+
+    def _implied_revisions(self, recorded: Recorded[Event]) -> tuple[Revision, ...]:
+        """Return what format 1 left to its readers: verdicts that a cheat revises."""
+        match recorded.event:
+            case _ if recorded.format > 1:
+                return ()
+            case ExperimentFinished(experiment=e) if e.status is Status.CHEAT and e.remeasures_id is not None:
+                where = f"when it was measured again, in experiment {e.id}"
+                return policy.invalidate(e.remeasures_id, self._kept(), where)
+            case ConfirmationFailed(experiment_id=number, failure=Status.CHEAT):
+                return policy.invalidate(number, self._kept(), "on the holdout")
+        return ()
+
+    def _kept(self) -> list[Experiment]:
+        rows = self.rows("SELECT body FROM experiments WHERE status = ? ORDER BY id", Status.KEEP)
+        return [EXPERIMENT.validate_json(body) for (body,) in rows]
+
+    def _count(self, status: str, count: int, duration_s: float) -> None:
+        self.db.execute(
+            "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (status)"
+            " DO UPDATE SET count = count + excluded.count, duration_s = duration_s + excluded.duration_s",
+            (status, count, duration_s),
         )
-    return version
 
-
-def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring a database up to date. Raises JournalError."""
-    for number in range(version_of(db, path), VERSION):
-        db.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT")
-
-
-def row_of(said: dict[str, Any]) -> Row:
-    """The row of the table of experiments that follows from what a record says of one."""
-    done = EXPERIMENT.validate_python({**said, "folder": Path()})
-    return done.id, done.status.value, done.value, done.retry_of, done.fingerprint, canonical(said)
-
-
-def projected(rows: Iterable[tuple[Any, ...]]) -> dict[int, Row]:
-    """The table of experiments, by id, from what `PROJECTED` found."""
-    return {row[0]: (*row[:5], canonical(json.loads(row[5]))) for row in rows}
-
-
-def replayed(records: Iterable[dict[str, Any]]) -> dict[int, Row]:
-    """The table of experiments as it follows from what the records say; what is no record any more is left out."""
-    with closing(sqlite3.connect(":memory:")) as db:
-        migrate(db, Path(":memory:"))
-        for said in records:
-            with suppress(ValueError, KeyError, TypeError, AttributeError, sqlite3.Error):
-                follow(db, said)
-        return projected(db.execute(PROJECTED))
-
-
-def follow(db: sqlite3.Connection, said: dict[str, Any], diff: str = "") -> None:
-    """Bring the tables up to date with what a record says; `diff` is searched by its words."""
-    seq, kind, body = said["seq"], said["kind"], said["body"]
-    if kind == "experiment.finished":
-        _finished(db, body["experiment"], diff)
-        if body["experiment"].get("remeasures_id") is not None and body["experiment"]["status"] == Status.CHEAT:
-            _fell(db, body["experiment"]["remeasures_id"], f"in experiment {said['experiment_id']}")
-    elif kind == "experiment.not_confirmed" and body["failure"] == Status.CHEAT:
-        _fell(db, said["experiment_id"], "on the holdout")
-    elif kind == "experiment.committed":
-        query = "UPDATE experiments SET body = json_set(body, '$.commit', ?) WHERE id = ?"
-        db.execute(query, (body["commit"], said["experiment_id"]))
-    elif kind == "call.reserved":
-        db.execute("INSERT INTO spending VALUES (?, ?, ?, ?, ?, ?)", (seq, *_used(body)))
-    elif kind == "call.settled" or (kind == "reply.received" and not body["calls"]):  # else its calls were charged
-        db.execute("DELETE FROM spending WHERE seq = ?", (body.get("call"),))
+    def _charge(self, usage: Usage) -> None:
         added = ", ".join(f"{name} = {name} + ?" for name in SPENDING)
-        db.execute(f"UPDATE spending SET {added} WHERE seq = 0", _used(body))  # noqa: S608 - our own column names
+        self.db.execute(f"UPDATE spending SET {added} WHERE seq = 0", _numbers(usage))  # noqa: S608  # our own names
 
 
-def _finished(db: sqlite3.Connection, said: dict[str, Any], diff: str) -> None:
-    db.execute("INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?)", row_of(said))
-    db.execute(
-        "INSERT INTO ends VALUES (?, 1, ?) ON CONFLICT (status)"
-        " DO UPDATE SET count = count + 1, duration_s = duration_s + excluded.duration_s",
-        (said["status"], said["duration_s"]),
-    )
-    idea = (said["id"], said["hypothesis"], diff)
-    db.execute("INSERT INTO ideas (rowid, hypothesis, diff) VALUES (?, ?, ?)", idea)
+def _create(path: Path) -> sqlite3.Connection:
+    db = _connect(path)
+    db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT")
+    path.chmod(0o600)
+    return db
 
 
-def _fell(db: sqlite3.Connection, number: int, where: str) -> None:
-    """A kept experiment that cheated when it was run again is kept no more, nor is what was made from it."""
-    line = (
-        "WITH RECURSIVE line (id) AS (SELECT ? UNION SELECT e.id FROM experiments e JOIN line"
-        " ON json_extract(e.body, '$.parent_id') = line.id WHERE e.status = 'keep')"
-        " UPDATE experiments SET status = ?, body = json_set(body, '$.status', ?, '$.reason',"
-        " json_extract(body, '$.reason') || ?) WHERE status = 'keep' AND id IN (SELECT id FROM line) AND (id = ?) = ?"
-    )
-    made_from = f"; but made from experiment {number}, which ended as cheat when it was run again, {where}"
-    itself = f"; but it ended as cheat when it was run again, {where}"
-    db.execute(line, (number, Status.DISCARD, Status.DISCARD, made_from, number, False))
-    db.execute(line, (number, Status.CHEAT, Status.CHEAT, itself, number, True))
-    sums = "SELECT status, COUNT(*), TOTAL(json_extract(body, '$.duration_s')) FROM experiments GROUP BY 1"
-    db.execute("DELETE FROM ends")
-    db.execute(f"INSERT INTO ends {sums}")
+def _connect(path: Path | str, options: str = "") -> sqlite3.Connection:
+    name = path if isinstance(path, str) else f"{path.as_uri()}{options}"
+    db = sqlite3.connect(name, uri=not isinstance(path, str), check_same_thread=False, timeout=10)
+    db.execute("PRAGMA synchronous = NORMAL")  # the record is on the disk first; this may be rebuilt
+    return db
 
 
-def _used(body: dict[str, Any]) -> list[float]:
-    return [body["usage"][name] for name in SPENDING]
+def _require_intact(db: sqlite3.Connection, path: Path) -> None:
+    """Raise JournalError unless the tables are of this version, and undamaged if they are small enough to look."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != VERSION:
+        raise JournalError(f"version {version}, not {VERSION}" if version else "there was none")
+    if path.stat().st_size <= CHECKED_BYTES:
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise JournalError(f"its tables are inconsistent: {found.strip().splitlines()[-1]}")
+
+
+def _numbers(usage: Usage) -> list[float]:
+    return [getattr(usage, name) for name in SPENDING]

@@ -1,239 +1,431 @@
-"""The journal: the only state of a run, as what a session writes into it and asks of it.
+"""The journal of a run: append an event, or ask what the events so far amount to."""
 
-`begin` is on disk before anything untrusted runs, `finish` after; what a session needs to go on is asked of the tables.
-"""
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
-import hashlib
-import json
-from dataclasses import asdict, replace
-from typing import Any
+from orchestrator.errors import JournalError, RecordFailed
+from orchestrator.events import (
+    CallReserved,
+    CallSettled,
+    Event,
+    ExperimentBegun,
+    ExperimentFinished,
+    ReplyReceived,
+    ReplyRejected,
+    SessionEnded,
+    SessionFailed,
+    SessionStarted,
+)
+from orchestrator.policy import History
+from orchestrator.record import format1, index, record_file
+from orchestrator.record.index import EXPERIMENT, SPENDING, Index
+from orchestrator.record.record_file import GENESIS, Line, Recorded, RecordFile, parse_line
+from orchestrator.types import QUEUED_AGAIN, Champion, Experiment, Reply, Spent, Status, Usage
 
-from pydantic import TypeAdapter
-
-from orchestrator.errors import JournalError
-from orchestrator.record import index
-from orchestrator.record.chain import Chain, Record
-from orchestrator.record.index import EXPERIMENT, SPENDING, Row
-from orchestrator.scoring import noise
-from orchestrator.types import Candidate, Experiment, Proposal, Reply, Spent, Status, Usage
-
-QUEUED_AGAIN = (Status.INFRA, Status.CONTENDED)
 MAX_ATTEMPTS = 3
-MEASURED = 200  # runs enough to know the noise, and keeps enough to find the best among
+ENOUGH = 200  # trials enough to know the noise
 SEARCHED = 10_000  # newest experiments: ranking common words over more would make every proposal wait
+E = TypeVar("E", bound=Event)
+Subscriber = Callable[[Recorded[Event]], None]
 
-_REPLY = TypeAdapter(Reply)
-_PROPOSAL = TypeAdapter(Proposal)
 
+class Journal:
+    """One run's journal. Opened for writing by one session at a time; readers need no lock."""
 
-class Journal(Chain):
-    """One run's journal."""
+    def __init__(self, folder: Path, index: Index, record: RecordFile | None = None, lock: int | None = None) -> None:
+        """Use `open`, `read` or `salvage`."""
+        self.folder = folder
+        self._index = index
+        self._record = record
+        self._lock = lock
+        self._closed = False
+        self._guard = threading.RLock()
+        self._subscribers: list[Subscriber] = []
+        self._history: History | None = None
+        self._file = os.open(folder / record_file.NAME, os.O_RDONLY | os.O_CLOEXEC)
 
-    # ---- writing
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open for writing, made if missing. Raises JournalError or RecordFailed."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with ExitStack() as failed:
+                failed.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                format1.complete(folder)
+                record = RecordFile.open(folder / record_file.NAME)
+                failed.callback(record.close)
+                journal = cls(folder, Index.open(folder, record.path), record, lock)
+                failed.pop_all()
+        except BlockingIOError as error:
+            raise JournalError(
+                f"{folder}: another session is using this run; choose another with --run NAME, or wait for it"
+            ) from error
+        except OSError as error:
+            raise RecordFailed(
+                f"{error.filename or folder}: cannot be written: {error.strerror};"
+                " fix the permissions or choose another folder with --runs"
+            ) from error
+        else:
+            return journal
 
-    def note(self, kind: str, body: dict[str, Any], experiment_id: int | None = None) -> Record:
-        """Append any other fact: a session's start or end, an anchor, a retry. Returns the record."""
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Open for reading only. Raises JournalError if there is no such run, or if its record is damaged."""
+        return cls(folder, Index.read(folder, _existing(folder)))
+
+    @classmethod
+    def salvage(cls, folder: Path) -> Self:
+        """Read what a damaged record and its index still say; verify names the damaged lines. Raises JournalError."""
+        salvaged = Index.build(folder, _existing(folder), skip_damaged=True)
+        salvaged.take_known_experiments()
+        return cls(folder, salvaged)
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """Return the lines that `salvage` left out, each with the reason."""
+        return tuple(self._index.damaged)
+
+    def refresh(self) -> None:
+        """Take in what another process has recorded since."""
         with self._guard:
-            return self._append(kind, experiment_id, body)
+            self._index.refresh(self.folder / record_file.NAME)
 
-    def reply(self, reply: Reply) -> tuple[int, Reply]:
-        """Store a reply word for word; returns it with its sequence number, to say later what became of it."""
-        return self.note("reply.received", _REPLY.dump_python(reply, mode="json")).seq, reply
+    def close(self) -> None:
+        """Let the next session in."""
+        if self._closed:
+            return
+        self._closed = True
+        self._index.db.close()
+        os.close(self._file)
+        if self._record is not None:
+            self._record.close()
+        if self._lock is not None:
+            os.close(self._lock)
 
-    def reserve(self, worst: Usage) -> int:
-        """Commit that a call may cost this much, before it is made; returns what to settle."""
-        return self.note("call.reserved", {"usage": asdict(worst)}).seq
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
 
-    def settle(self, call: int, actual: Usage) -> None:
-        """Replace a reservation by what the call did cost; one never settled stays at its worst case."""
-        self.note("call.settled", {"call": call, "usage": asdict(actual)})
+    def __exit__(self, *_: object) -> None:
+        """Let the next session in."""
+        self.close()
 
-    def charged(self) -> Usage:
-        """What the run has spent, open reservations at their worst case."""
-        row = self._all(index.CHARGED)[0]
-        return Usage(**{name: int(value) for name, value in zip(SPENDING[:-1], row, strict=False)}, cost_usd=row[-1])
+    # ---- events
 
-    def begin(self, candidate: Candidate, *, intent: dict[str, Any]) -> int:
-        """Commit that an experiment starts, before anything untrusted runs; returns its id."""
+    def append(self, event: E) -> Recorded[E]:
+        """Record what happened, then tell every subscriber; on the disk when it returns. Raises RecordFailed."""
+        if self._record is None:
+            raise RecordFailed(f"{self.folder}: opened for reading only")
         with self._guard:
-            experiment_id = self.next_id()
-            body = {
-                "attempt": candidate.attempt,
-                "retry_of": candidate.retry_of,
-                "remeasures_id": candidate.remeasures_id,
-                "parent_id": candidate.parent_id,
-                "reply": _REPLY.dump_python(candidate.reply, mode="json", exclude={"prompt", "text"}),
-                "proposal": _PROPOSAL.dump_python(candidate.proposal, mode="json"),
-                "source_sha256": hashlib.sha256(candidate.source.encode()).hexdigest(),
-                **intent,
-            }
-            self._append("experiment.begun", experiment_id, body)
-            return experiment_id
+            recorded, line = self._record.append(event)
+            self._index.append(recorded, line)
+            if isinstance(event, ExperimentFinished) or getattr(event, "revisions", None):
+                self._history = None
+        for subscriber in self._subscribers:
+            subscriber(recorded)
+        return recorded  # type: ignore[return-value]  # the very event
 
-    def finish(self, experiment: Experiment, *, diff: str = "", facts: dict[str, Any] | None = None) -> Record:
-        """Commit how an experiment ended, with the hashes of what its folder holds in `facts`."""
-        body = {"experiment": self.as_json(experiment), **(facts or {})}
-        with self._guard:
-            return self._append("experiment.finished", experiment.id, body, diff)
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call a function with every event from now on, in the thread that appends it."""
+        self._subscribers.append(subscriber)
 
-    def committed(self, experiment: Experiment, commit: str) -> None:
-        """Say which git commit holds a kept patch; comes after `finish`, whose hash the commit names."""
-        with self._guard:
-            self._append("experiment.committed", experiment.id, {"commit": commit})
+    def events(self, kind: type[E], experiment_id: int | None = None, after: int = 0) -> list[Recorded[E]]:
+        """Return the events of one kind in order, of one experiment or of all, after a seq."""
+        query, values = "SELECT seq, offset, size FROM events WHERE kind = ? AND seq > ?", [kind.kind, after]
+        if experiment_id is not None:
+            query, values = f"{query} AND experiment_id = ?", [*values, experiment_id]
+        return [self._read(*row) for row in self._rows(f"{query} ORDER BY seq", *values)]  # type: ignore[misc]
 
-    # ---- reading
+    def events_after(self, seq: int) -> list[Recorded[Event]]:
+        """Return every event after a seq."""
+        query = "SELECT seq, offset, size FROM events WHERE seq > ? ORDER BY seq"
+        return [self._read(*row) for row in self._rows(query, seq)]
 
-    def experiments(self, where: str = "1", *values: object, order: str = "id", limit: int = -1) -> list[Experiment]:
-        """Finished experiments, oldest first; `where` and `order` are ours, never outside text."""
-        query = f"SELECT body FROM experiments WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608
-        return [self._experiment(row[0]) for row in self._all(query, *values, limit)]
+    def last_event(self, kind: type[E]) -> Recorded[E] | None:
+        """Return the newest event of one kind, None if there is none."""
+        query = "SELECT seq, offset, size FROM events WHERE kind = ? ORDER BY seq DESC LIMIT 1"
+        return next((self._read(*row) for row in self._rows(query, kind.kind)), None)  # type: ignore[return-value]
 
-    def count(self, where: str = "1", *values: object) -> int:
-        """How many finished experiments there are; `where` is ours, never outside text."""
-        return int(self._all(f"SELECT COUNT(*) FROM experiments WHERE {where}", *values)[0][0])  # noqa: S608
+    def begun(self, experiment_id: int) -> ExperimentBegun:
+        """Return how an experiment began. Raises JournalError."""
+        return self._only(ExperimentBegun, experiment_id)
+
+    def finished(self, experiment_id: int) -> ExperimentFinished:
+        """Return how an experiment finished. Raises JournalError."""
+        return self._only(ExperimentFinished, experiment_id)
+
+    def head(self) -> str:
+        """Return the hash of the last line."""
+        rows = self._rows("SELECT hash FROM events ORDER BY seq DESC LIMIT 1")
+        return str(rows[0][0]) if rows else GENESIS
+
+    def span(self) -> tuple[str, int, str]:
+        """Return the hash of the first line, the number of lines, and the hash of the last: what an anchor names."""
+        first = self._rows("SELECT hash FROM events ORDER BY seq LIMIT 1")
+        count = int(self._rows("SELECT COALESCE(MAX(seq), 0) FROM events")[0][0])
+        return str(first[0][0]) if first else GENESIS, count, self.head()
+
+    # ---- experiments
+
+    def experiments(self) -> list[Experiment]:
+        """Return every finished experiment, oldest first."""
+        return self._experiments("1")
 
     def experiment(self, experiment_id: int) -> Experiment:
-        """One finished experiment. Raises JournalError if there is none."""
-        found = self.experiments("id = ?", experiment_id)
+        """Return one finished experiment. Raises JournalError if there is none."""
+        found = self._experiments("id = ?", experiment_id)
         if not found:
             raise JournalError(
                 f"{self.folder}: no finished experiment {experiment_id}; `autoresearch status` lists them"
             )
         return found[0]
 
-    def best(self) -> Experiment | None:
-        """The kept experiment with the lowest val_bpb, over all its runs and those that measured it again later."""
-        kept = self.experiments("status = ?", Status.KEEP, order="value, id", limit=MEASURED)
-        return noise.best_of(kept, self.again())
+    def newest(self, limit: int, status: Status | None = None) -> list[Experiment]:
+        """Return the newest finished experiments, newest first."""
+        if status is None:
+            return self._experiments("1", order="id DESC", limit=limit)
+        return self._experiments("status = ?", status, order="id DESC", limit=limit)
 
-    def again(self) -> list[Experiment]:
-        """Kept experiments that ran once more to see whether they hold, and were judged; newest first."""
-        where = "json_extract(body, '$.remeasures_id') IS NOT NULL AND value IS NOT NULL AND status NOT IN (?, ?)"
-        return self.experiments(
-            where, *QUEUED_AGAIN, order="+id DESC", limit=MEASURED
-        )  # by `id` SQLite would read every row
+    def finish_order(self) -> list[int]:
+        """Return the numbers of all finished experiments in the order they finished."""
+        query = "SELECT experiment_id FROM events WHERE kind = ? ORDER BY seq"
+        return [int(row[0]) for row in self._rows(query, ExperimentFinished.kind)]
 
-    def metric(self) -> str:
-        """What the task calls the number that `val_bpb` is here."""
-        for started in self.records("session.started"):
-            return str(started.body.get("metric", "val_bpb"))
-        return "val_bpb"
+    def kept(self) -> list[Experiment]:
+        """Return every kept experiment, oldest first."""
+        return self._experiments("status = ?", Status.KEEP)
 
-    def repeated(self) -> list[Experiment]:
-        """Experiments that ran more than once, newest first: what is known of the noise."""
-        return self.experiments("json_array_length(body, '$.repeat_scores') > 1", order="id DESC", limit=MEASURED)
+    def baseline(self) -> Experiment | None:
+        """Return the first kept experiment; None before there is one."""
+        return next(iter(self._experiments("status = ?", Status.KEEP, limit=1)), None)
+
+    def discarded_ideas(self, lowest: int, newest: int) -> list[Experiment]:
+        """Return the discarded ideas with the lowest scores, and the newest ones, each once."""
+        where = "status = ? AND remeasures_id IS NULL"
+        found = self._experiments(where, Status.DISCARD, order="value", limit=lowest)
+        found += self._experiments(where, Status.DISCARD, order="id DESC", limit=newest)
+        return list({e.id: e for e in found}.values())
+
+    def find(self, ids: Collection[int]) -> list[Experiment]:
+        """Return those of these experiments that have finished, oldest first."""
+        return self._experiments(f"id IN ({', '.join('?' * len(ids))})", *sorted(ids))
+
+    def remeasurements(self) -> list[Experiment]:
+        """Return the newest judged repeats of kept experiments, newest first."""
+        where = "remeasures_id IS NOT NULL AND value IS NOT NULL AND status NOT IN (?, ?)"
+        return self._experiments(where, *QUEUED_AGAIN, order="+id DESC", limit=ENOUGH)  # by id SQLite reads every row
+
+    def last_remeasurement(self, experiment_id: int) -> Experiment | None:
+        """Return the newest repeat of a kept experiment, judged or not."""
+        found = self._experiments("remeasures_id = ?", experiment_id, order="id DESC", limit=1)
+        return found[0] if found else None
 
     def repeats(self, fingerprint: str) -> list[Experiment]:
-        """Judged experiments whose normalised source is the same."""
-        return [e for e in self.experiments("fingerprint = ?", fingerprint) if e.status not in QUEUED_AGAIN]
+        """Return the judged experiments whose normalised source is the same."""
+        return [e for e in self._experiments("fingerprint = ?", fingerprint) if e.is_judged]
 
     def similar(self, text: str, limit: int) -> list[Experiment]:
-        """Experiments whose hypothesis or diff share words with `text`, closest first."""
+        """Return experiments whose hypothesis or diff shares words with `text`, closest first."""
         words = " OR ".join(f'"{word}"' for word in sorted({w for w in _words(text) if len(w) > 2})[:64])  # noqa: PLR2004
-        if not words:
-            return []
         query = (
             "SELECT body FROM ideas JOIN experiments ON experiments.id = ideas.rowid"
             " WHERE ideas MATCH ? AND ideas.rowid > ? ORDER BY rank LIMIT ?"
         )
         oldest = self.next_id() - SEARCHED
-        return [self._experiment(row[0]) for row in self._all(query, words, oldest, limit)]
+        return [self._experiment(row[0]) for row in self._rows(query, words, oldest, limit)] if words else []
 
-    def unfinished(self) -> list[Record]:
-        """Experiments that began and never ended: what a crash left behind."""
-        return self._records("kind = 'experiment.begun' AND experiment_id NOT IN (SELECT id FROM experiments)")
-
-    def last_word(self) -> Record | None:
-        """How its newest session ended, or that it began; a start that failed is none. None if there was none."""
-        last = None
-        for one in self._records("kind IN ('session.started', 'session.ended', 'session.failed')"):
-            if one.kind != "session.failed" or (last is not None and last.kind == "session.started"):
-                last = one
-        return last
+    def unfinished(self) -> list[ExperimentBegun]:
+        """Return the experiments that began and have not finished: under way, or left by a crash."""
+        query = (
+            "SELECT seq, offset, size FROM events WHERE kind = ? AND experiment_id NOT IN (SELECT id FROM experiments)"
+        )
+        rows = self._rows(f"{query} ORDER BY seq", ExperimentBegun.kind)
+        return [self._read(*row).event for row in rows]  # type: ignore[misc]  # by their kind
 
     def queued(self) -> list[Experiment]:
-        """Experiments of which we owe another attempt."""
-        states = ", ".join(f"'{status}'" for status in QUEUED_AGAIN)
-        again = f"status IN ({states}) AND id NOT IN (SELECT retry_of FROM experiments WHERE retry_of IS NOT NULL)"  # noqa: S608 - our own words
-        return [e for e in self.experiments(again) if e.attempt < MAX_ATTEMPTS]
-
-    def pending_reply(self) -> tuple[int, Reply] | None:
-        """A reply that was paid for and stored, but never acted on because the session died."""
-        last = self._all("SELECT seq, line FROM records WHERE kind = 'reply.received' ORDER BY seq DESC LIMIT 1")
-        acted = (
-            "SELECT 1 FROM records WHERE seq > ? AND (kind = 'reply.rejected'"
-            " OR kind = 'experiment.begun' AND json_extract(line, '$.body.retry_of') IS NULL"
-            " AND json_extract(line, '$.body.remeasures_id') IS NULL)"
-        )
-        if not last or self._all(acted, last[0][0]):
-            return None
-        return int(last[0][0]), _REPLY.validate_python(json.loads(last[0][1])["body"])
-
-    def last_reply(self) -> Reply:
-        """The newest reply. Raises JournalError if there is none."""
-        last = self._all("SELECT line FROM records WHERE kind = 'reply.received' ORDER BY seq DESC LIMIT 1")
-        if not last:
-            raise JournalError(f"{self.folder}: no reply is recorded")
-        return _REPLY.validate_python(json.loads(last[0][0])["body"])
-
-    def projected(self) -> dict[int, Row]:
-        """The table of experiments as it stands."""
-        return index.projected(self._all(index.PROJECTED))
-
-    @staticmethod
-    def as_json(experiment: Experiment) -> dict[str, Any]:
-        """An experiment as plain data, without its folder."""
-        data: dict[str, Any] = EXPERIMENT.dump_python(experiment, mode="json", exclude={"folder"})
-        return data
-
-    @staticmethod
-    def proposal(body: dict[str, Any]) -> Proposal:
-        """A proposal from its recorded form."""
-        return _PROPOSAL.validate_python(body)
+        """Return the experiments of which another attempt is due."""
+        again = "status IN (?, ?) AND id NOT IN (SELECT retry_of FROM experiments WHERE retry_of IS NOT NULL)"
+        return [e for e in self._experiments(again, *QUEUED_AGAIN) if e.attempt < MAX_ATTEMPTS]
 
     def next_id(self) -> int:
-        """The id that the next experiment gets."""
-        return int(self._all("SELECT COALESCE(MAX(experiment_id), -1) + 1 FROM records")[0][0])
+        """Return the number that the next experiment gets."""
+        return int(self._rows("SELECT COALESCE(MAX(experiment_id), -1) + 1 FROM events")[0][0])
+
+    def count(self) -> int:
+        """Return how many experiments have finished."""
+        return int(self._rows("SELECT COUNT(*) FROM experiments")[0][0])
+
+    def count_after(self, experiment_id: int) -> int:
+        """Return how many experiments finished after one, of any status."""
+        return int(self._rows("SELECT COUNT(*) FROM experiments WHERE id > ?", experiment_id)[0][0])
+
+    def since_improvement(self, champion_id: int) -> int:
+        """Return how many ideas were judged since the champion was found; repeats of it are no ideas."""
+        query = "SELECT COUNT(*) FROM experiments WHERE id > ? AND remeasures_id IS NULL AND status NOT IN (?, ?)"
+        return int(self._rows(query, champion_id, *QUEUED_AGAIN)[0][0])
+
+    # ---- what it amounts to
+
+    def history(self) -> History:
+        """Return what verdicts depend on."""
+        with self._guard:
+            if self._history is None or self._record is None:  # a reader does not see what the writer appends
+                revised = self._experiments("revised")
+                repeated = self._experiments("trials > 1", order="id DESC", limit=ENOUGH)
+                self._history = History(
+                    kept=tuple(self.kept()),
+                    remeasurements=tuple(self.remeasurements()[::-1]),
+                    repeated=tuple(repeated[::-1]),
+                    invalidated={e.id: e.reason for e in revised},
+                )
+            return self._history
+
+    def champion(self) -> Champion | None:
+        """Return the best kept experiment; None before there is one."""
+        return self.history().champion
+
+    def has_kept(self) -> bool:
+        """Return whether anything was ever kept, though it may have been revised since."""
+        return self.baseline() is not None or bool(self._experiments("revised", limit=1))
+
+    def metric(self) -> str:
+        """Return what the task calls its score."""
+        first = self.events(SessionStarted)[:1]
+        return first[0].event.metric if first else "val_bpb"
 
     def spent(self) -> Spent:
-        """What the run has used so far, over all sessions."""
-        rows = self._all("SELECT status, count, duration_s FROM ends")
+        """Return what the run has used so far, over all sessions."""
+        rows = self._rows("SELECT status, count, duration_s FROM totals")
         judged = sum(count for status, count, _ in rows if status not in QUEUED_AGAIN)
-        again = "json_extract(body, '$.remeasures_id') IS NOT NULL AND status NOT IN (?, ?)"
-        judged -= self.count(again, *QUEUED_AGAIN)
+        query = "SELECT COUNT(*) FROM experiments WHERE remeasures_id IS NOT NULL AND status NOT IN (?, ?)"
+        judged -= int(self._rows(query, *QUEUED_AGAIN)[0][0])
         return Spent(
-            experiments=max(0, judged - self._has_baseline()),
+            experiments=max(0, judged - self.has_kept()),
             inconclusive=sum(count for status, count, _ in rows if status in QUEUED_AGAIN),
             device_seconds=sum(seconds for _, _, seconds in rows),
             usage=self.charged(),
             consecutive_infra=self._consecutive_infra(),
         )
 
+    def last_session(self) -> Recorded[Event] | None:
+        """Return how the newest session ended, or that it began; a start that failed does not count."""
+        started, ended = self.last_event(SessionStarted), self.last_event(SessionEnded)
+        if started is None or (ended is not None and ended.seq > started.seq):
+            return ended
+        failed = self.events(SessionFailed, after=started.seq)
+        return failed[0] if failed else started
+
+    # ---- replies and their cost
+
+    def pending_reply(self) -> tuple[int, Reply] | None:
+        """Return a reply that was paid for and stored, but led to nothing because the session died."""
+        last = self.last_event(ReplyReceived)
+        if last is None or self.events(ReplyRejected, after=last.seq):
+            return None
+        begun = (found.event for found in self.events(ExperimentBegun, after=last.seq))
+        if any(event.retry_of is None and event.remeasures_id is None for event in begun):
+            return None
+        return last.seq, last.event.reply
+
+    def last_reply(self) -> Reply:
+        """Return the newest reply. Raises JournalError if there is none."""
+        last = self.last_event(ReplyReceived)
+        if last is None:
+            raise JournalError(f"{self.folder}: no reply is recorded")
+        return last.event.reply
+
+    def reserve(self, worst: Usage) -> int:
+        """Record that a call may cost this much, before it is made; return what to settle."""
+        return self.append(CallReserved(usage=worst)).seq
+
+    def settle(self, call: int, actual: Usage) -> None:
+        """Replace a reservation by what the call cost; one that is never settled stays at its worst case."""
+        self.append(CallSettled(call=call, usage=actual))
+
+    def charged(self) -> Usage:
+        """Return what the run has spent, open reservations at their worst case."""
+        totals = ", ".join(f"TOTAL({name})" for name in SPENDING)
+        row = self._rows(f"SELECT {totals} FROM spending")[0]  # noqa: S608  # our own names
+        return Usage(**{name: int(value) for name, value in zip(SPENDING[:-1], row, strict=False)}, cost_usd=row[-1])
+
+    @staticmethod
+    def as_json(experiment: Experiment) -> dict[str, Any]:
+        """Return an experiment as plain data, without its folder."""
+        data: dict[str, Any] = EXPERIMENT.dump_python(experiment, mode="json", exclude={"folder"})
+        return data
+
     # ---- inside
 
-    def _has_baseline(self) -> bool:
-        """Whether something was kept, though it may be kept no more."""
-        placed = "SELECT 1 FROM records WHERE kind = 'experiment.committed' LIMIT 1"
-        return bool(self.experiments("status = ?", Status.KEEP, limit=1) or self._all(placed))
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._guard:
+            return self._index.rows(query, *values)
+
+    def _read(self, seq: int, offset: int, size: int) -> Recorded[Event]:
+        line = Line(number=seq, offset=offset, data=os.pread(self._file, size, offset))
+        return parse_line(line, self.folder / record_file.NAME)
+
+    def _only(self, kind: type[E], experiment_id: int) -> E:
+        found = self.events(kind, experiment_id)
+        if not found:
+            raise JournalError(f"{self.folder}: no {kind.kind} of experiment {experiment_id} is recorded")
+        return found[0].event
+
+    def _experiments(self, where: str, *values: object, order: str = "id", limit: int = -1) -> list[Experiment]:
+        query = f"SELECT body FROM experiments WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  # ours
+        return [self._experiment(row[0]) for row in self._rows(query, *values, limit)]
+
+    def _experiment(self, body: str) -> Experiment:
+        try:
+            experiment = EXPERIMENT.validate_json(body)
+        except ValueError as error:
+            raise JournalError(
+                f"{self.folder / index.NAME}: damaged; delete it: it is rebuilt from the record"
+            ) from error
+        return replace(experiment, folder=self.folder / f"{experiment.id:04d}")
 
     def _consecutive_infra(self) -> int:
-        """Of this session: what a person has fixed meanwhile does not count."""
-        rows = self._all(
-            "SELECT json_extract(line, '$.body.experiment.status') FROM records WHERE kind = 'experiment.finished' AND"
-            " seq > (SELECT COALESCE(MAX(seq), 0) FROM records WHERE kind = 'session.started')"
-            " ORDER BY seq DESC LIMIT 100"
-        )
+        """Return how many experiments of this session failed in a row; earlier sessions do not count."""
+        started = self.last_event(SessionStarted)
+        rows = self._rows(
+            "SELECT status FROM events JOIN experiments ON experiment_id = id WHERE kind = ? AND seq > ?"
+            " ORDER BY seq DESC LIMIT 100",
+            ExperimentFinished.kind, started.seq if started else 0,
+        )  # fmt: skip
         count = 0
         while count < len(rows) and rows[count][0] == Status.INFRA:
             count += 1
         return count
 
-    def _experiment(self, body: str) -> Experiment:
-        values = json.loads(body)
-        return replace(
-            EXPERIMENT.validate_python({**values, "folder": self.folder}),
-            folder=self.folder / f"{values['id']:04d}",
-        )
+
+def is_live(folder: Path) -> bool:
+    """Return whether a session is writing this run."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _existing(folder: Path) -> Path:
+    path = folder / record_file.NAME
+    if not path.is_file():
+        raise JournalError(f"{path}: no such run; `autoresearch runs` lists them")
+    return path
 
 
 def _words(text: str) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from orchestrator import __version__
 from orchestrator.errors import JournalError
-from orchestrator.record.chain import Record
+from orchestrator.events import ExperimentBegun, ExperimentFinished
 from orchestrator.record.journal import Journal
+from orchestrator.record.record_file import Recorded
 from orchestrator.types import Experiment, Status
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -22,33 +23,33 @@ SETTINGS = ("profile", "runtime", "default_runtime", "tier", "engine", "kernel",
 
 
 def statement(journal: Journal, experiment: Experiment) -> dict[str, Any]:
-    """The statement about a kept experiment. Raises JournalError for any other."""
+    """Build the statement about a kept experiment. Raises JournalError for any other."""
     if experiment.status is not Status.KEEP:
         raise JournalError(
             f"experiment {experiment.id} was not kept ({experiment.status}): only kept ones are attested"
         )
-    begun = journal.records("experiment.begun", experiment.id)[0]
-    finished = journal.records("experiment.finished", experiment.id)[0]
+    begun = journal.events(ExperimentBegun, experiment.id)[0]
+    finished = journal.events(ExperimentFinished, experiment.id)[0]
     return {
         "_type": STATEMENT,
-        "subject": _subject(experiment, finished.body),
+        "subject": _subject(experiment, finished.event),
         "predicateType": PREDICATE,
         "predicate": {
-            "buildDefinition": _definition(experiment, begun.body, experiment.folder),
+            "buildDefinition": _definition(experiment, begun.event),
             "runDetails": _details(journal, experiment, begun, finished),
         },
     }
 
 
-def _subject(experiment: Experiment, finished: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the experiment made: the kept train.py, and the checkpoint that was scored."""
+def _subject(experiment: Experiment, finished: ExperimentFinished) -> list[dict[str, Any]]:
+    """List what the experiment made: the kept train.py, and the checkpoint that was scored."""
     subject: list[dict[str, Any]] = [{"name": "train.py", "digest": {"sha256": experiment.source_sha256}}]
-    if finished.get("checkpoint_sha256"):
-        subject.append({"name": "checkpoint", "digest": {"sha256": finished["checkpoint_sha256"]}})
+    if finished.checkpoint_sha256:
+        subject.append({"name": "checkpoint", "digest": {"sha256": finished.checkpoint_sha256}})
     return subject
 
 
-def _definition(experiment: Experiment, begun: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _definition(experiment: Experiment, begun: ExperimentBegun) -> dict[str, Any]:
     return {
         "buildType": BUILD_TYPE,
         "externalParameters": {
@@ -56,22 +57,22 @@ def _definition(experiment: Experiment, begun: dict[str, Any], folder: Path) -> 
             "proposer": experiment.proposer,
             "model": experiment.model,
             "parent_experiment": experiment.parent_id,
-            "patch_sha256": begun["files"].get("patch.diff", ""),
-            "train_seed": begun["train_seed"],
+            "patch_sha256": begun.files.get("patch.diff", ""),
+            "train_seed": begun.seeds.train_seed,
         },
-        "internalParameters": {name: begun[name] for name in SETTINGS if begun.get(name)},
-        "resolvedDependencies": _dependencies(begun, folder),
+        "internalParameters": {name: value for name in SETTINGS if (value := getattr(begun.environment, name))},
+        "resolvedDependencies": _dependencies(begun, experiment.folder),
     }
 
 
-def _dependencies(begun: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """The image, the parent's train.py, the profile, and every locked file and part of the data by its hash."""
+def _dependencies(begun: ExperimentBegun, folder: Path) -> list[dict[str, Any]]:
+    """List the image, the parent's train.py, the profile, and every locked file and part of the data by its hash."""
     found = [
-        ("image", begun.get("image_id", "").removeprefix("sha256:")),
-        ("parent/train.py", begun["files"].get("parent.py", "")),
-        ("seccomp.json", begun.get("seccomp_sha256", "")),
-        ("locked", begun.get("locked_sha256", "")),
-        ("data", begun.get("data_sha256", "")),
+        ("image", begun.environment.image_id.removeprefix("sha256:")),
+        ("parent/train.py", begun.files.get("parent.py", "")),
+        ("seccomp.json", begun.environment.seccomp_sha256),
+        ("locked", begun.environment.locked_sha256),
+        ("data", begun.environment.data_sha256),
     ]
     inputs = _inputs(folder / "inputs.json")
     scorer = inputs.get("copies", {}).get("scorer", {})
@@ -90,7 +91,9 @@ def _inputs(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _details(journal: Journal, experiment: Experiment, begun: Record, finished: Record) -> dict[str, Any]:
+def _details(
+    journal: Journal, experiment: Experiment, begun: Recorded[ExperimentBegun], finished: Recorded[ExperimentFinished]
+) -> dict[str, Any]:
     ended = datetime.fromisoformat(experiment.started_at) + timedelta(seconds=experiment.duration_s)
     return {
         "builder": {"id": BUILDER, "version": {"autoresearch-sandbox": __version__}},
@@ -100,15 +103,15 @@ def _details(journal: Journal, experiment: Experiment, begun: Record, finished: 
             "finishedOn": _timestamp(ended),
         },
         "byproducts": [
-            {"name": "record", "digest": {"sha256": finished.hash}, "annotations": _score(experiment)},
-            *({"name": n, "digest": {"sha256": v}} for n, v in sorted(finished.body["files"].items())),
+            {"name": "record", "digest": {"sha256": finished.hash}, "annotations": _score(journal, experiment)},
+            *({"name": n, "digest": {"sha256": v}} for n, v in sorted(finished.event.files.items())),
         ],
     }
 
 
-def _score(experiment: Experiment) -> dict[str, Any]:
+def _score(journal: Journal, experiment: Experiment) -> dict[str, Any]:
     score = experiment.score
-    facts = {"rule": experiment.reason, "commit": experiment.commit, "val_bpb": experiment.value}
+    facts = {"reason": experiment.reason, "commit": experiment.commit, journal.metric(): experiment.value}
     if score is not None:
         facts |= {
             "level": score.level.value,

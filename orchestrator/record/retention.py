@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator.errors import RecordFailed
+from orchestrator.events import ExperimentFinished, FilesRemoved
 from orchestrator.record import checkpoint
 from orchestrator.record.journal import Journal
 from orchestrator.settings import Retention
@@ -43,7 +44,7 @@ class Removal:
 
 
 def plan(items: Iterable[Item], policy: Retention, best_id: int | None) -> list[Removal]:
-    """What goes by this policy; the best experiment keeps everything. Pure."""
+    """Choose what this policy removes; the best experiment keeps everything. Pure."""
     left = sorted((one for one in items if one.experiment_id != best_id), key=lambda one: -one.age_days)
     gone = [Removal(item=one, why=why) for one in left if (why := _too_old(one, policy))]
     kept = [one for one in left if one.is_checkpoint and one not in {removal.item for removal in gone}]
@@ -61,7 +62,7 @@ def _too_old(one: Item, policy: Retention) -> str:
 
 
 def _too_much(left: list[Item], gone: set[Item], policy: Retention) -> Iterator[Removal]:
-    """Oldest first, checkpoints before logs, until what stays is small enough."""
+    """Yield the oldest first, checkpoints before logs, until the rest is small enough."""
     if not policy.max_mb:
         return
     stays = [one for one in left if one not in gone]
@@ -75,11 +76,11 @@ def _too_much(left: list[Item], gone: set[Item], policy: Retention) -> Iterator[
 
 
 def items(journal: Journal, now: datetime) -> Iterator[Item]:
-    """Every file of a finished experiment that may go, as the record and the disk know it."""
-    for finished in journal.records("experiment.finished"):
-        experiment = journal.experiment(finished.of_experiment)
+    """Yield every removable file of a finished experiment that is recorded and on disk."""
+    for finished in journal.events(ExperimentFinished):
+        experiment = journal.experiment(finished.event.experiment_id)
         age = (now - datetime.fromisoformat(experiment.started_at)).total_seconds() / SECONDS_PER_DAY
-        for name in finished.body["files"]:
+        for name in finished.event.files:
             path = experiment.folder / name
             if (name == checkpoint.NAME or name.endswith(".log")) and path.is_file() and not path.is_symlink():
                 yield Item(
@@ -89,16 +90,16 @@ def items(journal: Journal, now: datetime) -> Iterator[Item]:
 
 
 def planned(journal: Journal, policy: Retention, now: datetime) -> list[Removal]:
-    """What would go from a run."""
-    best = journal.best()
-    return plan(items(journal, now), policy, best.id if best else None)
+    """List what would be removed from a run."""
+    champion = journal.champion()
+    return plan(items(journal, now), policy, champion.id if champion else None)
 
 
 def remove(journal: Journal, removals: list[Removal]) -> None:
     """Record each experiment's removals, then remove them. Raises RecordFailed; done again, it does the rest."""
     for number in sorted({one.item.experiment_id for one in removals}):
         mine = [one for one in removals if one.item.experiment_id == number]
-        journal.note("files.removed", {"files": {one.item.name: one.why for one in mine}}, number)
+        journal.append(FilesRemoved(experiment_id=number, files={one.item.name: one.why for one in mine}))
         for one in mine:
             _unlink(journal.folder / f"{number:04d}" / one.item.name)
 

@@ -1,69 +1,78 @@
-"""Is a run's record intact: the chain, its mirror, the files of every experiment, the seal, and the anchors.
+"""Is a run's record intact: its lines, the files of every experiment, the session log, and the anchors elsewhere.
 
-Everything is derived again from what is on disk; each finding names the record or file that is not what it was.
+Everything is derived again from what is on disk; each finding names the line or file that is not what was written.
 """
 
-import fcntl
 import hashlib
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from orchestrator.errors import AutoresearchError, JournalError
-from orchestrator.record import anchors, experiment_dir, index, seal, session_log
-from orchestrator.record.chain import GENESIS, Record
-from orchestrator.record.index import Row, canonical
-from orchestrator.record.journal import Journal
+from orchestrator.events import (
+    ConfirmationBegun,
+    ConfirmationFailed,
+    Event,
+    ExperimentBegun,
+    ExperimentConfirmed,
+    ExperimentDoubted,
+    ExperimentFinished,
+    FilesRemoved,
+    SeedsRevealed,
+    SessionEnded,
+    SessionFailed,
+    TrialRepeated,
+)
+from orchestrator.record import anchors, experiment_dir, index, record_file, session_log
+from orchestrator.record.index import Index
+from orchestrator.record.journal import is_live
+from orchestrator.record.record_file import GENESIS, Recorded, parse_line, read_lines
 from orchestrator.types import Experiment
 
-MIRROR = "record.jsonl"
+COMMITMENTS = (ExperimentBegun, TrialRepeated, ExperimentDoubted, ConfirmationBegun)
 BROKEN = (AutoresearchError, ValueError, KeyError, TypeError, AttributeError, OSError)
 
 
-def findings(folder: Path, repository: Path | None = None, anchor: Path | None = None) -> Iterator[str]:
-    """Every place where the record in `folder` is not what was written; nothing if it is intact.
+def find_damage(folder: Path, repository: Path | None = None, anchor: Path | None = None) -> Iterator[str]:
+    """Yield every place where the record in `folder` is not what was written; nothing if it is intact.
 
-    What a session is writing right now is not held against it. `anchor` is a file elsewhere that names heads.
+    What a session is writing right now is no damage. `anchor` is a file elsewhere that names heads.
     """
-    live = is_live(folder)
-    lines, broken = _lines(folder / MIRROR)
+    live, path = is_live(folder), folder / record_file.NAME
+    records: list[Recorded[Event]] = []
     try:
-        with Journal.read(folder) as journal:
-            if problem := journal.damage():
-                yield f"journal.db: {problem}"
-            records, experiments = list(journal.records()), journal.experiments()
-            rows = journal.projected()
-    except BROKEN as error:
-        yield f"journal.db: {error}"
-        records, experiments, rows = _from_mirror(lines), None, None
-    checks: list[Callable[[], Iterable[str]]] = [
-        lambda: broken,
-        lambda: _chain(records),
-        lambda: _mirror(lines, records, live=live),
-        lambda: _files(folder, records),
-        lambda: _confirmed(folder, records),
-        lambda: _seeds(records),
-        lambda: [] if rows is None else _projection(records, rows),
-        lambda: [] if experiments is None or live else _results(folder, experiments),
-        lambda: session_log.findings(folder / session_log.NAME, {one.hash for one in records}),
-        lambda: seal.findings(folder, records[-1].hash if records else GENESIS),
-        lambda: anchors.findings(folder.name, records, repository, anchor),
-        lambda: _ends(folder, records, live=live),
-    ]
+        for line in read_lines(path):
+            try:
+                records.append(parse_line(line, Path(path.name)))
+            except JournalError as error:
+                yield str(error)
+    except JournalError as error:
+        yield str(error)
+    if not live:
+        yield from _check_end(path, len(records))
+    checks = (
+        _check_chain(records),
+        _check_files(folder, records),
+        _check_confirmations(folder, records),
+        _check_seeds(records),
+        _check_logs(folder, records),
+        anchors.find_damage(folder.name, records, repository, anchor),
+        () if live else _check_index(folder, path),
+        () if live else _check_results(folder, path),
+        () if live else _check_ends(records),
+    )
     for check in checks:
         try:
-            yield from check()
-        except BROKEN as error:  # what is broken was named above, or is by this
+            yield from check
+        except BROKEN as error:  # what is damaged was named above, or is by this
             yield f"the record cannot be followed: {error}"
 
 
-def recorded_in(folder: Path) -> list[Path]:
-    """Every run in a folder, or the folder itself if it is one. Raises JournalError if there is none."""
+def find_runs(folder: Path) -> list[Path]:
+    """Return every run in a folder, or the folder itself if it is one. Raises JournalError if there is none."""
     runs = [folder, *sorted(folder.glob("*/"))]
-    found = [one for one in runs if any((one / name).exists() for name in ("journal.db", MIRROR, seal.NAME))]
+    found = [run for run in runs if any((run / name).exists() for name in (record_file.NAME, index.NAME, "lock"))]
     if not found:
         raise JournalError(
             f"{folder}: no runs recorded here; start one with `autoresearch loop`, or name another folder"
@@ -72,126 +81,128 @@ def recorded_in(folder: Path) -> list[Path]:
     return found
 
 
-def is_live(folder: Path) -> bool:
-    """Whether a session is writing this run."""
-    try:
-        file = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(file)
-    return False
+def _check_end(path: Path, lines: int) -> Iterator[str]:
+    """Name a record that is empty though experiments ran, or whose last line is cut off."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1))
+        last = file.read()
+    if not last and any(path.parent.glob("[0-9][0-9][0-9][0-9]*/")):
+        yield f"{path.name}: empty, though experiments ran"
+    if last not in (b"", b"\n"):
+        yield f"{path.name}: line {lines + 1}: incomplete; the next session cuts it off"
 
 
-def _name(one: Record) -> str:
-    return f"record {one.seq} ({one.kind}, experiment {one.experiment_id})"
-
-
-def _chain(records: list[Record]) -> Iterator[str]:
+def _check_chain(records: list[Recorded[Event]]) -> Iterator[str]:
     previous = GENESIS
-    for number, one in enumerate(records, start=1):
-        said = _parsed(one.line)
-        if hashlib.sha256(one.line.encode()).hexdigest() != one.hash or canonical(said) != one.line:
-            yield f"{_name(one)}: is not what was written"
-        elif (one.seq, one.kind, one.experiment_id) != tuple(said.get(k) for k in ("seq", "kind", "experiment_id")):
-            yield f"{_name(one)}: its columns do not say what it says"
-        if one.seq != number:
-            yield f"{_name(one)}: is out of its place, {number}"
-        if said and said.get("previous") != previous:
-            yield f"{_name(one)}: does not follow the record before it"
-        previous = one.hash
+    for number, recorded in enumerate(records, start=1):
+        if recorded.seq != number:
+            yield f"{recorded.name}: out of order; expected line {number}"
+        if recorded.previous != previous:
+            yield f"{recorded.name}: does not follow the line before it"
+        previous = recorded.hash
 
 
-def _lines(path: Path) -> tuple[list[bytes], list[str]]:
-    """The mirror's lines, and what is wrong with them as a file."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        return [], [f"{path.name}: cannot be read: {error.strerror}"]
-    return lines, [] if lines.pop() == b"" else [f"{path.name}: ends in the middle of a line"]
-
-
-def _from_mirror(lines: list[bytes]) -> list[Record]:
-    """The records as their copy tells them, where the database cannot."""
-    found = []
-    for number, raw in enumerate(lines, start=1):
-        line = raw.decode(errors="replace")
-        said = _parsed(line)
-        found.append(
-            Record(
-                seq=said.get("seq", number), kind=str(said.get("kind", "unreadable")),
-                experiment_id=said.get("experiment_id"), line=line, hash=hashlib.sha256(raw).hexdigest(),
-            )
-        )  # fmt: skip
-    return found
-
-
-def _mirror(lines: list[bytes], records: list[Record], *, live: bool) -> Iterator[str]:
-    for number, (line, one) in enumerate(zip(lines, records, strict=False), start=1):
-        if line != one.line.encode():
-            yield f"{MIRROR}: line {number} differs from {_name(one)}"
-    if live:
-        return
-    if len(lines) < len(records):
-        yield f"{MIRROR}: record {len(lines) + 1} and later ones are missing"
-    if len(lines) > len(records):
-        yield f"{MIRROR}: {len(lines) - len(records)} lines more than records"
-
-
-def _files(folder: Path, records: list[Record]) -> Iterator[str]:
-    """The last word of the records on every file is what the file must be."""
-    last, removed = _last_words(records)
-    for number, one in last.items():
-        home, said = folder / f"{number:04d}", _body(one).get("files", {})
-        for name, expected in said.items():
-            gone = name in removed.get(number, ())
-            found = _hash(home / name)
-            if found != expected and not (gone and found == "missing"):
-                state = found if found in ("a link", "missing") else "not what was written"
-                yield f"{_name(one)}: {home.name}/{name} is {state}"
-        if one.kind != "experiment.finished":
-            continue
-        there = {
-            path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_symlink() or not path.is_dir()
-        }
-        yield from (f"{_name(one)}: {home.name}/{name} was added" for name in sorted(there - said.keys()))
-    for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]*")):
-        if path.name.isdigit() and int(path.name) not in last and int(path.name) != max(last, default=-1) + 1:
-            yield f"{path.name}: no record tells of this experiment"
-
-
-def _confirmed(folder: Path, records: list[Record]) -> Iterator[str]:
-    """What a confirmation ran has a folder of its own, which nothing changes later."""
-    for one in records:
-        if one.kind not in ("experiment.confirmed", "experiment.not_confirmed"):
-            continue
-        home, said = folder / str(_body(one).get("folder", "")), _body(one).get("files", {})
-        there = {path.relative_to(home).as_posix() for path in home.rglob("*") if not path.is_dir()}
-        for name in sorted({*said, *there}):
-            if _hash(home / name) != said.get(name):
-                yield f"{_name(one)}: {home.name}/{name} {'is not what was written' if name in said else 'was added'}"
-
-
-def _last_words(records: list[Record]) -> tuple[dict[int, Record], dict[int, set[str]]]:
-    """Per experiment: the record that names its files, and the names that retention has removed since."""
-    last: dict[int, Record] = {}
+def _check_files(folder: Path, records: list[Recorded[Event]]) -> Iterator[str]:
+    """Compare every file of an experiment with the newest event that names it."""
+    newest: dict[int, Recorded[ExperimentBegun] | Recorded[ExperimentFinished]] = {}
     removed: dict[int, set[str]] = {}
-    for one in records:
-        if one.experiment_id is None:
+    for recorded in records:
+        match recorded.event:
+            case ExperimentBegun(experiment_id=number) | ExperimentFinished(experiment=Experiment(id=number)):
+                newest[number] = recorded  # type: ignore[assignment]  # by the match
+            case FilesRemoved(experiment_id=number, files=files):
+                removed.setdefault(number, set()).update(files)
+    for number, recorded in newest.items():
+        home, files = folder / f"{number:04d}", recorded.event.files
+        for name, expected in files.items():
+            state = _hash(home / name)
+            if state != expected and not (state == "missing" and name in removed.get(number, ())):
+                yield f"{recorded.name}: {home.name}/{name} is {_describe(state)}"
+        if isinstance(recorded.event, ExperimentFinished):
+            present = {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_symlink() or not p.is_dir()}
+            yield from (f"{recorded.name}: {home.name}/{name} was added" for name in sorted(present - files.keys()))
+    for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]*")):
+        if path.name.isdigit() and int(path.name) not in newest and int(path.name) != max(newest, default=-1) + 1:
+            yield f"{path.name}: no such experiment is recorded"
+
+
+def _check_confirmations(folder: Path, records: list[Recorded[Event]]) -> Iterator[str]:
+    """Compare the folder of every confirmation, which nothing changes later."""
+    for recorded in records:
+        if not isinstance(recorded.event, ExperimentConfirmed | ConfirmationFailed):
             continue
-        if one.kind in ("experiment.begun", "experiment.finished"):
-            last[one.experiment_id] = one
-        elif one.kind == "files.removed":
-            removed.setdefault(one.experiment_id, set()).update(_body(one).get("files", {}))
-    return last, removed
+        home, files = folder / recorded.event.folder, recorded.event.files
+        present = {path.relative_to(home).as_posix() for path in home.rglob("*") if not path.is_dir()}
+        for name in sorted({*files, *present}):
+            if _hash(home / name) != files.get(name):
+                state = "not what was written" if name in files else "new: it was added"
+                yield f"{recorded.name}: {home.name}/{name} is {state}"
+
+
+def _check_seeds(records: list[Recorded[Event]]) -> Iterator[str]:
+    """Check that every revealed seed was committed before, in the same experiment."""
+    committed: dict[int, set[str]] = {}
+    for recorded in records:
+        event = recorded.event
+        if isinstance(event, COMMITMENTS):
+            committed.setdefault(event.experiment_id, set()).add(event.seeds.audit_seed_sha256)
+        if isinstance(event, SeedsRevealed):
+            digest = hashlib.sha256(bytes.fromhex(event.audit_seed)).hexdigest()
+            if digest not in committed.get(event.experiment_id, ()):
+                yield f"{recorded.name}: the audit seed is not the one that was committed"
+
+
+def _check_logs(folder: Path, records: list[Recorded[Event]]) -> Iterator[str]:
+    """Compare session.log with what the end of each session says of it."""
+    for recorded in records:
+        event = recorded.event
+        expected = event.log if isinstance(event, SessionEnded | SessionFailed) else None
+        if expected is not None and session_log.digest(folder, expected.size) != expected:
+            yield f"{session_log.NAME}: its first {expected.size} bytes are not what {recorded.name} says"
+
+
+def _check_index(folder: Path, path: Path) -> Iterator[str]:
+    """Compare the index, where there is one, with what the record amounts to."""
+    if not (folder / index.NAME).exists():
+        return
+    try:
+        kept, built = Index.read(folder, path), Index.build(folder, path, skip_damaged=True)
+        with closing(kept.db), closing(built.db):
+            differs = [name for name, rows in built.dump().items() if rows != kept.dump()[name]]
+    except BROKEN as error:
+        yield f"{index.NAME}: {error}; delete it, or run `autoresearch reindex`"
+        return
+    yield from (
+        f"{index.NAME}: its {name} are not what the record says; run `autoresearch reindex`" for name in differs
+    )
+
+
+def _check_results(folder: Path, path: Path) -> Iterator[str]:
+    """Compare results.tsv, which is written after each experiment; a killed session may leave it one step behind."""
+    built = Index.build(folder, path, skip_damaged=True)
+    with closing(built.db):
+        rows = built.rows("SELECT body FROM experiments ORDER BY id")
+    experiments = [index.EXPERIMENT.validate_json(body) for (body,) in rows]
+    if not experiments:
+        return
+    results = folder / experiment_dir.RESULTS
+    text = results.read_text(encoding="utf-8") if results.exists() else ""
+    newest = replace(experiments[-1], commit="")
+    accepted = (experiments, experiments[:-1], [*experiments[:-1], newest])
+    if text not in map(experiment_dir.results, accepted):
+        yield f"{results.name}: not what the record says; the next session writes it again"
+
+
+def _check_ends(records: list[Recorded[Event]]) -> Iterator[str]:
+    """Name experiments that began and have no end."""
+    ended = {one.event.experiment_id for one in records if isinstance(one.event, ExperimentFinished)}
+    for recorded in records:
+        if isinstance(recorded.event, ExperimentBegun) and recorded.event.experiment_id not in ended:
+            yield f"experiment {recorded.event.experiment_id}: began and has no end; the next session closes it"
 
 
 def _hash(path: Path) -> str:
-    """SHA-256 of a plain file, or what it is instead."""
+    """Return the SHA-256 of a plain file, or what it is instead."""
     try:
         if path.is_symlink():
             return "a link"
@@ -201,72 +212,5 @@ def _hash(path: Path) -> str:
         return "missing"
 
 
-def _seeds(records: list[Record]) -> Iterator[str]:
-    """Every seed that was revealed is one that was committed before, in the same experiment."""
-    committed: dict[int | None, set[str]] = {}
-    for one in records:
-        body = _body(one)
-        if "audit_seed_sha256" in body:
-            committed.setdefault(one.experiment_id, set()).add(body["audit_seed_sha256"])
-        if one.kind == "seeds.revealed":
-            digest = hashlib.sha256(bytes.fromhex(body["audit_seed"])).hexdigest()
-            if digest not in committed.get(one.experiment_id, ()):
-                yield f"{_name(one)}: the audit seed is not the one that was committed"
-
-
-def _projection(records: list[Record], rows: dict[int, Row]) -> Iterator[str]:
-    """The table of experiments says what their records say."""
-    expected = index.replayed(_parsed(one.line) for one in records)
-    for number in sorted(expected.keys() | rows.keys()):
-        if rows.get(number) != expected.get(number):
-            yield f"experiment {number}: the table of experiments does not say what its record says"
-
-
-def _results(folder: Path, experiments: list[Experiment]) -> Iterator[str]:
-    """results.tsv is made anew after each experiment; a session that was killed may have left it one step behind."""
-    path = folder / experiment_dir.RESULTS
-    if not experiments:
-        return
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        text = ""
-    newest = experiments[-1]
-    behind = (experiments[:-1], [*experiments[:-1], _uncommitted(newest)])
-    if text != experiment_dir.results(experiments) and (
-        seal_is_there(folder) or text not in map(experiment_dir.results, behind)
-    ):
-        yield f"{path.name}: does not match the records; `autoresearch loop` rewrites it"
-
-
-def seal_is_there(folder: Path) -> bool:
-    """Whether the last session ended with its files in order."""
-    return (folder / seal.NAME).exists()
-
-
-def _uncommitted(experiment: Experiment) -> Experiment:
-    return replace(experiment, commit="")
-
-
-def _ends(folder: Path, records: list[Record], *, live: bool) -> Iterator[str]:
-    """What began and has no end, be it an experiment or the run's last session."""
-    ended = {one.experiment_id for one in records if one.kind == "experiment.finished"}
-    begun = [one for one in records if one.kind == "experiment.begun" and one.experiment_id not in ended]
-    for one in [] if live else begun:  # a session closes what an earlier one left before it begins anything
-        yield f"experiment {one.experiment_id}: began and has no end"
-    if records and records[-1].kind in ("session.ended", "session.failed") and not live and not seal_is_there(folder):
-        yield f"{seal.NAME}: is missing, though the last session ended"
-
-
-def _body(one: Record) -> dict[str, Any]:
-    body = _parsed(one.line).get("body", {})
-    return body if isinstance(body, dict) else {}
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    """A record's line as data; nothing if it is none."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+def _describe(state: str) -> str:
+    return state if state in ("a link", "missing") else "not what was written"

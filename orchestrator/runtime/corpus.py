@@ -36,7 +36,7 @@ class Document:
     part: int = 0
 
     def chance(self, salt: bytes = b"") -> float:
-        """A number in [0, 1) that depends on the text alone: equal texts, and parts of one, are on the same side."""
+        """Return a number in [0, 1) derived from the text: equal texts, and parts of one, are on the same side."""
         return int.from_bytes(hashlib.sha256(salt + self.digest).digest()[:8], "big") / 2**64
 
 
@@ -51,11 +51,11 @@ class Corpus:
     folder: Path | None  # None: the library
 
     def documents(self) -> Iterator[Document]:
-        """Every document; equal ones may come again."""
+        """Yield every document; equal ones may repeat."""
         return _library_documents() if self.folder is None else _folder_documents(self.folder)
 
     def side(self, document: Document) -> str:
-        """`val`, `holdout` or `train`, by the hash of the text."""
+        """Return `val`, `holdout` or `train`, by the hash of the text."""
         if not document.may_be_private or (chance := document.chance()) >= 2 * self.share:
             return "train"
         return "val" if chance < self.share else "holdout"
@@ -91,12 +91,12 @@ def _purelib() -> Path:
 
 
 def _removable(path: Path) -> bool:
-    """No experiment imports tests, nor pyarrow: these files can be taken out of the image experiments run in."""
+    """Return whether a file can be removed from the experiments' image: no experiment imports tests, nor pyarrow."""
     return not {"test", "tests", "pyarrow"}.isdisjoint(path.parts[:-1])
 
 
 def _library() -> dict[bytes, list[Path]]:
-    """Python sources of this image by the SHA-256 of their text, in the order of the hashes."""
+    """Return Python sources of this image by the SHA-256 of their text, in the order of the hashes."""
     found: dict[bytes, set[Path]] = {}
     for path in _library_files():
         text = path.read_bytes() if path.stat().st_size <= LONGEST_SOURCE_BYTES else b""
@@ -106,7 +106,7 @@ def _library() -> dict[bytes, list[Path]]:
 
 
 def _library_files() -> Iterator[Path]:
-    """All .py files of the standard library and of the installed packages, each once, links not followed."""
+    """Yield all .py files of the standard library and of the installed packages, each once, links not followed."""
     places = sysconfig.get_paths()
     for root in {Path(places[key]).resolve() for key in ("stdlib", "purelib", "platlib")}:
         for path in root.rglob("*.py"):
@@ -142,7 +142,7 @@ def set_apart() -> None:
 
 
 def _folder_documents(folder: Path) -> Iterator[Document]:
-    """Documents of all .txt, .jsonl (field `text`) and .parquet (column `text`) files below `folder`, by name."""
+    """Yield documents of all .txt, .jsonl (field `text`) and .parquet (column `text`) files below `folder`, by name."""
     readers = {".txt": _text_file, ".jsonl": _jsonl_file, ".parquet": _parquet_file}
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in readers and path.is_file()]
     if not files:
@@ -153,12 +153,12 @@ def _folder_documents(folder: Path) -> Iterator[Document]:
 
 
 def _text_file(path: Path) -> Iterator[Iterator[bytes]]:
-    """A whole file is one text."""
+    """Yield a whole file as one text."""
     yield _pieces(path)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    """A text of any length, in bounded pieces."""
+    """Yield a text of any length in bounded pieces."""
     rest = b""
     with path.open("rb") as file:
         while block := file.read(LONGEST_BYTES):
@@ -197,7 +197,7 @@ def _parquet_file(path: Path) -> Iterator[list[bytes]]:
 
 
 def _documents(pieces: Iterable[bytes], *, may_be_private: bool = True, digest: bytes = b"") -> Iterator[Document]:
-    """A text as one document, or as several if it is too long: all with `digest`, else that of its beginning."""
+    """Yield a text as one document, or several if it is too long: all with `digest`, else that of its beginning."""
     part = 0
     for piece in pieces:
         rest = piece
@@ -211,12 +211,12 @@ def _documents(pieces: Iterable[bytes], *, may_be_private: bool = True, digest: 
 
 
 def _likeness(text: bytes) -> bytes:
-    """SHA-256 of a text without its white space and capitals: copies that differ in these are no other text."""
+    """Return the SHA-256 of a text without white space and capitals: copies that differ in these count as equal."""
     return hashlib.sha256(b"".join(text.split()).lower()).digest()
 
 
 def _end_of_piece(text: bytes) -> int:
-    """Where to cut a text that is too long: after a line, else between two characters."""
+    """Find where to cut a text that is too long: after a line, else between two characters."""
     if at := text.rfind(b"\n", 0, LONGEST_BYTES) + 1:
         return at
     at = LONGEST_BYTES

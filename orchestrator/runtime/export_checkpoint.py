@@ -1,4 +1,4 @@
-"""The courier: writes the checkpoint to standard output, for the host to keep, and says on standard error what it was.
+"""The exporter: writes the checkpoint to standard output, for the host to keep, and says on standard error what it was.
 
 Runs only our code, once the score is in; reads one plain file, follows no link, and reads no further than the file was
 long when it was opened.

@@ -60,7 +60,7 @@ def child_exit(limit_s: float, child: int) -> int:
 
 
 def out_of_memory() -> bool:
-    """Whether the kernel killed anything in this container for its memory; known under cgroup v2."""
+    """Return whether the kernel killed anything in this container for its memory; known under cgroup v2."""
     try:
         events = dict(line.split() for line in EVENTS.read_text().splitlines())
     except (OSError, ValueError):
@@ -74,19 +74,19 @@ def interrupted(_number: int, _frame: object) -> None:
 
 
 def set_limit(which: int, value: int) -> None:
-    """Unless the engine has; gVisor lets nobody inside set some limits, even to what they are."""
+    """Set a limit unless the engine has; gVisor refuses to set some limits from inside, even to their current value."""
     if resource.getrlimit(which) != (value, value):
         resource.setrlimit(which, (value, value))
 
 
 def split(words: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before and after the first `--`."""
+    """Split the words at the first `--`."""
     at = words.index("--")
     return words[:at], words[at + 1 :]
 
 
 def main() -> None:
-    """`guard.py LIMIT_S [NAME=LIMIT ...] [--keep-cache] -- PROGRAM [ARGUMENT ...]`; limits by their names in ulimit."""
+    """Run `guard.py LIMIT_S [NAME=LIMIT ...] [--keep-cache] -- PROGRAM [ARGUMENT ...]`; LIMITs by ulimit's names."""
     limit_s, options, program = float(sys.argv[1]), *split(sys.argv[2:])
     for name, limit in (option.split("=") for option in options if "=" in option):
         set_limit(getattr(resource, f"RLIMIT_{name.upper()}"), int(limit))

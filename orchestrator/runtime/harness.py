@@ -13,7 +13,7 @@ TRAIN = Path("/mutable/train.py")
 
 
 def checkpoint_digest(folder: Path) -> bytes:
-    """SHA-256 over the names, sizes and bytes of the plain files in `folder`; links are not followed."""
+    """Return the SHA-256 over names, sizes and bytes of the plain files in `folder`; links are not followed."""
     digest = hashlib.sha256()
     for path in _plain_files(folder):
         digest.update(repr((str(path.relative_to(folder)), path.lstat().st_size)).encode())
@@ -23,7 +23,7 @@ def checkpoint_digest(folder: Path) -> bytes:
 
 
 def size_of(folder: Path) -> int:
-    """How many bytes the plain files in `folder` say they hold."""
+    """Return how many bytes the plain files in `folder` claim to hold."""
     return sum(path.lstat().st_size for path in _plain_files(folder))
 
 
@@ -36,7 +36,7 @@ def _plain_files(folder: Path) -> Iterator[Path]:
 
 
 def _refuse(error: OSError) -> None:
-    """What cannot be listed could still be read by its name, and would be in no hash."""
+    """Exit: a folder that cannot be listed could still be read by name, and would be in no hash."""
     sys.exit(f"error: {error.filename} cannot be listed ({error.strerror}): leave no such folder there")
 
 

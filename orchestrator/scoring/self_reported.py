@@ -28,11 +28,11 @@ def parse_reported(output: str, metric: str = "val_bpb") -> Score | None:
 
 
 def parse_figures(output: str) -> dict[str, float]:
-    """The figures of UNITS in the summary at the end of its output, the last of each."""
+    """Parse the figures of UNITS in the summary at the end of the output, the last of each."""
     return {name: float(text) for name, text in _LINE.findall(output) if name in UNITS}
 
 
 def describe_figures(figures: Mapping[str, object]) -> str:
-    """In one line; "" if it said nothing. What a damaged record has instead of a number is left out."""
+    """Format the figures in one line; "" if none. Values of a damaged record that are not numbers are left out."""
     known = [(figures.get(name), unit) for name, unit in UNITS.items()]
     return ", ".join(f"{value:,.10g} {unit}" for value, unit in known if isinstance(value, (int, float)))

@@ -48,7 +48,7 @@ _FILE = TypeAdapter(dict[str, Measured])
 
 
 def propose_thresholds(worst_nats: float, worst_mean_nats: float, config: Config) -> tuple[float, float]:
-    """The cap and the floor that leave honest runs a margin. Raises ConfigError where they would let lies pass."""
+    """Return a cap and a floor that leave honest runs a margin. Raises ConfigError if they would let lies pass."""
     cap = max(LEAST_CAP_NATS.get(config.profile_name, 0.0), MARGIN * worst_nats)
     floor = max(LEAST_FLOOR_NATS, MARGIN * worst_mean_nats)
     for name, found, said in (
@@ -65,17 +65,17 @@ def propose_thresholds(worst_nats: float, worst_mean_nats: float, config: Config
 
 
 def path_of(config: Config) -> Path:
-    """Where measurements are kept, beside the prepared data."""
+    """Return the path of the measurements, next to the prepared data."""
     return config.root / "data" / FILE
 
 
 def key_of(config: Config, hardware: str) -> str:
-    """Measurements hold for one profile on one class of hardware."""
+    """Return the key of measurements, which hold for one profile on one class of hardware."""
     return f"{config.profile_name}: {hardware}"
 
 
 def load(config: Config, hardware: str) -> Thresholds:
-    """The thresholds of this hardware. Raises ConfigError for a file that is not what `save` wrote."""
+    """Load the thresholds of this hardware. Raises ConfigError for a file that `save` did not write."""
     measured = _read(path_of(config)).get(key_of(config, hardware))
     if measured is None:
         return Thresholds(

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator import measure
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
 from orchestrator.execution.slot import Slot
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.scoring import thresholds
 from orchestrator.scoring.thresholds import Measured
+from orchestrator.trust.retrain import run_alone
 from orchestrator.types import Score
 
 REFERENCE_MODELS = Path(
@@ -38,7 +38,7 @@ class Measurement:
 
 
 def models(config: Config, seeds: int, also: Iterable[Path]) -> list[Model]:
-    """The task's train.py with several seeds, the controls on the profile they are made for, and what else is named."""
+    """List the task's train.py with several seeds, the reference models (cpu profile only), and the files in `also`."""
     own, source = config.mutable_path, _committed(config)
     found = [Model(name=f"{own.name}, seed {number}", source=source) for number in range(1, seeds + 1)]
     if config.profile_name == "cpu":
@@ -50,12 +50,12 @@ def models(config: Config, seeds: int, also: Iterable[Path]) -> list[Model]:
 
 
 def reference_models(root: Path) -> list[Path]:
-    """Honest models of other kinds that stand beside a task, if any."""
+    """List the honest reference models that come with a task, if any."""
     return sorted((root / REFERENCE_MODELS).glob("[0-9]*.py"))
 
 
 def build_on_base(root: Path, text: str) -> str:
-    """A train.py made of the controls' base and `text`, which redefines what it pleases."""
+    """Build a train.py from the reference models' base and `text`, which may redefine any of it."""
     return f"{_text(root / REFERENCE_MODELS / 'base.py')}\n\n{text}{MAIN}"
 
 
@@ -70,7 +70,7 @@ def run(slot: Slot, wanted: Iterable[Model], folder: Path, told: Callable[[Measu
 
 
 def summary(measurements: Iterable[Measurement], config: Config, image_id: str) -> Measured:
-    """The thresholds that these runs ask for. Raises ConfigError if none has a score, or they bound nothing."""
+    """Compute the thresholds these runs call for. Raises ConfigError if none has a score or they bound nothing."""
     scores = [m.score for m in measurements if m.score is not None]
     if not scores:
         raise ConfigError(
@@ -92,7 +92,7 @@ def summary(measurements: Iterable[Measurement], config: Config, image_id: str) 
 
 
 def line(measurement: Measurement) -> str:
-    """One run, for a terminal."""
+    """Format one run for a terminal."""
     score, name = measurement.score, measurement.model.name
     if score is None:
         return f"{name:24} no score: {measurement.why}"
@@ -103,7 +103,7 @@ def line(measurement: Measurement) -> str:
 
 
 def report(measured: Measured, config: Config, hardware: str) -> list[str]:
-    """What was found, beside what task.toml says."""
+    """List the measurements next to the settings of task.toml."""
     worst, said = (measured.worst_nats, measured.worst_mean_nats), config.active_profile
     return [
         f"hardware: {hardware}, profile {config.profile_name}",
@@ -114,14 +114,14 @@ def report(measured: Measured, config: Config, hardware: str) -> list[str]:
 
 
 def _measured(slot: Slot, model: Model, folder: Path) -> Measurement:
-    trial = measure.alone(slot, model.source, folder)
+    trial = run_alone(slot, model.source, folder)
     if trial.score is None:
         return Measurement(model=model, score=None, why=f"{trial.failure}: {trial.message.splitlines()[0]}")
     return Measurement(model=model, score=trial.score)
 
 
 def _committed(config: Config) -> str:
-    """The human's own train.py: what a loop put there may leak, and would set the bounds of all later claims."""
+    """Return the human's own train.py: what a loop put there may leak, and would set the bounds of all later claims."""
     source = ResultBranch(path=config.mutable_path, tag=config.tag).committed()
     if source is None:
         raise ConfigError(

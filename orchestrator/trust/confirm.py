@@ -1,138 +1,157 @@
 """L3: what a kept train.py is worth with other seeds, on text that no experiment was ever scored on.
 
-The val score of a kept experiment is the lowest of many, so chance and over-fitting to the val text made it look better
-than it is. The baseline was not picked. So both are trained anew and scored on the holdout: what of the gain over the
-baseline is left there is real, and the difference is by how much the val score was optimistic. Nothing of it is ever
-told to a proposer: a holdout that ideas are chosen by is none.
+The val score of a kept experiment is the best of many, so chance and over-fitting to the val text flatter it. The
+baseline was not selected. So both are trained again and scored on the holdout: the part of the gain that is left there
+is real, and the difference is the optimism of the val score. No proposer is ever told: the holdout must not select
+ideas.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from pathlib import Path
 
-from orchestrator import measure
-from orchestrator.ask import source_of
+from orchestrator import policy
 from orchestrator.errors import ConfigError, SandboxError
+from orchestrator.events import ConfirmationBegun, ConfirmationFailed, ExperimentConfirmed, SeedsRevealed
 from orchestrator.execution.slot import Slot
+from orchestrator.experiments import require_same_inputs
+from orchestrator.proposals import read_source
 from orchestrator.record import experiment_dir
-from orchestrator.record.confirmations import KIND, Runs, confirmations, val_bpb
+from orchestrator.record.confirmations import HoldoutScores, list_confirmations, value_of
 from orchestrator.record.journal import Journal
-from orchestrator.types import Experiment, Level, Plan, Status, Trial, conditions_of
-
-FAILED = "experiment.not_confirmed"
+from orchestrator.trust.retrain import run_alone
+from orchestrator.types import Conditions, Experiment, Level, Plan, Status, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
     """A kept experiment beside the baseline, on both texts."""
 
-    kept: Runs
-    baseline: Runs
+    kept: HoldoutScores
+    baseline: HoldoutScores
 
     @property
     def is_baseline(self) -> bool:
-        """Whether there is nothing to compare it with."""
+        """Return whether there is nothing to compare with."""
         return self.kept.experiment_id == self.baseline.experiment_id
 
     @property
     def gains(self) -> tuple[float, float]:
-        """What it gains over the baseline: on val, and on the holdout."""
-        return (
-            self.baseline.value - self.kept.value,
-            self.baseline.holdout_bpb - self.kept.holdout_bpb,
-        )
+        """Return the gain over the baseline: on val, and on the holdout."""
+        return self.baseline.value - self.kept.value, self.baseline.mean - self.kept.mean
 
     @property
     def optimism(self) -> float:
-        """By how much the val score was too good, in bpb; for the baseline it is not known."""
+        """Return by how much the val score was too good; unknown for the baseline."""
         on_val, on_holdout = self.gains
         return on_val - on_holdout
 
     @property
     def standard_error(self) -> float:
-        """Of the gain on the holdout."""
+        """Return the standard error of the gain on the holdout."""
         return math.hypot(self.kept.standard_error, self.baseline.standard_error)
 
 
-def confirm(journal: Journal, slot: Slot, experiment_id: int, seeds: int, told: Callable[[str], None]) -> Confirmation:
+def confirm_experiment(
+    journal: Journal, slot: Slot, experiment_id: int, seeds: int, on_progress: Callable[[str], None]
+) -> Confirmation:
     """Retrain a kept experiment and the baseline, unless that was confirmed here before, and record both.
 
-    Raises ConfigError for one that is not kept, SandboxError where a run of it has no score.
+    Raises ConfigError for one that is not kept, SandboxError if a trial of it has no score.
     """
-    kept = journal.experiment(experiment_id)
-    if kept.status is not Status.KEEP or kept.value is None:
+    kept, baseline = journal.experiment(experiment_id), journal.baseline()
+    if kept.status is not Status.KEEP or baseline is None:
         raise ConfigError(f"experiment {experiment_id} ended as {kept.status}; only a kept one can be confirmed")
     if kept.score is not None and kept.score.level is Level.L0:
         raise ConfigError(
             f"experiment {experiment_id} is at L0, and so would be its score on the holdout; run it audited first"
         )
-    measure.refuse_changed(journal, slot.facts())
-    baseline = journal.experiments("status = ?", Status.KEEP, limit=1)[0]
+    environment = slot.environment()
+    require_same_inputs(journal, environment)
     if kept.id == baseline.id:
-        runs = _run(journal, slot, kept, seeds, told)
-        return Confirmation(kept=runs, baseline=runs)
-    before = known(journal, baseline, slot.facts(), seeds) or _run(journal, slot, baseline, seeds, told)
-    return Confirmation(kept=_run(journal, slot, kept, seeds, told), baseline=before)
-
-
-def known(journal: Journal, experiment: Experiment, facts: dict[str, str], seeds: int) -> Runs | None:
-    """What an earlier confirmation under the same conditions, with at least so many seeds, has found."""
-    found = [runs for runs in confirmations(journal, experiment, conditions_of(facts)) if len(runs.holdout) >= seeds]
-    return found[-1] if found else None
-
-
-def _run(journal: Journal, slot: Slot, experiment: Experiment, seeds: int, told: Callable[[str], None]) -> Runs:
-    home = journal.folder / "confirm" / f"{experiment.id:04d}-{journal.head()[:8]}"
-    experiment_dir.make_folder(home)
-    source, trials, plans = source_of(experiment), [], []
-
-    def planned() -> Plan:
-        plans.append(measure.new_plan())
-        journal.note("experiment.confirming", measure.committed(plans[-1]), experiment.id)
-        return plans[-1]
-
-    for number in range(1, seeds + 1):
-        trial = measure.alone(slot, source, home / f"run-{number}", planned)
-        trials.append(trial)
-        if trial.score is None:
-            break
-        told(f"experiment {experiment.id}, run {number} of {seeds}: {trial.score.value:.6f} on the holdout")
-    for plan in plans:
-        journal.note("seeds.revealed", measure.revealed(plan), experiment.id)
-    holdout = tuple(trial.score.value for trial in trials if trial.score)
-    where = {"folder": home.relative_to(journal.folder).as_posix(), "files": experiment_dir.hashes(home)}
-    body = {**_record(trials), **where, "val_bpb": val_bpb(experiment), "holdout": holdout, "facts": slot.facts()}
-    if trials[-1].score is None:
-        _not_confirmed(journal, experiment, trials[-1], body)
-    journal.note(KIND, {**body, "level": Level.L3}, experiment.id)
-    return Runs(experiment_id=experiment.id, value=val_bpb(experiment), holdout=holdout)
-
-
-def _not_confirmed(journal: Journal, experiment: Experiment, trial: Trial, body: dict[str, Any]) -> NoReturn:
-    """Record what came in the way, and raise SandboxError; one that cheated is no best any more."""
-    journal.note(FAILED, {**body, "failure": trial.failure, "message": trial.message}, experiment.id)
-    experiment_dir.write_results(journal.folder, journal.experiments())
-    fell = "; it is kept no more, nor is what was made from it" if trial.failure is Status.CHEAT else ""
-    raise SandboxError(
-        f"experiment {experiment.id} has no score on the holdout: {trial.failure}: {trial.message}{fell}"
+        scores = _retrain(journal, slot, kept, seeds, on_progress)
+        return Confirmation(kept=scores, baseline=scores)
+    before = find_confirmation(journal, baseline, environment.conditions, seeds)
+    return Confirmation(
+        baseline=before or _retrain(journal, slot, baseline, seeds, on_progress),
+        kept=_retrain(journal, slot, kept, seeds, on_progress),
     )
 
 
-def _record(trials: list[Trial]) -> dict[str, Any]:
-    scores = [asdict(trial.score) for trial in trials if trial.score]
-    return {"scores": scores, "checkpoints": [trial.checkpoint_sha256 for trial in trials]}
+def find_confirmation(
+    journal: Journal, experiment: Experiment, conditions: Conditions, seeds: int
+) -> HoldoutScores | None:
+    """Return an earlier confirmation under the same conditions with at least so many seeds; None if there is none."""
+    found = [one for one in list_confirmations(journal, experiment, conditions) if len(one.holdout) >= seeds]
+    return found[-1] if found else None
 
 
-def lines(found: Confirmation) -> list[str]:
-    """The report, for a terminal."""
+def _retrain(
+    journal: Journal, slot: Slot, experiment: Experiment, seeds: int, on_progress: Callable[[str], None]
+) -> HoldoutScores:
+    home = journal.folder / "confirm" / f"{experiment.id:04d}-{journal.head()[:8]}"
+    experiment_dir.make_folder(home)
+    source, trials, plans = read_source(experiment), list[Trial](), list[Plan]()
+
+    def draw() -> Plan:
+        plan = Plan.draw()
+        plans.append(plan)
+        journal.append(ConfirmationBegun(experiment_id=experiment.id, seeds=plan.commitment))
+        return plan
+
+    for number in range(1, seeds + 1):
+        trials.append(run_alone(slot, source, home / f"trial-{number}", draw))
+        if (score := trials[-1].score) is None:
+            break
+        on_progress(f"experiment {experiment.id}, trial {number} of {seeds}: {score.value:.6f} on the holdout")
+    for plan in plans:
+        journal.append(
+            SeedsRevealed(experiment_id=experiment.id, train_seed=plan.train_seed, audit_seed=plan.audit_seed.hex())
+        )
+    return _record(journal, slot, experiment, trials, home)
+
+
+def _record(journal: Journal, slot: Slot, experiment: Experiment, trials: list[Trial], home: Path) -> HoldoutScores:
+    """Record what the trials brought. Raises SandboxError if the last one has no score."""
+    scores = tuple(trial.score for trial in trials if trial.score)
+    folder, hashes = home.relative_to(journal.folder).as_posix(), experiment_dir.hashes(home)
+    environment, last = slot.environment(), trials[-1]
+    if last.score is not None:
+        holdout = tuple(score.value for score in scores)
+        journal.append(
+            ExperimentConfirmed(
+                experiment_id=experiment.id, value=experiment.value, holdout=holdout, scores=scores,
+                checkpoints=tuple(trial.checkpoint_sha256 for trial in trials), folder=folder, files=hashes,
+                environment=environment,
+            )
+        )  # fmt: skip
+        return HoldoutScores(experiment_id=experiment.id, value=value_of(experiment), holdout=holdout)
+    cheated = last.failure is Status.CHEAT
+    revisions = policy.invalidate(experiment.id, journal.kept(), "on the holdout") if cheated else ()
+    journal.append(
+        ConfirmationFailed(
+            experiment_id=experiment.id, failure=last.failure or Status.INFRA, message=last.message, scores=scores,
+            folder=folder, files=hashes, environment=environment, revisions=revisions,
+        )
+    )  # fmt: skip
+    experiment_dir.write_results(journal.folder, journal.experiments())
+    consequence = "; it is not kept any more, nor is what descends from it" if cheated else ""
+    raise SandboxError(
+        f"experiment {experiment.id} has no score on the holdout: {last.failure}: {last.message}{consequence}"
+    )
+
+
+def describe_confirmation(found: Confirmation) -> list[str]:
+    """Return the report, for a terminal."""
     rows = [f"{'':16}{'val':>10}{'holdout':>12}"]
-    for name, runs in ((f"experiment {found.kept.experiment_id}", found.kept), ("baseline", found.baseline)):
-        rows.append(f"{name:16}{runs.value:10.6f}{runs.holdout_bpb:12.6f} ± {runs.standard_error:.6f}")
+    for name, scores in ((f"experiment {found.kept.experiment_id}", found.kept), ("baseline", found.baseline)):
+        rows.append(f"{name:16}{scores.value:10.6f}{scores.mean:12.6f} ± {scores.standard_error:.6f}")
     if found.is_baseline:
-        return [*rows[:2], "level: L3; nothing was picked by its val score yet, so there is no optimism to tell"]
+        note = "this is the baseline: nothing was selected on val yet, so there is no optimism to report"
+        return [*rows[:2], f"level: L3; {note}"]
     on_val, on_holdout = found.gains
-    verdict = "holds" if on_holdout > 2 * found.standard_error else "is not shown to hold"
+    verdict = "holds" if on_holdout > policy.STANDARD_ERRORS * found.standard_error else "is not shown to hold"
     return [
         *rows,
         f"{'gain':16}{on_val:10.6f}{on_holdout:12.6f} ± {found.standard_error:.6f}, which {verdict}",

@@ -108,5 +108,5 @@ class BoundedLog:
 
 
 def _size(data: bytes) -> int:
-    """What a chunk takes in the file, so that many small ones or empty lines are bounded too."""
+    """Return the bytes a chunk takes in the file, so that many small ones or empty lines are bounded too."""
     return len(data) + STAMP_BYTES * (1 + data.count(b"\n"))

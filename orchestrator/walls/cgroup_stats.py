@@ -21,7 +21,7 @@ class Usage:
 
 
 def read(pid: int, container_id: str, before: Usage) -> Usage:
-    """The counters of the container's cgroup, which its process `pid` tells; what cannot be read stays as it was.
+    """Read the counters of the container's cgroup, found by its process `pid`; unreadable ones keep their value.
 
     A process that has ended, or whose number another one has by now, is in no cgroup of that container.
     """
@@ -84,7 +84,7 @@ def _number(path: Path) -> int | None:
 
 
 def _totals(path: Path) -> dict[str, int] | None:
-    """Bytes over all devices: lines of `8:0 Read 4096` (version 1) or `8:0 rbytes=4096 wbytes=0` (version 2)."""
+    """Sum bytes over all devices: lines of `8:0 Read 4096` (version 1) or `8:0 rbytes=4096 wbytes=0` (version 2)."""
     found: dict[str, int] = {}
     try:
         for line in path.read_text(encoding="ascii").splitlines():

@@ -15,13 +15,13 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.config import Config
 from orchestrator.errors import SandboxError
+from orchestrator.types import Environment
 from orchestrator.walls import staging
 
 MANIFEST = "manifest.json"
@@ -39,7 +39,7 @@ class CompileCache:
     sha256: str  # of all of them
 
     def copy(self, target: Path) -> None:
-        """A private copy for one container. Raises SandboxError for a file that is not what was written."""
+        """Make a private copy for one container. Raises SandboxError for a file that is not as written."""
         target.mkdir(parents=True)
         with suppress(OSError):
             os.utime(self.folder)  # so that `put` sees that it is in use
@@ -63,12 +63,12 @@ class CompileCache:
 
 
 def folder(config: Config) -> Path:
-    """Where the caches of a profile are."""
+    """Return the folder of a profile's caches."""
     return config.root / "build" / "warm" / config.profile_name
 
 
 def find(among: Path, hardware: str, image_id: str) -> CompileCache | None:
-    """The newest cache for this hardware and image, None if there is none. Raises SandboxError if it cannot be read."""
+    """Find the newest cache for this hardware and image, None if none. Raises SandboxError if it cannot be read."""
     path = max(_of(among, hardware, image_id).glob(f"*/{MANIFEST}"), default=None)
     if path is None:
         return None
@@ -88,9 +88,9 @@ def find(among: Path, hardware: str, image_id: str) -> CompileCache | None:
     )
 
 
-def missing(facts: Mapping[str, str]) -> str:
-    """What to say where experiments of the gpu profile begin without one, "" where there is nothing to say."""
-    if facts.get("profile") != "gpu" or facts.get("warm_sha256"):
+def describe_missing(environment: Environment) -> str:
+    """Return what to say if experiments of the gpu profile begin without a cache; "" otherwise."""
+    if environment.profile != "gpu" or environment.cache_sha256:
         return ""
     return "no compile cache for this GPU and image, so every training compiles; see `autoresearch build-cache`"
 
@@ -111,7 +111,7 @@ def seal(place: Path, *, hardware: str, image_id: str, train_sha256: str) -> Com
 
 
 def put(made: CompileCache, among: Path, *, hardware: str, image_id: str) -> CompileCache:
-    """Put a sealed cache in place, whole or not at all, and remove those that nobody began with for a month."""
+    """Put a sealed cache in place, whole or not at all, and remove those unused for a month."""
     place = _of(among, hardware, image_id) / f"{time.time_ns()}"
     place.parent.mkdir(parents=True, exist_ok=True)
     made.folder.rename(place)

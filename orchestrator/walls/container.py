@@ -94,11 +94,11 @@ class RunningContainer:
             thread.start()
 
     def alive(self) -> bool:
-        """Whether it has not been seen to end."""
+        """Return whether it has not been seen to end."""
         return not self._finished.is_set()
 
     def kill(self, reason: str) -> None:
-        """Have it end now; `reason` goes into the record."""
+        """End it now; `reason` goes into the record."""
         if self.alive():
             self._killed_by = self._killed_by or reason
             self._doomed.set()

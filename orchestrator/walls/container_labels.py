@@ -11,7 +11,7 @@ AFTER_DEADLINE_S = 60
 
 
 def owner_labels(*, tag: str, experiment_id: int, attempt: int, role: str, dies_in_s: float) -> dict[str, str]:
-    """What every container and volume of an experiment carries."""
+    """Build the labels of every container and volume of an experiment."""
     return {
         LABEL: "1",
         f"{LABEL}.run": tag,
@@ -27,7 +27,7 @@ def owner_labels(*, tag: str, experiment_id: int, attempt: int, role: str, dies_
 
 
 def is_orphaned(found: Mapping[str, str]) -> bool:
-    """Whether the owner is dead or the deadline has passed by a minute; what another user owns is left to them.
+    """Return whether the owner is dead or the deadline passed a minute ago; other users' containers are left to them.
 
     Of an owner on another machine, before a reboot or in another container nobody here knows whether they are alive:
     then the deadline alone counts.
@@ -47,12 +47,12 @@ def _boot() -> str:
 
 
 def _namespace() -> str:
-    """Where a pid of ours means something: two containers on one machine each have a pid 1."""
+    """Return the pid namespace, within which a pid is unique: two containers on one machine each have a pid 1."""
     return str(Path("/proc/self/ns/pid").stat().st_ino)
 
 
 def _start(pid: int) -> str:
-    """When a process began, in ticks since boot: a pid alone is used again."""
+    """Return when a process began, in ticks since boot: pids are reused."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

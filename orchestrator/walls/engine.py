@@ -107,7 +107,7 @@ class Engine:
         self._api.close()
 
     def facts(self) -> dict[str, str]:
-        """Which engine this is."""
+        """Return which engine this is."""
         return dict(self._facts)
 
     @property
@@ -138,7 +138,7 @@ class Engine:
         return "name=userns" in self._facts["security"]
 
     def host_user_mapping(self) -> tuple[str, str]:
-        """User and user namespace of a container that writes files of yours: our own code only, never a patch's.
+        """Return user and user namespace of a container that writes files of yours: our own code only, never a patch's.
 
         Without root's rights the engine maps you to root, who has none either; where it remaps users, nobody is you.
         """
@@ -147,7 +147,7 @@ class Engine:
         return f"{os.getuid() or UID}:{os.getgid() or UID}", "host" if self.remaps else ""
 
     def own(self, what: str) -> dict[str, Any]:
-        """Podman's answer in its own words. Raises SandboxError."""
+        """Query Podman's own API. Raises SandboxError."""
         with _translated(what):
             answer = self._api.get(f"{self._api.base_url}/v4.0.0/libpod/{what}", timeout=CALL_TIMEOUT_S)
             answer.raise_for_status()
@@ -155,7 +155,7 @@ class Engine:
         return found
 
     def info(self) -> dict[str, Any]:
-        """What the engine says of itself."""
+        """Return the engine's description of itself."""
         with _translated("info"):
             said = {**self._api.info(), "Version": self._api.version()}
         security = self._facts["security"].split(",")
@@ -164,11 +164,11 @@ class Engine:
         return said | {"SecurityOptions": security} | told
 
     def memory_bytes(self) -> int:
-        """What the machine that it runs on has; 0 if it does not say."""
+        """Return the memory of the engine's machine; 0 if unknown."""
         return int(self.info().get("MemTotal") or 0)
 
     def processors(self) -> int:
-        """How many the machine has that it runs on; 0 if it does not say."""
+        """Return the number of processors of the engine's machine; 0 if unknown."""
         return int(self.info().get("NCPU") or 0)
 
     def check_runtime(self, runtime: str) -> None:
@@ -181,7 +181,7 @@ class Engine:
             )
 
     def image_id(self, reference: str) -> str:
-        """The local id of an image. Raises ImageMissing, or SpecRefused for an image that declares volumes."""
+        """Return the local id of an image. Raises ImageMissing, or SpecRefused for an image that declares volumes."""
         try:
             with _translated("inspect image"):
                 image = self._api.inspect_image(reference)
@@ -248,7 +248,7 @@ class Engine:
         return config
 
     def _variables(self, image_id: str) -> list[str]:
-        """The names of those that an image sets."""
+        """List the variables that an image sets, by name."""
         with _translated("inspect image"):
             config = self._api.inspect_image(image_id).get("Config") or {}
         return [item.partition("=")[0] for item in config.get("Env") or []]
@@ -270,13 +270,13 @@ class Engine:
             raise SpecRefused(f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}")
 
     def inspect(self, container_id: str) -> dict[str, Any]:
-        """The engine's view of a container."""
+        """Return the engine's view of a container."""
         with _translated(f"inspect {container_id[:12]}"):
             found: dict[str, Any] = self._api.inspect_container(container_id)
         return found
 
     def attach_and_start(self, container_id: str) -> Iterator[tuple[str, bytes]]:
-        """The output of a container that is started once it is attached: pieces of `out` and `err`."""
+        """Attach to a container, start it and return its output: pieces of `out` and `err`."""
         with _translated(f"start {container_id[:12]}"):
             stream = self._api.attach(container_id, stdout=True, stderr=True, stream=True, demux=True)
             try:
@@ -287,7 +287,7 @@ class Engine:
         return _pieces(stream)
 
     def kill(self, container_id: str) -> None:
-        """SIGKILL by id; one that has ended is fine."""
+        """Send SIGKILL by id; a container that has ended is fine."""
         try:
             with _translated(f"kill {container_id[:12]}"):
                 self._api.kill(container_id, "SIGKILL")
@@ -328,12 +328,12 @@ def _controllers(info: Mapping[str, Any]) -> list[str]:
 
 
 def _profile(spec: ContainerSpec, folder: Path) -> Path:
-    """Where Podman reads the seccomp profile of a role."""
+    """Return where Podman reads the seccomp profile of a role."""
     return folder.absolute() / f"{spec.role}.seccomp.json"
 
 
 def _removed(name: str, remove: Callable[[], None]) -> bool:
-    """What cannot be removed now must not keep the rest; the next time it is tried again."""
+    """Remove, and return whether it worked: a failure must not keep the rest, and is tried again next time."""
     try:
         remove()
     except SandboxError as error:
@@ -344,7 +344,7 @@ def _removed(name: str, remove: Callable[[], None]) -> bool:
 
 @contextmanager
 def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
-    """The SDK's exceptions as ours."""
+    """Translate the SDK's exceptions into ours."""
     try:
         yield
     except APIError as error:
@@ -371,7 +371,7 @@ def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
 
 
 def _pieces(stream: Iterator[tuple[bytes | None, bytes | None]]) -> Iterator[tuple[str, bytes]]:
-    """What the SDK yields, by the name of its stream; the connection is closed at the end."""
+    """Yield the SDK's chunks with the name of their stream; the connection is closed at the end."""
     try:
         with _translated("read the output"):
             for out, err in stream:

@@ -8,6 +8,7 @@ from orchestrator.devices.lease import Lease
 from orchestrator.scoring import thresholds
 from orchestrator.scoring.thresholds import Thresholds
 from orchestrator.shipped import SECCOMP
+from orchestrator.types import Environment
 from orchestrator.units import GIB, MIB
 from orchestrator.walls import compile_cache, locked_files, seccomp, staging
 from orchestrator.walls.compile_cache import CompileCache
@@ -33,30 +34,30 @@ class ExecutionContext:
     holdout: bool = False  # score on the text that no experiment is ever scored on
     warm: CompileCache | None = None  # compile caches that every trainer begins with
 
-    def facts(self) -> dict[str, str]:
-        """For the record of every experiment."""
-        return {
-            "image_id": self.image_id,
-            "hardware": self.hardware,
-            "profile": self.config.profile_name,
-            "runtime": self.config.runtime,
-            "accepted": ",".join(self.config.accept_risk),
-            "gpu_uuid": self.gpu_uuid or "",
-            "evaluation": self.evaluation,
-            "cap_nats": f"{self.thresholds.cap_nats:g}",
-            "floor_nats": f"{self.thresholds.floor_nats:g}",
-            "thresholds": self.thresholds.origin,
-            "seccomp_sha256": hashlib.sha256(self.seccomp.encode()).hexdigest(),
-            "driver": self.driver,
-            "tier": self.tier(),
-            "warm_sha256": self.warm.sha256 if self.warm else "",
-            "locked_sha256": staging.digest(locked_files.hashes(self.config.root)),
-            "data_sha256": staging.digest(staging.manifests(self.config.data_path)),
+    def describe(self) -> Environment:
+        """Return it for the record of every experiment."""
+        return Environment(
+            image_id=self.image_id,
+            hardware=self.hardware,
+            profile=self.config.profile_name,
+            runtime=self.config.runtime,
+            accepted_risks=",".join(self.config.accept_risk),
+            gpu_uuid=self.gpu_uuid or "",
+            evaluation=self.evaluation,
+            cap_nats=f"{self.thresholds.cap_nats:g}",
+            floor_nats=f"{self.thresholds.floor_nats:g}",
+            thresholds=self.thresholds.origin,
+            seccomp_sha256=hashlib.sha256(self.seccomp.encode()).hexdigest(),
+            driver=self.driver,
+            tier=self.tier(),
+            cache_sha256=self.warm.sha256 if self.warm else "",
+            locked_sha256=staging.digest(locked_files.hashes(self.config.root)),
+            data_sha256=staging.digest(staging.manifests(self.config.data_path)),
             **self.engine.facts(),
-        }
+        )
 
     def tier(self) -> str:
-        """What stands between an experiment and the host's kernel, besides our own profile."""
+        """Describe what separates an experiment from the host's kernel, besides our own profile."""
         engine = self.engine.facts()
         runtime = self.config.runtime or engine.get("default_runtime", "")
         kind = next((kind for word, kind in _KINDS.items() if word in runtime), "container")
@@ -69,7 +70,7 @@ class ExecutionContext:
         return "holdout" if self.holdout else "val"
 
     def environment(self, seed: int) -> dict[str, str]:
-        """The variables a container gets, all of them."""
+        """Return all variables of a container."""
         box = self.config.active_profile
         return {
             "AUTORESEARCH_PROFILE": self.config.profile_name,
@@ -91,7 +92,7 @@ class ExecutionContext:
         }
 
     def resources(self) -> Resources:
-        """The limits of one container."""
+        """Return the limits of one container."""
         box = self.config.active_profile
         return Resources(
             memory=int(box.memory_gb * GIB),
@@ -106,7 +107,7 @@ class ExecutionContext:
 
 def build_context(config: Config, engine: Engine, leased: Lease | None = None) -> ExecutionContext:
     """Return the context of experiments on a leased device, or on none yet. Raises ConfigError or ImageMissing."""
-    image_id = engine.image_id(image_name(config))
+    image_id = engine.image_id(get_image_name(config))
     device, hardware = (leased.device, leased.hardware) if leased else (None, "")
     return ExecutionContext(
         engine=engine,
@@ -122,6 +123,6 @@ def build_context(config: Config, engine: Engine, leased: Lease | None = None) -
     )
 
 
-def image_name(config: Config) -> str:
+def get_image_name(config: Config) -> str:
     """Return the name of a profile's image, as sandbox/image.sh builds it."""
     return f"autoresearch-sandbox:{config.profile_name}"

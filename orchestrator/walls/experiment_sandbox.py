@@ -23,9 +23,9 @@ from orchestrator.walls.spec_policy import validate_spec
 STARTING_S = 30.0  # containers may be slow to start; all others wait through the whole training
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
 AUDITED = (Role.PREDICTOR_A, Role.PREDICTOR_B)
-OURS = (Role.SCORER, Role.COURIER)  # they run no line of train.py
+OURS = (Role.SCORER, Role.EXPORTER)  # they run no line of train.py
 TRAINED, SEED, LOAD_SECONDS = "trained", "seed", struct.Struct("<d")  # read by runtime/channel.py
-COURIER_S = 300.0  # for gigabytes
+EXPORT_S = 300.0  # for gigabytes
 LAUNCHER = "self_reported.py"
 SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b"}
 
@@ -51,7 +51,7 @@ class ExperimentSandbox:
     ) -> Iterator[Self]:
         """Make copies and volumes; at the end every container and volume is gone. Raises SandboxError."""
         with staging.private_folder(folder) as private:
-            for role in (Role.TRAINER, *AUDITED, Role.SCORER, Role.COURIER):
+            for role in (Role.TRAINER, *AUDITED, Role.SCORER, Role.EXPORTER):
                 locked_files.copy(place.config.root, private / role / "locked")
                 staging.copy(place.config.data_path / "tokenizer", private / role / "tokenizer", "*")
                 if role not in OURS:
@@ -91,9 +91,9 @@ class ExperimentSandbox:
         return running
 
     def deadline_s(self, role: Role) -> float:
-        """Seconds from a container's start to SIGKILL."""
-        if role is Role.COURIER:
-            return COURIER_S
+        """Return the seconds from a container's start to SIGKILL."""
+        if role is Role.EXPORTER:
+            return EXPORT_S
         box = self.place.config.active_profile
         training = box.time_budget_s + box.grace_s
         if self.place.config.self_reported:  # it starts its clock after the first steps, and evaluates itself
@@ -106,7 +106,7 @@ class ExperimentSandbox:
         return training + STARTING_S + loading + box.score_budget_s
 
     def spec(self, role: Role, best: float | None) -> ContainerSpec:
-        """The container of a role, as plain data."""
+        """Build the container of a role, as plain data."""
         limit = self.deadline_s(role) + GUARD_MARGIN_S
         return ContainerSpec(
             role=role,
@@ -124,7 +124,7 @@ class ExperimentSandbox:
         )
 
     def inputs(self) -> dict[str, Any]:
-        """SHA-256 of everything that goes into the containers, by the name it has there; what each role gets."""
+        """Return the SHA-256 of everything that goes into the containers, by its name there, for each role."""
         private: dict[str, dict[str, str]] = {}
         for name, value in self.hashes.items():
             role, _, path = name.partition("/")
@@ -138,15 +138,15 @@ class ExperimentSandbox:
         }
 
     def trained(self, load_budget_s: float) -> None:
-        """Let the scorer begin: the trainer is gone, and load_model may take so long."""
+        """Let the scorer begin: the trainer has ended, and load_model may take `load_budget_s`."""
         staging.put(self.private / "control" / TRAINED, LOAD_SECONDS.pack(load_budget_s))
 
     def release_audit_seed(self, audit_seed: bytes) -> None:
-        """Let the scorer draw its positions: predictor A is gone."""
+        """Let the scorer draw its positions: predictor A has ended."""
         staging.put(self.private / "control" / SEED, audit_seed)
 
     def changed(self) -> list[str]:
-        """The private copies that changed while the experiment ran, though no container could write them."""
+        """List the private copies that changed while the experiment ran, though no container could write them."""
         now = staging.hashes(self.private)
         return sorted(name for name, value in self.hashes.items() if now.get(name) != value)
 
@@ -154,7 +154,7 @@ class ExperimentSandbox:
         python = ("python3", "-s", "-B")
         if role is Role.TRAINER:
             return (*python, *self._launcher(), "/mutable/train.py")
-        if role is Role.COURIER:
+        if role is Role.EXPORTER:
             return (*python, "/locked/export_checkpoint.py", str(self.place.config.recording.checkpoint_mb * MIB))
         if role is not Role.SCORER:
             return (*python, "/locked/predict.py")
@@ -171,14 +171,14 @@ class ExperimentSandbox:
         return (*python, "/locked/score.py", *(f"--{key}={value}" for key, value in options.items()))
 
     def _launcher(self) -> tuple[str, ...]:
-        """What runs a script that reports its own number, if the task has such a program."""
+        """Return the program that runs a script reporting its own number, if the task has one."""
         config = self.place.config
         there = config.self_reported and (config.root / "locked" / LAUNCHER).is_file()
         return (f"/locked/{LAUNCHER}",) if there else ()
 
     def _mounts(self, role: Role) -> tuple[Mount, ...]:
         data, private = self.place.config.data_path, self.private / role
-        if role is Role.COURIER:
+        if role is Role.EXPORTER:
             return (Mount(source=str(private / "locked"), target="/locked"), self._volume("out", "/out"))
         mounts = [
             Mount(source=str(private / "locked"), target="/locked"),
@@ -234,7 +234,7 @@ class ExperimentSandbox:
 
 
 def unique_name(name: str) -> str:
-    """With a part that nobody can foresee: all users of an engine share its names, and a tag is often the date."""
+    """Add a random part to a name: all users of an engine share its names, and a tag is often the date."""
     return f"autoresearch-{os.getuid()}-{name}-{secrets.token_hex(8)}"
 
 

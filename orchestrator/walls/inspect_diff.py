@@ -14,7 +14,7 @@ SELINUX = {"ProcessLabel": r"[^:]+:[^:]+:container_t:.+", "MountLabel": r"[^:]+:
 
 
 def container_diff(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapping[str, str] = {}) -> list[str]:
-    """Every field in which the created container is not what was asked for: `Field: asked X, is Y`.
+    """List every field in which the created container differs from the request: `Field: asked X, is Y`.
 
     `facts` are the engine's own: whether it has SELinux, and which cgroups; without them either is as asked.
     """
@@ -42,7 +42,7 @@ def container_diff(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapp
 
 
 def _required_fields(host: dict[str, Any], facts: Mapping[str, str]) -> list[str]:
-    """Fields for which nothing means what the engine is configured to do; swappiness there is on cgroup v1 only."""
+    """Compare fields whose absence means the engine's own default; swappiness exists on cgroup v1 only."""
     wanted: dict[str, object] = {"Init": False} | ({"MemorySwappiness": 0} if facts.get("cgroup") == "1" else {})
     return [
         f"HostConfig.{key}: asked {value!r}, is {host.get(key)!r}"
@@ -52,7 +52,7 @@ def _required_fields(host: dict[str, Any], facts: Mapping[str, str]) -> list[str
 
 
 def _confinement(inspected: dict[str, Any], facts: Mapping[str, str]) -> list[str]:
-    """By the kernel's security modules, as the engine itself does it."""
+    """Compare the confinement by the kernel's security modules with the engine's own default."""
     patterns = {"AppArmorProfile": APPARMOR, **{key: f"({label})?" for key, label in SELINUX.items()}}
     if "security" in facts:
         patterns |= SELINUX if "name=selinux" in facts["security"] else dict.fromkeys(SELINUX, "")
@@ -64,7 +64,7 @@ def _confinement(inspected: dict[str, Any], facts: Mapping[str, str]) -> list[st
 
 
 def _network(settings: dict[str, Any]) -> list[str]:
-    """No network, address or open port."""
+    """Check for networks, addresses and open ports: none are allowed."""
     found = _compare("NetworkSettings.Networks", [], sorted(set(settings.get("Networks") or {}) - {"none"}))
     for key in sorted(settings.keys() - OF_NETWORK):
         found += _compare(f"NetworkSettings.{key}", None, settings[key])
@@ -72,14 +72,14 @@ def _network(settings: dict[str, Any]) -> list[str]:
 
 
 def volume_diff(options: dict[str, str], labels: dict[str, str], inspected: dict[str, Any]) -> list[str]:
-    """The same for a volume. Podman repeats parts of `o` as options of their own, in capitals."""
+    """List the differences of a volume. Podman repeats parts of `o` as options of their own, in capitals."""
     there = {key: value for key, value in (inspected.get("Options") or {}).items() if key not in ("UID", "GID")}
     found = _compare("Driver", "local", inspected.get("Driver"))
     return found + _compare("Options", options, there) + _compare("Labels", labels, inspected.get("Labels"))
 
 
 def _compare_all(prefix: str, wanted: dict[str, Any], is_now: dict[str, Any], but: set[str]) -> list[str]:
-    """Fields that were not asked for must say nothing."""
+    """Compare all fields; those that were not asked for must be empty."""
     found = []
     for key in sorted((wanted.keys() | is_now.keys()) - but):
         if key in SETS:
@@ -95,7 +95,7 @@ def _compare(name: str, wanted: object, is_now: object) -> list[str]:
 
 
 def _normal(value: object) -> object:
-    """Engines say nothing, null, 0, empty and false for the same thing."""
+    """Normalize a value: engines use a missing field, null, 0, empty and false for the same thing."""
     if isinstance(value, dict):
         return {key: _normal(item) for key, item in value.items() if _normal(item) is not None} or None
     if isinstance(value, list):
@@ -104,7 +104,7 @@ def _normal(value: object) -> object:
 
 
 def _environment(asked: list[str], is_now: list[str]) -> list[str]:
-    """Podman adds a few known variables; none of ours may be changed, and no other may be there, nor one twice."""
+    """Compare variables: Podman adds a few known ones; ours may not change, and no others or duplicates may appear."""
     ours = dict(item.split("=", 1) for item in asked)
     pairs = [(item if "=" in item else f"{item}=").split("=", 1) for item in is_now]
     there, names = dict(pairs), [name for name, _ in pairs]
@@ -120,7 +120,7 @@ def _environment(asked: list[str], is_now: list[str]) -> list[str]:
 
 
 def _mounts(host: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
-    """What is mounted from where, in both directions."""
+    """Compare what is mounted from where, in both directions."""
     wanted = sorted(
         (mount["Target"], mount["Type"], mount["Source"], not mount["ReadOnly"], mount["Type"] == "bind" and "rprivate")
         for mount in host["Mounts"]

@@ -17,7 +17,7 @@ SHARED = ("guard.py", "frames.py", "channel.py", "harness.py", "corpus.py", "exp
 
 
 def files(root: Path) -> list[Path]:
-    """All of them, by name; the task's own ones win. Raises ConfigError."""
+    """List all of them, by name; the task's own ones win. Raises ConfigError."""
     own = {path.name: path for path in (root / "locked").glob("*.py")}
     if missing := [name for name in WANTED if name not in own]:
         raise ConfigError(
@@ -28,11 +28,11 @@ def files(root: Path) -> list[Path]:
 
 
 def copy(root: Path, target: Path) -> None:
-    """A copy with inodes of its own: a read-only mount is no integrity boundary for shared ones."""
+    """Copy to new inodes: a read-only mount is not an integrity boundary for shared ones."""
     for path in files(root):
         staging.put(target / path.name, path.read_bytes())
 
 
 def hashes(root: Path) -> dict[str, str]:
-    """SHA-256 of each, by name."""
+    """Return the SHA-256 of each, by name."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files(root)}

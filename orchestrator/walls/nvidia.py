@@ -26,7 +26,7 @@ ASK_S = 30.0
 
 
 def is_missing(info: Mapping[str, Any]) -> bool:
-    """Whether an engine that says this of itself surely hands out no GPU; not of one that may see other files."""
+    """Return whether an engine that describes itself so surely offers no GPU; false if it may see other files."""
     here = info.get("Name") == os.uname().nodename and Path(str(info.get("DockerRootDir") or "/nowhere")).is_dir()
     if not here or any("nvidia" in name for name in info.get("Runtimes") or {}) or info.get("DiscoveredDevices"):
         return False
@@ -43,7 +43,7 @@ def _may_hold(place: Path) -> bool:
 
 
 def ask_nvidia_smi() -> dict[str, Any]:
-    """What docker's own command knows of the engine, {} if nothing."""
+    """Return docker's own description of the engine, {} if it fails."""
     try:
         said = subprocess.run(
             ["docker", "info", "--format", "{{json .}}"],  # noqa: S607  # the one that the user would type

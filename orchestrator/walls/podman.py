@@ -28,7 +28,7 @@ SAME = {
 
 
 def to_podman_request(asked: Mapping[str, Any], profile: Path) -> dict[str, Any]:
-    """The body of the create call; `profile` holds the text of the seccomp profile."""
+    """Build the body of the create call; `profile` holds the text of the seccomp profile."""
     body = copy.deepcopy(dict(asked))
     body["Entrypoint"], body["Cmd"] = _split(asked["Cmd"])
     host = body["HostConfig"]
@@ -43,19 +43,19 @@ def to_podman_request(asked: Mapping[str, Any], profile: Path) -> dict[str, Any]
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Entry point and command: an empty entry point would be the image's."""
+    """Split into entry point and command: an empty entry point would be the image's."""
     return argv[:1], argv[1:]
 
 
 def volume(options: Mapping[str, str], size: int) -> dict[str, str]:
-    """The options of a volume: its size in pages, which Podman passes on to the kernel as they are."""
+    """Return the options of a volume: its size in pages, which Podman passes on to the kernel as they are."""
     return {**options, "o": options["o"].replace(f"size={size}", f"nr_blocks={-(-size // PAGE)}")}
 
 
 def normalize_inspect(
     asked: Mapping[str, Any], profile: Path, said: Mapping[str, Any], own: Mapping[str, Any], *, limited: bool
 ) -> dict[str, Any]:
-    """What Docker would say of this container; `said` is the compatible inspect, `own` is Podman's.
+    """Translate Podman's view of a container into Docker's; `said` is the compatible inspect, `own` is Podman's.
 
     What means the same is put into Docker's words; everything else stays as it is, so that the read-back sees it. Where
     the engine cannot limit (`limited` is false: a person has accepted that), limits count as asked if they are absent.
@@ -112,13 +112,13 @@ def _tmpfs(wanted: Mapping[str, str]) -> dict[str, str]:
 
 
 def _bind(mount: Mapping[str, Any]) -> str:
-    """A mount in the old form, which alone takes options for volumes too."""
+    """Format a mount in the old form, which alone takes options for volumes too."""
     options = ["ro" if mount["ReadOnly"] else "rw", "nosuid", "nodev", "noexec", "rprivate"]
     return f"{mount['Source']}:{mount['Target']}:{','.join(options)}"
 
 
 def _binds(binds: list[str]) -> list[tuple[str, str, frozenset[str]]]:
-    """Comparable: the order says nothing, nor does whether mounts below come along, as there are none."""
+    """Make binds comparable: order does not matter, nor whether mounts below come along, as there are none."""
     parts = [bind.rsplit(":", 2) for bind in binds]
     return sorted(
         (source, target, frozenset(options.split(",")) - {"bind", "rbind"}) for source, target, options in parts
@@ -130,7 +130,7 @@ def _options(tmpfs: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def _log(own: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    """Whether the log is of the kind and size that was asked for; sizes are told with four digits, as 8.389MB."""
+    """Return whether the log has the kind and size asked for; Podman rounds sizes to four digits, as 8.389MB."""
     told = str(own.get("Size") or "")
     return own.get("Type") == asked["Type"] and told == _human(int(asked["Config"]["max-size"]))
 

@@ -40,7 +40,7 @@ def read_profile(path: Path, runtime: str) -> str:
 
 
 def adapt_for_runtime(text: str, runtime: str) -> str:
-    """The profile itself, but for gVisor: it knows no errno of a rule's own, and would refuse every new thread.
+    """Return the profile, adapted for gVisor: it has no errno for a single rule, and would refuse every new thread.
 
     There such a call goes to gVisor's own kernel, which has none of the host's namespaces to give away.
     """
@@ -55,12 +55,12 @@ def adapt_for_runtime(text: str, runtime: str) -> str:
 
 
 def is_gvisor(runtime: str) -> bool:
-    """Whether a runtime brings a kernel of its own, by its name."""
+    """Return whether a runtime brings a kernel of its own, by its name."""
     return "runsc" in runtime
 
 
 def profile_error(text: str, runtime: str = "") -> str:
-    """What a profile has to be and is not; nothing if it is strong."""
+    """Return what a profile must be and is not; "" if it is strong."""
     try:
         profile = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -83,7 +83,7 @@ def _must_be(profile: dict[str, Any], runtime: str) -> str:
 
 
 def _is_rule(rule: object) -> bool:
-    """Of names and an action, with no condition that an engine would look at by itself."""
+    """Return whether this is a rule of names and an action, with no further condition for the engine to check."""
     if not isinstance(rule, dict) or not rule.keys() <= KEYS_OF_RULE or not isinstance(rule.get("action"), str):
         return False
     names = rule.get("names")
@@ -91,5 +91,5 @@ def _is_rule(rule: object) -> bool:
 
 
 def _allowed(rules: Any) -> set[str]:  # noqa: ANN401  # JSON that has the shape of rules
-    """The calls that rules let past."""
+    """Return the calls that rules let past."""
     return {name for rule in rules if rule["action"] not in REFUSING for name in rule["names"]}

@@ -25,7 +25,7 @@ READABLE = {  # the only places where something may be mounted, tmpfs apart
     Role.PREDICTOR_B: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
     Role.SCORER: {"/locked", "/data/tokenizer", "/data/val", "/control", "/answer-a", "/answer-b"},
     Role.PREPARE: {"/locked", "/corpus"},
-    Role.COURIER: {"/locked", "/out"},
+    Role.EXPORTER: {"/locked", "/out"},
 }
 WRITABLE = {  # and the only ones that may be written to
     Role.TRAINER: {"/out"},
@@ -33,7 +33,7 @@ WRITABLE = {  # and the only ones that may be written to
     Role.PREDICTOR_B: {"/answer"},
     Role.SCORER: {"/ask-a", "/ask-b"},
     Role.PREPARE: {"/staging"},  # runs our code only, before any experiment; the one writable place that lasts
-    Role.COURIER: set(),
+    Role.EXPORTER: set(),
 }
 OF_THE_HOST = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys",
                "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/libx32", "/usr/sbin",
@@ -95,7 +95,7 @@ def _is_count(value: Any) -> bool:  # noqa: ANN401
 
 
 def _refuse_searched(spec: ContainerSpec) -> None:
-    """Where programs and modules are looked for is written by nobody."""
+    """Refuse search paths for programs and modules outside read-only folders."""
     for name, places in SEARCHED.items():
         for path in spec.environment[name].split(":") if name in spec.environment else ():
             if ".." in path or not any(PurePosixPath(path).is_relative_to(place) for place in places):
@@ -132,12 +132,12 @@ def _refuse_mount(role: Role, mount: Mount) -> None:
 
 
 def _plain(source: str) -> Path:
-    """Without what means nothing, a second slash at the beginning included."""
+    """Normalize a path, including a second slash at its beginning."""
     return Path("/" + os.path.normpath(source).lstrip("/"))
 
 
 def _is_of_host(path: Path) -> bool:
-    """Whether a folder or file is the system's, a whole home, a secret, or no folder or file at all."""
+    """Return whether a path is the system's, a whole home, a secret, or neither folder nor file."""
     in_system = any(path.is_relative_to(place) for place in OF_THE_HOST)
     home = path.parent == Path("/home")
     special = path.suffix == ".sock" or (path.exists() and not (path.is_dir() or path.is_file()))

@@ -12,7 +12,7 @@ from orchestrator.files import unwritable
 
 @contextmanager
 def private_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside the record that containers may read; gone at the end."""
+    """Create a folder next to the record that containers may read; removed at the end."""
     try:
         private = Path(tempfile.mkdtemp(prefix=".private-", dir=folder))
         private.chmod(0o755)
@@ -25,7 +25,7 @@ def private_folder(folder: Path) -> Iterator[Path]:
 
 
 def copy(source: Path, target: Path, pattern: str) -> None:
-    """Copies with inodes of their own: a read-only mount is no integrity boundary for shared ones."""
+    """Copy to new inodes: a read-only mount is not an integrity boundary for shared ones."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.glob(pattern)):
         put(target / path.name, path.read_bytes())
@@ -46,19 +46,19 @@ def put(path: Path, data: bytes) -> None:
 
 
 def manifests(data: Path) -> dict[str, str]:
-    """SHA-256 of the manifest of each part of the data, which names the hashes of the part's files."""
+    """Return the SHA-256 of the manifest of each part of the data, which names the hashes of the part's files."""
     return {
         path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(data.glob("*/manifest.json"))
     }
 
 
 def digest(hashes: dict[str, str]) -> str:
-    """One hash for many, as `sha256sum` would print them."""
+    """Return one hash for many, as `sha256sum` would print them."""
     return hashlib.sha256("".join(f"{value}  {name}\n" for name, value in hashes.items()).encode()).hexdigest()
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every copy, by its path."""
+    """Return the SHA-256 of every copy, by its path."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

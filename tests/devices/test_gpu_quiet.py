@@ -49,14 +49,14 @@ def test_a_gate_is_closed_by_hours_and_by_the_pause_file(tmp_path: Path) -> None
     """And says what would open it."""
     gate = StartGate(run=tmp_path, hours=parse_quiet_hours("22:00-06:00"))
 
-    assert "quiet hours until 06:00" == gate.closed(at("23:00"))
-    assert "" == gate.closed(at("12:00"))
+    assert "quiet hours until 06:00" == gate.block_reason(at("23:00"))
+    assert "" == gate.block_reason(at("12:00"))
     pause(tmp_path)
     pause(tmp_path)
-    assert f"`autoresearch resume --run {tmp_path.name}`" in gate.closed(at("12:00"))
+    assert f"`autoresearch resume --run {tmp_path.name}`" in gate.block_reason(at("12:00"))
     resume(tmp_path)
     resume(tmp_path)
-    assert "" == gate.closed(at("12:00"))
+    assert "" == gate.block_reason(at("12:00"))
 
 
 def test_waiting_at_the_gate_ends_with_resume(tmp_path: Path) -> None:

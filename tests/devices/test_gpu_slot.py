@@ -1,22 +1,23 @@
 """A slot: leased when needed, watched while it runs, given back when it may not be used."""
 
 import itertools
-import json
 import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from orchestrator.compose import ready
 from orchestrator.config import Config
 from orchestrator.devices.contention import ContentionMonitor, GpuMonitor, Ours, Then
 from orchestrator.devices.lease import Lease, LeasePolicy, lease
 from orchestrator.devices.schedule import StartGate, pause, resume
 from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
-from orchestrator.execution.slot import Slot, container_ids
+from orchestrator.execution.experiment import ContainerRunner, _ExperimentDriver
+from orchestrator.execution.slot import Slot
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Status, Trial
@@ -26,19 +27,21 @@ from tests.support.fake_nvml import Machine
 PLAN = Plan(train_seed=1, audit_seed=b"")
 CANDIDATE = Candidate(
     proposal=Proposal(hypothesis="h"), source="", parent_id=None, parent_source="",
-    reply=Reply(proposer="p", model="", prompt="", text=""),
+    reply=Reply(proposer="p"),
 )  # fmt: skip
 
 
 def one_gpu(tmp_path: Path) -> tuple[Machine, LeasePolicy]:
-    """A machine with one idle GPU, and quick looks at it."""
+    """Return a machine with one idle GPU, and a policy that looks at it quickly."""
     machine = Machine(tmp_path)
     machine.gpu("GPU-1")
     return machine, LeasePolicy(profile="gpu", samples=1, poll_s=0.01, sysfs=machine.sysfs, proc=machine.proc)
 
 
-def slot(policy: LeasePolicy, during: Callable[[], Trial], told: list[str] | None = None) -> Slot:
-    """A slot whose experiments do what a test wants."""
+def slot(
+    policy: LeasePolicy, during: Callable[[], Trial], told: list[str] | None = None, containers: tuple[str, ...] = ()
+) -> Slot:
+    """Return a slot whose experiments do what a test wants, in these containers."""
 
     def watch(leased: Lease, ours: Ours, then: Then) -> ContentionMonitor:
         assert leased.device is not None
@@ -46,19 +49,19 @@ def slot(policy: LeasePolicy, during: Callable[[], Trial], told: list[str] | Non
         return ContentionMonitor(look, device=leased.device, interval_s=0.01, used_by=look.used_by, then=then)
 
     return Slot(
-        policy=policy, wait_s=0.2, make=lambda _: fakes.ArithmeticRunner(lambda _: during()),
-        waiting=([] if told is None else told).append, watch=watch, back_off_s=0.01,
+        policy=policy, wait_s=0.2, make=lambda _: fakes.ArithmeticRunner(lambda _: during(), containers=containers),
+        on_wait=([] if told is None else told).append, watch=watch, back_off_s=0.01,
     )  # fmt: skip
 
 
 def run(leased: Slot, folder: Path) -> Trial:
-    """One experiment."""
+    """Run one experiment."""
     folder.mkdir(exist_ok=True)
     return leased.run(CANDIDATE, PLAN, experiment_id=1, folder=folder, best=None)
 
 
 def free(policy: LeasePolicy) -> bool:
-    """Whether somebody else could have the GPU now."""
+    """Return whether somebody else could have the GPU now."""
     try:
         with lease(policy, wait_s=0):
             return True
@@ -78,14 +81,13 @@ def test_the_device_is_held_between_experiments(tmp_path: Path) -> None:
     assert free(policy)
 
 
-def test_a_strangers_process_makes_the_experiment_contended(tmp_path: Path) -> None:
-    """Our own container beside it does not; afterwards the slot waits and takes an idle device anew."""
+def test_a_foreign_process_makes_the_experiment_contended(tmp_path: Path) -> None:
+    """Our own container does not; afterwards the slot waits and leases an idle device again."""
     machine, policy = one_gpu(tmp_path)
     ours, told = "f" * 64, list[str]()
     sampled = iter([False, True])
 
     def during() -> Trial:
-        (tmp_path / "0001").joinpath("trainer.created.json").write_text(json.dumps({"Id": ours}))
         machine.process(42, "python3 /mutable/train.py", container=ours)
         machine.process(43, "python their_training.py")
         machine.runs("GPU-1", 42, *([43] if next(sampled) else []))
@@ -93,7 +95,7 @@ def test_a_strangers_process_makes_the_experiment_contended(tmp_path: Path) -> N
         machine.runs("GPU-1")
         return fakes.scored(1.0)
 
-    with slot(policy, during, told) as leased:
+    with slot(policy, during, told, (ours,)) as leased:
         alone, shared = run(leased, tmp_path / "0001"), run(leased, tmp_path / "0001")
 
         assert "" == alone.contended_by
@@ -127,18 +129,14 @@ def test_a_contended_run_ends_early(tmp_path: Path) -> None:
 
 
 def test_a_device_that_others_took_meanwhile_is_theirs(tmp_path: Path) -> None:
-    """While the LLM was asked, say: it is given back, and another one leased; what is left of ours does not count."""
+    """While the LLM was asked, say: it is given back and another one leased; our own containers do not count."""
     machine, policy = one_gpu(tmp_path)
     policy = replace(policy, reserve_gpus=0)
     ours = "f" * 64
     machine.process(42, "python3 /mutable/train.py", container=ours)
     machine.process(43, "python their_training.py")
 
-    def during() -> Trial:
-        (tmp_path / "0001").joinpath("trainer.created.json").write_text(json.dumps({"Id": ours}))
-        return fakes.scored(1.0)
-
-    with slot(policy, during) as leased:
+    with slot(policy, lambda: fakes.scored(1.0), containers=(ours,)) as leased:
         run(leased, tmp_path / "0001")
         machine.runs("GPU-1", 42)
 
@@ -167,14 +165,12 @@ def test_a_device_that_was_lost_meanwhile_makes_room_for_another(tmp_path: Path)
 
 @pytest.mark.parametrize("used", [True, False])
 def test_a_training_that_never_used_the_gpu_is_known(tmp_path: Path, used: bool) -> None:
-    """A predictor on it afterwards is no training."""
+    """A predictor that used it afterwards does not count as training."""
     machine, policy = one_gpu(tmp_path)
     trainer, predictor = "a" * 64, "b" * 64
-    folder = tmp_path / "0001"
 
     def during() -> Trial:
-        for pid, role, name in ((42, "trainer", trainer), (43, "predictor-a", predictor)):
-            (folder / f"{role}.created.json").write_text(json.dumps({"Id": name}))
+        for pid, name in ((42, trainer), (43, predictor)):
             machine.process(pid, "python3", container=name)
         machine.runs("GPU-1", 43, *([42] if used else []))
         time.sleep(0.1)
@@ -183,8 +179,8 @@ def test_a_training_that_never_used_the_gpu_is_known(tmp_path: Path, used: bool)
             executions=(fakes.execution(container_id=trainer),), score=None, failure=None, message=""
         )  # fmt: skip
 
-    with slot(policy, during) as leased:
-        trial = run(leased, folder)
+    with slot(policy, during, containers=(trainer, predictor)) as leased:
+        trial = run(leased, tmp_path / "0001")
 
     assert used is trial.gpu_used
     assert "" == trial.contended_by
@@ -237,7 +233,7 @@ def test_a_cheat_stays_one_when_the_gpu_is_lost_as_well(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_is_of_no_use_is_given_back(tmp_path: Path) -> None:
-    """One that no container can use: others may have it, and the next look leases anew."""
+    """One that no container can use: others may have it, and the next look leases again."""
     _, policy = one_gpu(tmp_path)
     leased = slot(policy, lambda: fakes.scored(1.0))
 
@@ -253,7 +249,7 @@ def test_a_gpu_that_is_of_no_use_is_given_back(tmp_path: Path) -> None:
 
 
 def picky(policy: LeasePolicy, *faults: Exception | None, bad: str = "", told: list[str] | None = None) -> Slot:
-    """A slot that meets these faults, one after the other, where it would use what it leased; a bad GPU always."""
+    """Return a slot that meets these faults in turn where it would use what it leased; a bad GPU always."""
     ahead = iter(faults)
 
     def make(leased: Lease) -> fakes.ArithmeticRunner:
@@ -280,7 +276,7 @@ def test_a_gpu_that_is_of_no_use_makes_room_for_another(tmp_path: Path, seed: in
                 leased.give_back()
                 begin(leased)
 
-                assert "GPU-2" == leased.facts()["hardware"]
+                assert "GPU-2" == leased.environment().hardware
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -328,11 +324,10 @@ def test_a_hiccup_of_the_engine_is_tried_again(tmp_path: Path) -> None:
 
 
 def night(tmp_path: Path, policy: LeasePolicy, during: Callable[[int], Trial]) -> tuple[Config, list[str]]:
-    """A whole session of one idea on such a slot, whose n-th run does what a test wants; and what it waited for."""
+    """Run a session of one idea on such a slot, whose n-th trial does what a test wants; return what it waited for."""
     config, told, runs = sessions.task(tmp_path, experiments=1), list[str](), itertools.count(1)
-    loop, _, _ = sessions.session(config, lambda _: fakes.scored(9.9), ["0.04"])
     with slot(policy, lambda: during(next(runs)), told) as leased:
-        loop = replace(loop, runners=(leased,), ready=lambda _: leased.ready())
+        loop = sessions.open_session(config, fakes.ScriptedProposer(["0.04"]), leased)
         with loop.journal:
             run_session(loop)
     return config, told
@@ -352,18 +347,18 @@ def test_a_contended_experiment_is_not_judged_and_runs_again_after_a_pause(tmp_p
     config, told = night(tmp_path, policy, during)
     with Journal.read(config.run_path) as journal:
         found = [(e.id, e.status, e.retry_of, e.attempt) for e in journal.experiments()]
-        rule, best = journal.experiment(1).reason, journal.best()
+        reason, best = journal.experiment(1).reason, journal.champion()
 
     assert [(0, Status.KEEP, None, 1), (1, Status.CONTENDED, None, 1), (2, Status.KEEP, 1, 2)] == found
-    assert "not judged: " in rule
-    assert "their_training.py (pid 43) used the device too" in rule
+    assert "not judged: " in reason
+    assert "their_training.py (pid 43) used the device too" in reason
     assert best is not None
     assert 0.9 == best.value
     assert 1 == len([line for line in told if "the device was not ours alone, trying again in" in line])
 
 
 def test_a_gpu_lost_in_mid_run_is_infra_and_another_one_is_leased(tmp_path: Path) -> None:
-    """Never blamed on the patch, whose run comes again where a device is."""
+    """Never blamed on the patch, which runs again where there is a device."""
     machine, policy = one_gpu(tmp_path)
     machine.gpu("GPU-2", util=99)
     policy = replace(policy, reserve_gpus=0)
@@ -390,24 +385,31 @@ def test_paused_means_that_others_may_have_the_device(tmp_path: Path) -> None:
     gate = StartGate(run=tmp_path, poll_s=0.01)
     seen: list[bool] = []
 
-    class View(fakes.SilentView):
-        def waiting(self, reason: str) -> None:
-            seen.append(free(policy))
-            resume(tmp_path)
+    def on_wait(_: str) -> None:
+        seen.append(free(policy))
+        resume(tmp_path)
 
     with slot(policy, lambda: fakes.scored(1.0)) as leased:
+        leased.gate, leased.on_wait = gate, on_wait
         pause(tmp_path)
 
-        assert ready(gate, leased, View())
+        assert leased.ready()
         assert [True] == seen
-        assert ready(gate, leased, View())
-        assert not ready(gate, leased, View())
+        assert leased.ready()
+        assert not leased.ready()
         assert not free(policy)
 
 
-def test_a_record_that_is_being_written_names_no_container(tmp_path: Path) -> None:
-    """Those that are complete do."""
-    (tmp_path / "trainer.created.json").write_text('{"Id": "abc"}')
-    (tmp_path / "scorer.created.json").write_text('{"Id": ')
+def test_the_containers_of_a_trial_are_known_as_soon_as_they_run() -> None:
+    """None before the first trial; each of the trial that runs, also before the next one has started."""
+    box = SimpleNamespace(running=[SimpleNamespace(id="abc")])
+    nothing = cast("Any", None)
+    runner = ContainerRunner(place=nothing, record=lambda _: None, show=lambda *_: None)
+    before = runner.container_ids()
+    driver = _ExperimentDriver(box=cast("Any", box), record=runner.record, show=runner.show, plan=PLAN, best=None)
+    runner._driver = driver  # as `run` does it
 
-    assert ["abc"] == container_ids(tmp_path)
+    assert () == before
+    assert ["abc"] == runner.container_ids()
+    box.running.append(SimpleNamespace(id="def"))
+    assert ["abc", "def"] == runner.container_ids()

@@ -252,7 +252,7 @@ def test_a_gpu_with_an_mps_daemon_is_refused(tmp_path: Path) -> None:
     machine = with_gpus(tmp_path, "GPU-1")
     machine.process(77, "/usr/bin/nvidia-cuda-mps-control -d")
 
-    assert "an MPS daemon shares it out" in refused(policy(machine))
+    assert "an MPS daemon shares it" in refused(policy(machine))
 
 
 def test_a_gpu_lost_while_we_wait_is_told(tmp_path: Path) -> None:

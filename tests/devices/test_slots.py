@@ -1,6 +1,8 @@
 """The devices of a session: what is wrong is said at once, and nothing is held that is not used."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +13,11 @@ from orchestrator.config import Config
 from orchestrator.devices.lease import Lease, LeasePolicy
 from orchestrator.devices.schedule import StartGate, pause, resume
 from orchestrator.errors import ConfigError, LeaseUnavailable
+from orchestrator.events import Event, LoopWaiting
 from orchestrator.execution.slot import Slot
+from orchestrator.record.git_branch import ResultBranch
+from orchestrator.record.journal import Journal
+from orchestrator.record.record_file import Recorded
 from tests.devices.test_gpu_slot import free
 from tests.support import fakes
 from tests.support.fake_nvml import Machine
@@ -20,53 +26,61 @@ from tests.test_parallel import config_for
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Two idle GPUs and an engine that makes no container."""
+    """Return a machine with two idle GPUs and an engine that makes no container."""
     made = Machine(tmp_path)
     made.gpu("GPU-1")
     made.gpu("GPU-2")
-    monkeypatch.setattr(compose, "lease_policy", lambda _: policy(made))
-    monkeypatch.setattr(compose, "load_verified_profile", lambda _config, _engine, leased: leased)
-    monkeypatch.setattr(compose, "with_compile_cache", lambda there, _keeper, _view: there)
+    monkeypatch.setattr(compose, "build_lease_policy", lambda _: policy(made))
+    monkeypatch.setattr(compose, "build_leased_context", lambda _config, _engine, leased: leased)
+    monkeypatch.setattr(compose, "add_compile_cache", lambda context, _branch, _on_wait: context)
     monkeypatch.setattr(compose, "ContainerRunner", runner)
+    monkeypatch.setattr(compose, "StartGate", partial(StartGate, poll_s=0.01))
     return made
 
 
 def policy(machine: Machine, **changes: object) -> LeasePolicy:
-    """Both may be leased."""
+    """Return a policy by which both may be leased."""
     return LeasePolicy(
         profile="gpu", reserve_gpus=0, samples=1, poll_s=0.01, sysfs=machine.sysfs, proc=machine.proc, **changes
     )  # type: ignore[arg-type]
 
 
-def runner(place: Lease, view: object) -> fakes.ArithmeticRunner:
-    """One that runs nothing."""
+def runner(place: Lease, **_: object) -> fakes.ArithmeticRunner:
+    """Return a runner that runs nothing."""
     return fakes.ArithmeticRunner(lambda _: fakes.scored(1.0), hardware=place.hardware)
 
 
 def config_of(tmp_path: Path, parallel: int) -> Config:
-    """A wait of a fifth of a second."""
+    """Return a configuration that waits a fifth of a second for a device."""
     return config_for(tmp_path, 1, parallel, profile_name="gpu", **{"gpu.wait_hours": 0.2 / 3600})
 
 
-def slots(config: Config, view: fakes.SilentView) -> AbstractContextManager[tuple[Slot, ...]]:
-    """As in a session."""
-    config.run_path.mkdir(parents=True, exist_ok=True)
-    gate = StartGate(run=config.run_path, poll_s=0.01)
-    return compose.slots(config, cast("Any", None), view, cast("Any", None), gate)
+@contextmanager
+def slots(config: Config, on_wait: Callable[[str], object] = str) -> Iterator[tuple[Slot, ...]]:
+    """Lease as a session does."""
+
+    def hear(recorded: Recorded[Event]) -> None:
+        if isinstance(recorded.event, LoopWaiting):
+            on_wait(recorded.event.reason)
+
+    with Journal.open(config.run_path) as journal:
+        journal.subscribe(hear)
+        branch = ResultBranch(path=config.mutable_path, tag=config.tag)
+        with compose.open_slots(config, cast("Any", None), journal, lambda *_: None, branch) as leased:
+            yield leased
 
 
 def test_nothing_is_leased_while_nothing_may_start(machine: Machine, tmp_path: Path) -> None:
     """A session that begins paused, or in quiet hours, says so and leaves every device to others."""
     config, seen = config_of(tmp_path, 2), list[tuple[str, bool]]()
 
-    class View(fakes.SilentView):
-        def waiting(self, reason: str) -> None:
-            seen.append((reason.partition(";")[0], free(policy(machine)) and free(policy(machine, exclude=("GPU-1",)))))
-            resume(config.run_path)
+    def on_wait(reason: str) -> None:
+        seen.append((reason.partition(";")[0], free(policy(machine)) and free(policy(machine, exclude=("GPU-1",)))))
+        resume(config.run_path)
 
     config.run_path.mkdir(parents=True)
     pause(config.run_path)
-    with slots(config, View()) as leased:
+    with slots(config, on_wait) as leased:
         assert [("paused", True)] == seen
         assert not leased[0].ready()
 
@@ -74,16 +88,16 @@ def test_nothing_is_leased_while_nothing_may_start(machine: Machine, tmp_path: P
 def test_more_than_there_can_be_is_said_before_any_wait(machine: Machine, tmp_path: Path) -> None:
     """Of devices of one kind, too, as soon as one is leased."""
     with pytest.raises(ConfigError, match="--parallel 3: only 2 can be leased here"):
-        preflight.require_devices(compose.lease_policy(config_of(tmp_path, 3)), 3)
+        preflight.require_devices(compose.build_lease_policy(config_of(tmp_path, 3)), 3)
     machine.gpu("GPU-2", name="NVIDIA_A100")
     both = config_of(tmp_path, 2)
-    with pytest.raises(ConfigError, match="--parallel 2: only 1 of NVIDIA"), slots(both, fakes.SilentView()):
+    with pytest.raises(ConfigError, match="--parallel 2: only 1 of NVIDIA"), slots(both):
         pass
 
 
 def test_further_devices_are_leased_when_they_are_used(machine: Machine, tmp_path: Path) -> None:
     """One that is taken holds up nothing; all are free when the session ends."""
-    with slots(config_of(tmp_path, 2), fakes.SilentView()) as (first, second):
+    with slots(config_of(tmp_path, 2)) as (first, second):
         assert free(policy(machine))
         machine.gpu("GPU-1", util=99)
         machine.gpu("GPU-2", util=99)
@@ -109,8 +123,8 @@ def test_a_bad_gpu_is_left_out_by_all(machine: Machine, tmp_path: Path, monkeypa
             raise LeaseUnavailable("torch in a container cannot use GPU-1")
         return leased
 
-    monkeypatch.setattr(compose, "load_verified_profile", check)
+    monkeypatch.setattr(compose, "build_leased_context", check)
     machine.gpu("GPU-2", util=99)
-    with slots(config_of(tmp_path, 2), fakes.SilentView()) as (first, second):
+    with slots(config_of(tmp_path, 2)) as (first, second):
         assert not free(policy(machine, exclude=("GPU-1",)))
         assert ("GPU-1",) == first.policy.exclude == second.policy.exclude

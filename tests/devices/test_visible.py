@@ -76,11 +76,11 @@ def test_every_way_to_a_lease_asks(machine: Machine, tmp_path: Path, monkeypatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1bb")
     gpu, cpu = (load(ROOT, {"tag": "t", "runs": tmp_path, "profile_name": name}) for name in ("gpu", "cpu"))
 
-    assert ("GPU-1bb",) == compose.lease_policy(gpu).allow
-    assert () == compose.lease_policy(cpu).allow
+    assert ("GPU-1bb",) == compose.build_lease_policy(gpu).allow
+    assert () == compose.build_lease_policy(cpu).allow
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(ConfigError):
-        compose.lease_policy(gpu)
+        compose.build_lease_policy(gpu)
     with pytest.raises(TrialFailedError, match="'0' names no GPU"), leased("gpu"):
         pass
     assert "0" == os.environ["CUDA_VISIBLE_DEVICES"]

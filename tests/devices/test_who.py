@@ -48,5 +48,5 @@ def test_a_gpu_run_is_refused_where_strangers_cannot_be_told(
     monkeypatch.setattr(Engine, "processors", lambda _: 0)
 
     with pytest.raises(ConfigError, match=r"hidepid.*mount -o remount"):
-        compose.verified_context(gpu, engine)
-    compose.verified_context(cpu, engine)
+        compose.build_execution_context(gpu, engine)
+    compose.build_execution_context(cpu, engine)

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::pytest.Pyt
 @pytest.fixture
 def place(engine: Engine, tmp_path: Path) -> Iterator[ExecutionContext]:
     """The cpu profile's, with the containers of a run of its own."""
-    made = compose.verified_context(load(ROOT, {"tag": "cuda", "runs": tmp_path}), engine)
+    made = compose.build_execution_context(load(ROOT, {"tag": "cuda", "runs": tmp_path}), engine)
     yield made
     assert [] == list((ROOT / "build").glob(".cuda-*"))
 
@@ -50,7 +50,7 @@ def test_torch_that_sees_no_gpu_stops_the_session(place: ExecutionContext) -> No
 def test_an_engine_that_hands_out_no_gpu_is_found_before_the_first_experiment(place: ExecutionContext) -> None:
     """Not by three of them that fail."""
     with pytest.raises(SandboxError, match="NVIDIA Container Toolkit"):
-        compose.load_verified_profile(place.config, place.engine, Lease(name=UUID, hardware="H100", device=device()))
+        compose.build_leased_context(place.config, place.engine, Lease(name=UUID, hardware="H100", device=device()))
 
 
 def test_a_gpu_that_works_lets_the_session_begin(place: ExecutionContext, hook: Path) -> None:  # noqa: F811  # the fixture
@@ -77,7 +77,7 @@ def test_podman_and_gvisors_mig_are_refused_in_plain_words(place: ExecutionConte
         preflight.require_gpu_support(config, Engine(place.engine._api, {"engine": "podman 5.2"}))
     there = Engine(place.engine._api, {**place.engine.facts(), "default_runtime": "runsc"})
     with pytest.raises(ConfigError, match="gVisor does not support: exclude"):
-        compose.load_verified_profile(place.config, there, part)
+        compose.build_leased_context(place.config, there, part)
 
 
 def test_a_program_of_the_gpu_profile_never_falls_back_to_the_processor(boxes: Boxes) -> None:

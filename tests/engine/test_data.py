@@ -15,8 +15,7 @@ from orchestrator.cli.setup import prepare_data
 from orchestrator.config import load
 from orchestrator.errors import SpecRefused
 from orchestrator.execution.experiment import ContainerRunner
-from orchestrator.host.data import corpus_name, is_ready, prepare
-from orchestrator.look.live_view import PlainView
+from orchestrator.host.data import is_ready, name_corpus, prepare
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.units import MIB
 from orchestrator.walls.container import start
@@ -39,9 +38,9 @@ def test_what_is_prepared_is_yours_and_an_experiment_reads_it(tmp_path: Path, en
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "task.toml", tmp_path / "task.toml")
     corpus = corpus_of_sources(tmp_path / "corpus")
-    changed = {"tag": unique, "runs": tmp_path / "runs", "corpus": corpus_name(str(corpus))}
+    changed = {"tag": unique, "runs": tmp_path / "runs", "corpus": name_corpus(str(corpus))}
     config = load(tmp_path, {**changed, "profile.cpu.time_budget_s": 60.0})
-    place = compose.verified_context(config, engine)
+    place = compose.build_execution_context(config, engine)
     made = prepare(place, str(corpus), place.image_id, lambda _: None)
     owners = {path.stat().st_uid for path in (made, *made.rglob("*"))}
     reply = Reply(proposer="test", model="", prompt="", text="")
@@ -50,9 +49,7 @@ def test_what_is_prepared_is_yours_and_an_experiment_reads_it(tmp_path: Path, en
     )
     plan = Plan(train_seed=1, audit_seed=bytes(32))
     (tmp_path / "record").mkdir()
-    trial = ContainerRunner(place=place, view=PlainView()).run(
-        candidate, plan, experiment_id=1, folder=tmp_path / "record", best=None
-    )
+    trial = ContainerRunner(place=place).run(candidate, plan, experiment_id=1, folder=tmp_path / "record", best=None)
 
     assert trial.score is not None, trial.message
     assert 1 == len(owners)
@@ -67,7 +64,7 @@ def test_data_for_a_larger_machine_is_prepared_on_this_one(tmp_path: Path, monke
     corpus = str(corpus_of_sources(tmp_path / "corpus"))
     prepare_data(task=tmp_path, data=corpus)
 
-    assert is_ready(tmp_path / "data" / f"cpu-{corpus_name(corpus)}")
+    assert is_ready(tmp_path / "data" / f"cpu-{name_corpus(corpus)}")
 
 
 def corpus_of_sources(folder: Path) -> Path:

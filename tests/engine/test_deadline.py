@@ -20,7 +20,6 @@ from orchestrator.cli.setup import prepare_data
 from orchestrator.config import Config, load
 from orchestrator.errors import EngineUnavailable, LeaseUnavailable, SandboxError
 from orchestrator.execution.experiment import ContainerRunner, failure_of
-from orchestrator.look.live_view import PlainView
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Status
 from orchestrator.walls import container_labels
 from orchestrator.walls.container import LOOK_S, OUTSIDE
@@ -209,9 +208,9 @@ def test_the_reaper_removes_what_a_killed_orchestrator_left(boxes: Boxes) -> Non
 
 
 STARTS: dict[str, Callable[[Config], object]] = {
-    "loop": lambda config: compose.open_session(config, PlainView()).__enter__(),
-    "warm": lambda config: compose.leased_context(config, PlainView()).__enter__(),
-    "confirm, calibrate": compose.single_slot,
+    "loop": lambda config: compose.open_session(config, lambda _: None).__enter__(),
+    "warm": lambda config: compose.lease_context(config).__enter__(),
+    "confirm, calibrate": compose.make_single_slot,
     "data": lambda config: prepare_data(task=config.root, data=str(config.root / "docs")),
 }
 
@@ -225,8 +224,8 @@ def test_every_start_reaps_before_it_waits_for_a_device(
     def waits(*_: object, **__: object) -> NoReturn:
         raise LeaseUnavailable
 
-    monkeypatch.setattr(compose, "connect_checked", lambda *_: boxes.engine)  # which looks at the config first
-    for name in ("slots", "slot", "lease", "verified_context"):
+    monkeypatch.setattr(compose, "connect_engine", lambda *_: boxes.engine)  # which looks at the config first
+    for name in ("open_slots", "make_slot", "lease", "build_execution_context"):
         monkeypatch.setattr(compose, name, waits)
     name, of = (
         tmp_path.name,
@@ -311,13 +310,13 @@ def test_every_call_to_the_engine_is_of_a_harmless_kind(
 
     monkeypatch.setattr(type(boxes.engine._api), "send", recorded)
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path, "profile.cpu.time_budget_s": 20.0})
-    place = compose.verified_context(config, boxes.engine)
+    place = compose.build_execution_context(config, boxes.engine)
     reply = Reply(proposer="test", model="", prompt="", text="")
     candidate = Candidate(
         proposal=Proposal(hypothesis="uniform"), source=UNIFORM, parent_id=None, parent_source="", reply=reply
     )
     with reap_in_background(boxes.engine.reap):
-        trial = ContainerRunner(place=place, view=PlainView()).run(
+        trial = ContainerRunner(place=place).run(
             candidate, Plan(train_seed=1, audit_seed=bytes(32)), experiment_id=1, folder=tmp_path, best=None
         )
     kinds = {" ".join((call.split()[0], *(part for part in call.split("/") if part in KNOWN))) for call in calls}

@@ -70,7 +70,7 @@ def test_a_weak_box_is_refused_before_anything_is_made(engine: Engine, flags: di
     config = load(ROOT, {"tag": "t", "runs": Path("/tmp/runs"), **flags})
 
     with pytest.raises(ConfigError, match=says):
-        compose.verified_context(config, engine)
+        compose.build_execution_context(config, engine)
 
 
 def test_a_loop_that_is_refused_begins_nothing(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_loop_that_is_refused_begins_nothing(tmp_path: Path) -> None:
 def test_a_runtime_that_the_engine_does_not_know_is_named(engine: Engine, tmp_path: Path) -> None:
     """With those that it knows."""
     with pytest.raises(SpecRefused, match=r"--runtime nowhere: unknown runtime; available: .*runc.*\. Register it in"):
-        compose.verified_context(load(ROOT, {"tag": "t", "runs": tmp_path, "runtime": "nowhere"}), engine)
+        compose.build_execution_context(load(ROOT, {"tag": "t", "runs": tmp_path, "runtime": "nowhere"}), engine)
 
 
 def test_an_image_that_declares_volumes_is_refused(engine: Engine, unique: str) -> None:
@@ -131,8 +131,8 @@ def test_swap_that_cannot_be_limited_is_named_and_may_be_accepted(
     monkeypatch.setattr(docker.APIClient, "info", lambda api: {**info(api), "SwapLimit": False})
     with closing(Engine.connect()) as engine:
         with pytest.raises(ConfigError, match=r"cannot limit swap.*swapaccount=1.*--accept-risk limits"):
-            compose.verified_context(load(ROOT, {"tag": "t", "runs": tmp_path}), engine)
-        compose.verified_context(load(ROOT, {"tag": "t", "runs": tmp_path, "accept_risk": ("limits",)}), engine)
+            compose.build_execution_context(load(ROOT, {"tag": "t", "runs": tmp_path}), engine)
+        compose.build_execution_context(load(ROOT, {"tag": "t", "runs": tmp_path, "accept_risk": ("limits",)}), engine)
         result = Boxes(engine=engine, image_id=image_id, seccomp=seccomp, folder=tmp_path).run("print('ran')")
 
     assert "ran" == result.log_tail.strip()

@@ -12,12 +12,12 @@ import pytest
 from orchestrator import compose
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError, SandboxError
+from orchestrator.events import ContainerStarted, Event
 from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role, Status
 from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 from orchestrator.walls.inspect_diff import PODMAN_OWN
 from orchestrator.walls.spec import ContainerSpec
-from tests.support import fakes
 from tests.support.boxes import ENVIRONMENT, ROOT, Boxes
 
 GIB = 1 << 30
@@ -129,7 +129,7 @@ print(json.dumps([tried, os.getppid()]))
 def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path: Path) -> None:
     """Not one inode of a mounted file: a page cache that was written to through one would be read through the other."""
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
-    place = compose.verified_context(config, boxes.engine)
+    place = compose.build_execution_context(config, boxes.engine)
     with ExperimentSandbox.open(place, candidate_of("pass"), plan(), experiment_id=1, folder=tmp_path) as box:
         inodes = {role: read_by(box.spec(role, None)) for role in (*UNTRUSTED, Role.SCORER)}
 
@@ -139,7 +139,7 @@ def test_the_scorer_shares_no_file_with_what_is_untrusted(boxes: Boxes, tmp_path
 
 def test_two_experiments_of_one_tag_and_number_share_no_name(boxes: Boxes, tmp_path: Path) -> None:
     """Two users whose tag is the date: all users of an engine share its names."""
-    place = compose.verified_context(load(ROOT, {"tag": "nov26", "runs": tmp_path}), boxes.engine)
+    place = compose.build_execution_context(load(ROOT, {"tag": "nov26", "runs": tmp_path}), boxes.engine)
     names = []
     for folder in (tmp_path / "one", tmp_path / "another"):
         folder.mkdir()
@@ -153,48 +153,33 @@ def test_two_experiments_of_one_tag_and_number_share_no_name(boxes: Boxes, tmp_p
 SLEEPS = "import time\ntime.sleep(60)"
 
 
-class BreakingOut(fakes.SilentView):
-    """What a broken kernel would allow: a read-only file changes while the trainer lives."""
-
-    folder: Path
-
-    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
-        """Change one."""
-        if role is Role.TRAINER:
-            next(self.folder.glob(".private-*/scorer/locked/score.py")).write_text("print('val_bpb: 0.1')")
-
-
 def test_a_locked_file_that_changed_is_a_cheat(boxes: Boxes, tmp_path: Path) -> None:
     """Whatever else came of it: a person should look, and nothing runs it again by itself."""
     config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path})
-    view = BreakingOut()
-    view.folder = tmp_path
-    runner = ContainerRunner(place=compose.verified_context(config, boxes.engine), view=view)
+
+    def break_out(event: Event) -> None:  # as a broken kernel would allow
+        if isinstance(event, ContainerStarted) and event.role is Role.TRAINER:
+            next(tmp_path.glob(".private-*/scorer/locked/score.py")).write_text("print('val_bpb: 0.1')")
+
+    runner = ContainerRunner(place=compose.build_execution_context(config, boxes.engine), record=break_out)
     trial = runner.run(candidate_of("raise SystemExit(1)"), plan(), experiment_id=1, folder=tmp_path, best=None)
 
     assert Status.CHEAT is trial.failure
     assert "only code that broke out can do: scorer/locked/score.py" in trial.message
 
 
-class Interrupting(fakes.SilentView):
-    """Has the run ended when the container of a role has started; once."""
-
-    runner: ContainerRunner
-    role: Role | None
-
-    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
-        """End it."""
-        if role is self.role:
-            self.role = None
-            self.runner.end("bob used the device too")
-
-
 @pytest.mark.parametrize("role", [Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B])
 def test_a_run_that_is_ended_early_says_nothing_of_the_patch(boxes: Boxes, tmp_path: Path, role: Role) -> None:
     """At any moment: it was us, at once, and the next run goes on as usual."""
-    config, view = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path}), Interrupting()
-    runner = view.runner = ContainerRunner(place=compose.verified_context(config, boxes.engine), view=view)
-    view.role, began = role, time.monotonic()
+    config, interrupted = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path}), list[Event]()
+    runner = ContainerRunner(place=compose.build_execution_context(config, boxes.engine))
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, ContainerStarted) and event.role is role and not interrupted:
+            interrupted.append(event)
+            runner.end("bob used the device too")
+
+    runner.record, began = interrupt, time.monotonic()
     try:
         ended = runner.run(candidate_of(SLEEPS), plan(), experiment_id=1, folder=tmp_path, best=None)
         said = ended.failure, ended.message
@@ -214,8 +199,8 @@ def test_a_limit_beyond_the_machine_is_refused(boxes: Boxes, tmp_path: Path) -> 
 
     for parallel, each, said in ((1, there * 1.1, "lower memory_gb"), (4, there * 0.3, "lower either")):
         with pytest.raises(ConfigError, match=rf"memory_gb = .* this machine has \d+\.\d GB; {said}$"):
-            compose.verified_context(large(tmp_path, parallel, each), boxes.engine)
-    compose.verified_context(large(tmp_path, 4, there * 0.2), boxes.engine)
+            compose.build_execution_context(large(tmp_path, parallel, each), boxes.engine)
+    compose.build_execution_context(large(tmp_path, 4, there * 0.2), boxes.engine)
 
 
 def test_more_processors_than_the_machine_has_are_refused(boxes: Boxes, tmp_path: Path) -> None:
@@ -223,10 +208,10 @@ def test_more_processors_than_the_machine_has_are_refused(boxes: Boxes, tmp_path
     there = boxes.engine.processors()
     wanted = rf"task.toml: \[profile.cpu\] cpus = {there + 1}: this machine has {there}; lower it"
     with pytest.raises(ConfigError, match=wanted):
-        compose.verified_context(
+        compose.build_execution_context(
             load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there + 1}), boxes.engine
         )
-    compose.verified_context(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there}), boxes.engine)
+    compose.build_execution_context(load(ROOT, {"tag": "t", "runs": tmp_path, "profile.cpu.cpus": there}), boxes.engine)
 
 
 def plan() -> Plan:

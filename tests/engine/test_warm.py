@@ -9,9 +9,8 @@ import pytest
 from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.host.compile_cache_build import build
-from orchestrator.measure import new_plan
 from orchestrator.record.git_branch import ResultBranch
-from orchestrator.types import Candidate, Proposal, Reply, Role
+from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls import compile_cache
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.experiment_sandbox import ExperimentSandbox
@@ -51,14 +50,14 @@ def test_what_the_humans_file_compiled_is_there_for_every_trainer(tmp_path: Path
     for words in (["init", "-q"], ["add", "mutable"], ["commit", "-qm", "mine"]):
         subprocess.run([*git, *words], check=True)
     config = load(tmp_path, {"tag": unique, "runs": tmp_path / "runs"})
-    place = compose.verified_context(config, engine)
+    place = compose.build_execution_context(config, engine)
     said: list[str] = []
     made = build(place, ResultBranch(path=path, tag=unique), said.append)
 
     assert ["budget: 60", "found: nothing"] == said
     assert ["inductor/deep/er/graph.so"] == list(made.files)
     assert place.warm is None
-    place = compose.verified_context(config, engine)
+    place = compose.build_execution_context(config, engine)
     assert place.warm is not None
     for _ in range(2):
         assert "found: compiled by the human's file" in trained(place, tmp_path)
@@ -73,5 +72,5 @@ def trained(place: compose.ExecutionContext, folder: Path) -> str:
         proposal=Proposal(hypothesis="h"), source=source, parent_id=None, parent_source="", reply=reply
     )
     (folder / "record").mkdir(exist_ok=True)
-    with ExperimentSandbox.open(place, candidate, new_plan(), experiment_id=1, folder=folder / "record") as box:
+    with ExperimentSandbox.open(place, candidate, Plan.draw(), experiment_id=1, folder=folder / "record") as box:
         return box.start(Role.TRAINER, best=None, on_line=lambda _: None).wait().log_tail

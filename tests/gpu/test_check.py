@@ -124,7 +124,7 @@ def test_a_run_in_containers_is_what_its_record_says(tmp_path: Path, monkeypatch
     record = tmp_path / "test-gpu/0000"
     record.mkdir(parents=True)
     ended = '"executions":[{"role":"trainer","ended_s":240.0},{"role":"scorer","ended_s":249.0}]'
-    told = '"told":{"tokens_per_second":5.0}'
+    told = '"self_reported":{"tokens_per_second":5.0}'
     check = direct(tmp_path, profile="gpu", seconds=240.0, small_audit=True)
 
     def loop(score: str, code: int = 0) -> None:

@@ -14,11 +14,10 @@ from orchestrator.errors import ConfigError, PatchRejected, ProposerUnavailable
 from orchestrator.loop import run_session
 from orchestrator.propose.replay import ReplayProposer
 from orchestrator.protocols import Proposer
-from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
-from orchestrator.session import Session
 from orchestrator.types import Context, Edit, Proposal, Reply, Trial
 from tests.support import fakes
+from tests.support.sessions import open_session
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,17 +35,9 @@ def task(tmp_path: Path, experiments: int, tag: str = "t", **flags: object) -> C
 def run(config: Config, proposer: Proposer, score: Callable[[str], Trial]) -> fakes.ArithmeticRunner:
     """One session."""
     runner = fakes.ArithmeticRunner(score)
-    with Journal.open(config.run_path) as journal:
-        run_session(
-            Session(
-                config=config,
-                journal=journal,
-                proposer=proposer,
-                runners=(runner,),
-                keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
-                view=fakes.SilentView(),
-            )
-        )
+    loop = open_session(config, proposer, runner)
+    with loop.journal:
+        run_session(loop)
     return runner
 
 
@@ -80,7 +71,7 @@ class Thinker:
         if len(self.contexts) - 1 == self.fail_at:
             raise ProposerUnavailable("the API is gone")
         text = json.dumps(self.answers[len(self.contexts) - 1])
-        return Reply(proposer=self.name, model="m", prompt="", text=text, parent_id=context.best.id)
+        return Reply(proposer=self.name, model="m", prompt="", text=text, parent_id=context.champion.id)
 
     def read(self, reply: Reply) -> Proposal:
         """Arguments of a proposal; a plain rate replaces the baseline's."""
@@ -120,7 +111,7 @@ def test_an_earlier_kept_file_can_be_the_parent(tmp_path: Path) -> None:
     run(config, thinker, parabola)
 
     assert [(0, "keep", None), (1, "keep", 0), (2, "discard", 0)] == told(config)
-    assert "parent_id 77: no kept experiment" in thinker.contexts[2].rejected[0][1]
+    assert "parent_id 77: not a kept experiment" in thinker.contexts[2].rejected[0][1]
 
 
 def test_memory_is_told(tmp_path: Path) -> None:
@@ -143,7 +134,7 @@ def test_the_next_proposal_is_asked_for_while_an_experiment_runs(tmp_path: Path)
 
     assert ["MainThread", "prefetch", "prefetch"] == thinker.threads
     assert ("h",) == thinker.contexts[1].in_flight
-    assert 0 == thinker.contexts[1].best.id
+    assert 0 == thinker.contexts[1].champion.id
     assert [(0, "keep", None), (1, "keep", 0), (2, "keep", 0), (3, "discard", 1)] == told(config)
     assert 0.04 == fakes.rate_of(config.mutable_path.read_text())
 
@@ -172,7 +163,7 @@ def test_a_refused_prefetched_reply_is_answered_in_the_loop(tmp_path: Path) -> N
     run(config, thinker, parabola)
 
     assert ["MainThread", "prefetch", "MainThread"] == thinker.threads
-    assert 1 == thinker.contexts[2].best.id
+    assert 1 == thinker.contexts[2].champion.id
     assert [(0, "keep", None), (1, "keep", 0), (2, "keep", 1)] == told(config)
 
 

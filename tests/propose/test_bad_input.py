@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import cli
+from orchestrator.events import SessionStarted
 from orchestrator.record.journal import Journal
+from orchestrator.types import Environment
 from tests.propose.test_night import task
 from tests.support.fake_messages_api import KEY, FakeMessagesApi
 
@@ -74,10 +76,10 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_starts(
         assert expected in said
         assert [] == api.requests
     assert KEY not in said
-    if (tmp_path / "runs" / "t" / "journal.db").exists():
+    if (tmp_path / "runs" / "t" / "record.jsonl").exists():
         with Journal.read(tmp_path / "runs" / "t") as journal:
-            kinds = {record.kind for record in journal.records()}
-            assert kinds <= {"call.reserved", "call.settled", "session.failed"}  # of a request that was refused
+            kinds = {one.event.kind for one in journal.events_after(0)}
+            assert kinds <= {"call.reserved", "call.settled", "loop.waiting", "session.failed"}  # of a refused request
             assert 0 == journal.charged().cost_usd
 
 
@@ -88,7 +90,7 @@ def test_a_replay_of_another_task_is_refused_at_the_command_line(
     with FakeMessagesApi() as api:
         task(tmp_path, api)
     with Journal.open(tmp_path / "runs" / "other") as journal:
-        journal.note("session.started", {"task": "sorting", "facts": {}, "proposer": "sweep"})
+        journal.append(SessionStarted(task="sorting", metric="m", proposer="sweep", environment=Environment()))
     said = error_of(capsys, monkeypatch, "loop", "--task", str(tmp_path), "--replay", str(tmp_path / "runs" / "other"))
 
     assert re.search("the run is of task 'sorting', this is 'language-model'", said)

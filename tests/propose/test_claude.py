@@ -25,7 +25,7 @@ from orchestrator.propose.token_count import guess
 from orchestrator.settings import Limits
 from orchestrator.types import Context, Edit, Spent, Usage
 from tests.support.fake_messages_api import KEY, MODEL, TODAY, Failure, FakeMessagesApi, Message, proposal
-from tests.support.journals import kept
+from tests.support.journals import champion
 
 PRICES = {"input": 5.0, "output": 25.0, "cache_write": 6.25, "cache_read": 0.5}
 GOOD = Message(arguments=proposal("LR = 0.02", "LR = 0.03", "a higher rate"))
@@ -91,8 +91,14 @@ def with_tool() -> Model:
 
 def context(**changes: object) -> Context:
     """What the loop knows after the baseline."""
-    best = kept(1.0, id=7)
-    values = {"experiment_id": 8, "best": best, "best_source": "LR = 0.02\n", "history": [best], "spent": Spent()}
+    best = champion(1.0, id=7)
+    values = {
+        "experiment_id": 8,
+        "champion": best,
+        "champion_source": "LR = 0.02\n",
+        "history": [best.experiment],
+        "spent": Spent(),
+    }
     return Context(**(values | changes))  # type: ignore[arg-type]
 
 

@@ -15,14 +15,13 @@ from orchestrator import propose
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected, ProposerUnavailable
 from orchestrator.loop import run_session
 from orchestrator.propose.command import CommandProposer
-from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
-from orchestrator.session import Session
 from orchestrator.settings import Command
 from tests.propose.test_claude import PaperLedger, context
 from tests.propose.test_night import builder, task
 from tests.support import fakes
 from tests.support.fake_messages_api import FakeMessagesApi, proposal
+from tests.support.sessions import open_session
 
 GOOD = proposal("LR = 0.02", "LR = 0.03", "a higher rate")
 
@@ -215,11 +214,7 @@ print(json.dumps({"hypothesis": f"more than {rates[0]}", "expected_effect": "low
         config = propose.choose_proposer(task(tmp_path, api, **flags), {})
         with Journal.open(config.run_path) as journal:
             runner = fakes.ArithmeticRunner(lambda source: fakes.scored(1.0 + abs(fakes.rate_of(source) - 0.05)))
-            session = Session(
-                config=config, journal=journal, proposer=propose.build(config, journal, os.environ),
-                runners=(runner,), keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
-                view=fakes.SilentView(),
-            )  # fmt: skip
+            session = open_session(config, propose.build(config, journal, os.environ), runner, journal=journal)
             assert "3 experiments done" == run_session(session)
             statuses = [e.status.value for e in journal.experiments()]
 

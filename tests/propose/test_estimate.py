@@ -12,7 +12,7 @@ from orchestrator.record.journal import Journal
 from orchestrator.types import Usage
 from tests.propose.test_night import task
 from tests.support.fake_messages_api import FakeMessagesApi
-from tests.support.journals import kept
+from tests.support.journals import finish, kept
 
 
 def test_an_estimate_is_the_prompt_times_price_times_experiments(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_what_was_really_spent_is_in_the_status(
     """Dollars and tokens of the whole run, calls that may still be going on at their worst."""
     usage = Usage(input_tokens=40_000, output_tokens=2_000, cost_usd=0.25)
     with Journal.open(tmp_path / "runs" / "t") as journal:
-        journal.finish(kept(1.0, folder=tmp_path / "runs" / "t" / "0000"))
+        finish(journal, kept(1.0, folder=tmp_path / "runs" / "t" / "0000"))
         journal.settle(journal.reserve(usage), usage)
         journal.reserve(usage)
     monkeypatch.setattr(sys, "argv", ["autoresearch", "status", "--task", str(tmp_path), "--run", "t"])

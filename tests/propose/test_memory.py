@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from orchestrator.propose.history import History, select_history
+from orchestrator.propose.history import FullHistory, select_history
 from orchestrator.record.journal import Journal
 from orchestrator.types import Status
-from tests.support.journals import kept
+from tests.support.journals import champion, finish, kept
 
 
 def test_memory_holds_the_telling_experiments(tmp_path: Path) -> None:
@@ -17,8 +17,8 @@ def test_memory_holds_the_telling_experiments(tmp_path: Path) -> None:
     with Journal.open(tmp_path) as journal:
         for number, (status, bpb) in enumerate(ends):
             score = {} if bpb is not None else {"score": None}
-            journal.finish(kept(bpb or 0.0, id=number, status=status, folder=tmp_path / f"{number:04d}", **score))
-        best = journal.best()
+            finish(journal, kept(bpb or 0.0, id=number, status=status, folder=tmp_path / f"{number:04d}", **score))
+        best = journal.champion()
         assert best is not None
         memory = select_history(journal, best)
 
@@ -32,15 +32,14 @@ def test_memory_holds_the_telling_experiments(tmp_path: Path) -> None:
 def test_a_kept_one_that_ran_again_is_told_with_all_its_runs(tmp_path: Path) -> None:
     """Its measurements are no near misses of it, no ideas, and no part of a stagnation."""
     with Journal.open(tmp_path) as journal:
-        journal.finish(kept(2.0, folder=tmp_path / "0000"))
-        journal.finish(kept(1.8, id=1, folder=tmp_path / "0001"))
+        finish(journal, kept(2.0, folder=tmp_path / "0000"))
+        finish(journal, kept(1.8, id=1, folder=tmp_path / "0001"))
         again = {"status": Status.DISCARD, "remeasures_id": 1, "folder": tmp_path / "0002"}
-        journal.finish(kept(1.9, id=2, **again))
-        journal.finish(kept(1.7, id=3, **again, hardware="another"))
-        best = journal.experiment(1)
-        memory = select_history(journal, best)
+        finish(journal, kept(1.9, id=2, **again))
+        finish(journal, kept(1.7, id=3, **again, hardware="another"))
+        memory = select_history(journal, champion(1.8, id=1))
 
-    assert [(2.0,), (1.8, 1.9)] == [e.runs for e in memory.kept]
+    assert [(2.0,), (1.8, 1.9)] == [e.scores for e in memory.kept]
     assert () == memory.near_misses
     assert [0, 1] == [e.id for e in memory.recent]
     assert 0 == memory.since_improvement
@@ -50,8 +49,8 @@ def test_history_is_read_where_it_is_looked_at(tmp_path: Path) -> None:
     """The same as the list of all, whichever way it is asked."""
     with Journal.open(tmp_path) as journal:
         for number in range(7):
-            journal.finish(kept(2.0 - number / 10, id=number, folder=tmp_path / f"{number:04d}"))
-        history, everything = History(journal), journal.experiments()
+            finish(journal, kept(2.0 - number / 10, id=number, folder=tmp_path / f"{number:04d}"))
+        history, everything = FullHistory(journal), journal.experiments()
 
         assert 7 == len(history)
         assert everything == list(history)

@@ -15,18 +15,18 @@ from structlog.testing import capture_logs
 from orchestrator import propose
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
+from orchestrator.events import ReplyReceived
 from orchestrator.loop import run_session
 from orchestrator.propose.claude import ClaudeProposer
 from orchestrator.propose.prompt import PromptBuilder
 from orchestrator.propose.token_count import guess
-from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
-from orchestrator.session import Session
 from orchestrator.settings import Limits
 from orchestrator.types import Status, Trial
 from tests.propose.test_claude import FAULTS, PRICES, REFUSED
 from tests.support import fakes
 from tests.support.fake_messages_api import KEY, MODEL, FakeMessagesApi, Message, proposal
+from tests.support.sessions import open_session
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("no answer at all", "429 with retry-after")
@@ -96,14 +96,7 @@ def sleep_through(config: Config, read_timeout_s: float = 0.2) -> tuple[str, lis
     """One session; why it ended, and the sources that ran."""
     with Journal.open(config.run_path) as journal:
         runner = fakes.ArithmeticRunner(scored)
-        session = Session(
-            config=config,
-            journal=journal,
-            proposer=build(config, journal, read_timeout_s),
-            runners=(runner,),
-            keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
-            view=fakes.SilentView(),
-        )
+        session = open_session(config, build(config, journal, read_timeout_s), runner, journal=journal)
         return run_session(session), runner.ran
 
 
@@ -131,8 +124,8 @@ def test_a_night_of_faults_loses_nothing(tmp_path: Path, prefetch: int) -> None:
         assert len(ran) == sum(e.status is not Status.INVALID for e in told)
         assert {Status.KEEP, Status.DISCARD, Status.CRASH} <= {e.status for e in told}
         assert api.cost_usd(PRICES) <= journal.charged().cost_usd
-        replies = [record.body for record in journal.records("reply.received")]
-    assert all(json.loads(body["text"]) for body in replies)
+        replies = [recorded.event.reply for recorded in journal.events(ReplyReceived)]
+    assert all(json.loads(reply.text) for reply in replies)
     assert KEY not in str(logs)
     for path in config.run_path.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes()

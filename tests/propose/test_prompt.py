@@ -11,7 +11,7 @@ from orchestrator.propose.prompt import HISTORY_TOKENS, Prompt, PromptBuilder
 from orchestrator.propose.token_count import counter, guess
 from orchestrator.settings import Limits
 from orchestrator.types import Context, Experiment, Memory, Spent, Status, Usage
-from tests.support.journals import kept
+from tests.support.journals import champion, kept
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,8 @@ def builder(tmp_path: Path, **changes: object) -> PromptBuilder:
 def context(memory: Memory, **changes: object) -> Context:
     """A turn with a memory."""
     values = {
-        "experiment_id": 9, "best": kept(1.0, id=3), "best_source": "LR = 0.02\n", "history": [], "memory": memory,
+        "experiment_id": 9, "experiments_left": 92, "champion": champion(1.0, id=3),
+        "champion_source": "LR = 0.02\n", "history": [], "memory": memory,
         "spent": Spent(experiments=8, usage=Usage(cost_usd=1.25)),
     }  # fmt: skip
     return Context(**(values | changes))  # type: ignore[arg-type]
@@ -76,19 +77,19 @@ def test_what_was_tried_is_told_in_order(tmp_path: Path) -> None:
     assert "- 5: 1.010000 discard: wider" in prompt.text
     assert "(ended with exit code 1 … KeyError: 1)" in prompt.text
     assert "- deeper" in prompt.text
-    assert "8 experiments judged so far (the run was given 100), $3.75 left for proposals" in prompt.text
+    assert "8 experiments judged so far, 92 left in this session, $3.75 left for proposals" in prompt.text
     assert "two cores" in prompt.text
 
 
 def test_measured_noise_says_what_a_gain_must_be(tmp_path: Path) -> None:
     """The spread of single runs, what luck may explain against the best's mean, and the metric by the task's name."""
-    best = kept(1.0, id=3, repeat_scores=(0.99, 1.01))
+    best = champion(1.0, id=3, repeat_scores=(0.99, 1.01))
     build = builder(tmp_path, metric="val_rmse")
-    text = build.build(context(Memory(), best=best, spread=0.01, hardware="one core")).text
+    text = build.build(context(Memory(), champion=best, seed_std=0.01, hardware="one core")).text
 
-    assert "Runs of one file differ by about 0.01 in val_rmse (standard deviation; another seed and what else" in text
+    assert "Trials of one file differ by about 0.01 in val_rmse (standard deviation; another seed and what else" in text
     assert "A gain below about 0.024 cannot be told from luck" in text
-    assert "Experiment 3, val_rmse 1.000 (mean of 2 runs: 0.990, 1.010)" in text
+    assert "Experiment 3, val_rmse 1.000 (mean of 2 trials: 0.990, 1.010)" in text
     assert "hardware: one core" in text
     assert "val_bpb" not in text.replace("Find a lower val_bpb.", "")
 
@@ -161,7 +162,7 @@ def test_after_a_stagnation_another_kind_of_idea_is_asked_for(tmp_path: Path) ->
 def test_the_best_file_is_shown_byte_for_byte(tmp_path: Path) -> None:
     """Edits are searched in it, so nothing of it is cleaned or cut, and its own fences do not end it."""
     source = 'X = """\n```\n````\n"""  # \u00e9\t\x0c\n' + "y = 1\n" * 20_000
-    block = builder(tmp_path).build(context(Memory(), best_source=source)).blocks[4]
+    block = builder(tmp_path).build(context(Memory(), champion_source=source)).blocks[4]
 
     assert source.rstrip("\n") in block.text
     assert "`````python\n" in block.text
@@ -172,7 +173,12 @@ def test_the_end_of_what_the_best_printed_is_shown(tmp_path: Path) -> None:
     """From its log, bounded and fenced."""
     (tmp_path / "0003").mkdir()
     (tmp_path / "0003" / "trainer.log").write_text("x" * 10_000 + "\nnum_steps: 512\n")
-    text = builder(tmp_path).build(context(Memory(), best=kept(1.0, id=3, folder=tmp_path / "0003"))).blocks[4].text
+    text = (
+        builder(tmp_path)
+        .build(context(Memory(), champion=champion(1.0, id=3, folder=tmp_path / "0003")))
+        .blocks[4]
+        .text
+    )
 
     assert "num_steps: 512" in text
     assert len(text) < 3000

@@ -11,12 +11,10 @@ from orchestrator.errors import PatchRejected, ProposerUnavailable
 from orchestrator.loop import run_session
 from orchestrator.propose import tunables as kn
 from orchestrator.propose.sweep import SweepProposer
-from orchestrator.record.git_branch import ResultBranch
-from orchestrator.record.journal import Journal
-from orchestrator.session import Session
 from orchestrator.types import Context, Reply, Spent, Status, Trial
 from tests.support import fakes
-from tests.support.journals import kept
+from tests.support.journals import champion, kept
+from tests.support.sessions import open_session
 
 ROOT = Path(__file__).parents[2]
 TRAIN_PY = fakes.TRAIN_PY.replace(
@@ -43,26 +41,24 @@ def config_for(tmp_path: Path, experiments: int, train_py: str = TRAIN_PY) -> Co
 
 def run(config: Config, seed: int = 0) -> list[tuple[str, str, float | None]]:
     """One session of the real loop; a fresh proposer, as after a restart."""
-    with Journal.open(config.run_path) as journal:
-        run_session(
-            Session(
-                config=config,
-                journal=journal,
-                proposer=SweepProposer(profile="cpu", seed=seed),
-                runners=(fakes.ArithmeticRunner(bowl),),
-                keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
-                view=fakes.SilentView(),
-            )
-        )
-        return [(e.status.value, e.hypothesis, e.value) for e in journal.experiments()]
+    loop = open_session(config, SweepProposer(profile="cpu", seed=seed), fakes.ArithmeticRunner(bowl))
+    with loop.journal:
+        run_session(loop)
+        return [(e.status.value, e.hypothesis, e.value) for e in loop.journal.experiments()]
 
 
 def context(folder: Path, source: str, **changes: object) -> Context:
     """What the loop tells a proposer after the baseline."""
     folder.mkdir(exist_ok=True)
     (folder / "train.py").write_text(source)
-    best = kept(1.0, folder=folder)
-    values = {"experiment_id": 1, "best": best, "best_source": source, "history": [best], "spent": Spent()}
+    best = champion(1.0, folder=folder)
+    values = {
+        "experiment_id": 1,
+        "champion": best,
+        "champion_source": source,
+        "history": [best.experiment],
+        "spent": Spent(),
+    }
     return Context(**(values | changes))  # type: ignore[arg-type]
 
 
@@ -109,7 +105,7 @@ def test_when_everything_near_was_tried_it_says_so(tmp_path: Path) -> None:
 
     assert "BIAS True → False" == SweepProposer(profile="cpu").read(SweepProposer(profile="cpu").ask(begun)).hypothesis
     with pytest.raises(ProposerUnavailable, match="BIAS"):
-        SweepProposer(profile="cpu").ask(context(tmp_path / "0000", source, history=[begun.best, other]))
+        SweepProposer(profile="cpu").ask(context(tmp_path / "0000", source, history=[begun.champion.experiment, other]))
 
 
 def test_a_file_without_constants_cannot_be_swept(tmp_path: Path) -> None:

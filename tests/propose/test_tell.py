@@ -10,7 +10,7 @@ from orchestrator.propose.tell import DIFF_CHARS, Teller, tell_diff
 from orchestrator.record.journal import Journal
 from orchestrator.types import Experiment, Memory, Status
 from tests.propose.test_prompt import builder, context, titles
-from tests.support.journals import kept
+from tests.support.journals import finish, kept
 
 LOG = "".join(
     f"[{s:9.3f} out] step {19 * s} | loss {5 - s / 10:.4f} | 38,394 tok/s | 2.0s left\n" for s in range(1, 24)
@@ -68,18 +68,18 @@ def test_an_outcome_is_one_line(tmp_path: Path) -> None:
     parent = kept(2.0, id=3, repeat_scores=(1.99, 2.01))
     e = discarded(5, 2.0123456, 3, tmp_path, hypothesis="wider", expected_effect="1.95,\nmore memory",
                   peak_memory_bytes=400 << 20)  # fmt: skip
-    told = Teller(parents={3: parent}, spread=0.01)
+    told = Teller(parents={3: parent}, seed_std=0.01)
 
     assert (
         "- 5: 2.012 discard: wider [+0.012 ± 0.012 against its parent 3; 440 steps, 35,943 tokens/s, 2.0 s start-up,"
         " train loss 2.70; 400 MB; expected: 1.95, more memory]"
     ) == told.outcome(e)
-    assert "- 3: 2.000 (mean of 2 runs: 1.990, 2.010) kept: baseline" == told.outcome(parent)
+    assert "- 3: 2.000 (mean of 2 trials: 1.990, 2.010) kept: baseline" == told.outcome(parent)
 
 
 def test_without_a_known_noise_nothing_is_claimed_about_an_error() -> None:
     """Nor about a parent that is unknown."""
-    told = Teller(parents={3: kept(2.0, id=3)}, spread=None)
+    told = Teller(parents={3: kept(2.0, id=3)}, seed_std=None)
 
     assert "- 5: 2.100000 discard: h [+0.100000 against its parent 3]" == told.outcome(
         discarded(5, 2.1, 3, hypothesis="h")
@@ -113,13 +113,15 @@ def test_what_the_nearest_misses_changed_is_shown(tmp_path: Path) -> None:
 def test_no_number_is_missing_without_a_word(tmp_path: Path) -> None:
     """What is owed again and what only ran again are listed as such."""
     with Journal.open(tmp_path) as journal:
-        journal.finish(kept(2.0, folder=tmp_path / "0000"))
-        journal.finish(kept(0.0, id=1, score=None, status=Status.CONTENDED, hypothesis="deeper", folder=tmp_path / "1"))
-        journal.finish(
-            kept(2.02, id=2, status=Status.DISCARD, remeasures_id=0, parent_id=None, folder=tmp_path / "0002")
+        finish(journal, kept(2.0, folder=tmp_path / "0000"))
+        finish(
+            journal, kept(0.0, id=1, score=None, status=Status.CONTENDED, hypothesis="deeper", folder=tmp_path / "1")
         )
-        journal.finish(discarded(3, 2.1, 0, tmp_path / "0003"))
-        best = journal.best()
+        finish(
+            journal, kept(2.02, id=2, status=Status.DISCARD, remeasures_id=0, parent_id=None, folder=tmp_path / "0002")
+        )
+        finish(journal, discarded(3, 2.1, 0, tmp_path / "0003"))
+        best = journal.champion()
         assert best is not None
         memory = select_history(journal, best)
     prompt = builder(tmp_path).build(context(memory))
@@ -132,5 +134,5 @@ def test_no_number_is_missing_without_a_word(tmp_path: Path) -> None:
 
 def test_the_minutes_left_are_those_of_this_session(tmp_path: Path) -> None:
     """Whatever devices were used for before, and how many of them."""
-    assert "17 minutes left" in builder(tmp_path).build(context(Memory(), minutes_left=17.2)).text
+    assert "17 minutes left" in builder(tmp_path).build(context(Memory(), hours_left=17.2 / 60)).text
     assert "minutes left" not in builder(tmp_path).build(context(Memory())).text

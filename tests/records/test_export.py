@@ -16,11 +16,13 @@ from orchestrator.errors import ConfigError, RecordFailed
 from orchestrator.look import export
 from orchestrator.look.export import Format
 from orchestrator.record.journal import Journal
+from orchestrator.settings import TAKEN_NAMES
 from orchestrator.types import Experiment, Status
 from tests.support.journals import kept
 from tests.support.runs import recorded
 
 ROOT = Path(__file__).parents[2]
+METRIC = "val_bpb"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def experiments(run: Path) -> list[Experiment]:
 
 def test_csv_has_a_column_for_everything_and_nothing_for_what_is_missing(experiments: list[Experiment]) -> None:
     """A missing number is empty, never 0."""
-    rows = list(csv.DictReader(io.StringIO(export.text(experiments, Format.CSV))))
+    rows = list(csv.DictReader(io.StringIO(export.render_text(experiments, Format.CSV, METRIC))))
 
     assert ["0", "1", "2", "3", "4"] == [row["id"] for row in rows]
     assert ["keep", "keep", "discard", "keep", "crash"] == [row["status"] for row in rows]
@@ -46,10 +48,23 @@ def test_csv_has_a_column_for_everything_and_nothing_for_what_is_missing(experim
     assert ("", "") == (rows[4]["val_bpb"], rows[4]["level"])
 
 
+def test_a_score_is_in_the_column_of_its_name(experiments: list[Experiment]) -> None:
+    """A task's error is not bits per byte."""
+    rows = list(csv.DictReader(io.StringIO(export.render_text(experiments, Format.CSV, "rmse"))))
+
+    assert [1.03, 1.02, 1.85, 1.01] == [float(row["rmse"]) for row in rows[:4]]
+    assert "val_bpb" not in rows[0]
+
+
+def test_no_column_is_written_over_by_a_score(experiments: list[Experiment]) -> None:
+    """A task cannot call its metric `status`."""
+    assert set(export.make_row(experiments[0], METRIC)) - {METRIC} <= TAKEN_NAMES
+
+
 def test_no_cell_is_a_formula() -> None:
     """What an LLM wrote is text in a spreadsheet too."""
     nasty = kept(2.0, id=5, hypothesis='=HYPERLINK("http://x","y")\x1b[2J')
-    (row,) = list(csv.DictReader(io.StringIO(export.text([nasty], Format.CSV))))
+    (row,) = list(csv.DictReader(io.StringIO(export.render_text([nasty], Format.CSV, METRIC))))
 
     assert '\'=HYPERLINK("http://x","y")' == row["hypothesis"]
 
@@ -65,10 +80,10 @@ def test_results_tsv_is_upstreams(run: Path) -> None:
 
 def test_parquet_has_types(experiments: list[Experiment], tmp_path: Path) -> None:
     """Numbers are numbers; what is missing is null; also where nothing has a number, or nothing is there."""
-    export.write(experiments, Format.PARQUET, tmp_path / "a.parquet")
+    export.write(experiments, Format.PARQUET, METRIC, tmp_path / "a.parquet")
     table = parquet.read_table(tmp_path / "a.parquet")
-    export.write(experiments[4:], Format.PARQUET, tmp_path / "b.parquet")
-    export.write([], Format.PARQUET, tmp_path / "c.parquet")
+    export.write(experiments[4:], Format.PARQUET, METRIC, tmp_path / "b.parquet")
+    export.write([], Format.PARQUET, METRIC, tmp_path / "c.parquet")
 
     assert [1.03, 1.02, 1.85, 1.01, None] == table["val_bpb"].to_pylist()
     assert [0, 1, 2, 3, 4] == table["id"].to_pylist()
@@ -77,8 +92,8 @@ def test_parquet_has_types(experiments: list[Experiment], tmp_path: Path) -> Non
 
 
 def test_tensorboard_reads_the_events(experiments: list[Experiment], tmp_path: Path) -> None:
-    """Every score over its experiment, and the best so far as a draw_best_so_far."""
-    export.write(experiments, Format.TENSORBOARD, tmp_path / "events")
+    """Every score over its experiment, and the best so far."""
+    export.write(experiments, Format.TENSORBOARD, METRIC, tmp_path / "events")
     read = EventAccumulator(str(tmp_path / "events"))
     read.Reload()
     found = {
@@ -89,7 +104,7 @@ def test_tensorboard_reads_the_events(experiments: list[Experiment], tmp_path: P
     assert [(0, 1.03), (1, 1.02), (2, 1.85), (3, 1.01)] == found["val_bpb"]
     assert [(0, 1.03), (1, 1.02), (2, 1.02), (3, 1.01), (4, 1.01)] == found["best_val_bpb"]
     with pytest.raises(RecordFailed, match="cannot be written"):
-        export.write(experiments, Format.TENSORBOARD, tmp_path / "events")
+        export.write(experiments, Format.TENSORBOARD, METRIC, tmp_path / "events")
 
 
 def test_a_missing_library_is_named_with_what_to_type(
@@ -101,5 +116,5 @@ def test_a_missing_library_is_named_with_what_to_type(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
 
     with pytest.raises(ConfigError, match=r"pyarrow.* is not installed; type \S+/python\S* -m pip install ") as found:
-        export.write(experiments, Format.PARQUET, tmp_path / "a.parquet")
+        export.write(experiments, Format.PARQUET, METRIC, tmp_path / "a.parquet")
     assert extra == str(found.value).partition(" install ")[2].split()

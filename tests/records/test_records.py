@@ -9,9 +9,11 @@ import pytest
 
 from orchestrator.cli.options import Target
 from orchestrator.errors import JournalError
-from orchestrator.look.lineage_tree import tree
+from orchestrator.events import SessionStarted
+from orchestrator.look.lineage import lineage_tree
 from orchestrator.record.journal import Journal
 from orchestrator.record.provenance import statement
+from orchestrator.types import Environment
 from tests.support import fakes
 from tests.support.runs import recorded
 
@@ -34,7 +36,7 @@ def test_a_kept_experiment_is_attested(run: Path) -> None:
     """In-toto Statement v1, SLSA provenance v1, every field of them that is required, every digest a SHA-256."""
     with Journal.read(run) as journal:
         said = statement(journal, journal.experiment(3))
-        begun = journal.records("experiment.begun", 3)[0].body
+        begun = journal.begun(3)
         experiment = journal.experiment(3)
     definition, details = said["predicate"]["buildDefinition"], said["predicate"]["runDetails"]
     dependencies = {one["name"]: one["digest"]["sha256"] for one in definition["resolvedDependencies"]}
@@ -44,8 +46,8 @@ def test_a_kept_experiment_is_attested(run: Path) -> None:
     assert "https://slsa.dev/provenance/v1" == said["predicateType"]
     assert [{"name": "train.py", "digest": {"sha256": experiment.source_sha256}}] == said["subject"]
     assert {"buildType", "externalParameters", "internalParameters", "resolvedDependencies"} == definition.keys()
-    assert begun["files"]["parent.py"] == dependencies["parent/train.py"]
-    assert begun["train_seed"] == definition["externalParameters"]["train_seed"]
+    assert begun.files["parent.py"] == dependencies["parent/train.py"]
+    assert begun.seeds.train_seed == definition["externalParameters"]["train_seed"]
     assert {"builder", "metadata", "byproducts"} == details.keys()
     assert details["builder"]["id"].startswith("urn:")
     assert details["metadata"]["startedOn"] <= details["metadata"]["finishedOn"]
@@ -110,13 +112,13 @@ def test_a_log_is_harmless_unless_it_is_asked_for_as_it_is(run: Path, tmp_path: 
 
     assert "[    0.001 out] red \ufffd\n" == autoresearch(other, "logs", "1").stdout
     assert b"[    0.001 out] \x1b]0;title\x07red \xff\n" == subprocess.run(raw, capture_output=True, cwd=ROOT).stdout  # noqa: PLW1510
-    assert "this experiment has: trainer" in autoresearch(other, "logs", "1", "--role", "scorer").stderr
+    assert "logs of this experiment: trainer" in autoresearch(other, "logs", "1", "--role", "scorer").stderr
 
 
 def test_the_lineage_is_a_tree_of_what_was_kept(run: Path) -> None:
     """Each under the one it was made from, the best named."""
     with Journal.read(run) as journal:
-        top = tree(journal)
+        top = lineage_tree(journal)
     (baseline,) = top.children
     (first,) = baseline.children
     (second,) = first.children
@@ -138,7 +140,7 @@ def test_a_start_that_failed_is_no_run_to_look_at(tmp_path: Path) -> None:
     """The newest run is the newest that began an experiment; one that is just about to can be watched."""
     run = recorded(tmp_path)
     with Journal.open(run.parent / "failed") as journal:
-        journal.note("session.started", {"facts": {}})
+        journal.append(SessionStarted(task="t", metric="m", proposer="p", environment=Environment()))
         assert [run, journal.folder] == Target(task=tmp_path).run_dirs()
 
     assert [run] == Target(task=tmp_path).run_dirs()
@@ -153,7 +155,7 @@ def test_a_misspelt_run_is_not_made_by_a_command_that_goes_on_with_it(run: Path)
     assert [run] == sorted(run.parent.iterdir())
 
 
-@pytest.mark.parametrize("name", ["journal.db", "record.jsonl"])
+@pytest.mark.parametrize("name", ["index.db", "record.jsonl"])
 def test_a_damaged_record_is_still_shown(tmp_path: Path, name: str) -> None:
     """What can be read is, with a word on the damage; nothing is overwritten."""
     run = recorded(tmp_path)
@@ -165,7 +167,8 @@ def test_a_damaged_record_is_still_shown(tmp_path: Path, name: str) -> None:
 
         assert 0 == shown.returncode, shown.stderr
         assert "LEARNING_RATE = 0.03" in shown.stdout
-        assert (name == "journal.db") == ("damaged: " in shown.stderr)
+        assert (name == "record.jsonl") == ("damaged: " in shown.stdout + shown.stderr)
+        assert (name == "index.db") == ("index.rebuilt_in_memory" in shown.stderr)
         assert [0, 1, 2, 3] == [one["id"] for one in listed["experiments"]]
         assert [1.03, 1.02, 1.85, 1.01] == [one["val_bpb"] for one in listed["experiments"]]
         assert 3 == listed["best"]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.events import FilesRemoved
 from orchestrator.record import retention
 from orchestrator.record.journal import Journal
 from orchestrator.record.retention import Item
-from orchestrator.record.verify import findings
+from orchestrator.record.verify import find_damage
 from orchestrator.settings import Retention
 from orchestrator.types import Status
 from tests.support.runs import recorded
@@ -93,11 +94,11 @@ def test_a_removal_is_recorded_and_the_record_is_intact(run: Path) -> None:
         removals = retention.planned(journal, policy, later)
         retention.remove(journal, removals)
         assert [] == retention.planned(journal, policy, later)
-        told = [(record.experiment_id, sorted(record.body["files"])) for record in journal.records("files.removed")]
+        told = [(one.event.experiment_id, sorted(one.event.files)) for one in journal.events(FilesRemoved)]
 
-    assert [(0, ["run-2/trainer.log", "trainer.log"]), (1, ["trainer.log"]), (2, ["trainer.log"])] == told
+    assert [(0, ["trainer.log", "trial-2/trainer.log"]), (1, ["trainer.log"]), (2, ["trainer.log"])] == told
     assert [run / "0003" / "trainer.log"] == list(run.rglob("trainer.log"))
-    assert [] == list(findings(run))
+    assert [] == list(find_damage(run))
     assert all((run / f"{n:04d}" / name).exists() for n in range(4) for name in ("train.py", "patch.diff", "reply.txt"))
 
 
@@ -105,15 +106,15 @@ def test_a_removal_cut_short_is_no_tampering_and_is_finished(run: Path) -> None:
     """Killed between the record and the file: intact before, and after it was done again. Another file is missed."""
     later = datetime.now(UTC) + timedelta(days=40)
     with Journal.open(run) as journal:
-        journal.note("files.removed", {"files": {"trainer.log": "older than 30 days"}}, 2)
-    assert [] == list(findings(run))
+        journal.append(FilesRemoved(experiment_id=2, files={"trainer.log": "older than 30 days"}))
+    assert [] == list(find_damage(run))
     with Journal.open(run) as journal:
         retention.remove(journal, retention.planned(journal, Retention(log_days=30), later))
-    assert [] == list(findings(run))
+    assert [] == list(find_damage(run))
     assert not (run / "0002" / "trainer.log").exists()
 
     (run / "0001" / "trainer.log").unlink()
-    assert any("0001/trainer.log is missing" in finding for finding in findings(run))
+    assert any("0001/trainer.log is missing" in finding for finding in find_damage(run))
 
 
 def test_gc_says_what_would_go_and_then_removes_it(run: Path, tmp_path: Path) -> None:
@@ -135,5 +136,5 @@ def test_gc_says_what_would_go_and_then_removes_it(run: Path, tmp_path: Path) ->
 
     assert "t/0002/trainer.log: 0.0 MB, older than 1e-07 days\nt: 1 file, 0.0 MB would be removed\n" == said
     assert "t: 1 file, 0.0 MB removed" in done
-    assert [] == list(findings(run))
+    assert [] == list(find_damage(run))
     assert json.loads((run / "record.jsonl").read_text().splitlines()[-1])["kind"] == "files.removed"

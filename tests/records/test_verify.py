@@ -14,17 +14,19 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import RecordFailed
+from orchestrator.events import LoopWaiting, SeedsRevealed
 from orchestrator.loop import run_session
-from orchestrator.record import anchors, experiment_dir, seal
+from orchestrator.record import anchors, experiment_dir
 from orchestrator.record.journal import Journal
-from orchestrator.record.verify import findings
+from orchestrator.record.verify import find_damage
 from orchestrator.settings import Recording
-from tests.records.test_journal import candidate
+from tests.support.journals import begin, candidate, rewrite_format
 from tests.support.runs import recorded
 from tests.support.sessions import git, parabola, session, task
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = {"journal.db": 96, "record.jsonl": 48, "session.log": 48}  # besides first, middle and last byte
+SAMPLES = {"record.jsonl": 96, "session.log": 48}  # besides first, middle and last byte
+DISPOSABLE = ("index.db", "lock")  # not the record; a changed index has a test of its own
 OTHERS = 8
 
 
@@ -42,7 +44,8 @@ def run(original: Path, tmp_path: Path) -> Path:
 
 def files(run: Path) -> list[Path]:
     """Every file of a run that has a byte."""
-    return [path for path in sorted(run.rglob("*")) if path.is_file() and path.stat().st_size]
+    found = [path for path in sorted(run.rglob("*")) if path.is_file() and path.stat().st_size]
+    return [path for path in found if path.name not in DISPOSABLE]
 
 
 def verify(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -56,7 +59,7 @@ def test_a_copy_elsewhere_is_intact(run: Path) -> None:
     shutil.copytree(run, run.parent / "other")
     done = verify("--runs", str(run.parent))
 
-    assert [] == list(findings(run))
+    assert [] == list(find_damage(run))
     assert (0, "other: intact\nt: intact\n") == (done.returncode, done.stdout)
 
 
@@ -64,11 +67,11 @@ def test_a_touched_run_fails_the_command_whichever_it_is(run: Path) -> None:
     """The one written last is not the only one that is looked at; the record is named."""
     other = Path(shutil.copytree(run, run.parent / "other"))
     (run / "0001" / "train.py").write_text("# mine\n")
-    (other / "journal.db").touch()
+    (other / "record.jsonl").touch()
     done = verify("--runs", str(run.parent))
 
     assert 1 == done.returncode
-    assert "t: record " in done.stdout
+    assert "t: line " in done.stdout
     assert "0001/train.py is not what was written" in done.stdout
     assert "other: intact" in done.stdout
 
@@ -81,85 +84,67 @@ def test_every_flipped_byte_is_found(run: Path) -> None:
         size, samples = len(whole), SAMPLES.get(path.name, OTHERS)
         for place in sorted({0, size // 2, size - 1, *range(0, size, max(1, size // samples))}):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
-            if not list(findings(run)):
+            if not list(find_damage(run)):
                 missed.append(f"{path.relative_to(run)} at {place} of {size}")
         path.write_bytes(whole)
 
     assert [] == missed
-    assert [] == list(findings(run))
+    assert [] == list(find_damage(run))
 
 
-def test_a_flipped_byte_in_a_record_names_the_record(run: Path) -> None:
-    """First, middle and last byte of every line of the mirror, and of every line in the database without a seal."""
-    seal.remove(run)
+def test_a_flipped_byte_in_a_line_names_the_line(run: Path) -> None:
+    """First, middle and last byte of every line."""
     whole = (run / "record.jsonl").read_bytes()
-    database = (run / "journal.db").read_bytes()
     start = 0
     for number, line in enumerate(whole.splitlines(keepends=True), start=1):
         for place in {0, len(line) // 2, len(line) - 1}:
             at = start + place
             (run / "record.jsonl").write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1 :])
-            said = "\n".join(findings(run))
-            assert f"record {number} (" in said or f"record {number} and" in said, (number, place, said)
+            report = "\n".join(find_damage(run))
+            assert f"line {number}: " in report or f"line {number + 1} (" in report, (number, place, report)
         (run / "record.jsonl").write_bytes(whole)
-        if (at := database.find(line[:-1])) > 0:  # longer ones are spread over pages
-            (run / "journal.db").write_bytes(database[: at + 5] + bytes([database[at + 5] ^ 2]) + database[at + 6 :])
-            assert f"record {number} (" in "\n".join(findings(run))
-            (run / "journal.db").write_bytes(database)
         start += len(line)
 
 
-@pytest.mark.parametrize(
-    "name", ["journal.db", "record.jsonl", "results.tsv", "session.log", "seal.json", "0001/train.py"]
-)
+@pytest.mark.parametrize("name", ["record.jsonl", "results.tsv", "session.log", "0001/train.py"])
 def test_a_missing_file_is_named(run: Path, name: str) -> None:
     """Also where the chain does not need it."""
     (run / name).unlink()
 
-    assert any(name.rpartition("/")[2] in finding for finding in findings(run))
+    assert any(name.rpartition("/")[2] in finding for finding in find_damage(run))
 
 
-@pytest.mark.parametrize(
-    "name", ["journal.db", "record.jsonl", "results.tsv", "session.log", "seal.json", "0001/train.py"]
-)
+@pytest.mark.parametrize("name", ["record.jsonl", "results.tsv", "session.log", "0001/train.py"])
 def test_a_truncated_file_is_named(run: Path, name: str) -> None:
     """By its last byte, and to nothing."""
     whole = (run / name).read_bytes()
     for size in (len(whole) - 1, 0):
         (run / name).write_bytes(whole[:size])
-        assert any(name.rpartition("/")[2] in finding for finding in findings(run)), size
+        assert any(name.rpartition("/")[2] in finding for finding in find_damage(run)), size
 
 
-def rewritten(run: Path, change: Callable[[list[str]], list[str]]) -> None:
-    """Both copies of the records changed alike, by somebody who also makes the seal anew."""
+def rewrite(run: Path, change: Callable[[list[str]], list[str]]) -> None:
+    """Change the record, as one who also deletes its index."""
     path = run / "record.jsonl"
     lines = change(path.read_text().splitlines())
     path.write_text("".join(line + "\n" for line in lines))
-    with sqlite3.connect(run / "journal.db") as database:
-        hashes = dict(database.execute("SELECT line, hash FROM records"))
-        database.execute("DELETE FROM records")
-        for number, line in enumerate(lines, start=1):
-            said = json.loads(line)
-            row = (number, said["kind"], said["experiment_id"], line, hashes[line])
-            database.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", row)
-    database.close()
-    seal.write(run, hashes[lines[-1]])
+    (run / "index.db").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("number", range(12))
 def test_a_deleted_record_is_found(run: Path, number: int) -> None:
-    """Wherever it was, although both copies and the seal agree."""
-    rewritten(run, lambda lines: lines[:number] + lines[number + 1 :])
+    """Wherever it was."""
+    rewrite(run, lambda lines: lines[:number] + lines[number + 1 :])
 
-    assert any("does not follow" in finding for finding in findings(run))
+    assert any("does not follow" in finding for finding in find_damage(run))
 
 
 @pytest.mark.parametrize("number", range(12))
 def test_swapped_records_are_found(run: Path, number: int) -> None:
     """Neighbours and strangers."""
     for other in (number + 1, 14):
-        rewritten(run, partial(_swapped, one=number, other=other))
-        assert any("does not follow" in finding for finding in findings(run))
+        rewrite(run, partial(_swapped, one=number, other=other))
+        assert any("does not follow" in finding for finding in find_damage(run))
 
 
 def _swapped(lines: list[str], one: int, other: int) -> list[str]:
@@ -169,33 +154,30 @@ def _swapped(lines: list[str], one: int, other: int) -> list[str]:
 
 
 def test_records_cut_off_are_found_up_to_the_last_anchor(run: Path, original: Path) -> None:
-    """By the session's log, by the commits, by the file elsewhere: each alone is enough."""
+    """By the commits, and by the file elsewhere: each alone is enough."""
     with Journal.read(run) as journal:
         first, count, head = journal.span()
     anchor = run.parent / "anchor"
-    anchors.write(anchor, "t", first, count, head)
-    assert [] == list(findings(run, original.parents[1], anchor))
+    anchors.write_anchor(anchor, "t", first, count, head)
+    assert [] == list(find_damage(run, original.parents[1], anchor))
 
-    rewritten(run, lambda lines: lines[:6])
-    by_log = list(findings(run))
-    (run / "session.log").unlink()
-    by_commit = list(findings(run, original.parents[1]))
-    by_file = list(findings(run, None, anchor))
+    rewrite(run, lambda lines: lines[:6])
+    by_commit = list(find_damage(run, original.parents[1]))
+    by_file = list(find_damage(run, None, anchor))
 
-    assert any("session.log: line" in finding and "names a record that is gone" in finding for finding in by_log)
-    assert any("commit" in finding and "names a record that is gone" in finding for finding in by_commit)
-    assert any(f"record {count} is not the one that was anchored" in finding for finding in by_file)
+    assert any("commit" in finding and "names a line that is not in the record" in finding for finding in by_commit)
+    assert any(f"line {count} of the record is not the one that was anchored" in finding for finding in by_file)
 
 
 def test_a_record_written_anew_from_its_start_is_not_the_one_anchored(run: Path, tmp_path: Path) -> None:
     """Another run of the same name, perfect in itself."""
     with Journal.read(run) as journal:
-        anchors.write(tmp_path / "anchor", "t", *journal.span())
+        anchors.write_anchor(tmp_path / "anchor", "t", *journal.span())
     (tmp_path / "anew").mkdir()
     other = recorded(tmp_path / "anew")
 
-    assert [] == list(findings(other))
-    assert ["began with another record"] == [f[-25:] for f in findings(other, None, tmp_path / "anchor")]
+    assert [] == list(find_damage(other))
+    assert ["began with another line"] == [f[-23:] for f in find_damage(other, None, tmp_path / "anchor")]
 
 
 def test_records_of_one_day_in_one_repository_have_commits_of_their_own(tmp_path: Path) -> None:
@@ -207,19 +189,21 @@ def test_records_of_one_day_in_one_repository_have_commits_of_their_own(tmp_path
         shutil.rmtree(config.run_path, ignore_errors=True)
         loop, _, _ = session(config, parabola, [rate])
         with loop.journal:
-            loop.journal.note("session.started", {"nothing": "is kept yet"})
-            assert [] == list(findings(config.run_path, config.root))
+            loop.journal.append(LoopWaiting(reason="nothing is kept yet"))
+            assert [] == list(find_damage(config.run_path, config.root))
             run_session(loop)
             commits += [e.commit for e in loop.journal.experiments()]
-        assert [] == list(findings(config.run_path, config.root))
-    assert [] == list(findings(two.run_path, two.root))
+        assert [] == list(find_damage(config.run_path, config.root))
+    assert [] == list(find_damage(two.run_path, two.root))
     assert 6 == len(set(commits))
     assert 3 == len(git(one, "branch", "--list", "autoresearch/t*").splitlines())
     assert "two/mutable/train.py" not in git(one, "ls-tree", "-r", "--name-only", "autoresearch/t")
 
     for config in (one, two):
-        rewritten(config.run_path, lambda lines: lines[:6])
-        assert any("names a record that is gone" in found for found in findings(config.run_path, config.root))
+        rewrite(config.run_path, lambda lines: lines[:6])
+        assert any(
+            "names a line that is not in the record" in found for found in find_damage(config.run_path, config.root)
+        )
 
 
 def test_an_earlier_run_that_was_merged_is_not_held_against_the_next(tmp_path: Path) -> None:
@@ -231,60 +215,78 @@ def test_an_earlier_run_that_was_merged_is_not_held_against_the_next(tmp_path: P
         with loop.journal:
             run_session(loop)
         git(config, "reset", "-q", "--soft", f"autoresearch/{tag}")
-        assert [] == list(findings(next_one.run_path, tmp_path))
+        assert [] == list(find_damage(next_one.run_path, tmp_path))
 
 
 def test_what_has_no_end_is_reported(run: Path) -> None:
     """An experiment that began; files that were added, and a folder that no record tells of."""
     (run / "0002" / "more").touch()
     shutil.copytree(run / "0002", run / "0009")
-    with sqlite3.connect(run / "journal.db") as database:
-        database.execute("DELETE FROM records WHERE kind = 'experiment.finished' AND experiment_id = 3")
-    database.close()
-    said = list(findings(run))
+    rewrite(run, lambda lines: [line for line in lines if not is_end_of(line, 3)])
+    said = list(find_damage(run))
 
-    assert "experiment 3: began and has no end" in said
+    assert "experiment 3: began and has no end; the next session closes it" in said
     assert any("0002/more was added" in finding for finding in said)
-    assert "0009: no record tells of this experiment" in said
+    assert "0009: no such experiment is recorded" in said
 
 
-def test_a_changed_table_is_found_without_the_seal(run: Path) -> None:
-    """What is derived from the records must say what they say: the best cannot be moved."""
-    seal.remove(run)
+def test_a_changed_index_is_found_and_costs_nothing(run: Path) -> None:
+    """What is derived from the record must agree with it: the champion cannot be moved. Deleting it mends it."""
     for change in ("UPDATE experiments SET value = 0.5 WHERE id = 2", "DELETE FROM experiments WHERE id = 2"):
-        with sqlite3.connect(run / "journal.db") as database:
+        with sqlite3.connect(run / "index.db") as database:
             database.execute(change)
         database.close()
-        assert "experiment 2: the table of experiments does not say what its record says" in list(findings(run))
+        expected = "index.db: its experiments are not what the record says; run `autoresearch reindex`"
+        assert [expected] == list(find_damage(run))
+        (run / "index.db").unlink()
+        assert [] == list(find_damage(run))
+        Journal.open(run).close()
 
 
-def test_a_changed_results_tsv_is_found_without_the_seal(run: Path) -> None:
-    """It is made from the records, so it can be made again."""
-    seal.remove(run)
+def test_reindex_rebuilds_what_was_changed(run: Path) -> None:
+    """From the record alone, and says so."""
+    with sqlite3.connect(run / "index.db") as database:
+        database.execute("DELETE FROM experiments")
+    database.close()
+    command = [sys.executable, "-m", "orchestrator", "reindex", "--runs", str(run.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    count = len((run / "record.jsonl").read_text().splitlines())
+
+    assert (0, f"t: index rebuilt from {count} lines\n") == (done.returncode, done.stdout)
+    assert [] == list(find_damage(run))
+
+
+def test_a_changed_results_tsv_is_found(run: Path) -> None:
+    """It is derived from the record, so it can be derived again."""
     (run / "results.tsv").write_text((run / "results.tsv").read_text().replace("0.04", "0.05"))
 
-    assert "results.tsv: does not match the records; `autoresearch loop` rewrites it" in list(findings(run))
+    assert "results.tsv: not what the record says; the next session writes it again" in list(find_damage(run))
+
+
+def is_end_of(line: str, experiment_id: int) -> bool:
+    """Return whether a line records how an experiment finished."""
+    values = json.loads(line)
+    return bool(values["kind"] == "experiment.finished" and values["experiment_id"] == experiment_id)
 
 
 def test_a_seed_that_was_not_committed_is_found(run: Path) -> None:
     """The audit's positions were drawn before the claims were known, or it is said."""
     with Journal.open(run) as journal:
-        journal.note("seeds.revealed", {"train_seed": 1, "audit_seed": "00" * 32}, 1)
+        journal.append(SeedsRevealed(experiment_id=1, train_seed=1, audit_seed="00" * 32))
 
-    assert any("the audit seed is not the one that was committed" in finding for finding in findings(run))
+    assert any("the audit seed is not the one that was committed" in finding for finding in find_damage(run))
 
 
 def test_a_running_session_is_not_held_against_the_run(run: Path) -> None:
     """Its newest experiment has no end yet."""
     with Journal.open(run):
-        assert [] == list(findings(run))
+        assert [] == list(find_damage(run))
 
 
 def test_a_journal_of_a_newer_version_is_left_alone(run: Path) -> None:
     """It is said, the copy is checked, nothing is overwritten."""
-    with sqlite3.connect(run / "journal.db") as database:
-        database.execute("PRAGMA user_version = 99")
-    database.close()
+    path = run / "record.jsonl"
+    rewrite_format(path, 3)
     before = {path: path.read_bytes() for path in files(run)}
     done = verify("--runs", str(run.parent))
 
@@ -303,12 +305,12 @@ def test_the_loop_names_its_heads_elsewhere(tmp_path: Path) -> None:
             run_session(loop)
     heads = [line.split()[3:] for line in (tmp_path / "anchors").read_text().splitlines()]
     with Journal.read(config.run_path) as journal:
-        hashes = {str(one.seq): one.hash for one in journal.records()}
+        hashes = {str(one.seq): one.hash for one in journal.events_after(0)}
 
     assert 3 == len(heads)
     assert all(hashes[seq] == head for seq, head in heads)
     assert not (tmp_path / "nowhere").exists()
-    assert [] == list(findings(config.run_path, tmp_path, tmp_path / "anchors"))
+    assert [] == list(find_damage(config.run_path, tmp_path, tmp_path / "anchors"))
 
 
 def test_copies_that_a_killed_session_left_are_no_part_of_the_record(tmp_path: Path) -> None:
@@ -317,39 +319,36 @@ def test_copies_that_a_killed_session_left_are_no_part_of_the_record(tmp_path: P
     loop, _, _ = session(config, parabola, ["0.05"])
     with loop.journal:
         run_session(loop)
-        loop.journal.begin(candidate(), intent={"files": {}})
+        begin(loop.journal, candidate())
         experiment_dir.write_candidate(config.run_path / "0002", candidate())
         (config.run_path / "0002" / ".private-x" / "trainer").mkdir(parents=True)
         (config.run_path / "0002" / ".private-x" / "trainer" / "train.py").touch()
-    assert ["experiment 2: began and has no end"] == list(findings(config.run_path))
+    assert ["experiment 2: began and has no end; the next session closes it"] == list(find_damage(config.run_path))
     loop, _, _ = session(config, parabola, ["0.06"])
     with loop.journal:
         run_session(loop)
 
-    assert [] == list(findings(config.run_path))
+    assert [] == list(find_damage(config.run_path))
     assert not list(config.run_path.rglob(".private-*"))
 
 
 def test_a_full_disk_loses_nothing_that_was_recorded(run: Path) -> None:
     """The error names the file; what was there can be read, and the next session goes on with an intact run."""
-    with Journal.read(run) as journal:
-        before = [one.line for one in journal.records()]
-    limit = (run / "journal.db").stat().st_size + 100
-    with no_file_larger_than(limit), pytest.raises(RecordFailed, match=r"journal\.db: .*free"):
+    before = (run / "record.jsonl").read_bytes()
+    with no_file_larger_than(len(before) + 100), pytest.raises(RecordFailed, match=r"record\.jsonl: .*free"):
         fill(run)
-    with Journal.read(run) as journal:
-        assert before == [one.line for one in journal.records()][: len(before)]
+    assert (run / "record.jsonl").read_bytes().startswith(before)
     with Journal.open(run) as journal:
-        journal.note("session.ended", {"reason": "fixed"})
+        journal.append(LoopWaiting(reason="fixed"))
 
-    assert [] == list(findings(run))
+    assert [] == list(find_damage(run))
 
 
 def fill(run: Path) -> None:
     """Record until it fails."""
     with Journal.open(run) as journal:
         for _ in range(1000):
-            journal.note("filler", {"text": "x" * 150})
+            journal.append(LoopWaiting(reason="x" * 150))
 
 
 @contextmanager

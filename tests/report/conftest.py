@@ -1,4 +1,4 @@
-"""A real browser, and nights to look at in it. A missing browser fails."""
+"""A real browser, and runs to look at in it. A missing browser fails."""
 
 import shutil
 import tempfile
@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from orchestrator.look.report import Report
-from tests.support.nights import made
+from tests.support.nights import write_run
 
 DESKTOP = {"width": 1280, "height": 900}
 
@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def nights() -> Iterator[Path]:
-    """Where nights are made up: in memory if one can, for a journal waits for the disk at every record."""
+    """Where runs are made up: in memory if possible, for a journal waits for the disk at every event."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
@@ -37,8 +37,8 @@ def nights() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def night(nights: Path) -> Path:
-    """The page of a night of forty experiments of every status."""
-    return Report(made(nights / "nov23", 40)).build()
+    """The page of a run of forty experiments of every status."""
+    return Report(write_run(nights / "nov23", 40)).build()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,17 @@ import pytest
 from playwright.sync_api import Browser
 from rich.console import Console
 
+from orchestrator.events import SessionStarted
 from orchestrator.look import compare
 from orchestrator.record.journal import Journal
-from orchestrator.types import Status, Usage
-from tests.support.journals import kept
+from orchestrator.types import Environment, Status, Usage
+from tests.support.journals import finish, kept
 
 
 def run(folder: Path, *scores: float, task: str = "language-model", **changes: object) -> Path:
     """A run whose experiments take half an hour and a dollar each; what is no improvement is discarded."""
     with Journal.open(folder) as journal:
-        journal.note("session.started", {"task": task, "facts": {}, "proposer": "claude"})
+        journal.append(SessionStarted(task=task, metric="val_bpb", proposer="claude", environment=Environment()))
         best = float("inf")
         for number, score in enumerate(scores):
             status = Status.KEEP if score < best else Status.DISCARD
@@ -30,29 +31,29 @@ def run(folder: Path, *scores: float, task: str = "language-model", **changes: o
                 "usage": Usage(cost_usd=1.0),
                 **changes,
             }
-            journal.finish(kept(score, folder=folder / f"{number:04d}", **values))
+            finish(journal, kept(score, folder=folder / f"{number:04d}", **values))
     return folder
 
 
 def test_the_best_so_far_is_known_on_every_axis(tmp_path: Path) -> None:
-    """By ideas, by hours of the device and by dollars; before the baseline has ended there is none."""
-    found = compare.course(run(tmp_path / "a", 2.0, 1.5, 1.8, 1.2))
+    """By ideas, by device hours and by dollars; before the baseline has ended there is none."""
+    found = compare.load_curve(run(tmp_path / "a", 2.0, 1.5, 1.8, 1.2))
 
     assert [2.0, 1.5, 1.5, 1.2] == [found.best_at("experiments", n) for n in range(4)]
     assert [None, 2.0, 1.5, 1.2] == [found.best_at("hours", hours) for hours in (0.4, 0.5, 1.7, 2.0)]
     assert 1.2 == found.best_at("usd", 1000.0)
-    assert (3.0, 2.0, 4.0) == tuple(found.whole(axis) for axis in compare.AXES)
+    assert (3.0, 2.0, 4.0) == tuple(found.total(axis) for axis in compare.AXES)
 
 
 def test_runs_are_printed_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At the same points of each axis and at their ends; what makes them incomparable is said first."""
-    one = compare.course(run(tmp_path / "a", 2.0, 1.5, 1.8, 1.2))
-    two = compare.course(run(tmp_path / "b", 1.9, 1.7, task="sorting", hardware="A100"))
-    compare.compare(one, two, Console(width=120))
+    one = compare.load_curve(run(tmp_path / "a", 2.0, 1.5, 1.8, 1.2))
+    two = compare.load_curve(run(tmp_path / "b", 1.9, 1.7, task="sorting", hardware="A100"))
+    compare.print_comparison(one, two, Console(width=120))
     printed = capsys.readouterr().out
 
-    assert "note: not of one task: 'language-model' and 'sorting'" in printed
-    assert "not on the same hardware" in printed
+    assert "note: different tasks: 'language-model' and 'sorting'" in printed
+    assert "different hardware" in printed
     assert ["a", "1.5000", "1.2000", "at", "3"] in [line.split() for line in printed.splitlines()]
     assert ["b", "1.7000", "1.7000", "at", "1"] in [line.split() for line in printed.splitlines()]
 
@@ -61,28 +62,28 @@ def test_a_run_that_measured_its_best_again_is_told_truly(tmp_path: Path) -> Non
     """A second run of the best is no idea, and may raise the best so far."""
     folder = run(tmp_path / "a", 2.0, 1.5)
     with Journal.open(folder) as journal:
-        journal.finish(kept(1.7, id=2, status=Status.DISCARD, remeasures_id=1, folder=folder / "0002"))
-    found = compare.course(folder)
+        finish(journal, kept(1.7, id=2, status=Status.DISCARD, remeasures_id=1, folder=folder / "0002"))
+    found = compare.load_curve(folder)
 
-    assert 1.0 == found.whole("experiments")
+    assert 1.0 == found.total("experiments")
     assert pytest.approx(1.6) == found.best_at("usd", 99)
 
 
 def test_less_than_an_hour_is_told_in_minutes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """0.25 hours say little."""
-    one, two = (compare.course(run(tmp_path / name, 2.0, 1.5, duration_s=450.0)) for name in "ab")
-    compare.compare(one, two, Console(width=120))
+    one, two = (compare.load_curve(run(tmp_path / name, 2.0, 1.5, duration_s=450.0)) for name in "ab")
+    compare.print_comparison(one, two, Console(width=120))
     printed = capsys.readouterr().out
 
-    assert "by minutes of the device" in printed
+    assert "by device minutes" in printed
     assert "1.5000 at 15" in printed
 
 
 def test_a_run_without_a_score_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And is on no other hardware for that."""
-    one = compare.course(run(tmp_path / "a", 2.0, 1.5, hardware="A100"))
-    two = compare.course(run(tmp_path / "b"))
-    compare.compare(one, two, Console(width=120))
+    one = compare.load_curve(run(tmp_path / "a", 2.0, 1.5, hardware="A100"))
+    two = compare.load_curve(run(tmp_path / "b"))
+    compare.print_comparison(one, two, Console(width=120))
     compare.write(tmp_path / "page.html", one, two)
     printed = capsys.readouterr().out
 
@@ -97,7 +98,7 @@ def test_the_page_is_read_on_any_screen(
     tmp_path: Path, browser: Browser, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     """No sideways scrolling, panels wide enough for their words, ink that stands out, the metric's name."""
-    one, two = (compare.course(run(tmp_path / name, 2.0, 1.5, 1.2)) for name in "ab")
+    one, two = (compare.load_curve(run(tmp_path / name, 2.0, 1.5, 1.2)) for name in "ab")
     compare.write(tmp_path / "page.html", one, two)
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     complaints: list[str] = []
@@ -130,7 +131,7 @@ def brightness(colour: str) -> float:
 
 def test_the_page_holds_nothing_but_numbers_and_names(tmp_path: Path) -> None:
     """Private, self-contained, and a run's name cannot open a tag."""
-    one, two = (compare.course(run(tmp_path / name, 2.0, 1.5)) for name in ("a", "<b onload=x>"))
+    one, two = (compare.load_curve(run(tmp_path / name, 2.0, 1.5)) for name in ("a", "<b onload=x>"))
     path = tmp_path / "page.html"
     compare.write(path, one, two)
     text = path.read_text()
@@ -140,5 +141,5 @@ def test_the_page_holds_nothing_but_numbers_and_names(tmp_path: Path) -> None:
     assert "onload=x" not in text
     assert "<b " not in text[: text.index("<script>")]
     assert "2.0,1.5" in text
-    assert '"hours of the device"' in text
+    assert '"device hours"' in text
     assert '"experiments"' in text

@@ -5,14 +5,17 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
+from orchestrator.cli.options import open_for_reading
+from orchestrator.errors import JournalError
 from orchestrator.look.report import Report
 from tests.report.conftest import Seen, settled
-from tests.support.nights import made
+from tests.support.nights import write_run
 
 EVIL = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)><svg/onload=alert(3)><!--<script> {{ 7 * 7 }} ]]>"
@@ -32,7 +35,7 @@ def hostile(nights: Path) -> Path:
         long = LONG if field in ("hypothesis", "log") else LONG[:5000]
         return f"{words} {EVIL}" if field == "diff" else f"{words} {EVIL} {field} {long}\n{EVIL}"
 
-    return Report(made(nights / "evil", 12, say)).build()
+    return Report(write_run(nights / "evil", 12, say)).build()
 
 
 def elements(page: Page, selector: str) -> int:
@@ -139,7 +142,7 @@ def test_the_policy_stops_what_escaping_would_have_missed(
 
 def test_no_link_is_followed_and_nothing_blocks(tmp_path: Path) -> None:
     """Links to files and folders of the host, a pipe, a gigabyte: named or bounded, and the rest is shown."""
-    folder = made(tmp_path / "links", 3)
+    folder = write_run(tmp_path / "links", 3)
     secret = tmp_path / "secret"
     secret.write_text("the-host's-own-secret")
     for name, put in (
@@ -162,18 +165,56 @@ def test_no_link_is_followed_and_nothing_blocks(tmp_path: Path) -> None:
     assert page.stat().st_size < 8_000_000
 
 
-def test_a_record_that_is_damaged_is_named_and_the_rest_is_shown(tmp_path: Path, context: BrowserContext) -> None:
-    """A journal row that says nothing, a container's description that is no JSON any more."""
-    folder = made(tmp_path / "damaged", 3)
+def damage(folder: Path) -> int:
+    """Spoil the line of the record on how experiment 2 finished, and return its number."""
+    path = folder / "record.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    number = next(
+        n for n, line in enumerate(lines) if '"kind":"experiment.finished"' in line and '"experiment_id":2,' in line
+    )
+    lines[number] = "{" + "x" * (len(lines[number]) - 2) + "\n"
+    path.write_text("".join(lines))
+    return number + 1
 
-    with sqlite3.connect(folder / "journal.db") as database:
-        database.execute("UPDATE experiments SET body = '{}' WHERE id = 2")
-    database.close()
+
+def test_a_record_that_is_damaged_is_named_and_the_rest_is_shown(tmp_path: Path, context: BrowserContext) -> None:
+    """A line that is not JSON, in a record without an index; a container's description that is not JSON any more."""
+    folder = write_run(tmp_path / "damaged", 3)
+    number = damage(folder)
+    (folder / "index.db").unlink()
     (folder / "0001" / "trainer.created.json").write_text("[" * 100_000)
     seen = Seen(context.new_page())
-    page = seen.open(Report(folder).build(), "#e1")
+    page = seen.open(Report(folder, open_for_reading).build(), "#e1")
 
     assert 3 == elements(page, "#table tbody tr")
-    assert "experiment 2" in (page.locator(".note.bad").first.text_content() or "")
+    assert f"line {number}: damaged" in (page.locator(".note.bad").first.text_content() or "")
+    assert "experiment 2: " in (page.locator("header .note").first.text_content() or "")
     assert "not on record" in (page.locator("#sheet-body").text_content() or "")
     assert [] == seen.complaints
+
+
+def test_an_experiment_whose_line_is_damaged_is_shown_as_far_as_the_index_knows_it(
+    tmp_path: Path, context: BrowserContext
+) -> None:
+    """The line is named in its record; its row, its diff and what its folder holds are there."""
+    folder = write_run(tmp_path / "damaged", 3)
+    number = damage(folder)
+    seen = Seen(context.new_page())
+    page = seen.open(Report(folder).build(), "#e2")
+
+    assert 4 == elements(page, "#table tbody tr")
+    assert f"line {number}: damaged" in (page.locator("#sheet-body .note.bad").first.text_content() or "")
+    assert "TRIED = 2" in (page.locator("#sheet-body .diff").text_content() or "")
+    assert [] == seen.complaints
+
+
+def test_an_index_that_is_damaged_is_named(tmp_path: Path) -> None:
+    """With what to do; the record is complete."""
+    folder = write_run(tmp_path / "damaged", 3)
+    with closing(sqlite3.connect(folder / "index.db")) as database, database:
+        database.execute("UPDATE experiments SET body = '{}' WHERE id = 2")
+
+    with pytest.raises(JournalError, match=r"index\.db: damaged; delete it: it is rebuilt"):
+        Report(folder).build()
+    (folder / "index.db").unlink()
+    assert 4 == Report(folder).build().read_text().count("<tr data-id=")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,25 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.errors import JournalError
+from orchestrator.events import ExperimentCommitted, ExperimentFinished, Revision
 from orchestrator.look import figures
-from orchestrator.look.details import FactTable, bounds, detail
-from orchestrator.look.history import HistoryEntry, RunHistory, gather
-from orchestrator.look.lineage import lineage
+from orchestrator.look.details import FactTable, byte_limits, detail_block
+from orchestrator.look.history import RunHistory, load_history, make_entries
+from orchestrator.look.lineage import trace_lineage
 from orchestrator.look.report import Report
-from orchestrator.look.report_on_finish import Reporting
-from orchestrator.look.summary import summary
+from orchestrator.look.summary import summarise
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
-from orchestrator.types import Experiment, Spent, Status, Trial, Usage
+from orchestrator.types import Experiment, Status, Trial, Usage
 from tests.support import fakes
-from tests.support.journals import kept
-from tests.support.nights import made
+from tests.support.journals import begin, finish, kept
+from tests.support.nights import write_run
 from tests.support.sessions import session, task
 
 
-def evening(*experiments: Experiment) -> RunHistory:
-    """A night that no journal holds."""
-    best: float | None = None
-    turns = []
-    for rank, experiment in enumerate(experiments):
-        before, best = best, experiment.value if experiment.status is Status.KEEP else best
-        turns.append(HistoryEntry(experiment=experiment, rank=rank, before=before, after=best))
-    return RunHistory(
-        tag="t", at="", turns=tuple(turns), damaged=(), best=None, spread=None, spent=Spent(), running=(),
-        sessions=(), head="", records=0,
-    )  # fmt: skip
+def history(*experiments: Experiment) -> RunHistory:
+    """Return a run that is not in a journal."""
+    return RunHistory(tag="t", at="", entries=make_entries(experiments))
 
 
 def line(number: int, parent: int | None, value: float = 1.0) -> Experiment:
@@ -48,7 +39,7 @@ def line(number: int, parent: int | None, value: float = 1.0) -> Experiment:
 
 def test_a_chain_is_one_lane() -> None:
     """Each made from the one before it."""
-    found = lineage(evening(line(0, None), line(2, 0), line(5, 2)))
+    found = trace_lineage([line(0, None), line(2, 0), line(5, 2)])
 
     assert [(0, None), (0, 0), (0, 0)] == [(node.lane, node.parent_lane) for node in found]
     assert [False, False, True] == [node.ends for node in found]
@@ -56,10 +47,7 @@ def test_a_chain_is_one_lane() -> None:
 
 def test_a_stale_parents_child_has_a_lane_of_its_own() -> None:
     """3 and 4 were both made from 0; 5 goes on from 3, 6 from 4."""
-    found = {
-        n.turn.experiment.id: n
-        for n in lineage(evening(*(line(*p) for p in ((0, None), (3, 0), (4, 0), (5, 3), (6, 4)))))
-    }
+    found = {n.experiment.id: n for n in trace_lineage([line(*p) for p in ((0, None), (3, 0), (4, 0), (5, 3), (6, 4))])}
 
     assert {0: 0, 3: 0, 4: 1, 5: 0, 6: 1} == {number: node.lane for number, node in found.items()}
     assert (1, 0) == (found[4].lane, found[4].parent_lane)
@@ -69,7 +57,7 @@ def test_a_stale_parents_child_has_a_lane_of_its_own() -> None:
 
 def test_a_gain_is_over_the_parent() -> None:
     """Not over the best before it."""
-    found = lineage(evening(line(0, None, 2.0), line(1, 0, 1.5), line(2, 0, 1.4)))
+    found = trace_lineage([line(0, None, 2.0), line(1, 0, 1.5), line(2, 0, 1.4)])
 
     assert [None, -0.5, pytest.approx(-0.6)] == [node.gain for node in found]
 
@@ -79,51 +67,51 @@ def test_the_best_goes_back_where_it_did_not_hold(tmp_path: Path) -> None:
     with Journal.open(tmp_path) as journal:
         for number, (value, measures) in enumerate(((2.0, None), (1.8, None), (2.4, 1))):
             status = Status.KEEP if measures is None else Status.DISCARD
-            made_one = kept(
+            experiment = kept(
                 value, id=number, status=status, remeasures_id=measures, parent_id=number - 1 if number else None
             )
-            journal.note("experiment.begun", {"retry_of": None}, number)
-            journal.finish(made_one)
-        found = gather(journal)
+            begin(journal)
+            finish(journal, experiment)
+        found = load_history(journal)
 
-    assert [2.0, 1.8, 2.0] == [turn.after for turn in found.turns]
-    assert found.best is not None and 0 == found.best.id
+    assert [2.0, 1.8, 2.0] == [entry.after for entry in found.entries]
+    assert found.champion is not None and 0 == found.champion.id
 
 
 def test_what_ended_first_comes_first(tmp_path: Path) -> None:
     """Where several ran at once, the best before an experiment is the best when it ended, whatever its number."""
     with Journal.open(tmp_path) as journal:
-        for number in range(3):
-            journal.note("experiment.begun", {"retry_of": None}, number)
+        for _ in range(3):
+            begin(journal)
         for number, value in ((0, 2.0), (2, 1.8), (1, 1.5)):
-            journal.finish(kept(value, id=number, parent_id=0 if number else None))
-        found = gather(journal)
+            finish(journal, kept(value, id=number, parent_id=0 if number else None))
+        found = load_history(journal)
     steps = next(trace for trace in figures.draw_best_so_far(found)["data"] if trace["uid"] == "best")
 
-    assert {0: None, 2: 2.0, 1: 1.8} == {turn.experiment.id: turn.before for turn in found.turns}
+    assert {0: None, 2: 2.0, 1: 1.8} == {entry.experiment.id: entry.before for entry in found.entries}
     assert ([0, 1, 2, 2], [2.0, 1.8, 1.5, 1.5]) == (steps["x"], steps["y"])
 
 
 def test_sums_and_reasons_are_the_journals(night: Path) -> None:
     """Counts without the baseline, every dollar, refusals by their reason with the experiments they happened to."""
     with Journal.read(night.parent) as journal:
-        found, experiments, spent = gather(journal), journal.experiments(), journal.spent()
-    told = summary(found)
+        found, experiments, spent = load_history(journal), journal.experiments(), journal.spent()
+    facts = summarise(found)
     cheats = tuple(e.id for e in experiments if e.status is Status.CHEAT)
 
-    assert spent.experiments == told.counts["all"] == 40 - spent.inconclusive
-    assert 40 == sum(n for name, n in told.counts.items() if name != "all")
-    assert spent.usage.cost_usd == told.cost_usd
-    assert ("cheat", cheats) == (told.reasons[0].status, told.reasons[0].ids)
-    assert told.best is not None and min(e.value for e in experiments if e.value) == told.best.experiment.value
-    assert pytest.approx(sum(e.duration_s for e in experiments)) == told.device_seconds
+    assert spent.experiments == facts.counts["all"] == 40 - spent.inconclusive
+    assert 40 == sum(n for name, n in facts.counts.items() if name != "all")
+    assert spent.usage.cost_usd == facts.cost_usd
+    assert ("cheat", cheats) == (facts.reasons[0].status, facts.reasons[0].ids)
+    assert facts.best is not None and min(e.value for e in experiments if e.value) == facts.best.experiment.value
+    assert pytest.approx(sum(e.duration_s for e in experiments)) == facts.device_seconds
 
 
-@pytest.mark.parametrize("figure", [figures.draw_best_so_far, figures.outcomes])
+@pytest.mark.parametrize("figure", [figures.draw_best_so_far, figures.draw_outcomes])
 def test_plots_are_plotlys(tmp_path: Path, figure: Callable[[RunHistory], dict[str, Any]]) -> None:
     """Plotly's own schema accepts every word; numbers and our own words are all there is."""
-    with Journal.read(made(tmp_path / "n", 8, lambda _, words: f"<b>{words}</b>")) as journal:
-        data = figure(gather(journal))
+    with Journal.read(write_run(tmp_path / "n", 8, lambda _, words: f"<b>{words}</b>")) as journal:
+        data = figure(load_history(journal))
     go.Figure(**data)
 
     assert "<b>" not in json.dumps(data)
@@ -133,7 +121,7 @@ def test_every_experiment_is_a_point_and_outliers_are_within_sight() -> None:
     """What is far worse lies at the edge, said to be off the scale; what has no score lies below."""
     worse = [kept(1.1 + n / 100, id=n + 1, status=Status.DISCARD) for n in range(10)]
     crash = kept(0.0, id=12, status=Status.CRASH, score=None)
-    figure = figures.draw_best_so_far(evening(kept(1.0), *worse, kept(9.0, id=11, status=Status.DISCARD), crash))
+    figure = figures.draw_best_so_far(history(kept(1.0), *worse, kept(9.0, id=11, status=Status.DISCARD), crash))
     points = {
         number: y
         for trace in figure["data"]
@@ -164,24 +152,25 @@ def test_a_container_that_was_not_as_asked_is_told(
     tmp_path: Path, path: tuple[str, str], value: object, said: str
 ) -> None:
     """In the sentence at the top, at the wall that is missing, and field by field."""
-    folder = made(tmp_path / "n", 1)
+    folder = write_run(tmp_path / "n", 1)
     file = folder / "0000" / "scorer.created.json"
     created = json.loads(file.read_text())
     created[path[0]][path[1]] = value
     file.write_text(json.dumps(created))
     shared = FactTable()
     with Journal.read(folder) as journal:
-        told = json.loads(detail(journal, gather(journal).turns[0], bounds(2), shared, "val_bpb"))
-    scorer = told["runs"][0]["containers"][3]
+        block = detail_block(journal, load_history(journal).entries[0], byte_limits(2), shared, "val_bpb")
+        details = json.loads(block)
+    scorer = details["trials"][0]["containers"][3]
 
-    assert "scorer" == told["verdict"].rpartition(": ")[2].rstrip(".")
+    assert "scorer" == details["verdict"].rpartition(": ")[2].rstrip(".")
     assert said in [shared.facts[number].name for number in scorer["facts"] if shared.facts[number].good is False]
     assert any(line.startswith(".".join(path)) for line in scorer["differences"])
 
 
 def test_details_shrink_where_there_are_many() -> None:
     """A page of a hundred thousand experiments would still open."""
-    assert sum(b.both for b in bounds(32).values()) > 4 * sum(b.both for b in bounds(4096).values())
+    assert sum(b.both for b in byte_limits(32).values()) > 4 * sum(b.both for b in byte_limits(4096).values())
 
 
 def test_the_report_follows_a_loop(tmp_path: Path) -> None:
@@ -199,20 +188,39 @@ def test_the_report_follows_a_loop(tmp_path: Path) -> None:
 
     loop, _, _ = session(config, score, ["0.03", "0.04"])
     with loop.journal:
-        reason = run_session(replace(loop, view=Reporting(loop.view, Report(config.run_path))))
+        loop.journal.subscribe(Report(config.run_path).handle)
+        reason = run_session(loop)
 
     assert "2 experiments done" == reason
     assert [0, 1, 2] == sizes
 
 
+def test_a_verdict_that_was_revised_is_shown_as_it_is_now(tmp_path: Path) -> None:
+    """Though the details of the experiment are in an earlier build; so is its commit."""
+    with Journal.open(tmp_path / "n") as journal:
+        for number, value in enumerate((2.0, 1.8)):
+            begin(journal)
+            finish(journal, kept(value, id=number, parent_id=number - 1 if number else None))
+        report = Report(journal.folder)
+        before = report.build().read_text()
+        journal.append(ExperimentCommitted(experiment_id=0, commit="c0ffee"))
+        cheat = kept(1.7, id=begin(journal), remeasures_id=1, status=Status.CHEAT)
+        revision = Revision(experiment_id=1, status=Status.CHEAT, reason="it cheated when it was measured again")
+        journal.append(ExperimentFinished(experiment=cheat, revisions=(revision,)))
+        after = report.build().read_text()
+
+    assert (False, True) == tuple("it cheated when" in page[page.index('id="d1"') :] for page in (before, after))
+    assert (False, True) == tuple("c0ffee" in page for page in (before, after))
+
+
 def test_the_command_says_where_the_page_is_and_what_is_wrong(tmp_path: Path) -> None:
-    """No run, a journal of a newer version: one line; nothing is written."""
-    made(tmp_path / "n", 1)
+    """No run, a record of a newer version: one line; nothing is written."""
+    write_run(tmp_path / "n", 1)
     run = CliRunner()
     done = run.invoke(cli.app, ["report", "--runs", str(tmp_path)])
     (tmp_path / "n" / "report.html").unlink()
-    with Journal.open(tmp_path / "n") as journal:
-        journal._db.execute("PRAGMA user_version = 99")
+    record = tmp_path / "n" / "record.jsonl"
+    record.write_text(record.read_text().replace('"format":2', '"format":99'))
     newer = run.invoke(cli.app, ["report", "--runs", str(tmp_path)])
     missing = run.invoke(cli.app, ["report", "--runs", str(tmp_path), "--run", "none"])
 
@@ -224,10 +232,10 @@ def test_the_command_says_where_the_page_is_and_what_is_wrong(tmp_path: Path) ->
 
 def test_money_of_replies_that_became_nothing_is_told_too(tmp_path: Path) -> None:
     """The sum of the run is what was charged, not what experiments carry."""
-    folder = made(tmp_path / "n", 2)
+    folder = write_run(tmp_path / "n", 2)
     with Journal.open(folder) as journal:
         call = journal.reserve(Usage(cost_usd=5.0))
         journal.settle(call, Usage(cost_usd=1.25))
-        told = summary(gather(journal))
+        facts = summarise(load_history(journal))
 
-    assert pytest.approx(1.25) == told.untied_usd
+    assert pytest.approx(1.25) == facts.unused_usd

@@ -21,13 +21,13 @@ def test_one_file_for_its_owner_that_asks_for_nothing(night: Path, seen: Seen) -
 
     assert 0o600 == stat.S_IMODE(night.stat().st_mode)
     assert 41 == page.locator("#table tbody tr").count()
-    assert 41 == page.locator("#staircase path.point").count()
+    assert 41 == page.locator("#best path.point").count()
 
 
 def test_a_point_opens_its_experiment(night: Path, seen: Seen) -> None:
     """Hovering tells what it was, choosing shows its record."""
     page = seen.open(night)
-    point = page.locator("#staircase .tracekeep path.point").nth(3)
+    point = page.locator("#best .tracekeep path.point").nth(3)
     point.hover(force=True)
 
     expect(page.locator("#tip")).to_contain_text("#7")
@@ -56,8 +56,8 @@ def test_search_and_status_filter(night: Path, seen: Seen) -> None:
     page.locator("#search").fill("")
     page.locator(".chip[data-status='keep']").click()
     assert {"keep"} == {row.get_attribute("data-status") for row in rows.all()}
-    shown = "status => getComputedStyle(document.querySelector(`#staircase .trace${status}`)).opacity"
-    expect(page.locator("#staircase .tracediscard").first).to_have_class(re.compile("dim"))
+    shown = "status => getComputedStyle(document.querySelector(`#best .trace${status}`)).opacity"
+    expect(page.locator("#best .tracediscard").first).to_have_class(re.compile("dim"))
     assert (1.0, True) == (float(page.evaluate(shown, "keep")), float(page.evaluate(shown, "discard")) < 1)
 
 
@@ -65,11 +65,11 @@ def test_columns_sort_both_ways_and_what_has_no_score_comes_last(night: Path, se
     """By number, not by text."""
     page = seen.open(night)
     for direction in ("ascending", "descending"):
-        page.locator("th[data-key='bpb'] button").click()
-        cells = page.locator("#table td.c-bpb").all_inner_texts()
+        page.locator("th[data-key='score'] button").click()
+        cells = page.locator("#table td.c-score").all_inner_texts()
         scores = [float(text) for text in cells if text]
 
-        assert direction == page.locator("th[data-key='bpb']").get_attribute("aria-sort")
+        assert direction == page.locator("th[data-key='score']").get_attribute("aria-sort")
         assert sorted(scores, reverse=direction == "descending") == scores
         assert [""] * (41 - len(scores)) == cells[len(scores) :]
 
@@ -97,7 +97,7 @@ def test_by_keyboard_alone(night: Path, seen: Seen) -> None:
 def test_the_plot_by_keyboard(night: Path, seen: Seen) -> None:
     """Arrows go from experiment to experiment and say each, Enter opens one."""
     page = seen.open(night)
-    page.locator("#staircase").focus()
+    page.locator("#best").focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
 
@@ -126,7 +126,7 @@ def test_what_exactly_ran_in_experiment_7(night: Path, seen: Seen) -> None:
     for words in (
         "4 containers ran, each as asked", "python3 -s -B /mutable/train.py", "65532:65532", "read-only", "own profile",
         "32768 MiB, peak", "/locked read-only bind", "/out WRITABLE volume", "its claims are in", "exit code 0",
-        "20,000", "2.1e-04", "below the best", "claude-opus-4-5", "step", "TRIED = 7", "sha256",
+        "20,000", "2.1e-04", "better than the champion", "claude-opus-4-5", "step", "TRIED = 7", "sha256",
     ):  # fmt: skip
         assert words in text
     assert 2 == page.locator("#sheet-body .diff .added").count()

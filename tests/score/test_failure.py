@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.execution.experiment import _Turn, explain, failure_of
+from orchestrator.execution.experiment import _ExperimentDriver, explain, failure_of, ignore
 from orchestrator.types import Level, Plan, Role, Score, Status, Trial
 from tests.support import fakes
 
@@ -98,7 +98,7 @@ SCORE = (
 )
 
 
-def driver() -> _Turn:
+def driver() -> _ExperimentDriver:
     """Return an experiment under way in a sandbox of which only the settings are there."""
     profile = SimpleNamespace(time_budget_s=25.0, load_budget_s=3.0, score_budget_s=30.0)
     config = SimpleNamespace(
@@ -106,7 +106,9 @@ def driver() -> _Turn:
     )
     box = SimpleNamespace(experiment_id=1, running=[], place=SimpleNamespace(config=config))
     plan = Plan(train_seed=1, audit_seed=bytes(32))
-    return _Turn(box=cast("Any", box), view=fakes.SilentView(), plan=plan, best=None, ended=[fakes.execution()])
+    return _ExperimentDriver(
+        box=cast("Any", box), record=ignore, show=ignore, plan=plan, best=None, ended=[fakes.execution()]
+    )
 
 
 def judged(*lines: str, **scorer: object) -> Trial:
@@ -164,7 +166,7 @@ def test_everything_else_has_no_score(
 def test_what_a_program_of_the_patch_prints_is_never_a_message() -> None:
     """Only the scorer's container is listened to."""
     turn = driver()
-    for role in (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.COURIER):
+    for role in (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.EXPORTER):
         turn.heard(role, CLAIMS)
         turn.heard(role, SCORE)
 

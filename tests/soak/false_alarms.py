@@ -78,7 +78,7 @@ def main() -> int:
     options = parser.parse_args()
     (ROOT / "build").mkdir(exist_ok=True)
     config = load(ROOT, {"tag": "false-alarms", "runs": ROOT / "build", "profile_name": "cpu"})
-    place, bad = compose.verified_context(config, Engine.connect()), 0
+    place, bad = compose.build_execution_context(config, Engine.connect()), 0
     for entry in entries():
         if entry.honest and any(name in entry.name for name in options.names):
             k = options.k or config.active_profile.small_k

@@ -11,15 +11,14 @@ from orchestrator.types import (
     Candidate,
     Context,
     Edit,
+    Environment,
     ExecutionResult,
-    Experiment,
     Level,
     Plan,
     Proposal,
     Reply,
     Role,
     Score,
-    Spent,
     Status,
     Trial,
     Usage,
@@ -52,10 +51,10 @@ class ScriptedProposer:
         """The next rate of the script, as the JSON a model would answer."""
         rate = self.rates[self.asked % len(self.rates)]
         self.asked += 1
-        now = next(line for line in context.best_source.splitlines() if line.startswith("LEARNING_RATE"))
+        now = next(line for line in context.champion_source.splitlines() if line.startswith("LEARNING_RATE"))
         text = json.dumps({"search": now, "replace": f"LEARNING_RATE = {rate}"})
         usage = Usage(input_tokens=100, output_tokens=10, cost_usd=self.cost_usd)
-        prompt, parent_id = f"best is {context.best.id}", context.best.id
+        prompt, parent_id = f"best is {context.champion.id}", context.champion.id
         return Reply(proposer=self.name, model="script", prompt=prompt, text=text, usage=usage, parent_id=parent_id)
 
     def read(self, reply: Reply) -> Proposal:
@@ -75,13 +74,23 @@ class ArithmeticRunner:
     ran: list[str] = field(default_factory=list)
     below: list[float | None] = field(default_factory=list)  # None: audited in full in any case
     hardware: str = "arithmetic"
-    more: dict[str, str] = field(default_factory=dict)  # facts
+    more: dict[str, str] = field(default_factory=dict)  # of the environment
+    wait: Callable[[], bool] = lambda: False
+    containers: tuple[str, ...] = ()  # that a test pretends it started
     stopped: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
 
-    def facts(self) -> dict[str, str]:
-        """A place that is no place."""
-        return {"image_id": "sha256:fake", "hardware": self.hardware, **self.more}
+    def environment(self) -> Environment:
+        """Return an environment in which nothing runs."""
+        return Environment(image_id="sha256:fake", hardware=self.hardware, **self.more)
+
+    def ready(self) -> bool:
+        """Return whether a test made it wait."""
+        return self.wait()
+
+    def container_ids(self) -> tuple[str, ...]:
+        """Return what a test says."""
+        return self.containers
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Apply the function."""
@@ -96,32 +105,6 @@ class ArithmeticRunner:
     def end(self, why: str) -> None:
         """Remember that, too; a score that wants to can wait for it."""
         self.ended.set()
-
-
-@dataclass(slots=True)
-class SilentView:
-    """Remembers what it was told."""
-
-    finished_ids: list[int] = field(default_factory=list)
-
-    def waiting(self, reason: str) -> None:
-        """Nothing to see."""
-
-    def begun(self, experiment_id: int, candidate: Candidate) -> None:
-        """Nothing to see."""
-
-    def again(self, experiment_id: int, run: int, most: int, value: float) -> None:
-        """Nothing to see."""
-
-    def phase(self, experiment_id: int, role: Role, deadline_s: float) -> None:
-        """Nothing to see."""
-
-    def line(self, experiment_id: int, role: Role, text: str) -> None:
-        """Nothing to see."""
-
-    def finished(self, experiment: Experiment, best: Experiment | None, spent: Spent) -> None:
-        """Remember the id."""
-        self.finished_ids.append(experiment.id)
 
 
 def execution(role: Role = Role.TRAINER, **changes: object) -> ExecutionResult:

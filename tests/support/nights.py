@@ -1,20 +1,30 @@
-"""A made-up night of experiments, recorded as a real one is: journal, folders, specs and what an engine reports."""
+"""A made-up run, recorded as a real one is: journal, folders, specs and what an engine reports."""
 
 import hashlib
 import json
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.events import (
+    ExperimentBegun,
+    ExperimentCommitted,
+    ExperimentFinished,
+    ReplyReceived,
+    SessionEnded,
+    SessionStarted,
+)
 from orchestrator.record import experiment_dir
 from orchestrator.record.journal import Journal
 from orchestrator.types import (
     Candidate,
+    Environment,
     ExecutionResult,
     Experiment,
     Level,
+    Plan,
     Proposal,
     Reply,
     Role,
@@ -30,11 +40,11 @@ from tests.support.boxes import ENVIRONMENT
 ROOT = Path(__file__).parents[2]
 SECCOMP = (ROOT / "sandbox" / "seccomp.json").read_text(encoding="utf-8")
 IMAGE = "sha256:" + "f5b83a06f70e1ca9" * 4
-FACTS = {
-    "image_id": IMAGE, "hardware": "NVIDIA H100 80GB HBM3", "gpu_uuid": "GPU-5c1f3a52-0000-0000-0000-000000000000",
-    "engine": "docker 27.3.1", "runtime": "nvidia", "kernel": "6.8.0",
-    "tier": "container, rootful", "driver": "570.86.15", "seccomp_sha256": hashlib.sha256(SECCOMP.encode()).hexdigest(),
-}  # fmt: skip
+ENVIRONMENT_OF_RUN = Environment(
+    image_id=IMAGE, hardware="NVIDIA H100 80GB HBM3", gpu_uuid="GPU-5c1f3a52-0000-0000-0000-000000000000",
+    engine="docker 27.3.1", runtime="nvidia", kernel="6.8.0", tier="container, rootful", driver="570.86.15",
+    seccomp_sha256=hashlib.sha256(SECCOMP.encode()).hexdigest(),
+)  # fmt: skip
 IDEAS = (
     "Halve the learning-rate warm-up: the run is short, and most of it is spent below the useful rate",
     "Untie the input and output embeddings, which the small vocabulary makes cheap",
@@ -50,11 +60,11 @@ IDEAS = (
 ENDS = (Status.DISCARD,) * 11 + (
     Status.CRASH, Status.CRASH, Status.TIMEOUT, Status.OOM, Status.INVALID, Status.CHEAT, Status.INFRA, Status.CONTENDED
 )  # fmt: skip
-RULES = {
+REASONS = {
     Status.CRASH: "ended with exit code 1\nRuntimeError: mat1 and mat2 cannot be multiplied (4096x384, 512x9)",
     Status.TIMEOUT: "train.py was still running at its deadline: end before prepare.time_left() is over",
     Status.OOM: "train.py was killed for memory: make it smaller",
-    Status.INVALID: "the search text occurs twice in train.py: quote more of its surroundings",
+    Status.INVALID: "search text matches more than once (lines 3, 9); include more context",
     Status.CHEAT: "the scorer refused it: audited and claimed differ by 3.1 nats at one position, the cap is 0.5",
     Status.INFRA: "the engine did not answer for 30 s",
     Status.CONTENDED: "not judged: pid 4711 of user kim used the device too",
@@ -63,8 +73,8 @@ Say = Callable[[str, str], str]
 
 
 @dataclass(slots=True, kw_only=True)
-class Night:
-    """Writes experiments into one journal; `say` may put other words into any field."""
+class RunWriter:
+    """Writes experiments into one journal; `say` may replace the words of any field."""
 
     journal: Journal
     say: Say = lambda _field, words: words
@@ -75,8 +85,11 @@ class Night:
     prompt: str = "\n\n".join(IDEAS) * 12
 
     def run(self, experiments: int) -> None:
-        """A baseline of three runs, and so many experiments after it."""
-        self.journal.note("session.started", {"facts": FACTS, "proposer": "claude", "task": "language-model"})
+        """Record a baseline of three trials, and so many experiments after it."""
+        started = SessionStarted(
+            task="language-model", metric="val_bpb", proposer="claude", environment=ENVIRONMENT_OF_RUN
+        )
+        self.journal.append(started)
         self.add(Status.KEEP, self.best_bpb)
         for number in range(1, experiments + 1):
             gain = number in (2, 3, 7, 12, 13, 21, 34, 48, 60, 77) or number % 90 == 0
@@ -85,10 +98,10 @@ class Night:
             better = self.best_bpb - left * self.dice.uniform(0.05, 0.25)
             worse = self.best_bpb + self.dice.expovariate(25) + (1.7 if self.dice.random() < 0.01 else 0)
             self.add(status, better if gain else worse if status is Status.DISCARD else None)
-        self.journal.note("session.ended", {"reason": f"{experiments} experiments done", "limit": True})
+        self.journal.append(SessionEnded(reason=f"{experiments} experiments done", limit_reached=True))
 
     def add(self, status: Status, value: float | None) -> Experiment:
-        """One finished experiment."""
+        """Record one finished experiment."""
         number = self.journal.next_id()
         baseline = self.best is None
         idea = "baseline: train.py as it is" if baseline else self.dice.choice(IDEAS)
@@ -109,14 +122,20 @@ class Night:
             parent_source=self.source, reply=reply,
         )  # fmt: skip
         if not baseline:
-            self.journal.reply(reply)
+            self.journal.append(ReplyReceived(reply=reply))
         experiment_dir.write_candidate(folder, candidate)
-        self.journal.begin(candidate, intent={"files": experiment_dir.hashes(folder), **FACTS})
+        self.journal.append(
+            ExperimentBegun(
+                experiment_id=number, attempt=1, retry_of=None, remeasures_id=None, parent_id=candidate.parent_id,
+                reply=reply, proposal=candidate.proposal, source_sha256="0" * 64, seeds=Plan.draw().commitment,
+                files=experiment_dir.hashes(folder), environment=ENVIRONMENT_OF_RUN,
+            )
+        )  # fmt: skip
         executions = () if status is Status.INVALID else tuple(self._containers(folder, number, status))
-        rule = RULES.get(status) or self._rule(status, value)
+        reason = REASONS.get(status) or self._reason(status, value)
         trainer = executions[0] if executions else None
         experiment = Experiment(
-            id=number, parent_id=candidate.parent_id, status=status, reason=self.say("reason", rule),
+            id=number, parent_id=candidate.parent_id, status=status, reason=self.say("reason", reason),
             hypothesis=candidate.proposal.hypothesis, expected_effect=candidate.proposal.expected_effect,
             proposer=reply.proposer, model=self.say("model", reply.model),
             score=None if value is None else Score(
@@ -124,29 +143,29 @@ class Night:
                 audited_positions=20_000 if status is Status.KEEP else 2000,
                 claims_sha256="ab" * 32,
             ),
-            message=self.say("message", "" if value is not None else rule), source_sha256="0" * 64,
+            message=self.say("message", "" if value is not None else reason), source_sha256="0" * 64,
             started_at="2026-11-01T00:00:00+00:00", duration_s=0.4 if not executions else self.dice.uniform(318, 345),
             train_s=trainer.duration_s if trainer else 0.0, usage=usage, attempt=1, folder=folder,
-            image_id=FACTS["image_id"], hardware=self.say("hardware", FACTS["hardware"]),
+            image_id=IMAGE, hardware=self.say("hardware", ENVIRONMENT_OF_RUN.hardware),
+            needs_review=status is Status.CHEAT,
             peak_memory_bytes=trainer.peak_memory_bytes if trainer else None,
             repeat_scores=(value - 0.0011, value + 0.0017, value - 0.0006) if baseline and value else (),
         )  # fmt: skip
-        facts: dict[str, Any] = {
-            "executions": [asdict(each) for each in executions],
-            "files": experiment_dir.hashes(folder),
-        }
-        self.journal.finish(experiment, facts=facts)
+        files = experiment_dir.hashes(folder)
+        self.journal.append(ExperimentFinished(experiment=experiment, executions=executions, files=files))
         if status is Status.KEEP and value is not None:
-            self.journal.committed(experiment, "3f9c2a71d8e0" + "0" * 28)
+            commit = "3f9c2a71d8e0" + "0" * 28
+            self.journal.append(ExperimentCommitted(experiment_id=number, commit=commit))
             self.best, self.best_bpb, self.source = experiment, value, candidate.source
         return experiment
 
-    def _rule(self, status: Status, value: float | None) -> str:
+    def _reason(self, status: Status, value: float | None) -> str:
         if self.best is None or value is None:
             return "the baseline"
+        champion = f"the champion, {self.best_bpb:.6f} of experiment {self.best.id}"
         if status is Status.KEEP:
-            return f"{self.best_bpb - value:.6f} below the best, {self.best_bpb:.6f} of experiment {self.best.id}"
-        return f"not below the best, {self.best_bpb:.6f} of experiment {self.best.id}"
+            return f"{self.best_bpb - value:.6f} better than {champion}"
+        return f"not better than {champion}"
 
     def _containers(self, folder: Path, number: int, status: Status) -> list[ExecutionResult]:
         found = []
@@ -184,16 +203,18 @@ class Night:
 
 
 def put(path: Path, text: str) -> None:
-    """A file for its owner; nothing is lost with it if the machine dies."""
+    """Write a file for its owner."""
     path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
 
 
-def made(folder: Path, experiments: int, say: Say | None = None) -> Path:
-    """A finished run in `folder`."""
+def write_run(folder: Path, experiments: int, say: Say | None = None) -> Path:
+    """Record a finished run in `folder`, and return it."""
     with Journal.open(folder) as journal:
-        night = Night(journal=journal)
-        Night.run(replace(night, say=say) if say else night, experiments)
+        writer = RunWriter(journal=journal)
+        if say is not None:
+            writer.say = say
+        writer.run(experiments)
     return folder
 
 
@@ -210,12 +231,12 @@ def _spec(role: Role, folder: Path, number: int) -> ContainerSpec:
         resources=Resources(memory=32 << 30, cpus=8, pids=512, tmp=64 * MIB, cache=512 * MIB, shm=64 * MIB),
         environment=ENVIRONMENT, labels={"autoresearch": "1", "autoresearch.experiment": str(number)},
         seccomp=SECCOMP,
-        gpu_uuid=None if role is Role.SCORER else FACTS["gpu_uuid"],
+        gpu_uuid=None if role is Role.SCORER else ENVIRONMENT_OF_RUN.gpu_uuid,
     )  # fmt: skip
 
 
 def _inspect(asked: dict[str, Any], container_id: str) -> dict[str, Any]:
-    """What an engine says of a container that it made as it was asked to."""
+    """Return what an engine reports of a container that it made as asked."""
     host = asked["HostConfig"]
     mounts = [
         {

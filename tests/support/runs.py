@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.loop import run_session
-from orchestrator.record.session_log import logging_to
+from orchestrator.record.session_log import log_to
 from orchestrator.types import Candidate, Plan, Trial
 from tests.support import fakes
 from tests.support.sessions import parabola, session, task
@@ -33,6 +33,6 @@ def recorded(root: Path, rates: list[str] | None = None, source: str = fakes.TRA
     config.mutable_path.write_text(source)
     loop, _, _ = session(config, parabola, rates or RATES)
     loop = replace(loop, runners=(WritingRunner(parabola),))
-    with logging_to(config.run_path, screen=False), loop.journal:
+    with log_to(config.run_path, screen=False), loop.journal:
         run_session(loop)
     return config.run_path

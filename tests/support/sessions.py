@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.config import Config, load
+from orchestrator.proposals import Proposals
+from orchestrator.protocols import Proposer, Runner
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.session import Session
@@ -28,18 +30,19 @@ def session(
 ) -> tuple[Session, fakes.ScriptedProposer, fakes.ArithmeticRunner]:
     """Everything a session needs, nothing of it mocked but what runs containers and asks an LLM."""
     proposer, runner = fakes.ScriptedProposer(rates), fakes.ArithmeticRunner(score)
-    return (
-        Session(
-            config=config,
-            journal=Journal.open(config.run_path),
-            proposer=proposer,
-            runners=(runner,),
-            keeper=ResultBranch(path=config.mutable_path, tag=config.tag),
-            view=fakes.SilentView(),
-        ),
-        proposer,
-        runner,
-    )
+    return open_session(config, proposer, runner), proposer, runner
+
+
+def open_session(config: Config, proposer: Proposer, *runners: Runner, journal: Journal | None = None) -> Session:
+    """Return a session of the real loop around a proposer and runners, on the run's own journal or an open one."""
+    journal = journal or Journal.open(config.run_path)
+    proposals = Proposals(
+        journal=journal, proposer=proposer, max_attempts=config.claude.max_attempts, asks_ahead=config.asks_ahead,
+        rules=tuple((rule.pattern, rule.reason) for rule in config.rules), needs_contract=not config.self_reported,
+        noise=config.noise,
+    )  # fmt: skip
+    branch = ResultBranch(path=config.mutable_path, tag=config.tag)
+    return Session(config=config, journal=journal, proposals=proposals, runners=runners, branch=branch)
 
 
 def parabola(source: str) -> Trial:

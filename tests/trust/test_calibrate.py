@@ -56,7 +56,7 @@ def slot(tmp_path: Path, trials: Iterator[Trial], busy: Callable[[], str] = str)
 
     runner = fakes.ArithmeticRunner(lambda _: next(trials))
     policy = four_cores(tmp_path / "machine")
-    return Slot(policy=policy, wait_s=1, make=lambda _: runner, waiting=lambda _: None, watch=watch, back_off_s=0.001)
+    return Slot(policy=policy, wait_s=1, make=lambda _: runner, on_wait=lambda _: None, watch=watch, back_off_s=0.001)
 
 
 def test_until_something_was_measured_the_task_decides(config: Config) -> None:

@@ -13,10 +13,10 @@ import structlog
 from orchestrator.config import load
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError, SpecRefused
 from orchestrator.host import compile_cache_build
-from orchestrator.host.compile_cache_build import committed_source
+from orchestrator.host.compile_cache_build import read_committed_source
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.scoring.thresholds import UNBOUNDED
-from orchestrator.types import Role
+from orchestrator.types import Environment, Role
 from orchestrator.walls import compile_cache
 from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.spec import Mount
@@ -88,14 +88,11 @@ def test_a_cache_that_nobody_began_with_for_a_month_is_removed(
 
 def test_a_session_on_a_gpu_without_one_says_what_fills_it() -> None:
     """It is worth more than most ideas; the cpu profile compiles nothing."""
-    without = {"profile": "gpu", "warm_sha256": ""}
+    without = Environment(profile="gpu")
+    filled_there, on_cpu = replace(without, cache_sha256="ab"), replace(without, profile="cpu")
 
-    assert "see `autoresearch build-cache`" in compile_cache.missing(without)
-    assert (
-        ""
-        == compile_cache.missing({**without, "warm_sha256": "ab"})
-        == compile_cache.missing({**without, "profile": "cpu"})
-    )
+    assert "see `autoresearch build-cache`" in compile_cache.describe_missing(without)
+    assert "" == compile_cache.describe_missing(filled_there) == compile_cache.describe_missing(on_cpu)
 
 
 FAULTS = (ConfigError("not committed"), SandboxError("no"), PatchRejected("no"), OSError(28, "No space left on device"))
@@ -117,17 +114,18 @@ def test_a_session_on_a_gpu_fills_one_where_there_is_none(
     monkeypatch.setattr(compile_cache_build, "build", fill)
     config = load(ROOT, {"tag": "warm", "runs": tmp_path / "runs", "profile_name": "gpu"})
     on_cpu = ExecutionContext(engine=cast("Any", None), config=config, image_id=IMAGE, seccomp="", thresholds=UNBOUNDED)
-    keeper, view = ResultBranch(path=config.mutable_path, tag="warm"), fakes.SilentView()
+    branch, waits = ResultBranch(path=config.mutable_path, tag="warm"), list[str]()
     with structlog.testing.capture_logs() as logged:
-        warmed = compile_cache_build.with_compile_cache(replace(on_cpu, gpu_uuid="GPU-1"), keeper, view)
+        warmed = compile_cache_build.add_compile_cache(replace(on_cpu, gpu_uuid="GPU-1"), branch, waits.append)
 
     assert (cache if fault is None else None) is warmed.warm
-    assert warmed is compile_cache_build.with_compile_cache(warmed, keeper, view)
-    assert on_cpu is compile_cache_build.with_compile_cache(on_cpu, keeper, view)
+    assert warmed is compile_cache_build.add_compile_cache(warmed, branch, waits.append)
+    assert on_cpu is compile_cache_build.add_compile_cache(on_cpu, branch, waits.append)
     assert ([] if fault is None else [("compile_cache.not_filled", str(fault))]) == [
         (line["event"], line["reason"]) for line in logged
     ]
     assert ["GPU-1"] * (1 if fault is None else 2) == asked
+    assert ["your committed train.py compiles, once for this GPU and image"] * len(asked) == waits
 
 
 def test_every_container_gets_a_copy_of_its_own(cache: compile_cache.CompileCache, tmp_path: Path) -> None:
@@ -182,19 +180,19 @@ def test_only_what_the_human_committed_fills_a_cache(tmp_path: Path) -> None:
     git = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@localhost"]
     subprocess.run([*git, "init", "-q"], check=True)
     with pytest.raises(ConfigError, match="commit it if it is yours"):
-        committed_source(keeper)
+        read_committed_source(keeper)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-qm", "mine"], check=True)
-    mine = committed_source(keeper)
+    mine = read_committed_source(keeper)
     path.write_text(fakes.TRAIN_PY.replace("0.02", "0.03"))
 
     assert fakes.TRAIN_PY == mine
     with pytest.raises(ConfigError, match="not what your last commit holds"):
-        committed_source(keeper)
+        read_committed_source(keeper)
     path.write_text("def load_model(:\n")
     subprocess.run([*git, "commit", "-qam", "mine, too"], check=True)
     with pytest.raises(PatchRejected):
-        committed_source(keeper)
+        read_committed_source(keeper)
 
 
 def test_no_container_can_write_to_it_and_only_trainers_get_it() -> None:

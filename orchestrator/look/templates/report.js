@@ -1,5 +1,5 @@
 "use strict";
-// Everything that an experiment brought is put into the page as text, never as mark-up: `make` knows no other way.
+// What an experiment printed or a model wrote is put into the page as text, never as mark-up: `make` has no other way.
 (() => {
   const $ = (id) => document.getElementById(id);
   const make = (tag, classes, ...children) => {
@@ -23,7 +23,7 @@
   const facts = (pairs, classes) => {
     const list = make("dl", classes);
     for (const [name, value, good] of pairs) {
-      const mark = good === false ? "weak" : good === true ? "stands" : "";
+      const mark = good === false ? "weak" : good === true ? "intact" : "";
       list.append(make("div", mark, make("dt", "", name), make("dd", "", value)));
     }
     return list;
@@ -33,7 +33,7 @@
     details.open = open;
     return details;
   };
-  const gap = (excerpt) => (excerpt.cut ? `${excerpt.cut.toLocaleString("en")} bytes are left out here; the record has them` : "");
+  const gap = (excerpt) => (excerpt.cut ? `${excerpt.cut.toLocaleString("en")} bytes are left out here; the record contains them` : "");
   const text = (excerpt, classes) => {
     if (excerpt.problem) return make("p", "note bad", excerpt.problem);
     const block = make("pre", classes, excerpt.head);
@@ -43,7 +43,7 @@
   };
   const diff = (excerpt) => {
     if (excerpt.problem) return make("p", "note bad", excerpt.problem);
-    if (!excerpt.head) return make("p", "fine", "Nothing: train.py as it was.");
+    if (!excerpt.head) return make("p", "fine", "Nothing: the empty patch.");
     const block = make("pre", "diff");
     block.tabIndex = 0;
     let before = 0, after = 0, added = 0, removed = 0;
@@ -66,58 +66,58 @@
   let shared = null; // facts that containers have in common
   const container = (found) => {
     shared = shared || JSON.parse($("shared").textContent);
-    const told = found.facts.map((number) => shared[number]);
+    const known = found.facts.map((number) => shared[number]);
     const asked = found.differences === null ? "what was asked or made is not on record"
       : found.differences.join("\n") || "as asked, in every field that the engine reports";
-    const weak = told.filter(([, , good]) => good === false).length || (found.differences || []).length;
-    const life = make("span", "life " + found.lived, found.ended);
+    const weak = known.filter(([, , good]) => good === false).length || (found.differences || []).length;
+    const life = make("span", "life " + found.outcome, found.ended);
     const time = found.deadline_s === null ? "" : make("span", "aside", `${seconds(found.duration_s)} of ${seconds(found.deadline_s)}`);
-    const short = (name) => (told.find(([known]) => known === name) || ["", "?"])[1];
+    const short = (name) => (known.find(([label]) => label === name) || ["", "?"])[1];
     const essence = `network ${short("network")} · user ${short("user")} · root ${short("root file system")} · memory ${short("memory")}`;
     const bar = make("progress", "");
     bar.max = found.deadline_s || 1;
     bar.value = Math.min(found.duration_s || 0, bar.max);
     bar.setAttribute("aria-label", "share of its deadline");
     const list = facts([["program", found.command], ["asked and made", asked, found.differences === null ? null : !found.differences.length],
-      ...told], "facts");
+      ...known], "facts");
     const mounts = make("ul", "mounts", ...found.mounts.map((mount) => make("li", "", mount)));
     return make("details", "container" + (weak ? " weak" : ""),
       make("summary", "", make("b", "", found.role), life, time, bar, make("span", "essence", essence)),
       list, make("h4", "", "mounts"), mounts);
   };
-  const runs = (found) => found.flatMap((run) => [
-    run.name ? make("h4", "", run.name) : "",
-    ...run.containers.map(container),
+  const trials = (found) => found.flatMap((trial) => [
+    trial.name ? make("h4", "", trial.name) : "",
+    ...trial.containers.map(container),
   ]);
-  const logs = (found) => found.flatMap((run) => run.containers.filter((each) => each.log.head || each.log.problem).map((each) =>
-    fold((run.name ? run.name + " · " : "") + each.role, each.log.cut ? "shortened" : "", each.role === "trainer" && !run.name, text(each.log, "log"))));
+  const logs = (found) => found.flatMap((trial) => trial.containers.filter((each) => each.log.head || each.log.problem).map((each) =>
+    fold((trial.name ? trial.name + " · " : "") + each.role, each.log.cut ? "shortened" : "", each.role === "trainer" && !trial.name, text(each.log, "log"))));
   const printed = (found) => {
     const all = logs(found);
-    return all.length ? [section("What they printed", "only the scorer's numbers count", ...all)] : [];
+    return all.length ? [section("Output", "only the scorer's numbers count", ...all)] : [];
   };
   const section = (title, note, ...children) => make("section", "", make("h3", "", title, note ? make("span", "aside", note) : ""), ...children);
 
   const draw = (data) => {
-    const parent = make("p", "fine", "Made from ");
-    if (data.parent === null) parent.append("train.py as it was.");
+    const parent = make("p", "fine", "Parent: ");
+    if (data.parent === null) parent.append("none, this is the baseline.");
     else {
       const link = make("a", "jump", String(data.parent));
       link.href = "#e" + data.parent;
       parent.append("experiment ", link, ".");
     }
     const parts = [
-      section("Why", "", make("p", "say", data.hypothesis), data.expected ? make("p", "fine", "Expected: " + data.expected) : "", parent),
-      section("Decision", "", make("p", "decision", data.rule), data.message ? text({ head: data.message }, "log") : ""),
-      section("Score, time and money", "", facts(data.figures, "figures")),
+      section("Hypothesis", "", make("p", "say", data.hypothesis), data.expected ? make("p", "fine", "Expected: " + data.expected) : "", parent),
+      section("Decision", "", make("p", "decision", data.reason), data.message ? text({ head: data.message }, "log") : ""),
+      section("Score, time and cost", "", facts(data.figures, "figures")),
     ];
-    if (data.problem) parts.push(make("p", "note bad", data.problem));
-    else {
-      parts.push(section("What it changed", "", diff(data.diff)), section("The containers as they ran", "", make("p", "verdict", data.verdict), ...runs(data.runs)),
-        ...printed(data.runs));
+    for (const problem of data.problems) parts.push(make("p", "note bad", problem));
+    if (data.trials) {
+      parts.push(section("Diff", "", diff(data.diff)), section("Containers as they ran", "", make("p", "verdict", data.verdict), ...trials(data.trials)),
+        ...printed(data.trials));
       if (data.texts.length) parts.push(section("Prompt and reply", "", ...data.texts.map(([name, excerpt]) => fold(name, excerpt.cut ? "shortened" : "", false, text(excerpt, "prose")))));
-      parts.push(section("Where it came from", "", facts(data.facts, "facts")));
-      if (data.files.length) parts.push(section("Files of the record", "", fold(`${data.files.length} files with their sha256`, "", false, facts(data.files, "facts hashes"))));
     }
+    parts.push(section("Provenance", "", facts(data.facts, "facts")));
+    if (data.files.length) parts.push(section("Files of the record", "", fold(`${data.files.length} files with their sha256`, "", false, facts(data.files, "facts hashes"))));
     body.replaceChildren(...parts);
   };
 
@@ -171,7 +171,7 @@
     else if (event.key === "ArrowRight") step(1);
   });
   addEventListener("hashchange", route);
-  const lay = (flat) => { // what is on top of a page is not broken into pages: while it prints it lies in the page
+  const setFlat = (flat) => { // a dialog is not broken into pages: while the page is printed it is part of the page
     if (!sheet.open) return;
     printing = true;
     sheet.close();
@@ -179,8 +179,8 @@
     else sheet.showModal();
     setTimeout(() => { printing = flat; });
   };
-  addEventListener("beforeprint", () => lay(true));
-  addEventListener("afterprint", () => lay(false));
+  addEventListener("beforeprint", () => setFlat(true));
+  addEventListener("afterprint", () => setFlat(false));
 
   // ---- the table
 
@@ -238,7 +238,7 @@
   const point = (id, x, y) => {
     const row = byId.get(id);
     if (!row) return;
-    const numbers = [cell(row, "bpb") || "no score", cell(row, "delta") && `Δ ${cell(row, "delta")}`, cell(row, "time"), cell(row, "cost")];
+    const numbers = [cell(row, "score") || "no score", cell(row, "delta") && `Δ ${cell(row, "delta")}`, cell(row, "time"), cell(row, "cost")];
     tip.replaceChildren(make("p", "", make("b", "", `#${id} `), badge(row)), make("p", "num", numbers.filter(Boolean).join(" · ")),
       make("p", "", row.querySelector(".idea").textContent.slice(0, 240)));
     tip.hidden = false;
@@ -246,11 +246,11 @@
     tip.style.left = Math.max(8, Math.min(x + 14, innerWidth - width - 8)) + "px";
     tip.style.top = Math.max(8, y + height + 24 > innerHeight ? y - height - 14 : y + 14) + "px";
   };
-  const chart = $("staircase"), bars = $("outcomes");
+  const chart = $("best"), bars = $("outcomes");
   const plots = JSON.parse($("plots").textContent);
   const config = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize", showTips: false };
   const dim = (wanted) => {
-    for (const trace of plots.staircase.data) {
+    for (const trace of plots.best.data) {
       if (!trace.customdata) continue;
       for (const found of chart.querySelectorAll(`.trace${CSS.escape(trace.uid)}`)) found.classList.toggle("dim", wanted.length > 0 && !wanted.includes(trace.uid));
     }
@@ -271,7 +271,7 @@
       cursor.at = Math.max(0, Math.min(cursor.ids.length - 1, by === -Infinity ? 0 : by === Infinity ? cursor.ids.length - 1 : cursor.at + by));
       const id = cursor.ids[cursor.at], at = place(id), row = byId.get(id);
       if (at) point(id, ...at);
-      $("live").textContent = `Experiment ${id}, ${row.dataset.status}, ${cell(row, "bpb")}, ${row.querySelector(".idea").textContent}`;
+      $("live").textContent = `Experiment ${id}, ${row.dataset.status}, ${cell(row, "score")}, ${row.querySelector(".idea").textContent}`;
       event.preventDefault();
     } else if (event.key === "Enter" && cursor.at >= 0) go(cursor.ids[cursor.at]);
     else if (event.key === "Escape") tip.hidden = true;
@@ -284,7 +284,7 @@
   addEventListener("afterprint", () => resize(0));
   filter();
   if (window.Plotly && rows.length) {
-    const drawn = Plotly.newPlot(chart, plots.staircase.data, plots.staircase.layout, config).then(() => {
+    const drawn = Plotly.newPlot(chart, plots.best.data, plots.best.layout, config).then(() => {
       chart.on("plotly_hover", (event) => {
         const found = event.points.find((each) => each.customdata !== undefined);
         if (found) point(found.customdata, event.event.clientX, event.event.clientY);
@@ -304,10 +304,10 @@
       }
     });
   }
-  if ("live" in document.documentElement.dataset) { // the file is written anew after every experiment
+  if ("live" in document.documentElement.dataset) { // the file is written again after every experiment
     setInterval(() => {
-      const read = sheet.open || $("search").value || document.activeElement !== document.body || String(getSelection());
-      if (!read && tip.hidden && !document.hidden) location.reload();
+      const reading = sheet.open || $("search").value || document.activeElement !== document.body || String(getSelection());
+      if (!reading && tip.hidden && !document.hidden) location.reload();
     }, FOLLOW_MS);
   }
   addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });

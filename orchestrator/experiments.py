@@ -1,0 +1,204 @@
+"""Begin, repeat, finish and keep an experiment: its folder, the journal, git, in an order that survives a crash."""
+
+import hashlib
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from orchestrator import files, patch
+from orchestrator.errors import ConfigError
+from orchestrator.events import (
+    ExperimentBegun,
+    ExperimentCommitted,
+    ExperimentDoubted,
+    ExperimentFinished,
+    TrialRepeated,
+    body_of,
+)
+from orchestrator.policy import Decision, Rerun
+from orchestrator.proposals import read_source
+from orchestrator.protocols import Runner
+from orchestrator.record import anchors, checkpoint, experiment_dir
+from orchestrator.record.git_branch import ResultBranch
+from orchestrator.record.journal import Journal
+from orchestrator.record.record_file import canonical
+from orchestrator.scoring.self_reported import parse_figures
+from orchestrator.session import ActiveExperiment
+from orchestrator.types import Candidate, Champion, Environment, Experiment, Plan, Status, Trial, Usage, Verdict
+
+INPUTS = {"data_sha256": "on other data", "locked_sha256": "by other locked files"}
+
+log = structlog.get_logger()
+
+
+def begin_experiment(
+    journal: Journal, candidate: Candidate, runner: Runner, champion: Champion | None
+) -> ActiveExperiment:
+    """Write down what will run and record the intent; nothing untrusted has run when this returns."""
+    started, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    plan, environment = Plan.draw(), runner.environment()
+    require_same_inputs(journal, environment)
+    experiment_id = journal.next_id()
+    folder = journal.folder / f"{experiment_id:04d}"
+    experiment_dir.write_candidate(folder, candidate)
+    journal.append(
+        ExperimentBegun(
+            experiment_id=experiment_id,
+            attempt=candidate.attempt,
+            retry_of=candidate.retry_of,
+            remeasures_id=candidate.remeasures_id,
+            parent_id=candidate.parent_id,
+            reply=candidate.reply,
+            proposal=candidate.proposal,
+            source_sha256=_sha256(candidate.source),
+            seeds=plan.commitment,
+            files=experiment_dir.hashes(folder),
+            environment=environment,
+        )
+    )
+    to_beat = None if champion is None or candidate.remeasures_id is not None else champion.value
+    return ActiveExperiment(
+        id=experiment_id, candidate=candidate, runner=runner, environment=environment, folder=folder, started=started,
+        started_at=started_at, plan=plan, trial_folder=folder, score_to_beat=to_beat,
+    )  # fmt: skip
+
+
+def repeat_trial(journal: Journal, active: ActiveExperiment, trial: Trial, rerun: Rerun) -> ActiveExperiment:
+    """Record that an experiment runs once more with another seed, and return it with that trial."""
+    plan, number = Plan.draw(), len(active.trials) + 2
+    if rerun.suspicion:
+        journal.append(ExperimentDoubted(experiment_id=active.id, reason=rerun.suspicion, seeds=plan.commitment))
+    else:
+        mean = rerun.mean_so_far
+        journal.append(
+            TrialRepeated(
+                experiment_id=active.id, trial=number, at_most=rerun.at_most, mean_so_far=mean, seeds=plan.commitment
+            )
+        )
+    folder = active.folder / f"trial-{number}"
+    experiment_dir.make_folder(folder)
+    return replace(
+        active, plan=plan, trial_folder=folder, score_to_beat=None, trials=(*active.trials, trial),
+        suspicion=rerun.suspicion,
+    )  # fmt: skip
+
+
+def finish_experiment(journal: Journal, active: ActiveExperiment, decision: Decision) -> Experiment:
+    """Write the result, record the verdict, and bring results.tsv up to date."""
+    candidate, trial, verdict = active.candidate, decision.trial, decision.verdict
+    trainer = trial.trainer
+    experiment = Experiment(
+        id=active.id,
+        parent_id=candidate.parent_id,
+        status=verdict.status,
+        reason=verdict.reason,
+        hypothesis=candidate.proposal.hypothesis,
+        expected_effect=candidate.proposal.expected_effect,
+        proposer=candidate.reply.proposer,
+        model=candidate.reply.model,
+        score=trial.score,
+        message=trial.message,
+        source_sha256=_sha256(candidate.source),
+        started_at=active.started_at,
+        duration_s=round(time.monotonic() - active.started, 3),
+        train_s=round(trainer.duration_s, 3) if trainer else 0.0,
+        usage=candidate.reply.usage if candidate.attempt == 1 else Usage(),
+        attempt=candidate.attempt,
+        retry_of=candidate.retry_of,
+        folder=active.folder,
+        fingerprint="" if verdict.status is Status.INVALID else patch.fingerprint(candidate.source),
+        hardware=active.environment.hardware,
+        image_id=active.environment.image_id,
+        cache_sha256=active.environment.cache_sha256,
+        peak_memory_bytes=trainer.peak_memory_bytes if trainer else None,
+        repeat_scores=trial.repeat_scores,
+        remeasures_id=candidate.remeasures_id,
+        needs_review=verdict.needs_review,
+        interrupted=trial.interrupted,
+    )
+    kept = verdict.status is Status.KEEP
+    checkpoint.keep_checkpoint(active.folder, trial.checkpoint_file if kept else None)
+    finished = ExperimentFinished(
+        experiment=experiment,
+        executions=trial.executions,
+        checkpoint_sha256=trial.checkpoint_sha256,
+        checkpoint_bytes=trial.checkpoint_bytes,
+        gpu_used=trial.gpu_used,
+        self_reported=parse_figures(trainer.log_tail) if trainer else {},
+        revisions=decision.revisions,
+    )
+    files.write(active.folder / "result.json", canonical(body_of(finished)))
+    journal.append(replace(finished, files=experiment_dir.hashes(active.folder)))
+    experiment_dir.write_results(journal.folder, journal.experiments())
+    return experiment
+
+
+def fail_experiment(journal: Journal, active: ActiveExperiment, why: str, *, interrupted: bool = False) -> Experiment:
+    """Finish an experiment that the sandbox or an interrupt spoiled; another attempt is due."""
+    trial = Trial.infra(why, interrupted=interrupted)
+    return finish_experiment(
+        journal, active, Decision(trial=trial, verdict=Verdict(status=Status.INFRA, reason=trial.message))
+    )
+
+
+def keep_experiment(journal: Journal, branch: ResultBranch, experiment: Experiment) -> None:
+    """Commit a kept file to the run's branch and put it in place, unless the user has changed it."""
+    source = read_source(experiment)
+    first, _, head = journal.span()
+    placed = [recorded.event.experiment_id for recorded in journal.events(ExperimentCommitted)][-1:]
+    journal.append(
+        ExperimentCommitted(experiment_id=experiment.id, commit=branch.commit(experiment, source, first, head))
+    )
+    parent = (experiment.folder / "parent.py").read_text(encoding="utf-8")
+    last = (read_source(journal.experiment(number)) for number in placed)
+    if not branch.put(source, ours=(parent, source, *last)):  # the parent may be an older one
+        log.warning("train_py.not_replaced", path=str(branch.path), reason="it was edited by hand")
+    experiment_dir.write_results(journal.folder, journal.experiments())
+
+
+def reload_candidate(journal: Journal, experiment_id: int) -> Candidate:
+    """Return the candidate of an earlier experiment, from its folder and the journal."""
+    folder = journal.folder / f"{experiment_id:04d}"
+    begun = journal.begun(experiment_id)
+    texts = {
+        name: (folder / name).read_text(encoding="utf-8")
+        for name in ("train.py", "parent.py", "prompt.txt", "reply.txt")
+    }
+    return Candidate(
+        proposal=begun.proposal,
+        source=texts["train.py"],
+        parent_id=begun.parent_id,
+        parent_source=texts["parent.py"],
+        reply=replace(begun.reply, prompt=texts["prompt.txt"], text=texts["reply.txt"]),
+        attempt=begun.attempt,
+        retry_of=begun.retry_of,
+        remeasures_id=begun.remeasures_id,
+    )
+
+
+def anchor_run(journal: Journal, path: Path | None) -> None:
+    """Name the head of the record in the anchor file, if there is one."""
+    anchors.anchor_head(path, journal)
+
+
+def require_same_inputs(journal: Journal, environment: Environment) -> None:
+    """Raise ConfigError if what scores here did not score the baseline: an easier text is not a better model."""
+    baseline = journal.baseline()
+    if baseline is None:
+        return
+    before = journal.begun(baseline.id).environment
+    for name, what in INPUTS.items():
+        old, new = getattr(before, name), getattr(environment, name)
+        if old != new:
+            raise ConfigError(
+                f"run {journal.folder.name} was scored {what} ({name} {old[:12]}, now {new[:12]}), and scores of both"
+                " do not compare: use its own --data and --profile, restore the files, or start another run with"
+                " --run NAME"
+            )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

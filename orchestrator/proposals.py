@@ -1,0 +1,177 @@
+"""From a reply to a candidate: ask, store the reply, read it, apply it, refuse what was tried before."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from orchestrator import patch
+from orchestrator.errors import PatchRejected
+from orchestrator.events import ReplyReceived, ReplyRejected
+from orchestrator.propose import similarity
+from orchestrator.propose.history import FullHistory, select_history
+from orchestrator.propose.prefetch import ProposalPrefetcher
+from orchestrator.protocols import Proposer
+from orchestrator.record.journal import Journal
+from orchestrator.settings import Noise
+from orchestrator.types import Candidate, Champion, Context, Environment, Experiment, Proposal, Reply, Status
+
+SIMILAR = 8  # earlier experiments that share words with a proposal and are compared with it
+SETTLED = (Status.DISCARD, Status.CHEAT)  # a failure may be fixed, and fixing it stays close to it
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remaining:
+    """What the limits leave to this session; None: there is no limit."""
+
+    experiments: int | None = None
+    hours: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """An experiment that runs: no new question."""
+
+    id: int
+    hypothesis: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposals:
+    """Asks a proposer and makes candidates of its replies; the journal is its only state."""
+
+    journal: Journal
+    proposer: Proposer
+    max_attempts: int  # replies to one question
+    asks_ahead: bool = False
+    rules: tuple[tuple[str, str], ...] = ()  # the task's forbidden patterns, each with its reason
+    needs_contract: bool = True  # train.py must define load_model
+    noise: Noise = field(default_factory=Noise)
+    prefetcher: ProposalPrefetcher = field(default_factory=ProposalPrefetcher)
+
+    def next_candidate(
+        self, champion: Champion, environment: Environment, remaining: Remaining, in_flight: Sequence[InFlight]
+    ) -> Candidate:
+        """Ask until a patch applies, each refusal reported word for word. Raises PatchRejected after all attempts."""
+        self.prefetcher.wait()  # a reply that is on its way is stored by then
+        rejected: list[tuple[Reply, str]] = []
+        while True:
+            pending = self.journal.pending_reply()
+            if pending is None:
+                context = self.build_context(champion, environment, remaining, in_flight, tuple(rejected))
+                pending = self._ask(context)
+            seq, reply = pending
+            try:
+                return self._read_reply(champion, reply, in_flight)
+            except PatchRejected as refusal:
+                self.journal.append(ReplyRejected(reply=seq, reason=str(refusal)))
+                rejected.append((reply, str(refusal)))
+                if len(rejected) >= self.max_attempts:
+                    raise
+
+    def ask_ahead(
+        self,
+        champion: Champion,
+        environment: Environment,
+        remaining: Remaining,
+        in_flight: Sequence[InFlight],
+        then: Callable[[], None],
+    ) -> None:
+        """Ask for the next proposal in a thread, unless no experiment is left for it; `then` is called at its end."""
+        exhausted = remaining.experiments == 0 or remaining.hours == 0
+        if self.asks_ahead and not exhausted and self.journal.pending_reply() is None:
+            context = self.build_context(champion, environment, remaining, in_flight)
+            self.prefetcher.start(lambda: self._ask(context), then)
+
+    def build_context(
+        self,
+        champion: Champion,
+        environment: Environment,
+        remaining: Remaining,
+        in_flight: Sequence[InFlight],
+        rejected: tuple[tuple[Reply, str], ...] = (),
+    ) -> Context:
+        """Return what the proposer is told; costs the same however long the run is."""
+        return Context(
+            experiment_id=self.journal.next_id(),
+            champion=champion,
+            champion_source=read_source(champion.experiment),
+            history=FullHistory(self.journal),
+            spent=self.journal.spent(),
+            experiments_left=remaining.experiments,
+            hours_left=remaining.hours,
+            memory=select_history(self.journal, champion),
+            in_flight=tuple(one.hypothesis for one in in_flight),
+            seed_std=None if self.noise.is_off else self.journal.history().seed_std(environment.conditions),
+            hardware=environment.hardware,
+            rejected=rejected,
+        )
+
+    def _ask(self, context: Context) -> tuple[int, Reply]:
+        reply = self.proposer.ask(context)
+        return self.journal.append(ReplyReceived(reply=reply)).seq, reply
+
+    def _read_reply(self, champion: Champion, reply: Reply, in_flight: Sequence[InFlight]) -> Candidate:
+        """Return the full file that a reply makes of its parent. Raises PatchRejected."""
+        proposal = self.proposer.read(reply)
+        parent = self._find_parent(champion, reply, proposal)
+        parent_source = read_source(parent)
+        source = patch.apply(parent_source, proposal, self.rules, contract=self.needs_contract)
+        self._refuse_repeat(source, in_flight)
+        if not proposal.retry_rationale:
+            self._refuse_similar(champion, proposal, parent_source, source)
+        return Candidate(
+            proposal=proposal, source=source, parent_id=parent.id, parent_source=parent_source, reply=reply
+        )
+
+    def _find_parent(self, champion: Champion, reply: Reply, proposal: Proposal) -> Experiment:
+        """Return the experiment that the edits are made to: the one named, else the champion when it was asked."""
+        wanted = proposal.parent_id if proposal.parent_id is not None else reply.parent_id
+        if wanted is None or wanted == champion.id:
+            return champion.experiment
+        for kept in self.journal.history().kept:
+            if kept.id == wanted:
+                return self.journal.experiment(wanted)
+        raise PatchRejected(
+            f"parent_id {wanted}: not a kept experiment; omit it to change the best one, experiment {champion.id}"
+        )
+
+    def _refuse_repeat(self, source: str, in_flight: Sequence[InFlight]) -> None:
+        """Raise PatchRejected for an exact repeat of what was judged or runs; it would teach nothing."""
+        fingerprint = patch.fingerprint(source)
+        for earlier in self.journal.repeats(fingerprint):
+            raise PatchRejected(
+                f"this repeats experiment {earlier.id}, which ended as {earlier.status}: {earlier.reason}"
+            )
+        for running in in_flight:
+            if patch.fingerprint(running.source) == fingerprint:
+                raise PatchRejected(f"this repeats experiment {running.id}, which is running now")
+
+    def _refuse_similar(self, champion: Champion, proposal: Proposal, parent_source: str, source: str) -> None:
+        """Raise PatchRejected, with the outcome, for what is close to a discarded experiment and gives no rationale."""
+        before, after = (text.splitlines(keepends=True) for text in (parent_source, source))
+        diff = "".join(difflib.unified_diff(before, after, n=0))
+        for earlier in self.journal.similar(f"{proposal.hypothesis}\n{similarity.words(diff)}", SIMILAR):
+            if earlier.status not in SETTLED:
+                continue
+            try:
+                tried = (earlier.folder / "patch.diff").read_text(encoding="utf-8")
+            except OSError:
+                continue  # its folder was removed
+            if similarity.compare(diff, tried) >= similarity.CLOSE:
+                metric = self.journal.metric()
+                outcome = "no score" if earlier.value is None else f"{metric} {earlier.value:.6f}"
+                raise PatchRejected(
+                    f"this is close to experiment {earlier.id}, {earlier.status} with {outcome} (the best has"
+                    f" {champion.value}): {earlier.hypothesis!r}. Propose something else, or the same with"
+                    " retry_rationale: why it would end differently now"
+                )
+
+
+def read_source(experiment: Experiment) -> str:
+    """Return the train.py that an experiment ran."""
+    return (experiment.folder / "train.py").read_text(encoding="utf-8")
