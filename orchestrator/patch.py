@@ -1,6 +1,6 @@
 """From a parent and a proposal to a full train.py, or a refusal that says what to fix. Pure: no I/O, no clock.
 
-A refusal is the answer to the LLM: it names the edit or the line, and quotes the nearest text there is.
+A refusal is sent to the LLM: it names the edit or the line, and quotes the closest match.
 """
 
 import ast
@@ -18,9 +18,9 @@ from orchestrator.types import Edit, Proposal
 
 MAX_SOURCE_BYTES = 128 * 1024
 MAX_EDITS = 200
-NEAREST_LINES = 12  # of a search text are compared with the parent to find what was meant
+NEAREST_LINES = 12  # of a search text are compared with the parent to find the closest match
 NEAREST_CHARS = 1000
-NEAREST_RATIO = 0.6  # a match worse than this says nothing
+NEAREST_RATIO = 0.6  # a match worse than this is not shown
 ENTRY = "load_model"
 
 
@@ -29,20 +29,18 @@ def apply(
 ) -> str:
     """Return the candidate's full source. Raises PatchRejected; `rules` are (pattern, reason) from task.toml."""
     if proposal.source is not None and proposal.edits:
-        raise PatchRejected("both edits and a whole file were given; give one of them")
+        raise PatchRejected("both edits and a whole file were given; give only one of them")
     source = proposal.source if proposal.source is not None else edited(parent_source, proposal.edits)
     check(source, rules, contract=contract)
     if fingerprint(source) == fingerprint(parent_source):
-        raise PatchRejected(
-            "nothing changes but comments, docstrings or layout; propose a change of what the program does"
-        )
+        raise PatchRejected("only comments, docstrings or layout change; propose a change in behaviour")
     return source
 
 
 def edited(parent: str, edits: Sequence[Edit]) -> str:
-    """Apply every edit at its one place in the parent; their order does not matter."""
+    """Apply every edit where its search text occurs in the parent; their order does not matter."""
     if len(edits) > MAX_EDITS:
-        raise PatchRejected(f"{len(edits)} edits, at most {MAX_EDITS} are taken; give the whole file instead")
+        raise PatchRejected(f"{len(edits)} edits, at most {MAX_EDITS} are allowed; give the whole file instead")
     numbered = [(_place(parent, edit, number), number, edit) for number, edit in enumerate(edits, start=1)]
     parts, end, last = [], 0, 0
     for start, number, edit in sorted(numbered, key=lambda place: place[:2]):
@@ -54,9 +52,9 @@ def edited(parent: str, edits: Sequence[Edit]) -> str:
 
 
 def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool = True) -> None:
-    """Raise PatchRejected unless the file has a fit size and encoding, parses, and keeps contract and rules.
+    """Raise PatchRejected unless size and encoding are allowed, the file parses, and contract and rules are met.
 
-    A script that reports its own number is under no contract.
+    `contract` is false for a script that reports its own score.
     """
     _check_text(source)
     tree = _parse(source)
@@ -66,22 +64,22 @@ def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool 
     for pattern, reason in rules:
         if (found := re.search(pattern, source)) is not None:
             quote = found.group().strip().splitlines()[0][:80] if found.group().strip() else ""
-            raise PatchRejected(f"line {_line(source, found.end())}: `{quote}` is against a rule of the task: {reason}")
+            raise PatchRejected(f"line {_line(source, found.end())}: `{quote}` violates a task rule: {reason}")
 
 
-@lru_cache(maxsize=16)  # the device waits while a proposal is compared: once with itself, its parent and what runs
+@lru_cache(maxsize=16)  # the device is idle while a proposal is compared with its parent and the experiments in flight
 def fingerprint(source: str) -> str:
     """Return the SHA-256 of the syntax tree: equal for files that differ in comments, docstrings and layout only."""
     tree = _parse(source)
     try:
         dumped = ast.dump(_WithoutTexts().visit(tree), annotate_fields=False)
     except (RecursionError, MemoryError) as error:
-        raise PatchRejected("the file is nested too deeply to be compared with others; make it flatter") from error
+        raise PatchRejected("the file is nested too deeply to be compared with others; reduce the nesting") from error
     return hashlib.sha256(dumped.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 class _WithoutTexts(ast.NodeTransformer):
-    """Drops strings that stand alone: docstrings, and texts used as comments."""
+    """Drops string statements: docstrings, and strings used as comments."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         """Drop the statement if it is a lone string."""
@@ -92,15 +90,15 @@ class _WithoutTexts(ast.NodeTransformer):
 def _place(parent: str, edit: Edit, number: int) -> int:
     """Locate the search text, which must occur exactly once."""
     if not edit.search:
-        raise PatchRejected(f"edit {number}: the search text is empty; copy the lines to replace from train.py")
+        raise PatchRejected(f"edit {number}: search text is empty; copy the lines to replace from train.py")
     start = parent.find(edit.search)
     if start < 0:
-        message = f"edit {number}: the search text does not stand in train.py: {_quoted(edit.search)}"
+        message = f"edit {number}: search text not found in train.py: {_quoted(edit.search)}"
         raise PatchRejected(message + _nearest(parent, edit.search))
     again = parent.find(edit.search, start + 1)
     if again >= 0:
         lines = f"lines {_line(parent, start)} and {_line(parent, again)}"
-        message = f"edit {number}: the search text stands more than once, at {lines}; add lines around it: "
+        message = f"edit {number}: search text matches more than once ({lines}); include more context: "
         raise PatchRejected(message + _quoted(edit.search))
     return start
 
@@ -118,7 +116,7 @@ def _nearest(parent: str, search: str) -> str:
             best, at = matcher.ratio(), start
     if at < 0:
         return ""
-    return f"\nThe nearest text, at line {at + 1}, is:\n" + "\n".join(lines[at : at + len(wanted)])
+    return f"\nThe closest match, at line {at + 1}:\n" + "\n".join(lines[at : at + len(wanted)])
 
 
 def _check_text(source: str) -> None:
@@ -126,10 +124,10 @@ def _check_text(source: str) -> None:
         data = source.encode()
     except UnicodeEncodeError as error:
         raise PatchRejected(
-            f"line {_line(source, error.start)}: a character that UTF-8 cannot hold; remove it"
+            f"line {_line(source, error.start)}: a character that cannot be encoded as UTF-8; remove it"
         ) from error
     if len(data) > MAX_SOURCE_BYTES:
-        raise PatchRejected(f"the file has {len(data)} bytes, at most {MAX_SOURCE_BYTES} are taken; make it smaller")
+        raise PatchRejected(f"the file has {len(data)} bytes, at most {MAX_SOURCE_BYTES} are allowed; make it smaller")
     if "\0" in source:
         raise PatchRejected(f"line {_line(source, source.index(chr(0)))}: a NUL character; remove it")
     try:
@@ -147,24 +145,22 @@ def _parse(source: str) -> ast.Module:
             return ast.parse(source, "train.py")
     except SyntaxError as error:
         text = f": {error.text.strip()[:200]}" if error.text else ""
-        raise PatchRejected(f"line {error.lineno}: the file does not parse, {error.msg}{text}") from error
+        raise PatchRejected(f"line {error.lineno}: train.py does not parse: {error.msg}{text}") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise PatchRejected(f"the file does not parse: {str(error) or 'nested too deeply'}") from error
+        raise PatchRejected(f"train.py does not parse: {str(error) or 'nested too deeply'}") from error
 
 
 def _check_contract(tree: ast.Module) -> None:
     entries = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == ENTRY]
     if not entries:
-        raise PatchRejected(f"the contract wants a top-level function `def {ENTRY}(path, device):`; it is not there")
+        raise PatchRejected(f"train.py must define a top-level function `def {ENTRY}(path, device):`")
     arguments = entries[-1].args
     if len(arguments.posonlyargs) + len(arguments.args) < 2 and arguments.vararg is None:  # noqa: PLR2004 - path, device
         raise PatchRejected(
-            f"line {entries[-1].lineno}: the contract wants `def {ENTRY}(path, device):`, it takes fewer arguments"
+            f"line {entries[-1].lineno}: `{ENTRY}` must take two arguments: `def {ENTRY}(path, device):`"
         )
     if not any(_is_main_guard(node) for node in tree.body):
-        raise PatchRejected(
-            'the contract wants training under `if __name__ == "__main__":` at top level; it is not there'
-        )
+        raise PatchRejected('train.py must train under a top-level `if __name__ == "__main__":`')
 
 
 def _is_main_guard(node: ast.stmt) -> bool:

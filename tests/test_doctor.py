@@ -159,7 +159,7 @@ def test_what_is_weak_names_what_still_stands() -> None:
     """An old engine is no reason to pretend, and none to leave a reader without the rest of the picture."""
     old = {check.name: check.detail for check in run_checks(replace(GOOD, engine="20.10.24", runc="1.1.5"))}
 
-    assert "known holes" in old["engine"]
+    assert "known vulnerabilities" in old["engine"]
     assert "seccomp" in old["engine"]
     assert "capabilities" in old["runc"]
 

@@ -71,18 +71,18 @@ def test_a_search_text_that_is_not_there_is_answered_with_the_nearest() -> None:
     """The refusal quotes what was searched, and the line that was probably meant."""
     message = refused(edit("MATRIX_LR = 0.025", "MATRIX_LR = 0.03"))
 
-    assert message.startswith("edit 1: the search text does not stand in train.py: 'MATRIX_LR = 0.025'")
-    assert "at line 6, is:\nMATRIX_LR = 0.02" in message
+    assert message.startswith("edit 1: search text not found in train.py: 'MATRIX_LR = 0.025'")
+    assert "at line 6:\nMATRIX_LR = 0.02" in message
 
 
 def test_nothing_near_is_not_quoted() -> None:
     """A search text that resembles nothing gets no misleading hint."""
-    assert "nearest" not in refused(edit("zzzz qqqq wwww", "x"))
+    assert "closest" not in refused(edit("zzzz qqqq wwww", "x"))
 
 
 def test_a_search_text_that_stands_twice_is_refused_with_both_lines() -> None:
     """Ambiguity is never resolved by guessing."""
-    assert "at lines 5 and 15" in refused(edit("DEPTH", "D"))
+    assert "(lines 5 and 15)" in refused(edit("DEPTH", "D"))
 
 
 def test_overlapping_matches_of_one_search_text_count_as_two() -> None:
@@ -94,19 +94,19 @@ def test_overlapping_matches_of_one_search_text_count_as_two() -> None:
     ("proposal", "expected"),
     [
         (edit("", "x"), "search text is empty"),
-        (Proposal(hypothesis="h"), "nothing changes"),
-        (edit("0.02", "0.020"), "nothing changes"),
-        (edit("import prepare", "import prepare  # a comment"), "nothing changes"),
-        (edit('"""Load."""', '"""Load it."""'), "nothing changes"),
-        (edit("DEPTH = 2", "DEPTH = = 2"), "line 5: the file does not parse"),
+        (Proposal(hypothesis="h"), "only comments, docstrings or layout change"),
+        (edit("0.02", "0.020"), "only comments, docstrings or layout change"),
+        (edit("import prepare", "import prepare  # a comment"), "only comments, docstrings or layout change"),
+        (edit('"""Load."""', '"""Load it."""'), "only comments, docstrings or layout change"),
+        (edit("DEPTH = 2", "DEPTH = = 2"), "line 5: train.py does not parse"),
         (edit("DEPTH = 2", "DEPTH = 2\0"), "line 5: a NUL character"),
-        (edit("DEPTH = 2", "DEPTH = '\ud800'"), "line 5: a character that UTF-8 cannot hold"),
+        (edit("DEPTH = 2", "DEPTH = '\ud800'"), "line 5: a character that cannot be encoded as UTF-8"),
         (
             edit("DEPTH = 2", "import socket"),
-            "line 5: `import socket` is against a rule of the task: there is no network",
+            "line 5: `import socket` violates a task rule: there is no network",
         ),
         (edit("load_model", "load"), "def load_model(path, device)"),
-        (edit("(path, device)", "(path)"), "fewer arguments"),
+        (edit("(path, device)", "(path)"), "must take two arguments"),
         (edit('if __name__ == "__main__":', "if True:"), '`if __name__ == "__main__":`'),
         (whole("x" * (patch.MAX_SOURCE_BYTES + 1)), "at most 131072"),
         (whole("# coding: utf-7\n" + PARENT), "encoding that is not UTF-8"),
@@ -115,7 +115,7 @@ def test_overlapping_matches_of_one_search_text_count_as_two() -> None:
         (whole(PARENT + "x = " + "-" * 50_000 + "1"), "nest"),
         (whole(PARENT + "x = 0" + "+ 1" * 900), "nested too deeply to be compared"),
         (whole(PARENT + "x = " + "9" * 5000), "does not parse"),
-        (Proposal(hypothesis="h", source=PARENT, edits=(Edit(search="a", replace="b"),)), "give one of them"),
+        (Proposal(hypothesis="h", source=PARENT, edits=(Edit(search="a", replace="b"),)), "give only one of them"),
         (
             Proposal(
                 hypothesis="h",

@@ -56,7 +56,7 @@ class Slot:
         if self._must_wait:
             self._must_wait = False
             self.give_back()
-            self._back_off("the device was not ours alone", self._contended)
+            self._back_off("another process used the device", self._contended)
         if self._lease is not None and not self._is_taken(self._lease):
             return False
         self.give_back()

@@ -1,6 +1,6 @@
 """Is this machine fit and safe: one line per check, ok / weak / unsafe, why, and the fix. What is unknown is never ok.
 
-Pure: `machine.look` has collected the facts. weak: a wall is missing or old, and what still stands is named.
+Pure: `host_facts.collect` has collected the facts. weak: a wall is missing or old; the mitigations are named.
 unsafe: others or model-written code could get at the host; on a shared machine that stops a GPU run until a person
 accepts it by name.
 """
@@ -152,7 +152,7 @@ def is_patched(text: str, least: MinimumVersion) -> bool | None:
 
 
 def check_engine(machine: HostFacts) -> Check:
-    """Check which engine it is, and whether its known holes are fixed."""
+    """Check which engine it is, and whether its known vulnerabilities are fixed."""
     name = "engine"
     if "permission denied" in machine.engine_error.lower():
         detail = f"{machine.socket.address} may not be used by you"
@@ -161,10 +161,12 @@ def check_engine(machine: HostFacts) -> Check:
         return _unsafe(name, f"none answers at {machine.socket.address}", "autoresearch start-engine")
     if machine.podman:
         detail = (
-            f"podman {machine.engine or '?'}: nobody here tracks its known holes; what still stands: every container is"
+            f"podman {machine.engine or '?'}: known vulnerabilities are not tracked; mitigations: every container is"
         )
         return _weak(
-            name, f"{detail} read back, and ours have no capabilities", "keep it as new as your distribution's"
+            name,
+            f"{detail} inspected before it starts, and has no capabilities",
+            "install your distribution's latest version",
         )
     stands = "we never call exec, cp or archive, read every container back, and use our own seccomp profile"
     return _version(name, f"docker {machine.engine or '?'}", is_patched(machine.engine, ENGINE), ENGINE, stands)
@@ -321,7 +323,7 @@ def check_gpus(machine: HostFacts) -> Iterator[Check]:
         "nvidia-toolkit", found.toolkit, is_patched(found.toolkit, TOOLKIT), TOOLKIT, "only our own image is started"
     )
     if driver.judgement is Severity.OK and parse_version(found.driver) < RUNS_IMAGE:
-        detail = f"{found.driver}: its known holes are fixed, but torch in our image is built for CUDA 13"
+        detail = f"{found.driver}: its known vulnerabilities are fixed, but torch in our image is built for CUDA 13"
         driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or --profile cpu")
     yield _exposed(driver, is_patched(found.driver, DRIVER))
     if machine.no_nvidia:
@@ -332,19 +334,21 @@ def check_gpus(machine: HostFacts) -> Iterator[Check]:
 
 
 def _exposed(check: Check, fixed: bool | None) -> Check:  # noqa: FBT001
-    """Make known holes that model-written code can reach unsafe, whatever else protects."""
+    """Rate known vulnerabilities that model-written code can reach as unsafe, whatever the mitigations."""
     return check if fixed is not False else _unsafe(check.name, check.detail, check.fix)
 
 
-def _version(name: str, found: str, fixed: bool | None, least: MinimumVersion, stands: str) -> Check:  # noqa: FBT001
+def _version(name: str, found: str, fixed: bool | None, least: MinimumVersion, mitigations: str) -> Check:  # noqa: FBT001
     if fixed:
         return _ok(name, found)
     if fixed is None:
-        detail = f"{found or 'version unknown'}: nobody can tell whether known holes are fixed"
-        return _weak(name, detail, f"{least} or newer of that branch is known to be")
-    if not stands:
-        return _unsafe(name, f"{found} has known holes, and model-written code reaches it", f"update to {least}")
-    return _weak(name, f"{found} has known holes; what still stands: {stands}", f"update to {least}")
+        detail = f"{found or 'version unknown'}: unknown whether known vulnerabilities are fixed"
+        return _weak(name, detail, f"install {least}, or newer in that branch")
+    if not mitigations:
+        return _unsafe(
+            name, f"{found} has known vulnerabilities, and model-written code reaches it", f"update to {least}"
+        )
+    return _weak(name, f"{found} has known vulnerabilities; mitigations: {mitigations}", f"update to {least}")
 
 
 def _ok(name: str, detail: str) -> Check:

@@ -29,14 +29,14 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "required": ["hypothesis", "expected_effect", "edits"],
     "properties": {
-        "hypothesis": {"type": "string", "description": "One sentence: what is changed, and why it should help."},
+        "hypothesis": {"type": "string", "description": "One sentence: what changes, and why it should help."},
         "expected_effect": {
             "type": "string",
-            "description": "What the score should become; what else would be seen.",
+            "description": "Expected score, and any other effect you expect to see.",
         },
         "edits": {
             "type": "array",
-            "description": "All are located in the train.py shown; they do not overlap, their order does not matter.",
+            "description": "All apply to the train.py shown; they must not overlap, their order does not matter.",
             "items": {
                 "type": "object",
                 "additionalProperties": False,
@@ -47,11 +47,11 @@ SCHEMA: dict[str, Any] = {
         "source": {"type": "string", "description": "The whole new train.py; only with empty edits."},
         "parent_id": {
             "type": "integer",
-            "description": "The experiment whose train.py the edits are made to, if one beside the best was offered.",
+            "description": "The experiment whose train.py the edits apply to, if one other than the best was offered.",
         },
         "retry_rationale": {
             "type": "string",
-            "description": "Only after being told that this is close to an earlier one: why it would end differently.",
+            "description": "Only after a rejection as too close to an earlier one: why the outcome would differ.",
         },
     },
 }
@@ -71,18 +71,18 @@ CUT_OFF = (
 STOPPED = {
     "max_tokens": CUT_OFF,
     "model_context_window_exceeded": "the answer did not fit the model's context; make the change smaller",
-    "pause_turn": "the answer was paused before it was complete; answer in one piece",
+    "pause_turn": "the answer was paused before it was complete; give a complete answer",
 }
 MAX_CHARS = 2000  # of a hypothesis
 MAX_OBJECTS = 100  # places in a text that may be where the object begins
 
 
 class NoProposal(PatchRejected):
-    """The answer contains no proposal: refused, cut off, empty, or only words."""
+    """The answer contains no proposal: refused, cut off, empty, or prose only."""
 
 
 def _parse_json_string(value: object) -> object:
-    """Some models give an array as a string that contains it."""
+    """Parse an array that a model gave as a JSON string; return anything else unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -135,7 +135,7 @@ def read_text(text: str) -> Proposal:
     found = {json.dumps(item, sort_keys=True): item for item in _objects(text)}
     if not found:
         end = text.strip()[-200:]
-        raise NoProposal(f"the answer contained no JSON object with a `hypothesis`; its end: {end!r}")
+        raise NoProposal(f"the answer contained no JSON object with a `hypothesis`; it ends with {end!r}")
     if len(found) > 1:
         raise PatchRejected(f"the answer contained {len(found)} proposals; give exactly one")
     return _proposal(next(iter(found.values())))
@@ -164,7 +164,7 @@ def _check_stop(reason: object, details: object) -> None:
     if reason in STOPPED:
         raise NoProposal(STOPPED[str(reason)])
     if reason not in WHOLE:
-        raise NoProposal(f"the answer stopped for a reason that is not known here, {str(reason)[:100]!r}; answer again")
+        raise NoProposal(f"the answer stopped for an unknown reason, {str(reason)[:100]!r}; answer again")
 
 
 def _arguments(calls: list[dict[str, Any]]) -> object:
@@ -209,7 +209,7 @@ def _proposal(arguments: object) -> Proposal:
         raise PatchRejected(f"the proposal does not match the schema: {where}: {first['msg']}") from error
     whole = given.source or None
     if whole is None and not given.edits:
-        raise PatchRejected("neither edits nor a source were given; propose a change")
+        raise PatchRejected("neither edits nor source were given; propose a change")
     return Proposal(
         hypothesis=" ".join(given.hypothesis.split())[:MAX_CHARS],
         expected_effect=" ".join(given.expected_effect.split())[:MAX_CHARS],
@@ -221,7 +221,7 @@ def _proposal(arguments: object) -> Proposal:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object without duplicate keys: parsing would lose one of them."""
+    """Build an object; raise ValueError for duplicate keys, of which parsing would lose one."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("duplicate keys")

@@ -125,7 +125,7 @@ def _committed(config: Config) -> str:
     source = ResultBranch(path=config.mutable_path, tag=config.tag).committed()
     if source is None:
         raise ConfigError(
-            f"{config.mutable_path} is in no commit of yours, and only a file you stand for calibrates: commit it"
+            f"{config.mutable_path} is not committed; calibration only trusts a committed file: commit it"
         )
     return source
 

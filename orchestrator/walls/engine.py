@@ -197,7 +197,7 @@ class Engine:
     def volume(self, name: str, size: int, labels: dict[str, str]) -> None:
         """Make a tmpfs volume of `size` bytes, owned by the sandbox user; it lives while a container holds it.
 
-        Raises SpecRefused if one of that name was there: the engine would hand it out as if it had been made.
+        Raises SpecRefused if one of that name existed: the engine would return it as if it had been created.
         """
         mode = "0777" if self.remaps else "0755"  # the volume's owner is then nobody inside
         options = {
@@ -211,7 +211,7 @@ class Engine:
             self._api.create_volume(name, driver="local", driver_opts=options, labels=labels)
             made = self._api.inspect_volume(name)
         if wrong := volume_diff(options, labels, made):
-            raise SpecRefused(f"the volume {name} was there before, or is otherwise than asked: {'; '.join(wrong)}")
+            raise SpecRefused(f"the volume {name} already existed, or does not match the request: {'; '.join(wrong)}")
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume; one that is gone is fine."""
@@ -267,7 +267,7 @@ class Engine:
             own = self.own(f"containers/{container_id}/json")
             inspected = podman.normalize_inspect(config, _profile(spec, folder), inspected, own, limited=self.limits)
         if wrong := container_diff(config, inspected, self._facts):
-            raise SpecRefused(f"the engine made {spec.name} otherwise than asked: {'; '.join(wrong)}")
+            raise SpecRefused(f"the container {spec.name} does not match the request: {'; '.join(wrong)}")
 
     def inspect(self, container_id: str) -> dict[str, Any]:
         """Return the engine's view of a container."""

@@ -354,7 +354,7 @@ def test_a_contended_experiment_is_not_judged_and_runs_again_after_a_pause(tmp_p
     assert "their_training.py (pid 43) used the device too" in reason
     assert best is not None
     assert 0.9 == best.value
-    assert 1 == len([line for line in told if "the device was not ours alone, trying again in" in line])
+    assert 1 == len([line for line in told if "another process used the device, trying again in" in line])
 
 
 def test_a_gpu_lost_in_mid_run_is_infra_and_another_one_is_leased(tmp_path: Path) -> None:

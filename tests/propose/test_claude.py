@@ -415,10 +415,10 @@ def test_the_refusal_of_the_last_try_is_told(api: FakeMessagesApi, tmp_path: Pat
     """Word for word, with the reply it is about, as data."""
     claude = proposer(api, tmp_path)
     reply = claude.ask(context())
-    claude.ask(context(rejected=((reply, "edit 1: the search text does not stand in train.py"),)))
+    claude.ask(context(rejected=((reply, "edit 1: search text not found in train.py"),)))
 
     last = api.requests[1]["messages"][0]["content"][-1]["text"]
-    assert "edit 1: the search text does not stand in train.py" in last
+    assert "edit 1: search text not found in train.py" in last
     assert "a change" in last
 
 

@@ -148,7 +148,7 @@ def test_what_the_loop_put_in_place_calibrates_nothing(config: Config) -> None:
 
     assert [committed] == [model.source for model in calibrate.models(config, 1, ())]
     subprocess.run(["git", "-C", str(config.root), "update-ref", "-d", "HEAD"], check=True)
-    with pytest.raises(ConfigError, match=r"train\.py is in no commit of yours"):
+    with pytest.raises(ConfigError, match=r"train\.py is not committed"):
         calibrate.models(config, 1, ())
 
 

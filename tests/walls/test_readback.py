@@ -254,7 +254,7 @@ def test_a_volume_that_was_there_before_is_refused(
     """Its maker may be another user, and it a folder of theirs: the engine itself gives it out without a word."""
     engine._api.create_volume(unique, driver="local", driver_opts=there, labels=labels)
     try:
-        with pytest.raises(SpecRefused, match=rf"the volume {unique} was there before.*{says}: asked"):
+        with pytest.raises(SpecRefused, match=rf"the volume {unique} already existed.*{says}: asked"):
             engine.volume(unique, MIB, {LABEL: "1"})
     finally:
         engine.remove_volume(unique)
