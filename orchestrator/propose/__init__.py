@@ -1,4 +1,4 @@
-"""Where ideas come from: an LLM, a program of the user's, a sweep over constants, or the record of an earlier run."""
+"""Proposers: an LLM, a user's program, a sweep over constants, or the record of an earlier run."""
 
 import json
 import os
@@ -27,7 +27,7 @@ SHELL = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS
 
 
 def choose_proposer(config: Config, environment: Mapping[str, str]) -> Config:
-    """Return the config with a proposer: the one named, else the one that fits what was given."""
+    """Return the config with a proposer: the one named, else chosen by which options and keys are set."""
     if "proposer" in config.model_fields_set:
         return config
     has_key = config.api_key or config.claude.key_file or environment.get(api_key.VARIABLE)
@@ -37,7 +37,7 @@ def choose_proposer(config: Config, environment: Mapping[str, str]) -> Config:
 
 
 def notes(config: Config, environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield what the user should know about the proposer before it begins."""
+    """Yield notes for the user about the proposer, before it starts."""
     if config.proposer == "command" or (config.proposer == "mix" and config.command.argv):
         yield (
             f"{config.command.argv[0] if config.command.argv else 'the command'} proposes: it runs on this machine with"
@@ -60,11 +60,11 @@ def build(
     environment: Mapping[str, str],
     waiting: Callable[[str], None] = lambda _reason: None,
 ) -> Proposer:
-    """Return the proposer that the configuration names, checked. Raises ConfigError or ProposerUnavailable.
+    """Return the configured proposer, checked. Raises ConfigError or ProposerUnavailable.
 
-    `waiting` is told when nothing runs because the LLM's API does not answer.
+    `waiting` is called with a reason while nothing runs because the LLM's API does not answer.
 
-    Each kind is imported only when it is wanted: Optuna and the anthropic SDK take a second to import.
+    Each kind is imported only when used: Optuna and the anthropic SDK take a second to import.
     """
     for note in notes(config, environment):
         log.warning("proposer.note", note=note)
@@ -110,7 +110,7 @@ def _budget(config: Config, ledger: Ledger) -> Budget:
 
 
 def prompts(config: Config) -> PromptBuilder:
-    """Return what builds the prompts of a task."""
+    """Return the prompt builder of a task."""
     return PromptBuilder(
         instructions=config.root / config.task.instructions,
         prepare=config.root / "locked" / "prepare.py",
@@ -124,30 +124,30 @@ def prompts(config: Config) -> PromptBuilder:
 
 
 def contract(config: Config) -> dict[str, str]:
-    """Return what the host demands and gives, in the numbers of the profile that is used."""
+    """Return the limits of an experiment and its resources under the active profile."""
     profile = config.active_profile
     facts = {
         "profile": config.profile_name,
-        "one experiment has": (
+        "resources per experiment": (
             f"{profile.time_budget_s:g} s of wall clock from start to end, {profile.memory_gb:g} GB of memory,"
             f" {profile.cpus:g} CPUs"
         ),
-        "the checkpoint may have": f"{profile.out_mb} MB",
-        "load_model and its first answer have": (
-            f"{profile.load_budget_s:g} s, besides what the training left of its time"
+        "maximum checkpoint size": f"{profile.out_mb} MB",
+        "time for load_model and its first prediction": (
+            f"{profile.load_budget_s:g} s, plus the unused part of the training time"
         ),
-        "the scorer asks for": f"{profile.batch_rows} rows at a time, and later for prefixes of rows, of any length",
+        "scorer requests": f"{profile.batch_rows} rows at a time, and later prefixes of rows, of any length",
     }
     with suppress(OSError, ValueError, KeyError, TypeError):  # a task need not count in tokens
         manifest = json.loads((config.data_path / "train" / "manifest.json").read_text(encoding="utf-8"))
-        facts["the training set has"] = f"{int(manifest['tokens']):,} tokens"
+        facts["training set"] = f"{int(manifest['tokens']):,} tokens"
     if config.profile_name == "cpu" and (features := processor_features()):
-        facts["the processors have"] = ", ".join(features)
+        facts["CPU features"] = ", ".join(features)
     return facts
 
 
 def processor_features() -> list[str]:
-    """Return what a program may gain from on this machine's processors, as Linux names it."""
+    """Return the instruction sets of this machine's CPU that can speed up a program, by their Linux names."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("flags"):
@@ -156,7 +156,7 @@ def processor_features() -> list[str]:
 
 
 def claude_models(config: Config) -> tuple[Model, ...]:
-    """Return the models to ask, the first one first, as this endpoint takes them."""
+    """Return the models to ask in order, with the features of this endpoint."""
     claude, first = config.claude, find_model(config.claude.model)
     fallbacks = claude.fallback_models
     if fallbacks is None:  # elsewhere than at the provider's a model of the table need not exist
@@ -165,7 +165,7 @@ def claude_models(config: Config) -> tuple[Model, ...]:
 
 
 def _at_endpoint(config: Config, model: Model) -> Model:
-    """Return a row with what task.toml says instead of the table."""
+    """Return a row with the overrides of task.toml."""
     claude, price = config.claude, config.prices.models.get(model.id)
     if not model.is_known and not claude.is_compatible:
         model = replace(model, cache_marks=True)

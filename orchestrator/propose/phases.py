@@ -1,8 +1,8 @@
-"""What kind of idea is asked for, and from whom: rules by how far a run has come. Pure.
+"""Which kind of idea to request, and from which proposer: rules by the progress of a run. Pure.
 
 Setting several constants at once is the fastest start that has been measured for LLMs; code changes overtake it later;
-a sampler of constants beside the LLM makes the best hybrid. Small steps stop helping at some time: then another file
-to start from, or another kind of idea, is worth more than one more of the same.
+a sampler of constants next to the LLM makes the best hybrid. Small steps stop helping eventually: then another parent,
+or another kind of idea, is worth more than one more of the same.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ CONSTANTS_FIRST = 8  # ideas of the LLM after the baseline that should set sever
 STRUCTURE_EVERY = 3  # of the later ideas, one has to change the structure
 KINDS = (
     "Propose a different kind of idea from those listed: change the architecture rather than a number.",
-    "Propose a different kind of idea from those listed: how the data is ordered, batched or repeated.",
-    "Propose a different kind of idea from those listed: remove something, and use the time it cost for more steps.",
-    "Propose a different kind of idea from those listed: the optimiser, its schedule, or averaging of weights.",
-    "Combine two near misses that do not touch the same lines, and say why they should add up.",
+    "Propose a different kind of idea from those listed: change how the data is ordered, batched or repeated.",
+    "Propose a different kind of idea from those listed: remove something, and use the time saved for more steps.",
+    "Propose a different kind of idea from those listed: change the optimiser, its schedule, or weight averaging.",
+    "Combine two near misses that change different lines, and say why their gains should add up.",
 )
 
 
@@ -45,15 +45,17 @@ def next_phase(
     if ideas < constants_first:
         return Phase(
             request="It is early: set several constants at once (learning rates, batch size, width, depth, schedule) to"
-            " what suits this budget, rather than one of them or new code."
+            " values that suit this budget, rather than only one of them or new code."
         )
     if ideas % STRUCTURE_EVERY == 0:
-        return Phase(request="This one should change the structure: of the model, the optimiser or the data.")
+        return Phase(
+            request="This proposal should change the structure of the model, the optimiser or the data pipeline."
+        )
     return Phase()
 
 
 def _plateau(since: int, stagnation_after: int, earlier_kept: Sequence[int]) -> Phase:
-    """Another kind of idea, and every second time another file to start from."""
+    """Request another kind of idea, and every second time offer another parent."""
     i = since - stagnation_after
     request = f"The last {since} experiments brought no improvement. {KINDS[i % len(KINDS)]}"
     if i % 2 == 0 or not earlier_kept:
@@ -62,5 +64,5 @@ def _plateau(since: int, stagnation_after: int, earlier_kept: Sequence[int]) -> 
 
 
 def is_llms_turn(ideas: int, share: float) -> bool:
-    """Whether the LLM proposes the next idea of a mix: its share, evenly spread, beginning with the first."""
+    """Return True if the LLM proposes the next idea of a mix: its share, evenly spread, beginning with the first."""
     return int((ideas + 1) * share + 1e-9) > int(ideas * share + 1e-9) if ideas else share > 0

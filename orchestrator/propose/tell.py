@@ -1,4 +1,4 @@
-"""What became of an experiment, in a line for the prompt. Pure but for reading its folder."""
+"""The outcome of an experiment as one line of the prompt. Pure but for reading its folder."""
 
 import math
 from collections.abc import Mapping
@@ -17,32 +17,32 @@ DIFF_CHARS = 1500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teller:
-    """Tells what became of experiments; `seed_std` is the standard deviation of trials of one file, if known."""
+    """Describes outcomes; `seed_std` is the standard deviation of repeated trials of one file, if known."""
 
     parents: Mapping[int, Experiment]
     seed_std: float | None
 
     def outcome(self, e: Experiment) -> str:
-        """Return the score, the status, the idea, and what is known of how it came about."""
+        """Return the score, the status, the idea, and details of the training."""
         status = "kept" if e.status is Status.KEEP else e.status
         return f"- {e.id}: {self.score(e)} {status}: {prompt_text.line(e.hypothesis, LINE_CHARS)}{self._more(e)}"
 
     def failure(self, e: Experiment) -> str:
-        """Return the same with the reason."""
+        """Return the outcome with the reason of the failure."""
         lines = [text for text in e.message.splitlines() if text.strip()]
         why = f"{lines[0]} … {lines[-1]}" if len(lines) > 1 else "".join(lines)
         return f"{self.outcome(e)} ({prompt_text.line(why, LINE_CHARS)})"
 
     def owed(self, e: Experiment) -> str:
-        """Return that an experiment was not judged."""
-        return f"- {e.id}: not judged ({e.outcome}), it will run again: {prompt_text.line(e.hypothesis, LINE_CHARS)}"
+        """Return the line of an experiment that was not judged and is queued."""
+        return f"- {e.id}: not judged ({e.outcome}), will be rerun: {prompt_text.line(e.hypothesis, LINE_CHARS)}"
 
     def remeasured(self, e: Experiment) -> str:
-        """Return what a kept experiment scored when it only ran again."""
-        return f"- {e.id}: experiment {e.remeasures_id} once more: {self.score(e)}"
+        """Return the line of a remeasurement of a kept experiment."""
+        return f"- {e.id}: experiment {e.remeasures_id} remeasured: {self.score(e)}"
 
     def score(self, e: Experiment) -> str:
-        """Return a score; a mean over several trials with all of them."""
+        """Return a score; for a mean over several trials, each of them too."""
         if e.value is None:
             return "none"
         mean = f"{self._round(e.value)}{e.trust_suffix}"
@@ -50,14 +50,14 @@ class Teller:
         return mean if len(e.scores) == 1 else f"{mean} (mean of {len(e.scores)} trials: {scores})"
 
     def _more(self, e: Experiment) -> str:
-        """Return the difference to its parent, what was expected, and what it printed about its training."""
+        """Return the difference to its parent, the expected effect, and what it printed about its training."""
         parts = [self._difference(e), read_diagnostics(e.folder / "trainer.log").line()]
         if e.peak_memory_bytes:
             parts.append(f"{e.peak_memory_bytes / MIB:,.0f} MB")
         if e.expected_effect:
             parts.append(f"expected: {prompt_text.line(e.expected_effect, EFFECT_CHARS)}")
-        told = "; ".join(part for part in parts if part)
-        return f" [{told}]" if told else ""
+        details = "; ".join(part for part in parts if part)
+        return f" [{details}]" if details else ""
 
     def _difference(self, e: Experiment) -> str:
         loss = subtract_parent(e, self.parents)
@@ -70,13 +70,13 @@ class Teller:
         return f"{self._round(loss, sign='+')}{error} against its parent {e.parent_id}"
 
     def _round(self, value: float, sign: str = "") -> str:
-        """Return a number with the digits that mean something: two of the noise; six where that is not known."""
+        """Format a number with the significant digits: two of the noise; six decimals if the noise is unknown."""
         digits = min(6, max(2, 1 - math.floor(math.log10(self.seed_std)))) if self.seed_std else 6
         return f"{value:{sign}.{digits}f}"
 
 
 def tell_diff(e: Experiment) -> str:
-    """Return what an experiment changed, bounded; "" where its folder was cleaned up."""
+    """Return an experiment's diff, bounded; "" if its folder was removed."""
     try:
         with (e.folder / "patch.diff").open(encoding="utf-8", errors="replace") as file:
             text = file.read(4 * DIFF_CHARS)

@@ -118,18 +118,18 @@ def test_the_contract_is_told_in_numbers(tmp_path: Path) -> None:
     """Those of the profile that is used; processor features only where processors are what trains."""
     found = contract_of(tmp_path)
 
-    assert "25 s of wall clock from start to end, 4 GB of memory, 2 CPUs" == found["one experiment has"]
-    assert "256 MB" == found["the checkpoint may have"]
-    assert "3 s, besides what the training left of its time" == found["load_model and its first answer have"]
-    assert found["the scorer asks for"].startswith("32 rows at a time")
-    assert "1,234,567 tokens" == found["the training set has"]
+    assert "25 s of wall clock from start to end, 4 GB of memory, 2 CPUs" == found["resources per experiment"]
+    assert "256 MB" == found["maximum checkpoint size"]
+    assert "3 s, plus the unused part of the training time" == found["time for load_model and its first prediction"]
+    assert found["scorer requests"].startswith("32 rows at a time")
+    assert "1,234,567 tokens" == found["training set"]
     there = subprocess.run(["grep", "-m1", "^flags", "/proc/cpuinfo"], capture_output=True, text=True, check=False)
-    assert ("avx2" in there.stdout.split()) == ("avx2" in found.get("the processors have", ""))
+    assert ("avx2" in there.stdout.split()) == ("avx2" in found.get("CPU features", ""))
 
 
 def test_a_gpu_profile_says_nothing_of_processors(tmp_path: Path) -> None:
     """Nor of the other profile's budget."""
     found = contract_of(tmp_path, profile_name="gpu")
 
-    assert "the processors have" not in found
-    assert found["one experiment has"].startswith("300 s")
+    assert "CPU features" not in found
+    assert found["resources per experiment"].startswith("300 s")

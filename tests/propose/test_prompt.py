@@ -62,16 +62,16 @@ def test_what_was_tried_is_told_in_order(tmp_path: Path) -> None:
     prompt = builder(tmp_path).build(context(memory, in_flight=("deeper",)))
 
     assert [
-        "What is asked",
+        "Task",
         "How to answer",
         "The human's instructions (program.md)",
-        "What train.py is given (prepare.py, read-only)",
+        "What train.py can import (prepare.py, read-only)",
         "The best train.py so far",
         "Kept: every improvement so far, oldest first",
-        "Near misses: discarded, the smallest loss against the own parent first",
+        "Near misses: discarded, smallest loss against their own parent first",
         "Failures, newest first",
         "The latest experiments, oldest first",
-        "The end of what the last experiment, 8 (crash), printed",
+        "End of the output of the last experiment, 8 (crash)",
         "Now",
     ] == titles(prompt)
     assert "- 5: 1.010000 discard: wider" in prompt.text
@@ -87,8 +87,8 @@ def test_measured_noise_says_what_a_gain_must_be(tmp_path: Path) -> None:
     build = builder(tmp_path, metric="val_rmse")
     text = build.build(context(Memory(), champion=best, seed_std=0.01, hardware="one core")).text
 
-    assert "Trials of one file differ by about 0.01 in val_rmse (standard deviation; another seed and what else" in text
-    assert "A gain below about 0.024 cannot be told from luck" in text
+    assert "Repeated trials of one file differ by about 0.01 in val_rmse (standard deviation, from the seed" in text
+    assert "A gain below about 0.024 is within the noise of one trial" in text
     assert "Experiment 3, val_rmse 1.000 (mean of 2 trials: 0.990, 1.010)" in text
     assert "hardware: one core" in text
     assert "val_bpb" not in text.replace("Find a lower val_bpb.", "")

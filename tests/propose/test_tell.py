@@ -103,7 +103,7 @@ def test_what_the_nearest_misses_changed_is_shown(tmp_path: Path) -> None:
     )
     e = discarded(5, 2.1, 3, tmp_path)
     prompt = builder(tmp_path).build(context(Memory(near_misses=(e,), parents={3: kept(2.0, id=3)})))
-    (block,) = [block.text for block in prompt.blocks if block.title == "What the nearest misses changed"]
+    (block,) = [block.text for block in prompt.blocks if block.title == "Changes of the nearest misses"]
 
     assert block.startswith("Experiment 5:\n````diff\n@@ -1 +1 @@\n-LR = 0.02\n+LR = 0.03\n")
     assert len(block) < DIFF_CHARS + 200
@@ -126,9 +126,9 @@ def test_no_number_is_missing_without_a_word(tmp_path: Path) -> None:
         memory = select_history(journal, best)
     prompt = builder(tmp_path).build(context(memory))
 
-    assert "Numbers that are missing above" in titles(prompt)
-    assert "- 1: not judged (contended), it will run again: deeper" in prompt.text
-    assert "- 2: experiment 0 once more: 2.020000" in prompt.text
+    assert "Not judged yet, and remeasurements" in titles(prompt)
+    assert "- 1: not judged (contended), will be rerun: deeper" in prompt.text
+    assert "- 2: experiment 0 remeasured: 2.020000" in prompt.text
     assert "- 3: 2.100000 discard: baseline [+0.090000 against its parent 0]" in prompt.text
 
 
