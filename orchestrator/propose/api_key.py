@@ -15,7 +15,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def find_api_key(environment: Mapping[str, str], key_file: Path | None, *, is_needed: bool = True) -> SecretStr:
-    """Return the key, an empty one where the endpoint needs none. Raises ConfigError, which never quotes it."""
+    """Return the key; an empty one if the endpoint needs none. Raises ConfigError, which never quotes the key."""
     if key_file is not None:
         return _usable(_read(key_file), str(key_file))
     if text := environment.get(VARIABLE, ""):
@@ -29,13 +29,15 @@ def find_api_key(environment: Mapping[str, str], key_file: Path | None, *, is_ne
 
 
 def _read(path: Path) -> str:
-    """What the file holds, if it is a plain one and nobody else may read it."""
+    """Return the content of a regular file that only its owner can read; raise ConfigError for any other."""
     try:
         descriptor = os.open(path.expanduser(), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{path}: not a plain file; [claude] key_file names one that contains the key alone")
+                raise ConfigError(
+                    f"{path}: not a regular file; [claude] key_file names a file that contains only the key"
+                )
             if status.st_mode & OTHERS:
                 raise ConfigError(
                     f"{path}: has mode {stat.S_IMODE(status.st_mode):o}, others can read the key; chmod 600 {path}"
@@ -46,7 +48,7 @@ def _read(path: Path) -> str:
 
 
 def _usable(text: str, where: str) -> SecretStr:
-    """Return the key itself, also from a line of a shell script or in quotes."""
+    """Return the key; a line of a shell script and quotes are accepted. Raises ConfigError."""
     key = text.strip().removeprefix("export ").removeprefix(f"{VARIABLE}=").strip("\"'")
     if not key or len(key) > MAX_BYTES or not (key.isascii() and key.isprintable()) or " " in key:
         raise ConfigError(f"{where}: not a valid key: expected one line of printable characters, no spaces")

@@ -1,7 +1,7 @@
-"""Money and tokens: what a call can cost at worst is set aside before it is made. Pure but for the ledger it is given.
+"""Money and tokens: the worst case of a call is reserved before it is made. Pure apart from the ledger passed in.
 
-The ledger is the journal. A reservation is committed before the request leaves and settled after the answer came, so a
-session killed in between has spent the worst case, and the limits hold across restarts.
+The ledger is the journal. A reservation is recorded before the request is sent and settled after the answer arrives, so
+a session killed in between has spent the worst case, and the limits hold across restarts.
 """
 
 import threading
@@ -25,22 +25,22 @@ class Ledger(Protocol):
     """Where calls are charged."""
 
     def reserve(self, worst: Usage) -> int:
-        """Commit that a call may cost this much; returns what to settle."""
+        """Record that a call may cost this much; returns the number of the reservation."""
 
     def settle(self, call: int, actual: Usage) -> None:
-        """Replace the reservation by what the call did cost."""
+        """Replace the reservation by the actual cost."""
 
     def charged(self) -> Usage:
-        """What the run has spent, open reservations at their worst case."""
+        """Return the run's spending, with open reservations at their worst case."""
 
 
-def outlives_cache(box: Profile) -> bool:
-    """Whether an experiment takes longer than the API's usual cache lives: then it is paid for an hour."""
-    return box.time_budget_s + box.score_budget_s > CACHE_S
+def outlives_cache(profile: Profile) -> bool:
+    """Return True if an experiment takes longer than the API's default cache lifetime; then an hour is paid for."""
+    return profile.time_budget_s + profile.score_budget_s > CACHE_S
 
 
 def cost_usd(usage: Usage, model: Model, *, hour_writes: bool = False) -> float:
-    """Return what the tokens cost, 0 without a price; cache writes at the price of five minutes or of an hour."""
+    """Return the cost of the tokens in US dollars, 0 without a price; cache writes for five minutes or an hour."""
     price = model.price(usage.prompt_tokens)
     if price is None:
         return 0.0
@@ -54,7 +54,7 @@ def cost_usd(usage: Usage, model: Model, *, hour_writes: bool = False) -> float:
 
 
 def total(usages: Iterable[Usage]) -> Usage:
-    """All together."""
+    """Return the sum of several usages."""
     all_of = list(usages)
     return Usage(
         input_tokens=sum(usage.input_tokens for usage in all_of),
@@ -68,7 +68,7 @@ def total(usages: Iterable[Usage]) -> Usage:
 def worst_case(request_bytes: int, max_output_tokens: int, model: Model, *, hour_writes: bool = False) -> Usage:
     """Return the most that a call can cost: no token is shorter than a byte, and none is read from the cache.
 
-    Every token is written to the cache, where that costs more than to send it.
+    Every token is written to the cache, if that costs more than sending it.
     """
     tokens = request_bytes + OVERHEAD_TOKENS
     sent = Usage(input_tokens=tokens, output_tokens=max_output_tokens)
@@ -79,7 +79,7 @@ def worst_case(request_bytes: int, max_output_tokens: int, model: Model, *, hour
 
 @dataclass(slots=True, kw_only=True)
 class Budget:
-    """Hands out reservations as long as none of them could cross a limit; 0 is no limit."""
+    """Grants reservations as long as none of them could exceed a limit; 0: no limit."""
 
     ledger: Ledger
     max_usd: float = 0.0
@@ -87,23 +87,23 @@ class Budget:
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def reserve(self, worst: Usage) -> int:
-        """Set the worst case aside. Raises BudgetExhausted, and then nothing was sent."""
+        """Reserve the worst case. Raises BudgetExhausted before anything is sent."""
         with self._guard:
             spent = self.ledger.charged()
             if self.max_usd and spent.cost_usd + worst.cost_usd > self.max_usd:
                 raise BudgetExhausted(
                     f"${spent.cost_usd:.2f} of MAX_USD {self.max_usd:g} are spent and the next call could cost"
-                    f" ${worst.cost_usd:.2f}: not made; raise MAX_USD to go on"
+                    f" ${worst.cost_usd:.2f}: not made; raise MAX_USD to continue"
                 )
             if self.max_tokens and spent.total_tokens + worst.total_tokens > self.max_tokens:
                 raise BudgetExhausted(
                     f"{spent.total_tokens} of MAX_TOKENS {self.max_tokens} are used and the next call could use"
-                    f" {worst.total_tokens}: not made; raise MAX_TOKENS to go on"
+                    f" {worst.total_tokens}: not made; raise MAX_TOKENS to continue"
                 )
             return self.ledger.reserve(worst)
 
     def settle(self, call: int, actual: Usage) -> None:
-        """Book what a call cost in the place of what was set aside for it."""
+        """Replace a call's reservation by its actual cost."""
         self.ledger.settle(call, actual)
 
 
@@ -124,7 +124,7 @@ class Bill:
 
     @contextmanager
     def charge(self, worst: Usage) -> Iterator[Charge]:
-        """Set the worst case aside, let a call be made, and settle what it cost. Raises BudgetExhausted."""
+        """Reserve the worst case, let a call be made, and settle its cost. Raises BudgetExhausted."""
         call, charge = self.budget.reserve(worst), Charge(worst)
         try:
             yield charge

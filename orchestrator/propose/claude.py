@@ -1,8 +1,7 @@
-"""Ideas from an LLM over the Messages API: which model is asked, and when to stop asking.
+"""Proposals from an LLM over the Messages API: which model to ask, and when to stop.
 
-Before anything is leased or trained, each model of the list has answered a request of the real shape. Where a model
-refuses, the next one of the list is asked for the same idea; several answers in a row without a proposal end the
-session.
+Before any device is leased, each model of the list must answer a request of the real shape. If a model refuses, the
+next one of the list is asked for the same idea; several answers in a row without a proposal end the session.
 """
 
 import json
@@ -35,9 +34,9 @@ RETIRES_SOON_DAYS = 30
 ADVICE = {
     "": "raise [claude] max_output_tokens, or lower effort",
     "frontier_llm": "it also catches benign work on small models: name other models in [claude] fallback_models",
-    "reasoning_extraction": "program.md may ask for written-out reasoning: remove that",
+    "reasoning_extraction": "program.md may ask for written-out reasoning; remove that",
 }
-OTHER_ADVICE = "look at program.md, or name other models in [claude] fallback_models"
+OTHER_ADVICE = "check program.md, or name other models in [claude] fallback_models"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +57,7 @@ class ClaudeSettings:
 
 @dataclass(slots=True, kw_only=True)
 class ClaudeProposer:
-    """Asks an LLM for one experiment at a time, each time with a prompt that says everything."""
+    """Asks an LLM for one experiment at a time, each time with a self-contained prompt."""
 
     settings: ClaudeSettings
     prompts: PromptBuilder
@@ -74,7 +73,7 @@ class ClaudeProposer:
         self._models = list(self.settings.models)
 
     def preflight(self, today: date) -> None:
-        """Check files, settings and prices, then ask every model. Raises ConfigError or ProposerUnavailable."""
+        """Check files, settings and prices, then call every model. Raises ConfigError or ProposerUnavailable."""
         self.prompts.check()
         check_settings(self.settings, self.budget.max_usd, today)
         for model in self.settings.models:
@@ -91,7 +90,9 @@ class ClaudeProposer:
     def ask(self, context: Context) -> Reply:
         """Return the next idea; blocks, for hours if the API is down. Raises ProposerUnavailable or BudgetExhausted."""
         bill, refusals = Bill(self.budget), list[str]()
-        tell = (lambda _reason: None) if context.in_flight else self.waiting  # something runs: nobody waits yet
+        tell = (
+            (lambda _reason: None) if context.in_flight else self.waiting
+        )  # an experiment runs, so nothing is delayed yet
         stop = tenacity.stop_before_delay(self.settings.max_wait_s)
         while True:
             model = self._models[0]
@@ -126,7 +127,7 @@ class ClaudeProposer:
         self._stopped.set()
 
     def _check(self, model: Model) -> None:
-        """Have a model make the smallest answer to a request of the real shape."""
+        """Request the shortest answer of a model with a request of the real shape."""
         request = self._request(model, self.prompts.build_check(model.answer)) | {"max_tokens": 1}
         try:
             self._repeat(model, request, Bill(self.budget), self._stop_checking, self.waiting)
@@ -134,12 +135,12 @@ class ClaudeProposer:
             raise self._too_long(error) from None
         except RetryableError as error:
             unreachable = isinstance(error, EndpointUnreachable)
-            why = "cannot be reached" if unreachable else "does not answer as the Messages API does"
+            why = "cannot be reached" if unreachable else "does not answer like the Messages API"
             url = self.settings.endpoint.url
             raise ProposerUnavailable(f"{url}: {why}: {error}; fix [claude] base_url or the network") from None
 
     def _stop_checking(self, state: tenacity.RetryCallState) -> bool:
-        """Wait for an API that is busy; an address that does not answer properly may be wrong."""
+        """Return True to stop: a busy API gets more time than an address that does not answer properly."""
         if state.outcome is not None and isinstance(state.outcome.exception(), EndpointBusy):
             return tenacity.stop_before_delay(self.settings.max_wait_s)(state)
         return state.attempt_number >= CHECK_TRIES
@@ -177,7 +178,7 @@ class ClaudeProposer:
     def _repeat(
         self, model: Model, request: dict[str, Any], bill: Bill, stop: Stop, tell: Callable[[str], None]
     ) -> Message:
-        """Repeat a call while waiting may mend it. Raises RetryableError when told to stop."""
+        """Retry a call until `stop`. Raises RetryableError then."""
         first_s, longest_s = self.settings.first_wait_s, self.settings.longest_wait_s
         return call_with_retry(
             lambda: self._call(model, request, bill),
@@ -186,10 +187,12 @@ class ClaudeProposer:
 
     def _too_long(self, error: RetryableError) -> ProposerUnavailable:
         hours, url = self.settings.max_wait_s / SECONDS_PER_HOUR, self.settings.endpoint.url
-        return ProposerUnavailable(f"{url}: no answer within {hours:.3g} hours: {error}; run again when it is back")
+        return ProposerUnavailable(
+            f"{url}: no answer within {hours:.3g} hours: {error}; run again when it is available"
+        )
 
     def _call(self, model: Model, request: dict[str, Any], bill: Bill) -> Message:
-        """Make one call, paid for in advance, and settle what it cost as far as that is known."""
+        """Make one call: reserve its worst case, then settle its cost as far as it is known."""
         if self._stopped.is_set():
             raise ProposerUnavailable("stopped while it waited for the API")
         hourly = self.settings.cache_for_an_hour
@@ -211,14 +214,14 @@ class ClaudeProposer:
         return message
 
     def _compare_counts(self, prompt: Prompt, usage: Usage) -> None:
-        """Ours are by the task's own encoding; the API's are those that are paid for, and hold from then on."""
+        """Compare our token count, by the task's encoding, with the API's billed one, and scale to it."""
         ours, apis = self.prompts.count(prompt.text), usage.prompt_tokens
         self.prompts.learn(ours, apis)
         log.info("prompt.counted", ours=ours, apis=apis)
 
 
 def check_settings(settings: ClaudeSettings, max_usd: float, today: date) -> None:
-    """Raise ConfigError where the table of models knows already that a call would be refused, or not be charged."""
+    """Raise ConfigError if, by the table of models, a call would be refused or could not be charged."""
     for model in settings.models:
         if max_usd and not model.has_price:
             raise ConfigError(
@@ -236,12 +239,12 @@ def check_settings(settings: ClaudeSettings, max_usd: float, today: date) -> Non
     if settings.effort and settings.effort not in first.efforts:
         known = ", ".join(first.efforts) or "none"
         raise ConfigError(
-            f"[claude] effort = {settings.effort!r}: levels of {first.id!r} in our table: {known}; remove it or fix it"
+            f"[claude] effort = {settings.effort!r}: known levels of {first.id!r}: {known}; choose one, or remove it"
         )
 
 
 def _why_unanswered(text: str) -> str:
-    """Return why a reply contains no proposal at all, "" where it does, good or bad."""
+    """Return why a reply contains no proposal at all; "" if it contains one, valid or not."""
     try:
         answer.read(text)
     except answer.NoProposal as error:

@@ -1,8 +1,8 @@
-"""Ideas from a program of the user's: it reads the prompt on its input and prints the answer.
+"""Proposals from a user's program: it reads the prompt on stdin and prints the answer.
 
 It runs on the host with the user's rights, outside of any container: an agent's command line, a script, a person at an
-editor. It gets an empty working folder and an allowlist of variables. What it prints is data: it goes through the same
-reader as an answer of the API.
+editor. It gets an empty working folder and an allowlist of variables. Its output is data, parsed like an answer of the
+API.
 """
 
 import json
@@ -69,14 +69,16 @@ class CommandProposer:
     ) -> Self:
         """Check that the program exists. Raises ConfigError."""
         if not command.argv:
-            raise ConfigError('task.toml: [command] argv is missing: argv = ["program", "argument"] is what proposes')
+            raise ConfigError(
+                'task.toml: [command] argv is missing; name the program that proposes: argv = ["program", "argument"]'
+            )
         if shutil.which(command.argv[0], path=environment.get("PATH")) is None:
             raise ConfigError(f"task.toml: [command] argv: {command.argv[0]!r} is not a program on PATH; fix it")
         passed_on = {name: environment[name] for name in (*PASSED_ON, *command.variables) if name in environment}
         return cls(command=command, prompts=prompts, budget=budget, environment=passed_on, waiting=waiting)
 
     def ask(self, context: Context) -> Reply:
-        """Return what the program printed. Raises ProposerUnavailable or BudgetExhausted."""
+        """Run the program and return its output. Raises ProposerUnavailable or BudgetExhausted."""
         prompt, bill = self.prompts.build(context, Answer.TEXT), Bill(self.budget)
         tell = (lambda _reason: None) if context.in_flight else self.waiting
         try:
@@ -95,11 +97,11 @@ class CommandProposer:
         )  # fmt: skip
 
     def read(self, reply: Reply) -> Proposal:
-        """Parse what the program printed. Raises PatchRejected with what to fix."""
+        """Parse the program's output. Raises PatchRejected with what to fix."""
         return answer.read_text(answer_in(reply.text))
 
     def stop(self) -> None:
-        """End the program, from another thread; returns when it is gone."""
+        """End the program, from another thread; returns when it has ended."""
         self._stopped.set()
         for process in tuple(self._running):
             _end(process)
@@ -114,7 +116,7 @@ class CommandProposer:
         return text
 
     def _output(self, given: str) -> str:
-        """Return what the program prints, run in an empty folder that is removed afterwards. Raises RetryableError."""
+        """Return the program's output; it runs in an empty folder, removed afterwards. Raises RetryableError."""
         with (
             tempfile.TemporaryDirectory(prefix="autoresearch-proposal-", ignore_cleanup_errors=True) as folder,
             tempfile.TemporaryFile() as printed,
@@ -158,13 +160,13 @@ class CommandProposer:
 
 
 def answer_in(text: str) -> str:
-    """Return the answer: all that was printed, or the `result` of an object around it."""
+    """Return the answer: the whole output, or the `result` of a JSON object around it."""
     envelope = _envelope(text)
     return text if envelope is None else str(envelope["result"])
 
 
 def usage_in(text: str) -> Usage | None:
-    """Return what the program says that it cost, None where it does not."""
+    """Return the usage that the program reports; None if it reports none."""
     envelope = _envelope(text)
     cost = envelope.get("total_cost_usd") if envelope else None
     if envelope is None or not isinstance(cost, int | float) or not 0 <= cost < float("inf"):
@@ -177,7 +179,7 @@ def usage_in(text: str) -> Usage | None:
 
 
 def _envelope(text: str) -> dict[str, Any] | None:
-    """Return the object that agents print around their answer, as {"result": "...", "total_cost_usd": 0.05}."""
+    """Parse the object that agents print around their answer: {"result": "...", "total_cost_usd": 0.05}."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

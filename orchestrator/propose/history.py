@@ -1,6 +1,6 @@
-"""What a proposer remembers: the few experiments that say most, and the whole history for those who look.
+"""The history that a proposer gets: the few most informative experiments, and all of them on demand.
 
-Every question is answered from the index, so a proposal costs the same after a hundred thousand experiments.
+Every query is answered from the index, so a proposal costs the same after a hundred thousand experiments.
 """
 
 import math
@@ -15,7 +15,7 @@ KEPT = 40
 NEAR_MISSES = 15
 FAILURES = 12
 RECENT = 15
-LOWEST, NEWEST = 45, 150  # discarded ones among which the near misses are looked for
+LOWEST, NEWEST = 45, 150  # discarded experiments from which the near misses are chosen
 OWED = 10
 REMEASURED = 3
 FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM, Status.INVALID, Status.CHEAT)
@@ -42,15 +42,15 @@ def select_history(journal: Journal, champion: Champion) -> Memory:
 
 
 def subtract_parent(e: Experiment, parents: Mapping[int, Experiment]) -> float | None:
-    """Return a score less its parent's, None where either is unknown. Negative is better."""
+    """Return a score minus its parent's, None if either is unknown. Negative is better."""
     parent = parents.get(e.parent_id) if e.parent_id is not None else None
     return None if parent is None or parent.value is None or e.value is None else e.value - parent.value
 
 
 def rank_near_misses(discarded: Iterable[Experiment], parents: Mapping[int, Experiment]) -> tuple[Experiment, ...]:
-    """Return discarded ideas, the smallest loss against their own parent first; last those whose parent is unknown.
+    """Return discarded ideas, smallest loss against their own parent first; those with an unknown parent last.
 
-    Scores of different parents do not compare: a poor idea on a good file beats a good idea on a poor one.
+    Scores under different parents are not comparable: a poor idea on a good file beats a good idea on a poor one.
     """
 
     def rank(e: Experiment) -> tuple[bool, float, int]:
@@ -69,20 +69,20 @@ def _find_parents(
 
 
 def _with_all_trials(e: Experiment, again: Sequence[Experiment]) -> Experiment:
-    """Return an experiment with the trials that measured it later, where it ran first."""
+    """Return an experiment with its later remeasurements under the same conditions."""
     scores = [score for a in again if a.remeasures_id == e.id and a.conditions == e.conditions for score in a.scores]
     return replace(e, repeat_scores=(*e.scores, *scores)) if scores else e
 
 
 class FullHistory(Sequence[Experiment]):
-    """All finished experiments, oldest first; read only where it is looked at."""
+    """All finished experiments, oldest first, read on access."""
 
     def __init__(self, journal: Journal) -> None:
         """Read nothing yet."""
         self._journal = journal
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of experiments."""
         return self._journal.count()
 
     @overload
@@ -92,7 +92,7 @@ class FullHistory(Sequence[Experiment]):
     def __getitem__(self, index: slice) -> list[Experiment]: ...
 
     def __getitem__(self, index: int | slice) -> Experiment | list[Experiment]:
-        """Return the newest by a slice such as [-500:], cheaply; anything else too."""
+        """Return experiments by index or slice; a slice such as [-500:] reads only the newest."""
         match index:
             case slice(start=int(start), stop=None, step=None) if start < 0:
                 return self._journal.newest(-start)[::-1]

@@ -1,8 +1,8 @@
-"""A streamed message put together from its events, as plain data. Pure; knows no SDK.
+"""A streamed message assembled from its events, as plain data. Pure; independent of the SDK.
 
-The SDK's own accumulator (2.12) does not serve here: it raises where the arguments of a tool call are not JSON, and
-where an endpoint reports no usage, and both lose a reply that was paid for; and with each event it parses all arguments
-so far, which takes minutes for ten megabytes.
+The SDK's own accumulator (2.12) is unsuitable: it raises if the arguments of a tool call are not JSON, and if an
+endpoint reports no usage, and both lose a reply that was paid for; and with each event it parses all arguments so far,
+which takes minutes for ten megabytes.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ _DELTAS = {
 
 @dataclass(slots=True)
 class Message:
-    """Take events until `ended`."""
+    """A message under construction: pass events to `take` until `ended`."""
 
     model: str = ""
     id: str = ""
     stop_reason: str | None = None
     stop_details: dict[str, Any] | None = None  # of a refusal
-    closed: bool = False  # nothing comes any more
+    closed: bool = False  # no more events will follow
     size: int = 0
     usage: dict[str, int] = field(default_factory=dict)
     _blocks: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -37,12 +37,12 @@ class Message:
 
     @property
     def ended(self) -> bool:
-        """Whether the message is whole: only then it has a reason to stop."""
+        """True if the message is complete: only then it has a stop reason."""
         return self.stop_reason is not None
 
     @property
     def usage_known(self) -> bool:
-        """Whether input and output were both reported."""
+        """True if input and output tokens were both reported."""
         return {"input_tokens", "output_tokens"} <= self.usage.keys() and self.ended
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Message:
             self.closed = True
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is stored: blocks in order, arguments as JSON where they are."""
+        """Return the message as it is stored: blocks in order, valid arguments as JSON."""
         content = [self._whole(index, block) for index, block in sorted(self._blocks.items())]
         details = {"stop_details": self.stop_details} if self.stop_details else {}
         return {"id": self.id, "model": self.model, "stop_reason": self.stop_reason, **details, "content": content}
@@ -81,7 +81,7 @@ class Message:
             raise ValueError(f"more than {MAX_CHARS} characters in one message")
 
     def _count(self, usage: Mapping[str, Any]) -> None:
-        """The counts are cumulative: the last one holds."""
+        """Update the token counts: they are cumulative, so the last one counts."""
         for key in USAGE_KEYS:
             if isinstance(value := usage.get(key), int):
                 self.usage[key] = max(0, value)

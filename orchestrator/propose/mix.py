@@ -1,4 +1,4 @@
-"""An LLM and a sweep in turns: the sweep measures constants of whatever file is the best, the LLM changes the file."""
+"""An LLM and a sweep in turns: the sweep tunes the constants of the best file, the LLM changes the file."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ NAME = "mix"
 
 @dataclass(slots=True, kw_only=True)
 class MixProposer:
-    """Asks the one whose turn it is; a reply is read by the one who gave it."""
+    """Asks the proposer whose turn it is; a reply is read by the proposer that gave it."""
 
     llm: Proposer
     sweep: Proposer
@@ -22,13 +22,13 @@ class MixProposer:
     def ask(self, context: Context) -> Reply:
         """Return the next idea. Raises ProposerUnavailable or BudgetExhausted."""
         ideas = context.spent.experiments + len(context.in_flight)
-        if context.rejected:  # whoever was refused answers for it
+        if context.rejected:  # the proposer of a rejected reply corrects it
             return self._by(context.rejected[-1][0]).ask(context)
         if is_llms_turn(ideas, self.llm_share):
             return self.llm.ask(context)
         try:
             return self.sweep.ask(context)
-        except ProposerUnavailable:  # it has tried what there is near the best
+        except ProposerUnavailable:  # it has tried every value near the best
             return self.llm.ask(context)
 
     def read(self, reply: Reply) -> Proposal:

@@ -1,7 +1,7 @@
-"""One proposal asked for ahead, in a thread, while an experiment trains; so the slot does not wait for the LLM.
+"""Requests one proposal ahead, in a thread, while an experiment trains, so that the slot does not wait for the LLM.
 
-The reply is stored by the thread as it comes and taken from the journal at the next turn, which is all the loop knows
-of it. It is kept though an experiment has ended since: its edits are made to the file that it was asked about.
+The thread stores the reply in the journal; the loop takes it from there at its next iteration. The reply stays valid
+if an experiment has ended since: its edits apply to the file that the prompt showed.
 """
 
 import threading
@@ -20,7 +20,7 @@ class ProposalPrefetcher:
     _busy: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def start(self, work: Callable[[], object], then: Callable[[], None] = lambda: None) -> None:
-        """Begin; `then` is called at the end of it. Ends with the process if nobody waits for it."""
+        """Start `work` in a daemon thread; `then` is called at its end."""
 
         def run() -> None:
             try:
@@ -38,11 +38,11 @@ class ProposalPrefetcher:
 
     @property
     def is_asking(self) -> bool:
-        """Whether the answer is still to come."""
+        """True while the answer is outstanding."""
         return self._busy.is_set()
 
     def wait(self) -> None:
-        """Return when what was begun is done; raises what it raised. An interrupt ends the wait."""
+        """Wait for the thread; raise the error that it raised. An interrupt ends the wait."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

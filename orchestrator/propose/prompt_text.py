@@ -6,7 +6,7 @@ from orchestrator.text import sanitise
 
 
 def head_and_tail(text: str, limit: int) -> str:
-    """Sanitised, and `limit` characters of it at most."""
+    """Return the text sanitised, at most `limit` characters: its head and its tail."""
     if len(text) > 4 * limit:  # before looking at every character
         text = f"{text[: 2 * limit]}\n{text[-2 * limit :]}"
     text = sanitise(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -17,18 +17,18 @@ def head_and_tail(text: str, limit: int) -> str:
 
 
 def line(text: str, limit: int) -> str:
-    """The same, on one line."""
+    """Return the text sanitised, on one line, at most `limit` characters."""
     words = " ".join(head_and_tail(text, 4 * limit).split())
     return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
 def fenced(text: str, limit: int, language: str = "text") -> str:
-    """Cleaned and in a fence that the text cannot close, because it is longer than any in it."""
+    """Return the text sanitised, in a fence longer than any in it, so that the text cannot close it."""
     text = head_and_tail(text, limit)
     fence = fence_for(text)
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def fence_for(text: str) -> str:
-    """Backticks that do not stand in the text."""
+    """Return more backticks in a row than the text contains."""
     return "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))

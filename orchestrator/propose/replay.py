@@ -1,6 +1,6 @@
-"""The experiments of a recorded run again, in order: for audits, or to try another machine on the same files.
+"""Repeats the experiments of a recorded run in order: for audits, or to compare machines on the same files.
 
-What is proposed is the whole file that ran, not its edits: which file is the best may turn out differently this time.
+Each proposal is the whole file that ran, not its edits, because another file may be the best this time.
 """
 
 import json
@@ -20,7 +20,7 @@ LOOK_BACK = 100  # newest experiments of this run, to see how far it came
 
 @dataclass(slots=True, kw_only=True)
 class ReplayProposer:
-    """Proposes what another run tried."""
+    """Proposes the experiments of another run."""
 
     run: Path
     recorded: tuple[Experiment, ...]
@@ -28,7 +28,7 @@ class ReplayProposer:
 
     @classmethod
     def open(cls, run: Path, task: str) -> Self:
-        """Read the record. Raises ConfigError if there is none, or if it is of another task."""
+        """Read the record. Raises ConfigError if it is missing or belongs to another task."""
         try:
             with Journal.read(run) as journal:
                 tasks = {recorded.event.task for recorded in journal.events(SessionStarted)}
@@ -37,13 +37,13 @@ class ReplayProposer:
             raise ConfigError(f"--replay {run}: {error}") from error
         if tasks != {task}:
             found = ", ".join(sorted(repr(name) for name in tasks)) or "no session"
-            raise ConfigError(f"--replay {run}: the run is of task {found}, this is {task!r}; name a run of this task")
+            raise ConfigError(f"--replay {run}: the run is of task {found}, not {task!r}; name a run of this task")
         if not recorded:
             raise ConfigError(f"--replay {run}: the run has no experiments beyond the baseline; name another run")
         return cls(run=run, recorded=recorded)
 
     def ask(self, context: Context) -> Reply:
-        """The next recorded experiment. Raises BudgetExhausted after the last one."""
+        """Return the next recorded experiment. Raises BudgetExhausted after the last one."""
         done = [e.model for e in context.history[-LOOK_BACK:] if e.proposer == NAME]
         done += [reply.model for reply, _ in context.rejected]
         last = max((int(model.rpartition("/")[2]) for model in done), default=0)
@@ -60,22 +60,22 @@ class ReplayProposer:
                 hypothesis=str(data["hypothesis"]),
                 expected_effect=str(data["expected_effect"]),
                 source=str(data["source"]),
-                retry_rationale="it is a replay",
+                retry_rationale="this is a replay",
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise PatchRejected(f"this is no reply of a replay: {error!r}") from error
+            raise PatchRejected(f"not a reply of a replay: {error!r}") from error
 
     def _reply(self, e: Experiment) -> Reply:
         path = e.folder / "train.py"
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}; the record is not whole") from error
+            raise ConfigError(f"{path}: cannot be read: {error}; the record is incomplete") from error
         text = json.dumps({"hypothesis": e.hypothesis, "expected_effect": e.expected_effect, "source": source})
         prompt = f"replay of experiment {e.id} of {self.run.name}, which ended as {e.status} with {e.value}"
         return Reply(proposer=self.name, model=f"{self.run.name}/{e.id}", prompt=prompt, text=text)
 
 
 def _ran(e: Experiment) -> bool:
-    """Whether a proposal was judged: neither the baseline nor what nobody could run."""
+    """Return True for a proposal that was judged: neither the baseline nor an invalid patch."""
     return e.parent_id is not None and e.is_judged and e.status is not Status.INVALID

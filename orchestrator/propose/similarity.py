@@ -1,7 +1,7 @@
 """How close two patches are, by what they change. Pure.
 
-Numbers within a tenth of each other count as the same, comments do not count: a learning rate tried at 0.03 is not
-learned more about at 0.031.
+Numbers within a tenth of each other count as equal, comments do not count: after a learning rate of 0.03, 0.031 would
+teach nothing.
 """
 
 import io
@@ -17,20 +17,20 @@ Piece = tuple[str, str | float]  # which side of the diff, and a name, operator,
 
 
 def compare(diff: str, other: str) -> float:
-    """From 0, nothing in common, to 1, the same change."""
-    one = frozenset(_pieces(diff))
-    numbers = [piece for piece in one if isinstance(piece[1], float)]
-    two = frozenset(next((known for known in numbers if _same(known, piece)), piece) for piece in _pieces(other))
-    return len(one & two) / len(one | two) if one and two else 0.0
+    """Return the similarity of two diffs, from 0 (nothing in common) to 1 (the same change)."""
+    first = frozenset(_pieces(diff))
+    numbers = [piece for piece in first if isinstance(piece[1], float)]
+    second = frozenset(next((known for known in numbers if _same(known, piece)), piece) for piece in _pieces(other))
+    return len(first & second) / len(first | second) if first and second else 0.0
 
 
 def words(diff: str) -> str:
-    """The changed lines, to search by."""
+    """Return the changed lines of a diff, as a search query."""
     return "\n".join(line[1:] for line in diff.splitlines() if _is_change(line))
 
 
 def _same(one: Piece, two: Piece) -> bool:
-    """Two numbers on the same side, near each other."""
+    """Return True for two nearly equal numbers on the same side of the diff."""
     if one[0] != two[0] or not isinstance(one[1], float) or not isinstance(two[1], float):
         return False
     low, high = sorted((one[1], two[1]))

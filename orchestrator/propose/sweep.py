@@ -1,7 +1,7 @@
 """A sweep over the constants of train.py with Optuna's TPE: needs no key, and is a baseline worth beating.
 
-It keeps no state of its own: what it knows is told to Optuna anew from the journal, so a run resumes where it was, and
-the same history and seed give the same proposal.
+It is stateless: the history is passed to Optuna from the journal each time, so a run resumes where it stopped, and the
+same history and seed give the same proposal.
 """
 
 import json
@@ -18,12 +18,12 @@ from orchestrator.propose.tunables import Tunable, Value
 from orchestrator.types import Context, Edit, Experiment, Proposal, Reply, Status
 
 NAME = "sweep"
-TOLD = 500  # newest experiments that the sampler is told
-STARTUP = 8  # scored experiments before TPE has something to go by; till then near the best, at random
+HISTORY_LIMIT = 500  # newest experiments passed to the sampler
+STARTUP = 8  # scored experiments before TPE is used; until then random values near the best
 STARTUP_SPAN = 2.0
-MOST_CHANGES = 3  # constants in one proposal
-DRAWS = 200  # before the sweep says that it has tried everything
-UNTOLD = (Status.INFRA, Status.CONTENDED, Status.INVALID)  # nothing was learned about the point
+MAX_CHANGES = 3  # constants in one proposal
+DRAWS = 200  # before the sweep gives up: everything near the best was tried
+UNINFORMATIVE = (Status.INFRA, Status.CONTENDED, Status.INVALID)  # they say nothing about the point
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -38,17 +38,17 @@ class SweepProposer:
     _points: dict[int, dict[str, Value]] = field(default_factory=dict, repr=False)  # by experiment id, read once
 
     def ask(self, context: Context) -> Reply:
-        """The next point, never one that was tried. Raises ProposerUnavailable when there is none."""
+        """Return the next untried point. Raises ProposerUnavailable if none is left."""
         knobs = kn.find_tunables(context.champion_source, self.profile)
         if not knobs:
             raise ProposerUnavailable(
                 "train.py has no UPPER_CASE constants with a number at top level to sweep; use --proposer claude"
             )
-        told = [e for e in context.history[-TOLD:] if e.status not in UNTOLD]
-        tried = {_key(knobs, self._point(e)) for e in told}
-        turn = len(told) + 1000 * len(context.rejected) + 1_000_000 * len(context.in_flight)
+        history = [e for e in context.history[-HISTORY_LIMIT:] if e.status not in UNINFORMATIVE]
+        tried = {_key(knobs, self._point(e)) for e in history}
+        step = len(history) + 1000 * len(context.rejected) + 1_000_000 * len(context.in_flight)
         for draw in range(DRAWS):
-            values = self._draw(knobs, told, random.Random(f"{self.seed}/{turn}/{draw}"))  # noqa: S311 - no secret
+            values = self._draw(knobs, history, random.Random(f"{self.seed}/{step}/{draw}"))  # noqa: S311 - no secret
             hypothesis = _words(knobs, values)
             if values and hypothesis not in context.in_flight and _key(knobs, values) not in tried:
                 return self._reply(context, knobs, values, hypothesis)
@@ -61,17 +61,17 @@ class SweepProposer:
         return read(reply)
 
     def _draw(
-        self, knobs: Mapping[str, Tunable], told: Sequence[Experiment], chance: random.Random
+        self, knobs: Mapping[str, Tunable], history: Sequence[Experiment], chance: random.Random
     ) -> dict[str, Value]:
-        """New values for a few constants, those that would not change left out."""
-        chosen = chance.sample(sorted(knobs), min(len(knobs), chance.choice((1, 1, 2, MOST_CHANGES))))
-        started = sum(e.value is not None for e in told) >= STARTUP
+        """Draw new values for a few constants; unchanged ones are omitted."""
+        chosen = chance.sample(sorted(knobs), min(len(knobs), chance.choice((1, 1, 2, MAX_CHANGES))))
+        started = sum(e.value is not None for e in history) >= STARTUP
         seed = chance.randrange(2**31)
         sampler = optuna.samplers.TPESampler(seed=seed) if started else optuna.samplers.RandomSampler(seed=seed)
         study = optuna.create_study(sampler=sampler)
         space = {name: knobs[name].distribution(kn.SPAN if started else STARTUP_SPAN) for name in chosen}
         if started:
-            study.add_trials([trial for e in told if (trial := self._trial(knobs, space, e)) is not None])
+            study.add_trials([trial for e in history if (trial := self._trial(knobs, space, e)) is not None])
         drawn = study.ask(fixed_distributions=space).params
         values = {name: knobs[name].to_value(drawn[name]) for name in chosen}
         return {name: value for name, value in values.items() if value != knobs[name].value}
@@ -79,7 +79,7 @@ class SweepProposer:
     def _trial(
         self, knobs: Mapping[str, Tunable], space: Mapping[str, optuna.distributions.BaseDistribution], e: Experiment
     ) -> optuna.trial.FrozenTrial | None:
-        """One experiment as Optuna has it; constants out of today's range say nothing about it."""
+        """Convert an experiment to an Optuna trial, without constants outside the current range."""
         point = self._point(e)
         inside = {}
         for name, distribution in space.items():
@@ -98,12 +98,12 @@ class SweepProposer:
         )
 
     def _point(self, e: Experiment) -> dict[str, Value]:
-        """The constants that an experiment ran with, from its recorded source."""
+        """Return the constants that an experiment ran with, from its recorded source."""
         if e.id not in self._points:
             try:
                 found = kn.find_tunables((e.folder / "train.py").read_text(encoding="utf-8"), self.profile)
             except (OSError, SyntaxError, ValueError):
-                found = {}  # its folder was cleaned up; nothing is learned from it
+                found = {}  # its folder was removed
             self._points[e.id] = {name: knob.value for name, knob in found.items()}
         return self._points[e.id]
 
@@ -127,7 +127,7 @@ class SweepProposer:
 
 
 def read(reply: Reply) -> Proposal:
-    """A proposal from a sweep's reply. Raises PatchRejected."""
+    """Parse a sweep's reply. Raises PatchRejected."""
     try:
         data = json.loads(reply.text)
         return Proposal(
@@ -137,7 +137,7 @@ def read(reply: Reply) -> Proposal:
             retry_rationale="a sweep measures neighbours",
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise PatchRejected(f"this is no reply of a sweep: {error!r}") from error
+        raise PatchRejected(f"not a reply of the sweep: {error!r}") from error
 
 
 def _holds(distribution: optuna.distributions.BaseDistribution, drawn: Value) -> bool:
@@ -150,7 +150,7 @@ def _holds(distribution: optuna.distributions.BaseDistribution, drawn: Value) ->
 
 
 def _key(knobs: Mapping[str, Tunable], values: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
-    """A point: every knob's value, the best's where it is not changed."""
+    """Return a point as a key: every constant's value, changed or not."""
     return tuple((name, values.get(name, knob.value)) for name, knob in sorted(knobs.items()))
 
 

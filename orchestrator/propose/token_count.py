@@ -1,4 +1,4 @@
-"""How many tokens a text has: by the task's own encoding where the data is prepared, else a safe guess.
+"""Count the tokens of a text: with the task's own encoding if the data is prepared, else by a safe estimate.
 
 Nothing is fetched: the encoding is built from data/<profile>-<corpus>/tokenizer/tokenizer.json.
 """
@@ -16,12 +16,12 @@ BYTES_PER_TOKEN = 3  # of code and English, with any usual vocabulary: rather to
 
 
 def guess(text: str) -> int:
-    """A third of the bytes."""
+    """Return a third of the bytes, rounded up."""
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
 def counter(tokenizer_folder: Path) -> Count:
-    """Counts with the task's encoding; falls back to `guess` where there is none."""
+    """Return a function that counts tokens with the task's encoding; `guess` if it has none."""
     try:
         data = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
         ranks = {base64.b64decode(token): rank for rank, token in enumerate(data["tokens"])}

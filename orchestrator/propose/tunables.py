@@ -1,6 +1,6 @@
-"""The constants of a train.py that a sweep can turn: found by syntax, changed by edits. Pure.
+"""The constants of a train.py that a sweep can change: found by syntax, changed by edits. Pure.
 
-A knob is an UPPER_CASE name with a number or a bool as its literal value, assigned once at top level or in the branch
+A tunable is an UPPER_CASE name with a number or bool as its literal value, assigned once at top level or in the branch
 of `if prepare.PROFILE == "cpu":` that this profile takes.
 """
 
@@ -13,18 +13,18 @@ from optuna import distributions as od
 
 from orchestrator.types import Edit
 
-SPAN = 4.0  # a value is sought from a quarter of what it is to four times that
+SPAN = 4.0  # the search range is from a quarter of the value to four times the value
 DIGITS = 3  # significant ones: more is noise, and reads badly
 SMALL_INT = 16  # from here on a power of two stays one
 ZERO_CHOICES = (0.0, 0.003, 0.01, 0.03, 0.1)
-UNTOUCHED = ("SEED", "_SECONDS")  # luck is no finding, and a reserve of time is there for a reason
+UNTOUCHED = ("SEED", "_SECONDS")  # a lucky seed is not a finding, and reserves of time are deliberate
 
 Value = bool | int | float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tunable:
-    """One constant, and where it stands: a line (from 1) and a range of bytes in it."""
+    """One constant and its location: a line (from 1) and a range of bytes in it."""
 
     name: str
     value: Value
@@ -33,7 +33,7 @@ class Tunable:
     end: int
 
     def distribution(self, span: float = SPAN) -> od.BaseDistribution:
-        """What Optuna draws from; `to_value` makes a value of what it drew."""
+        """Return the distribution that Optuna draws from; `to_value` converts a draw to a value."""
         value = self.value
         if isinstance(value, bool):
             return od.CategoricalDistribution((False, True))
@@ -51,7 +51,7 @@ class Tunable:
         return od.IntDistribution(max(1, math.ceil(value / span / step)), max(2, math.floor(value * span / step)))
 
     def to_value(self, drawn: Value) -> Value:
-        """The constant's new value."""
+        """Convert a draw to the constant's new value."""
         if isinstance(self.value, bool) or self.value == 0:
             return drawn
         if isinstance(self.value, float):
@@ -59,7 +59,7 @@ class Tunable:
         return 2 ** int(drawn) if self._is_power() else int(drawn) * self._step()
 
     def from_value(self, value: Value) -> Value:
-        """What would have been drawn for a value."""
+        """Convert a value to the draw that gives it."""
         if isinstance(self.value, bool) or self.value == 0:
             return value
         if isinstance(self.value, float):
@@ -69,20 +69,20 @@ class Tunable:
         return round(value / self._step())
 
     def _is_share(self) -> bool:
-        """0.95 of something: what matters is how far it is from 1."""
+        """Return True for a fraction like 0.95, whose distance from 1 is what matters."""
         return isinstance(self.value, float) and 0.5 <= self.value < 1  # noqa: PLR2004
 
     def _is_power(self) -> bool:
         return self.value >= SMALL_INT and int(self.value).bit_count() == 1
 
     def _step(self) -> int:
-        """Large integers keep their largest power of two, so that dimensions still divide each other."""
+        """Return the step: the largest power of two in a large integer, so that dimensions still divide each other."""
         value = int(self.value)
         return value & -value if value >= SMALL_INT else 1
 
 
 def find_tunables(source: str, profile: str) -> dict[str, Tunable]:
-    """The knobs of a file that parses; a name assigned more than once is none."""
+    """Return the tunables of a file that parses, by name; a name assigned more than once does not count."""
     found: dict[str, Tunable] = {}
     seen: set[str] = set()
     for name, node in _assignments(ast.parse(source).body, profile):
@@ -105,7 +105,7 @@ def _assignments(body: list[ast.stmt], profile: str) -> Iterator[tuple[str, ast.
 
 
 def _taken(node: ast.If, profile: str) -> list[ast.stmt] | None:
-    """The branch that the profile takes, None if the condition is about something else."""
+    """Return the branch that the profile takes; None if the condition does not test the profile."""
     match node.test:
         case ast.Compare(
             left=ast.Attribute(attr="PROFILE") | ast.Name(id="PROFILE"),
@@ -129,7 +129,7 @@ def _knob(name: str, node: ast.expr) -> Tunable | None:
 
 
 def edits_for(source: str, knobs: Mapping[str, Tunable], values: Mapping[str, Value]) -> tuple[Edit, ...]:
-    """Edits that give the constants their new values: whole lines, as many as it takes to be unique."""
+    """Return edits that set the constants to new values: whole lines, as many as needed to be unique."""
     old = source.split("\n")
     new = list(old)
     for name, value in values.items():
@@ -149,7 +149,7 @@ def edits_for(source: str, knobs: Mapping[str, Tunable], values: Mapping[str, Va
 
 
 def _unique(source: str, lines: list[str], at: int) -> tuple[int, int]:
-    """The fewest lines around `at` whose text stands only once in the source."""
+    """Return the smallest range of lines around `at` whose text occurs only once in the source."""
     first = last = at
     while source.count("\n".join(lines[first : last + 1])) > 1:
         grow_down = last + 1 < len(lines) and (last - at <= at - first or first == 0)

@@ -216,7 +216,7 @@ def test_a_replay_of_another_task_is_refused(tmp_path: Path) -> None:
     """Before the first experiment; so are a folder without a record and a record without experiments."""
     config = task(tmp_path, 1)
     run(config, Thinker([{"to": "0.9"}]), parabola)
-    with pytest.raises(ConfigError, match="the run is of task 'language-model', this is 'sorting'"):
+    with pytest.raises(ConfigError, match="the run is of task 'language-model', not 'sorting'"):
         ReplayProposer.open(config.run_path, "sorting")
     with pytest.raises(ConfigError, match="no such run"):
         ReplayProposer.open(tmp_path, "language-model")

@@ -18,7 +18,7 @@ CASES = {
     "a wrong key": ((), "sk-wrong", "", "invalid API key; set ANTHROPIC_API_KEY"),
     "an unknown model": (("--model", "claude-haiku-4-5"), KEY, "", "no model 'claude-haiku-4-5' there; fix"),
     "a budget without prices": (("--model", "local"), KEY, "", "[prices.models] has no 'local', so max_usd = 10"),
-    "an empty program.md": ((), KEY, "program.md", "program.md: is empty; write down what should be researched"),
+    "an empty program.md": ((), KEY, "program.md", "program.md: is empty; describe what to research"),
     "an empty program.md, without LLM": (("--proposer", "sweep"), "", "program.md", "program.md: is empty"),
     "no program.md": ((), KEY, "-program.md", "program.md: cannot be read"),
     "a rule that is no pattern": ((), KEY, "rules", "'(' is no regular expression"),
@@ -93,4 +93,4 @@ def test_a_replay_of_another_task_is_refused_at_the_command_line(
         journal.append(SessionStarted(task="sorting", metric="m", proposer="sweep", environment=Environment()))
     said = error_of(capsys, monkeypatch, "loop", "--task", str(tmp_path), "--replay", str(tmp_path / "runs" / "other"))
 
-    assert re.search("the run is of task 'sorting', this is 'language-model'", said)
+    assert re.search("the run is of task 'sorting', not 'language-model'", said)

@@ -528,7 +528,7 @@ def test_preflight_has_the_real_request_answered(api: FakeMessagesApi, tmp_path:
         ({"models": (find_model("local"),), "max_usd": 1.0}, r"\[prices.models\] has no 'local'"),
         ({"models": (find_model(MODEL), find_model("local")), "max_usd": 1.0}, r"\[prices.models\] has no 'local'"),
         ({"models": (find_model(MODEL), find_model("claude-nope-9"))}, "no model 'claude-nope-9'"),
-        ({"effort": "xhigh"}, "levels of 'claude-opus-4-5' in our table: low, medium, high"),
+        ({"effort": "xhigh"}, "known levels of 'claude-opus-4-5': low, medium, high"),
         ({"models": (replace(find_model("claude-opus-5-5"), answer=Answer.TOOL, forced_tools=True),)}, "forced tool"),
         ({"base_url": "http://127.0.0.1:9"}, "cannot be reached"),
         ({"base_url": "nonsense"}, "cannot be asked"),

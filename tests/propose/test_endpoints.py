@@ -165,7 +165,7 @@ def test_a_gateway_that_fails_is_not_waited_for_without_end(tmp_path: Path) -> N
         config = task(tmp_path, api)
         with (
             Journal.open(tmp_path / "runs" / "t") as journal,
-            pytest.raises(ProposerUnavailable, match=rf"{api.url}: does not answer as the Messages API"),
+            pytest.raises(ProposerUnavailable, match=rf"{api.url}: does not answer like the Messages API"),
         ):
             propose.build(config, journal, KEYED)
 

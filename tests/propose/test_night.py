@@ -204,5 +204,5 @@ def test_a_key_file_must_be_private(tmp_path: Path) -> None:
         propose.build(config, journal, {})
         path.unlink()
         subprocess.run(["mkfifo", "-m", "600", str(path)], check=True)
-        with pytest.raises(ConfigError, match="not a plain file"):
+        with pytest.raises(ConfigError, match="not a regular file"):
             propose.build(config, journal, {})

@@ -117,5 +117,5 @@ def test_a_file_without_constants_cannot_be_swept(tmp_path: Path) -> None:
 def test_a_broken_reply_is_refused() -> None:
     """What is not JSON of this shape is a refused patch, never a crash of the loop."""
     for text in ("", "[]", '{"hypothesis": 1}', json.dumps({"hypothesis": "", "expected_effect": "", "edits": [1]})):
-        with pytest.raises(PatchRejected, match="no reply of a sweep"):
+        with pytest.raises(PatchRejected, match="not a reply of the sweep"):
             SweepProposer(profile="cpu").read(Reply(proposer="sweep", model="", prompt="", text=text))
