@@ -30,18 +30,18 @@ def apply(
     """Return the candidate's full source. Raises PatchRejected; `rules` are (pattern, reason) from task.toml."""
     if proposal.source is not None and proposal.edits:
         raise PatchRejected("both edits and a whole file were given; give only one of them")
-    source = proposal.source if proposal.source is not None else edited(parent_source, proposal.edits)
+    source = proposal.source if proposal.source is not None else apply_edits(parent_source, proposal.edits)
     check(source, rules, contract=contract)
     if fingerprint(source) == fingerprint(parent_source):
         raise PatchRejected("only comments, docstrings or layout change; propose a change in behaviour")
     return source
 
 
-def edited(parent: str, edits: Sequence[Edit]) -> str:
+def apply_edits(parent: str, edits: Sequence[Edit]) -> str:
     """Apply every edit where its search text occurs in the parent; their order does not matter."""
     if len(edits) > MAX_EDITS:
         raise PatchRejected(f"{len(edits)} edits, at most {MAX_EDITS} are allowed; give the whole file instead")
-    numbered = [(_place(parent, edit, number), number, edit) for number, edit in enumerate(edits, start=1)]
+    numbered = [(_locate(parent, edit, number), number, edit) for number, edit in enumerate(edits, start=1)]
     parts, end, last = [], 0, 0
     for start, number, edit in sorted(numbered, key=lambda place: place[:2]):
         if start < end:
@@ -87,19 +87,19 @@ class _WithoutTexts(ast.NodeTransformer):
         return None if alone else self.generic_visit(node)
 
 
-def _place(parent: str, edit: Edit, number: int) -> int:
+def _locate(parent: str, edit: Edit, number: int) -> int:
     """Locate the search text, which must occur exactly once."""
     if not edit.search:
         raise PatchRejected(f"edit {number}: search text is empty; copy the lines to replace from train.py")
     start = parent.find(edit.search)
     if start < 0:
-        message = f"edit {number}: search text not found in train.py: {_quoted(edit.search)}"
+        message = f"edit {number}: search text not found in train.py: {_quote(edit.search)}"
         raise PatchRejected(message + _nearest(parent, edit.search))
     again = parent.find(edit.search, start + 1)
     if again >= 0:
         lines = f"lines {_line(parent, start)} and {_line(parent, again)}"
         message = f"edit {number}: search text matches more than once ({lines}); include more context: "
-        raise PatchRejected(message + _quoted(edit.search))
+        raise PatchRejected(message + _quote(edit.search))
     return start
 
 
@@ -177,5 +177,5 @@ def _line(text: str, index: int) -> int:
     return text.count("\n", 0, index) + 1
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= NEAREST_CHARS else text[:NEAREST_CHARS] + "…")

@@ -71,7 +71,7 @@ def require_resource_limits(config: Config, engine: Engine) -> None:
     """Require an engine that can limit memory, swap, processors and processes, unless that is accepted by name."""
     if not engine.limits and "limits" not in config.accept_risk:
         raise ConfigError(
-            f"the engine cannot limit {', '.join(engine.unlimited)}: without root that takes cgroup v2 (boot with"
+            f"the engine cannot limit {', '.join(engine.unsupported_limits)}: rootless, this needs cgroup v2 (boot with"
             " systemd.unified_cgroup_hierarchy=1) and its delegation (docs/hardening.md); or --accept-risk limits, and"
             " one experiment may take the whole machine"
         )

@@ -158,7 +158,7 @@ def test_an_edit_is_applied_exactly_or_refused(parent: str, search: str, replace
     """Whatever the texts: the result is the parent with one place replaced, or PatchRejected."""
     count = sum(parent.startswith(search, i) for i in range(len(parent) + 1)) if search else 0
     try:
-        result = patch.edited(parent, [Edit(search=search, replace=replace)])
+        result = patch.apply_edits(parent, [Edit(search=search, replace=replace)])
     except PatchRejected:
         assert count != 1
     else:
@@ -184,5 +184,5 @@ def test_disjoint_edits_commute(count: int, data: st.DataObject) -> None:
     edits = [Edit(search=f"A{i} = {i}\n", replace=f"A{i} = {i + 1}\n") for i in range(count)]
 
     expected = "".join(f"A{i} = {i + 1}\n" for i in range(count))
-    assert expected == patch.edited(parent, data.draw(st.permutations(edits)))
+    assert expected == patch.apply_edits(parent, data.draw(st.permutations(edits)))
     ast.parse(expected)

@@ -31,7 +31,7 @@ class Engineless:
     is_podman: bool = False
     limits: bool = True
     limits_swap: bool = True
-    unlimited: tuple[str, ...] = ()
+    unsupported_limits: tuple[str, ...] = ()
 
     def info(self) -> dict[str, Any]:
         """With NVIDIA's runtime."""
@@ -106,7 +106,7 @@ def test_what_must_be_so_is_checked_in_the_order_in_which_it_is_mended(tmp_path:
     with journal:
         finish(journal, kept(2.0, score=Score(level=Level.L0, value=2.0)))
         many = cpu(tmp_path, parallel=1000, **{"profile.cpu.memory_gb": 0.001})
-        found = [check(config, Engineless(limits=False, unlimited=("memory",), memory_gib=0.1), journal)]
+        found = [check(config, Engineless(limits=False, unsupported_limits=("memory",), memory_gib=0.1), journal)]
         found += [check(config, Engineless(memory_gib=0.1), journal), check(many, engine, journal)]
         found += [check(config, engine, journal), check(config, engine)]
         shutil.copytree(ROOT / "data" / "cpu-python", tmp_path / "data" / "cpu-python")

@@ -100,7 +100,7 @@ def contract(tier: str) -> list[str]:
 
 def tier_of(engine: Engine, runtime: str) -> str:
     """Return the name by which `explained` knows a tier."""
-    rootless = engine.is_podman and "rootless" in engine.facts()["security"]
+    rootless = engine.is_podman and "rootless" in engine.describe()["security"]
     return ", ".join([runtime, *(["rootless podman"] if rootless else []), *([] if engine.limits else ["no limits"])])
 
 

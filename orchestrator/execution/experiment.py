@@ -103,7 +103,7 @@ class ContainerRunner:
             self._driver = driver = _ExperimentDriver(box=box, record=self.record, show=self.show, plan=plan, best=best)
             if self.stopped.is_set():
                 driver.end(ENDS)
-            return unless_changed(driver.run(), box.changed())
+            return unless_changed(driver.run(), box.find_modified_inputs())
 
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""
@@ -157,7 +157,7 @@ class _ExperimentDriver:
         return self.trial(None, "", score)
 
     def score(self, first: RunningContainer, second: RunningContainer, scorer: RunningContainer) -> Trial:
-        self.box.trained(self.load_budget_s())
+        self.box.signal_training_done(self.load_budget_s())
         deadline_s = self.box.place.config.active_profile.score_budget_s
         self.record(ScoringBegun(experiment_id=self.box.experiment_id, deadline_s=deadline_s))
         while not self.claimed.wait(POLL_S) and scorer.alive():

@@ -45,7 +45,7 @@ def add_compile_cache(
 def read_committed_source(keeper: ResultBranch) -> str:
     """Return train.py if it equals the last commit. Raises ConfigError: what a loop put there fills no cache."""
     source = keeper.path.read_text(encoding="utf-8")
-    committed = keeper.committed()
+    committed = keeper.read_head_version()
     if committed is None or committed != source:
         raise ConfigError(
             f"{keeper.path} is not what your last commit holds, and compiled code must come from a file that you stand"

@@ -37,7 +37,7 @@ class ResultBranch:
                 f"{here.removeprefix('refs/heads/')} is checked out; switch to another branch or use --run NAME"
             )
 
-    def committed(self) -> str | None:
+    def read_head_version(self) -> str | None:
         """Return the file as the user's own HEAD has it, which no loop ever moves; None if it is not there."""
         done = subprocess.run(  # noqa: S603  # an argv list of ours
             ["git", "-C", str(self.path.parent), "show", f"HEAD:./{self.path.name}"],  # noqa: S607

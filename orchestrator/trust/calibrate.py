@@ -39,7 +39,7 @@ class Measurement:
 
 def models(config: Config, seeds: int, also: Iterable[Path]) -> list[Model]:
     """List the task's train.py with several seeds, the reference models (cpu profile only), and the files in `also`."""
-    own, source = config.mutable_path, _committed(config)
+    own, source = config.mutable_path, _read_committed(config)
     found = [Model(name=f"{own.name}, seed {number}", source=source) for number in range(1, seeds + 1)]
     if config.profile_name == "cpu":
         found += [
@@ -120,9 +120,9 @@ def _measured(slot: Slot, model: Model, folder: Path) -> Measurement:
     return Measurement(model=model, score=trial.score)
 
 
-def _committed(config: Config) -> str:
+def _read_committed(config: Config) -> str:
     """Return the human's own train.py: what a loop put there may leak, and would set the bounds of all later claims."""
-    source = ResultBranch(path=config.mutable_path, tag=config.tag).committed()
+    source = ResultBranch(path=config.mutable_path, tag=config.tag).read_head_version()
     if source is None:
         raise ConfigError(
             f"{config.mutable_path} is not committed; calibration only trusts a committed file: commit it"

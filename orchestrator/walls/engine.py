@@ -87,7 +87,7 @@ class Engine:
             raise EngineUnavailable(f"the engine speaks API {api.api_version}; at least 1.41 is needed: update it")
         name = "podman" if "podman" in json.dumps(version.get("Components", "")).lower() else "docker"
         engine = cls(api, {"engine": f"{name} {version.get('Version', '?')}"})
-        own = engine.own("info")["host"] if name == "podman" else {}
+        own = engine.query_libpod("info")["host"] if name == "podman" else {}
         rootless = own.get("security", {}).get("rootless", False)
         security = [*(info.get("SecurityOptions") or []), *(["name=rootless"] if rootless else [])]
         engine._facts |= {
@@ -106,47 +106,47 @@ class Engine:
         """Close the connections."""
         self._api.close()
 
-    def facts(self) -> dict[str, str]:
-        """Return which engine this is."""
+    def describe(self) -> dict[str, str]:
+        """Return the engine's name, version, security options, controllers and default runtime."""
         return dict(self._facts)
 
     @property
     def is_podman(self) -> bool:
-        """Whether it is Podman behind Docker's API."""
+        """True if it is Podman behind Docker's API."""
         return self._facts["engine"].startswith("podman")
 
     @property
     def limits(self) -> bool:
-        """Whether it can limit memory, processors and processes; without root that takes cgroup v2, delegated."""
-        return not self.unlimited
+        """True if it can limit memory, CPUs and processes; rootless, that requires delegated cgroup v2."""
+        return not self.unsupported_limits
 
     @property
-    def unlimited(self) -> tuple[str, ...]:
-        """What of them it cannot limit: without root all under cgroup v1, and under v2 what is not delegated."""
+    def unsupported_limits(self) -> tuple[str, ...]:
+        """The limits that it cannot enforce: rootless, all under cgroup v1, and under v2 those not delegated."""
         none = "rootless" in self._facts["security"] and self._facts["cgroup"] == "1"
-        there = set() if none else set(self._facts["controllers"].split(","))
-        return tuple(LIMITS[key] for key, controller in CONTROLLERS.items() if controller not in there)
+        controllers = set() if none else set(self._facts["controllers"].split(","))
+        return tuple(LIMITS[key] for key, controller in CONTROLLERS.items() if controller not in controllers)
 
     @property
     def limits_swap(self) -> bool:
-        """Whether it can; Docker cannot on cgroup v1 whose kernel does not count it, and drops the limit."""
+        """True if it can limit swap; Docker drops the limit on cgroup v1 with a kernel that does not account for it."""
         return self._facts.get("swap") != "unlimited"
 
     @property
-    def remaps(self) -> bool:
-        """Whether users inside are others outside, and nobody inside is a user of the host (`userns-remap`)."""
+    def uses_userns_remap(self) -> bool:
+        """True if users of a container are mapped to other users of the host (`userns-remap`)."""
         return "name=userns" in self._facts["security"]
 
     def host_user_mapping(self) -> tuple[str, str]:
-        """Return user and user namespace of a container that writes files of yours: our own code only, never a patch's.
+        """Return user and user namespace of a container that writes your files: only our own code, never a patch.
 
-        Without root's rights the engine maps you to root, who has none either; where it remaps users, nobody is you.
+        A rootless engine maps you to root inside, who has only your rights; with `userns-remap` no inside user is you.
         """
         if "rootless" in self._facts["security"]:
             return YOURSELF, ""
-        return f"{os.getuid() or UID}:{os.getgid() or UID}", "host" if self.remaps else ""
+        return f"{os.getuid() or UID}:{os.getgid() or UID}", "host" if self.uses_userns_remap else ""
 
-    def own(self, what: str) -> dict[str, Any]:
+    def query_libpod(self, what: str) -> dict[str, Any]:
         """Query Podman's own API. Raises SandboxError."""
         with _translated(what):
             answer = self._api.get(f"{self._api.base_url}/v4.0.0/libpod/{what}", timeout=CALL_TIMEOUT_S)
@@ -157,11 +157,11 @@ class Engine:
     def info(self) -> dict[str, Any]:
         """Return the engine's description of itself."""
         with _translated("info"):
-            said = {**self._api.info(), "Version": self._api.version()}
+            info = {**self._api.info(), "Version": self._api.version()}
         security = self._facts["security"].split(",")
-        told = {key: LIMITS[key] not in self.unlimited for key in CONTROLLERS}  # Podman's own word on it is wrong
-        told["SwapLimit"] = told["MemoryLimit"] and bool(said["SwapLimit"] or self.is_podman)
-        return said | {"SecurityOptions": security} | told
+        limits = {key: LIMITS[key] not in self.unsupported_limits for key in CONTROLLERS}  # Podman reports them wrong
+        limits["SwapLimit"] = limits["MemoryLimit"] and bool(info["SwapLimit"] or self.is_podman)
+        return info | {"SecurityOptions": security} | limits
 
     def memory_bytes(self) -> int:
         """Return the memory of the engine's machine; 0 if unknown."""
@@ -199,7 +199,7 @@ class Engine:
 
         Raises SpecRefused if one of that name existed: the engine would return it as if it had been created.
         """
-        mode = "0777" if self.remaps else "0755"  # the volume's owner is then nobody inside
+        mode = "0777" if self.uses_userns_remap else "0755"  # with it no inside user owns the volume
         options = {
             "type": "tmpfs",
             "device": "tmpfs",
@@ -214,7 +214,7 @@ class Engine:
             raise SpecRefused(f"the volume {name} already existed, or does not match the request: {'; '.join(wrong)}")
 
     def remove_volume(self, name: str) -> None:
-        """Remove a volume; one that is gone is fine."""
+        """Remove a volume; a missing one is not an error."""
         try:
             with _translated(f"remove volume {name}"):
                 self._api.remove_volume(name, force=True)
@@ -223,9 +223,9 @@ class Engine:
                 raise
 
     def create(self, spec: ContainerSpec, folder: Path) -> str:
-        """Check a spec, create its container, read that back and compare; its id. Raises SandboxError.
+        """Check a spec, create its container, compare that with the request, and return its id. Raises SandboxError.
 
-        What was asked for and what was made are written to `folder`.
+        The request and the created container are written to `folder` as JSON.
         """
         body = self._body(spec)
         write_json(folder / f"{spec.role}.spec.json", body)
@@ -264,7 +264,7 @@ class Engine:
         inspected = self.inspect(container_id)
         write_json(folder / f"{spec.role}.created.json", inspected)
         if self.is_podman:
-            own = self.own(f"containers/{container_id}/json")
+            own = self.query_libpod(f"containers/{container_id}/json")
             inspected = podman.normalize_inspect(config, _profile(spec, folder), inspected, own, limited=self.limits)
         if wrong := container_diff(config, inspected, self._facts):
             raise SpecRefused(f"the container {spec.name} does not match the request: {'; '.join(wrong)}")
@@ -297,7 +297,7 @@ class Engine:
                 raise
 
     def remove(self, container_id: str) -> None:
-        """Kill and remove; one that is gone is fine."""
+        """Kill and remove a container; a missing one is not an error."""
         try:
             with _translated(f"remove {container_id[:12]}"):
                 self._api.remove_container(container_id, force=True, v=True)

@@ -53,12 +53,12 @@ class ExecutionContext:
             cache_sha256=self.warm.sha256 if self.warm else "",
             locked_sha256=staging.digest(locked_files.hashes(self.config.root)),
             data_sha256=staging.digest(staging.manifests(self.config.data_path)),
-            **self.engine.facts(),
+            **self.engine.describe(),
         )
 
     def tier(self) -> str:
         """Describe what separates an experiment from the host's kernel, besides our own profile."""
-        engine = self.engine.facts()
+        engine = self.engine.describe()
         runtime = self.config.runtime or engine.get("default_runtime", "")
         kind = next((kind for word, kind in _KINDS.items() if word in runtime), "container")
         mode = next((mode for mode in ("rootless", "userns") if mode in engine.get("security", "")), "rootful")

@@ -49,7 +49,7 @@ class ExperimentSandbox:
     def open(
         cls, place: ExecutionContext, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path
     ) -> Iterator[Self]:
-        """Make copies and volumes; at the end every container and volume is gone. Raises SandboxError."""
+        """Make copies and volumes; remove every container and volume at the end. Raises SandboxError."""
         with staging.private_folder(folder) as private:
             for role in (Role.TRAINER, *AUDITED, Role.SCORER, Role.EXPORTER):
                 locked_files.copy(place.config.root, private / role / "locked")
@@ -137,7 +137,7 @@ class ExperimentSandbox:
             "data": staging.manifests(self.place.config.data_path),
         }
 
-    def trained(self, load_budget_s: float) -> None:
+    def signal_training_done(self, load_budget_s: float) -> None:
         """Let the scorer begin: the trainer has ended, and load_model may take `load_budget_s`."""
         staging.put(self.private / "control" / TRAINED, LOAD_SECONDS.pack(load_budget_s))
 
@@ -145,7 +145,7 @@ class ExperimentSandbox:
         """Let the scorer draw its positions: predictor A has ended."""
         staging.put(self.private / "control" / SEED, audit_seed)
 
-    def changed(self) -> list[str]:
+    def find_modified_inputs(self) -> list[str]:
         """List the private copies that changed while the experiment ran, though no container could write them."""
         now = staging.hashes(self.private)
         return sorted(name for name, value in self.hashes.items() if now.get(name) != value)

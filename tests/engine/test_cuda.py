@@ -75,7 +75,7 @@ def test_podman_and_gvisors_mig_are_refused_in_plain_words(place: ExecutionConte
     part = Lease(name="MIG-1", hardware="H100", device=device(uuid="MIG-1", parent=UUID))
     with pytest.raises(ConfigError, match="Podman cannot pass a single GPU to a container"):
         preflight.require_gpu_support(config, Engine(place.engine._api, {"engine": "podman 5.2"}))
-    there = Engine(place.engine._api, {**place.engine.facts(), "default_runtime": "runsc"})
+    there = Engine(place.engine._api, {**place.engine.describe(), "default_runtime": "runsc"})
     with pytest.raises(ConfigError, match="gVisor does not support: exclude"):
         compose.build_leased_context(place.config, there, part)
 

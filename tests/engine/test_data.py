@@ -114,7 +114,7 @@ def ran(engine: Engine, spec: ContainerSpec, folder: Path) -> int | None:
 def test_nobody_is_root_where_root_is_root(engine: Engine, seccomp: str, image_id: str, tmp_path: Path) -> None:
     """Root inside is you outside only where the engine itself is."""
     root = replace(sleeper(image_id, seccomp, "root"), role=Role.PREPARE, user="0:0")
-    rootful = Engine(engine._api, engine.facts() | {"security": "name=seccomp"})  # whatever this one is
+    rootful = Engine(engine._api, engine.describe() | {"security": "name=seccomp"})  # whatever this one is
 
     with pytest.raises(SpecRefused, match="root on an engine that is not rootless"):
         start(rootful, root, deadline_s=30.0, folder=tmp_path)

@@ -96,7 +96,7 @@ def test_limits_of_every_process(boxes: Boxes, by_engine: bool) -> None:
         names = [name.removeprefix('RLIMIT_').lower() for name in dir(resource) if name.startswith('RLIMIT_')]
         print(json.dumps({name: resource.getrlimit(getattr(resource, f'RLIMIT_{name.upper()}')) for name in names}))
     """
-    there = boxes if by_engine else replace(boxes, engine=WithoutUlimits(boxes.engine._api, boxes.engine.facts()))
+    there = boxes if by_engine else replace(boxes, engine=WithoutUlimits(boxes.engine._api, boxes.engine.describe()))
     found = json.loads(there.run(source).log_tail)
     wanted = SMALL.of_process
 

@@ -108,7 +108,7 @@ def test_a_capability_that_is_added_on_the_way_is_refused(engine: Engine, boxes:
     spec = boxes.spec("print('ran')")
 
     with pytest.raises(SpecRefused, match=r"HostConfig.CapAdd: asked None, is \['(CAP_)?NET_RAW'\]"):
-        start(AddingEngine(engine._api, engine.facts()), spec, deadline_s=5, folder=boxes.folder)
+        start(AddingEngine(engine._api, engine.describe()), spec, deadline_s=5, folder=boxes.folder)
     assert not (boxes.folder / "trainer.log").exists()
     assert spec.name not in str(engine._api.containers(all=True))
 

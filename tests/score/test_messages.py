@@ -233,7 +233,7 @@ def test_the_host_and_the_scorer_name_their_files_alike(tmp_path: Path) -> None:
     """What the host writes in one process is what the scorer waits for in another."""
     (tmp_path / "control").mkdir()
     sandbox = cast("ExperimentSandbox", SimpleNamespace(private=tmp_path))
-    ExperimentSandbox.trained(sandbox, 12.625)
+    ExperimentSandbox.signal_training_done(sandbox, 12.625)
     ExperimentSandbox.release_audit_seed(sandbox, bytes(range(32)))
 
     assert 12.625 == channel.wait_for_training(tmp_path / "control")

@@ -29,7 +29,7 @@ CALLS: dict[str, Callable[[Engine], Any]] = {
     "no volume": lambda engine: engine.remove_volume("out"),
     "inspect": lambda engine: engine.inspect(ID),
     "create": lambda engine: engine._create(spec(), {}, Path()),
-    "own": lambda engine: engine.own("info"),
+    "query_libpod": lambda engine: engine.query_libpod("info"),
     "start": lambda engine: engine.attach_and_start(ID),
     "kill": lambda engine: engine.kill(ID),
     "remove": lambda engine: engine.remove(ID),

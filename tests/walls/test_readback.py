@@ -265,7 +265,7 @@ class LyingEngine(Engine):
 
     def __init__(self, engine: Engine) -> None:
         """Share the connection of a real one."""
-        super().__init__(engine._api, engine.facts())
+        super().__init__(engine._api, engine.describe())
 
     def inspect(self, container_id: str) -> Json:
         """The truth but for one field."""

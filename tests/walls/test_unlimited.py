@@ -30,7 +30,7 @@ def engine(*, cgroup: str, controllers: str, security: str = "name=rootless") ->
 )
 def test_what_has_no_controller_behind_it_is_not_limited(found: Engine, unlimited: tuple[str, ...]) -> None:
     """A rootless engine on cgroup v1 says that it has controllers, and cannot use them."""
-    assert unlimited == found.unlimited
+    assert unlimited == found.unsupported_limits
     assert found.limits is not bool(unlimited)
 
 
