@@ -288,9 +288,9 @@ def test_a_directory_service_may_know_people(tmp_path: Path, line: str, said: li
     """It need not list them: the machine counts as shared."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/nsswitch.conf").write_text(f"group: files\npasswd:  {line}\n")
-    found = [name for name in list_people(tmp_path) if name.startswith("the users")]
+    found = [name for name in list_people(tmp_path) if name.startswith("users from")]
 
-    assert [f"the users that {name} knows" for name in said] == found
+    assert [f"users from {name}" for name in said] == found
 
 
 @pytest.mark.parametrize("place", ["home/alice", "run/user/1234", "proc/42"])

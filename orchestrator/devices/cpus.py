@@ -1,4 +1,4 @@
-"""The processors of this machine: which there are, siblings side by side, and how busy they have been."""
+"""The processors of this machine, siblings next to each other, and how busy they have been."""
 
 import os
 from collections.abc import Collection, Iterable
@@ -50,7 +50,7 @@ def busy_s(proc: Path, cpus: Collection[int]) -> float:
 
 
 def _core(topology: Path) -> tuple[int, int]:
-    """Return package and core of a processor; if the kernel does not tell, its place in the order."""
+    """Return package and core of a processor; (0, 0) if the kernel does not report them."""
     try:
         return int((topology / "physical_package_id").read_text()), int((topology / "core_id").read_text())
     except OSError:

@@ -12,7 +12,7 @@ FIX = "give UUIDs, as `nvidia-smi -L` lists them, or name them in task.toml, [gp
 def allowed_devices(listed: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the UUIDs that may be leased, () for any: task.toml's own list, else the variable's.
 
-    Raises ConfigError for what names no GPU here for sure, LeaseUnavailable where none answers.
+    Raises ConfigError for an entry that does not name one GPU unambiguously, LeaseUnavailable if no GPU answers.
     """
     if listed or NAME not in environ:
         return tuple(listed)
@@ -25,7 +25,7 @@ def allowed_devices(listed: Sequence[str], environ: Mapping[str, str]) -> tuple[
         numbered = wholes[int(word) :][:1] if word.isdecimal() and is_numbered else []
         meant = numbered or [name for name in names if word and name.startswith(word)]
         if len(meant) != 1:
-            hint = "" if is_numbered else " (a number means one for sure only with CUDA_DEVICE_ORDER=PCI_BUS_ID)"
-            raise ConfigError(f"{NAME}={environ[NAME]!r}: {word!r} names no GPU here for sure{hint}: {FIX}")
+            hint = "" if is_numbered else " (numbers are unambiguous only with CUDA_DEVICE_ORDER=PCI_BUS_ID)"
+            raise ConfigError(f"{NAME}={environ[NAME]!r}: {word!r} does not name one GPU unambiguously{hint}: {FIX}")
         found += meant
     return tuple(found)

@@ -61,18 +61,18 @@ class Device:
 
     @property
     def hardware(self) -> str:
-        """Scores compare only where this is the same."""
+        """The hardware class; only scores of the same class are comparable."""
         power = f"{self.power_limit_w} W" if self.power_limit_w else "power limit unknown"
         return f"{self.name}, {power}, driver {self.driver}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What goes on on a device right now."""
+    """The current use of a device."""
 
     pids: frozenset[int]  # host pids
     memory_bytes: int
-    utilisation_percent: int | None  # None where NVML cannot tell: MIG instances
+    utilisation_percent: int | None  # None if NVML does not report it: MIG instances
 
     def busy(self, device: Device) -> str:
         """Return why the device is not idle, "" if it is."""
@@ -85,7 +85,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clocks:
-    """How fast a GPU runs at this moment, and what holds it back; None where NVML does not tell."""
+    """The current speed of a GPU and what limits it; None for what NVML does not report."""
 
     sm_mhz: float | None
     power_w: float | None
@@ -111,7 +111,7 @@ def list_devices(sysfs: Path = SYSFS) -> tuple[tuple[Device, ...], str]:
                 lost = error
         if lost is not None and not found:
             raise lost
-    return tuple(found), str(_translated(lost)) if lost else ""
+    return tuple(found), str(_to_lease_error(lost)) if lost else ""
 
 
 def lost(sysfs: Path = SYSFS) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def lost(sysfs: Path = SYSFS) -> tuple[str, ...]:
             try:
                 list(_leasable(pynvml.nvmlDeviceGetHandleByIndex(index), "", sysfs))
             except pynvml.NVMLError as error:
-                found.append(f"GPU {index}: {_translated(error)}")
+                found.append(f"GPU {index}: {_to_lease_error(error)}")
     return tuple(found)
 
 
@@ -196,7 +196,7 @@ class XidWatch:
         self._events: Any = None
 
     def __enter__(self) -> Self:
-        """Subscribe; a driver that offers no events leaves the watch blind, not the experiment dead."""
+        """Subscribe; a driver without events disables the watch, not the experiment."""
         with _nvml_error():
             pynvml.nvmlInit()
             with _where_supported():
@@ -214,12 +214,12 @@ class XidWatch:
                 found.append(int(pynvml.nvmlEventSetWait_v2(self._events, 0).eventData))
             except pynvml.NVMLError as error:
                 if error.value != pynvml.NVML_ERROR_TIMEOUT:
-                    raise _translated(error) from error
+                    raise _to_lease_error(error) from error
                 break
         return found
 
     def __exit__(self, *_: object) -> None:
-        """Unsubscribe; nothing that fails here matters any more."""
+        """Unsubscribe; errors are ignored."""
         with suppress(pynvml.NVMLError):
             if self._events is not None:
                 pynvml.nvmlEventSetFree(self._events)
@@ -293,14 +293,14 @@ def _nvml_error() -> Iterator[None]:
     try:
         yield
     except pynvml.NVMLError as error:
-        raise _translated(error) from error
+        raise _to_lease_error(error) from error
 
 
 @contextmanager
 def open_nvml() -> Iterator[None]:
     """Open NVML for the length of the block; nested blocks share it.
 
-    A GPU without persistence mode is set up anew whenever nobody has it open, and seems busy for a moment then.
+    A GPU without persistence mode is initialised again whenever it has no user, and then seems busy for a moment.
     """
     with _nvml_error():
         pynvml.nvmlInit()
@@ -311,7 +311,7 @@ def open_nvml() -> Iterator[None]:
                 pynvml.nvmlShutdown()
 
 
-def _translated(error: pynvml.NVMLError) -> LeaseUnavailable:
+def _to_lease_error(error: pynvml.NVMLError) -> LeaseUnavailable:
     fix = _FIXES.get(error.value, "`nvidia-smi` may say more; or use --profile cpu")
-    said = str(error).rstrip(".")
-    return LeaseUnavailable(f"NVML: {said}: {fix}")
+    message = str(error).rstrip(".")
+    return LeaseUnavailable(f"NVML: {message}: {fix}")

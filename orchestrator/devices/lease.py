@@ -30,7 +30,7 @@ CHOOSING_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasePolicy:
-    """What a loop may take, and how it looks before it does."""
+    """Which devices a loop may lease, and how it checks that they are idle."""
 
     profile: Literal["cpu", "gpu"]
     cpus: float = 1.0  # per slot; whole cores are leased
@@ -64,19 +64,19 @@ class Occupied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """What was leased; it lasts as long as its `with` block."""
+    """A leased device; the lease lasts as long as its `with` block."""
 
     name: str
-    hardware: str  # scores compare only where this is the same
+    hardware: str  # only scores of the same hardware are comparable
     device: Device | None = None
     cpuset: str = ""  # as the engine wants it: "0-1"
 
 
 @contextmanager
 def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
-    """Take an idle device for the length of the block; `on_wait` is called with what it waits for, when that changes.
+    """Lease an idle device for the length of the block; `on_wait` is called with the reason whenever it changes.
 
-    Raises LeaseUnavailable when none became free within `wait_s`, ConfigError when none ever can.
+    Raises LeaseUnavailable if none became free within `wait_s`, ConfigError if none ever can.
     """
     count_leasable(policy)
     deadline = time.monotonic() + wait_s
@@ -100,7 +100,7 @@ def lease(policy: LeasePolicy, *, wait_s: float, on_wait: Callable[[str], None] 
 
 
 def build_lease_policy(config: Config) -> LeasePolicy:
-    """Return what may be leased for a config. Raises ConfigError, or LeaseUnavailable where no GPU answers."""
+    """Return what may be leased for a config. Raises ConfigError, or LeaseUnavailable if no GPU answers."""
     return LeasePolicy(
         profile=config.profile_name,
         cpus=config.active_profile.cpus,
@@ -111,9 +111,9 @@ def build_lease_policy(config: Config) -> LeasePolicy:
 
 
 def count_leasable(policy: LeasePolicy) -> int:
-    """Return how many leases this policy allows on this machine at best.
+    """Return the maximum number of leases that this policy allows on this machine.
 
-    Raises ConfigError if none, or for unknown UUIDs; LeaseUnavailable where a GPU that does not answer may be why.
+    Raises ConfigError if none, or for unknown UUIDs; LeaseUnavailable if a GPU that does not answer may be the cause.
     """
     if policy.profile == "cpu":
         size, cores = math.ceil(policy.cpus), _cores(policy)
@@ -140,14 +140,16 @@ def count_leasable(policy: LeasePolicy) -> int:
 def _wanted(policy: LeasePolicy, known: tuple[Device, ...], lost: str) -> list[Device]:
     """Select the devices that the lists allow; a list may name a MIG instance or the GPU that it is a part of.
 
-    A UUID that is not known is a mistake, unless a GPU is lost: then it may be that one's.
+    Raises ConfigError for an unknown UUID, unless a GPU is lost, whose UUID it may be.
     """
     names = {device.uuid for device in known} | {device.parent for device in known}
     for key, uuids in (("allow", policy.allow), ("exclude", policy.exclude)):
         for uuid in uuids:
             if uuid not in names and not lost:
-                there = ", ".join(device.uuid for device in known) or "no GPU at all"
-                raise ConfigError(f"task.toml: [gpu] {key} names {uuid!r}, but this machine has {there}; fix the list")
+                present = ", ".join(device.uuid for device in known) or "no GPU"
+                raise ConfigError(
+                    f"task.toml: [gpu] {key} names {uuid!r}, but this machine has {present}; fix the list"
+                )
     return [
         device
         for device in known
@@ -183,14 +185,14 @@ def _take_gpu(policy: LeasePolicy, locks: ExitStack) -> Lease | Occupied:
                 )
                 return Occupied(reason, (reason,))
             if not candidates:
-                reasons = "; ".join([*(one.reason for one in occupants), *([lost] if lost else [])])
-                return Occupied(reasons, (*(one.cause for one in occupants), lost))
+                reasons = "; ".join([*(occupant.reason for occupant in occupants), *([lost] if lost else [])])
+                return Occupied(reasons, (*(occupant.cause for occupant in occupants), lost))
             chosen = random.choice(candidates)  # noqa: S311  # so that one flickering GPU does not hold us up
             mine = free[chosen.uuid].pop_all()
-    return _settled(chosen, mine, policy, locks)
+    return _confirm_idle(chosen, mine, policy, locks)
 
 
-def _settled(device: Device, mine: ExitStack, policy: LeasePolicy, locks: ExitStack) -> Lease | Occupied:
+def _confirm_idle(device: Device, mine: ExitStack, policy: LeasePolicy, locks: ExitStack) -> Lease | Occupied:
     """Return the lease if the locked device stays idle over all samples."""
     with mine:
         for sample in range(policy.samples):
@@ -215,7 +217,7 @@ def find_occupant(device: Device, proc: Path) -> Occupant | None:
 
 
 def _lock_gpu(device: Device, held: ExitStack, proc: Path) -> str:
-    """Lock a whole GPU's directory; for a MIG instance share that and lock one file of its own in it."""
+    """Lock a whole GPU's directory; for a MIG instance share that lock and lock its own file in it."""
     if device.mig_index is None:
         return _lock(device.pci, held, proc)
     file = MIG_FILES[device.mig_index % len(MIG_FILES)]
@@ -248,7 +250,7 @@ def _cores(policy: LeasePolicy) -> list[int]:
 
 @contextmanager
 def _choosing(path: Path, proc: Path) -> Iterator[str]:
-    """Let one loop choose at a time, so that what it counted as free stays free; yields why not, or ""."""
+    """Let only one loop choose at a time, so that its counts stay valid; yields the reason if another is choosing."""
     deadline = time.monotonic() + CHOOSING_S
     with ExitStack() as held:
         while (reason := _lock(path, held, proc)) and time.monotonic() < deadline:
@@ -257,7 +259,7 @@ def _choosing(path: Path, proc: Path) -> Iterator[str]:
 
 
 def _lock(path: Path, held: ExitStack, proc: Path, how: int = fcntl.LOCK_EX) -> str:
-    """Lock what every user may open; returns who holds it, or "" when it is ours until `held` ends."""
+    """Lock a path that every user may open; return its holder, or "" if it is ours until `held` ends."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Who a process belongs to, as /proc tells any user: so that a wait can say for whom, and nobody is ever signalled."""
+"""Owners of processes, from /proc: so that a wait can name its cause. No process is ever signalled."""
 
 import os
 import pwd

@@ -16,7 +16,7 @@ _HOURS = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])-([01]?[0-9]|2[0-3]):([0-5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuietHours:
-    """A stretch of every day, in local time and minutes since midnight; it may go over midnight."""
+    """A daily period in local time, in minutes since midnight; it may span midnight."""
 
     start: int
     end: int
@@ -35,17 +35,19 @@ def parse_quiet_hours(text: str) -> QuietHours | None:
         return None
     match = _HOURS.fullmatch(text.strip())
     if match is None:
-        raise ConfigError(f"QUIET_HOURS = {text!r} is no stretch of the day; write it like 22:00-06:00")
+        raise ConfigError(f"QUIET_HOURS = {text!r} is not a time range; write it like 22:00-06:00")
     hour, minute, last_hour, last_minute = (int(part) for part in match.groups())
     hours = QuietHours(start=hour * 60 + minute, end=last_hour * 60 + last_minute)
     if hours.start == hours.end:
-        raise ConfigError(f"QUIET_HOURS = {text!r} begins when it ends; leave it empty for none")
+        raise ConfigError(
+            f"QUIET_HOURS = {text!r} is empty, as it begins when it ends; leave it unset for no quiet hours"
+        )
     return hours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartGate:
-    """Says whether an experiment may start."""
+    """Decides whether an experiment may start."""
 
     run: Path
     hours: QuietHours | None = None
@@ -60,12 +62,12 @@ class StartGate:
         return ""
 
     def wait(self, on_wait: Callable[[str], None]) -> None:
-        """Block while it is closed; `on_wait` is told why, whenever that changes."""
-        told = ""
+        """Block while nothing may start; `on_wait` is called with the reason whenever it changes."""
+        last_reason = ""
         while reason := self.block_reason():
-            if reason != told:
+            if reason != last_reason:
                 on_wait(reason)
-                told = reason
+                last_reason = reason
             time.sleep(self.poll_s)
 
 

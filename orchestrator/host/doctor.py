@@ -1,8 +1,8 @@
-"""Is this machine fit and safe: one line per check, ok / weak / unsafe, why, and the fix. What is unknown is never ok.
+"""Check whether this machine is suitable and safe: a line per check with its severity, the reason and the fix.
 
 Pure: `host_facts.collect` has collected the facts. weak: a wall is missing or old; the mitigations are named.
-unsafe: others or model-written code could get at the host; on a shared machine that stops a GPU run until a person
-accepts it by name.
+unsafe: others or model-written code could reach the host; on a shared machine that stops a GPU run until a person
+accepts it by name. What is unknown is never ok.
 """
 
 import re
@@ -32,7 +32,7 @@ class MinimumVersion:
     same: int  # this many leading numbers name a branch
 
     def __str__(self) -> str:
-        """Name them as a person would."""
+        """Return the versions as text, `1.3.6 / 1.4.3`."""
         return " / ".join(".".join(map(str, branch)) for branch in self.branches)
 
 
@@ -44,7 +44,7 @@ DRIVER = MinimumVersion(branches=((535, 309, 1), (580, 159, 3)), same=1)
 
 
 class Severity(StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
     OK = "ok"
     WEAK = "weak"
@@ -56,7 +56,7 @@ COLOURS = {Severity.OK: "green", Severity.WEAK: "yellow", Severity.UNSAFE: "bold
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One line."""
+    """A check and its result, printed as one line."""
 
     name: str  # also what --accept-risk takes
     judgement: Severity
@@ -65,7 +65,7 @@ class Check:
 
 
 def run_checks(machine: HostFacts) -> list[Check]:
-    """Run every check, in the order in which to fix things."""
+    """Run every check, in the order in which problems should be fixed."""
     if machine.engine_error:
         others = [
             check_kernel(machine),
@@ -105,7 +105,7 @@ def find_blocking_checks(checks: Iterable[Check], accepted: Iterable[str]) -> li
 
 
 def report(checks: Iterable[Check], console: Console) -> None:
-    """Print one line per check, below it the fix, and at the end what follows from all of them."""
+    """Print one line per check with the fix below it, and a summary at the end."""
     found = list(checks)
     for check in found:
         line = Text(f"{check.judgement:7}", COLOURS[check.judgement]).append(f"{check.name:17}", "bold not dim")
@@ -117,7 +117,7 @@ def report(checks: Iterable[Check], console: Console) -> None:
 
 
 def summarise_checks(checks: Iterable[Check]) -> str:
-    """Summarize how many are ok, weak and unsafe, and whether a loop runs all the same."""
+    """Summarize how many checks are ok, weak and unsafe, and whether a loop may run."""
     found = list(checks)
     count = Counter(check.judgement for check in found)
     counted = ", ".join(f"{count[judgement]} {judgement}" for judgement in Severity)
@@ -126,7 +126,7 @@ def summarise_checks(checks: Iterable[Check]) -> str:
         return f"{counted}: nothing runs without an engine"
     if unsafe:
         accept = f"fix it, or accept the risk: autoresearch loop {' '.join(f'--accept-risk {name}' for name in unsafe)}"
-        return f"{counted}: a loop on a GPU is refused where others use this machine too; {accept}"
+        return f"{counted}: a GPU loop is refused if others use this machine too; {accept}"
     if count[Severity.WEAK]:
         return (
             f"{counted}: a loop runs, unless a line says otherwise; fix what is weak where others use this machine too"
@@ -155,10 +155,10 @@ def check_engine(machine: HostFacts) -> Check:
     """Check which engine it is, and whether its known vulnerabilities are fixed."""
     name = "engine"
     if "permission denied" in machine.engine_error.lower():
-        detail = f"{machine.socket.address} may not be used by you"
+        detail = f"no permission to use {machine.socket.address}"
         return _unsafe(name, detail, "`sudo usermod -aG docker $USER`, which is as good as root")
     if machine.engine_error:
-        return _unsafe(name, f"none answers at {machine.socket.address}", "autoresearch start-engine")
+        return _unsafe(name, f"no engine answers at {machine.socket.address}", "autoresearch start-engine")
     if machine.podman:
         detail = (
             f"podman {machine.engine or '?'}: known vulnerabilities are not tracked; mitigations: every container is"
@@ -168,57 +168,57 @@ def check_engine(machine: HostFacts) -> Check:
             f"{detail} inspected before it starts, and has no capabilities",
             "install your distribution's latest version",
         )
-    stands = "we never call exec, cp or archive, read every container back, and use our own seccomp profile"
-    return _version(name, f"docker {machine.engine or '?'}", is_patched(machine.engine, ENGINE), ENGINE, stands)
+    mitigations = "we never call exec, cp or archive, inspect every container, and use our own seccomp profile"
+    return _version(name, f"docker {machine.engine or '?'}", is_patched(machine.engine, ENGINE), ENGINE, mitigations)
 
 
 def check_runc(machine: HostFacts) -> Check:
-    """Check what starts the containers; a distribution's fixes under an old number are not counted."""
-    stands = "only our own image and fixed mounts are ever started, as user 65532 without capabilities"
-    return _version("runc", machine.runc, is_patched(machine.runc, RUNC), RUNC, stands)
+    """Check the low-level runtime; a distribution's backported fixes under an old version are not recognised."""
+    mitigations = "only our own image with fixed mounts is ever started, as user 65532 without capabilities"
+    return _version("runc", machine.runc, is_patched(machine.runc, RUNC), RUNC, mitigations)
 
 
 def check_seccomp(machine: HostFacts) -> Check:
-    """Check seccomp: without it no system call is refused."""
+    """Check seccomp: without it no system call is blocked."""
     if any("seccomp" in option for option in machine.security):
         return _ok("seccomp", "the engine enforces profiles; ours is sandbox/seccomp.json")
     return _unsafe("seccomp", "the engine enforces no profile", "use an engine and a kernel built with seccomp")
 
 
 def check_lsm(machine: HostFacts) -> Check:
-    """Check for a second wall behind capabilities and seccomp."""
+    """Check for a security module, a second wall behind capabilities and seccomp."""
     for name in ("apparmor", "selinux"):
         if any(name in option for option in machine.security):
             return _ok("lsm", f"the engine confines containers with {name}")
-    detail = "the engine uses neither AppArmor nor SELinux: seccomp, capabilities and namespaces stand alone"
+    detail = "the engine uses neither AppArmor nor SELinux: seccomp, capabilities and namespaces are the only walls"
     return _weak("lsm", detail, "boot a kernel with AppArmor (apt-get install apparmor), then restart the engine")
 
 
 def check_user_namespaces(machine: HostFacts) -> Check:
-    """Check whether root inside would be root outside."""
+    """Check whether root in a container would be root on the host."""
     for option, detail in (("rootless", "the engine is rootless"), ("userns", "the engine remaps users")):
         if any(option in found for found in machine.security):
-            return _ok("user-namespaces", f"{detail}: root inside is nobody outside")
-    detail = "root inside would be root outside; our containers run as 65532 and cannot gain privileges"
+            return _ok("user-namespaces", f"{detail}: root in a container has no rights on the host")
+    detail = "root in a container would be root on the host; our containers run as 65532 and cannot gain privileges"
     return _weak("user-namespaces", detail, '"userns-remap": "default" in daemon.json')
 
 
 def check_limits(machine: HostFacts) -> Check:
-    """Check that every limit has a controller behind it."""
+    """Check that the engine can enforce every limit."""
     name = "limits"
     if not machine.cgroup:
-        return _weak(name, "unknown: the engine does not say which cgroups it has", "update the engine")
+        return _weak(name, "unknown: the engine does not report its cgroup version", "update the engine")
     version = f"cgroup v{machine.cgroup}"
     if machine.limits_missing == ("swap",):
-        detail = f"{version}: swap is not limited, so memory can spill into it"
+        detail = f"{version}: swap is not limited, so an experiment can use more memory"
         return _weak(name, detail, "boot with swapaccount=1, or use cgroup v2; until then use --accept-risk limits")
     if machine.limits_missing:
         detail = f"{version}: the engine cannot limit {', '.join(machine.limits_missing)}"
         return _unsafe(name, detail, "cgroup v2 with delegation to this user, or an engine that runs as root")
     if machine.cgroup == "1":
-        detail = f"{version}: memory, swap, processors and processes are limited, by an interface that is at its end"
+        detail = f"{version}: memory, swap, CPUs and processes are limited, through a deprecated interface"
         return _weak(name, detail, "boot with systemd.unified_cgroup_hierarchy=1 for cgroup v2")
-    return _ok(name, f"{version}: memory, swap, processors and processes")
+    return _ok(name, f"{version}: memory, swap, CPUs and processes")
 
 
 def check_runtimes(machine: HostFacts) -> Iterator[Check]:
@@ -228,49 +228,52 @@ def check_runtimes(machine: HostFacts) -> Iterator[Check]:
             continue
         given = {argument.lstrip("-").removesuffix("=true") for argument in arguments or ()}
         if arguments is None:
-            said, fix = "nobody can see its arguments here", "see that it has --oci-seccomp and no --ignore-cgroups"
+            detail, fix = "its arguments are unknown", "make sure it has --oci-seccomp and not --ignore-cgroups"
         elif "ignore-cgroups" in given:
-            said, fix = "--ignore-cgroups: memory, processors and processes are not limited", "take it out"
+            detail, fix = "--ignore-cgroups: memory, CPUs and processes are not limited", "remove it"
         elif "oci-seccomp" not in given:
-            said, fix = "without --oci-seccomp our profile is not used inside", "add it"
+            detail, fix = "without --oci-seccomp our seccomp profile is not used", "add it"
         else:
             yield _ok(f"runtime-{name}", "registered with our profile and with limits")
             continue
-        yield _weak(f"runtime-{name}", said, f"{fix}: runtimeArgs in daemon.json, docs/hardening.md")
+        yield _weak(f"runtime-{name}", detail, f"{fix}: runtimeArgs in daemon.json, docs/hardening.md")
 
 
 def check_processes(machine: HostFacts) -> Check:
-    """Check that our processes, which run as another user, can be told from strangers'."""
+    """Check that our containers' processes can be distinguished from those of other users."""
     if not machine.hidden:
-        return _ok("processes", "what others run is seen, so contention can be told")
-    detail = "/proc hides what others run (hidepid), our own containers too: nobody can tell whose a GPU is, and a GPU"
+        return _ok("processes", "other users' processes are visible, so contention is detected")
+    detail = (
+        "/proc hides other users' processes (hidepid), our containers' too: contention cannot be detected, and a GPU"
+    )
     fix = "`mount -o remount,gid=GROUP /proc`, with a group of yours"
     return _weak("processes", f"{detail} run is refused", fix)
 
 
 def check_kernel(machine: HostFacts) -> Check:
-    """Check the kernel that all users share: a version number proves little, a build date a little more."""
+    """Check the kernel, shared with every container: a version proves little, a build date a little more."""
     name, built = "kernel", machine.kernel_built
-    stands = "our profile closes the crypto sockets, and every experiment has private copies, hashed before and after"
-    fix = "update and reboot; --runtime runsc puts a second kernel in between"
+    mitigations = "our profile blocks crypto sockets, and every experiment has private copies, hashed before and after"
+    fix = "update and reboot; --runtime runsc adds a second kernel in between"
     if built is None:
-        return _weak(name, f"{machine.kernel}: nobody can see when it was built; {stands}", fix)
+        return _weak(name, f"{machine.kernel}: build date unknown; {mitigations}", fix)
     if built < PAGE_CACHE_FIXED:
-        return _weak(name, f"{machine.kernel} of {built}: older than fixes of CVE-2026-31431 and -43284; {stands}", fix)
+        detail = f"{machine.kernel} of {built}: older than the fixes of CVE-2026-31431 and -43284; {mitigations}"
+        return _weak(name, detail, fix)
     return _ok(name, f"{machine.kernel} of {built}, shared with every container")
 
 
 def check_sockets(machine: HostFacts) -> Iterator[Check]:
-    """Check who reaches the engine: they are as good as root, and can look into every experiment."""
+    """Check who can reach the engine: that is as good as root, and gives access to every experiment."""
     yield check_socket(machine.socket)
     name, fix = "engine-port", 'remove the tcp:// address from "hosts" in daemon.json'
     if machine.ports is None:
         yield _weak(name, "unknown whether an engine listens on a port: /proc/net/tcp cannot be read", fix)
     elif PLAIN_PORT in machine.ports:
-        detail = "something on this machine listens on port 2375, where engines speak without encryption or password"
+        detail = "something on this machine listens on port 2375, the engine's port without encryption or password"
         yield _unsafe(name, detail, fix)
     elif machine.ports:
-        detail = "something on this machine listens on port 2376, where engines speak to whoever has a certificate"
+        detail = "something on this machine listens on port 2376, the engine's port for anyone with a certificate"
         yield _weak(name, detail, fix)
     else:
         yield _ok(name, "nothing listens on the ports of an engine, 2375 and 2376")
@@ -278,7 +281,7 @@ def check_sockets(machine: HostFacts) -> Iterator[Check]:
 
 def check_socket(found: Socket) -> Check:
     """Check who else can reach the engine."""
-    name, fix = "engine-socket", "let nobody else into its group, or give the loop a machine of its own"
+    name, fix = "engine-socket", "remove all others from its group, or use a dedicated machine"
     if found.everyone:
         return _unsafe(name, f"{found.address}: every user of this machine can reach it and become root", fix)
     if found.unseen:
@@ -288,11 +291,11 @@ def check_socket(found: Socket) -> Check:
     if found.others:
         who = ", ".join(found.others[:8]) + (", …" if len(found.others) > 8 else "")  # noqa: PLR2004  # one line
         return _weak(name, f"{found.address}: {who} (group {found.group}) can reach it and become root", fix)
-    return _ok(name, f"{found.address}: nobody but you and root")
+    return _ok(name, f"{found.address}: only you and root")
 
 
 def check_disk(machine: HostFacts) -> Check:
-    """Check the room for records, images and logs."""
+    """Check the free disk space for records, images and logs."""
     name, fix = "disk", f"free {LEAST_DISK_GIB} GiB; --runs FOLDER puts records elsewhere"
     said = {where: "?" if free is None else f"{free / GIB:.0f} GiB" for where, free in machine.free_bytes.items()}
     detail = ", ".join(f"{size} free for {where}" for where, size in said.items())
@@ -303,16 +306,16 @@ def check_disk(machine: HostFacts) -> Check:
 
 
 def check_gpus(machine: HostFacts) -> Iterator[Check]:
-    """Check devices, and the driver that model-written code reaches straight through the wall."""
+    """Check devices and the driver, which model-written code can reach directly."""
     found = machine.gpus
     if not found.devices:
         detail, _, fix = (found.error or "NVML shows none").partition("; ")
-        yield _weak("gpu", detail, fix or "--profile cpu needs none")
+        yield _weak("gpu", detail, fix or "--profile cpu needs no GPU")
         return
     if found.mps:
-        yield _weak("gpu", f"an MPS daemon shares the GPUs out: {found.mps}", "none is leased until it is stopped")
+        yield _weak("gpu", f"an MPS daemon shares the GPUs: {found.mps}", "stop it; until then no GPU is leased")
     elif found.troubles:
-        fix = "a loop waits until a GPU is idle; what is broken, its administrator resets, or [gpu] exclude names it"
+        fix = "a loop waits until a GPU is idle; have a broken one reset, or list it in [gpu] exclude"
         yield _weak("gpu", "; ".join(found.troubles), fix)
     else:
         yield _ok("gpu", "; ".join(found.devices))
@@ -327,7 +330,7 @@ def check_gpus(machine: HostFacts) -> Iterator[Check]:
         driver = _weak("nvidia-driver", detail, "update to 580.159.3 or newer, or --profile cpu")
     yield _exposed(driver, is_patched(found.driver, DRIVER))
     if machine.no_nvidia:
-        detail = "the engine has none and cannot pass a GPU to a container: --profile gpu is refused"
+        detail = "not installed: the engine cannot pass a GPU to a container, so --profile gpu is refused"
         yield _weak("nvidia-toolkit", detail, f"install {TOOLKIT} or newer, and restart the engine")
         return
     yield _exposed(toolkit, is_patched(found.toolkit, TOOLKIT))

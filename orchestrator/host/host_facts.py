@@ -1,4 +1,4 @@
-"""What this machine is, as far as its user may see it; nothing is judged here, and nothing is changed."""
+"""Facts about this machine, as far as this user can see them; nothing is judged or changed here."""
 
 import grp
 import os
@@ -24,7 +24,7 @@ from orchestrator.walls.engine import LIMITS, Engine
 PROC = Path("/proc")
 SOCKET = "unix:///var/run/docker.sock"
 FIRST_PERSON_UID = 1000
-DIRECTORIES = {"sss", "ldap", "winbind", "nis", "compat"}  # where people may come from whom no list names
+DIRECTORIES = {"sss", "ldap", "winbind", "nis", "compat"}  # sources of users that cannot be listed
 PORTS = (2375, 2376)  # the engine's, without encryption and with it
 LISTENS = "0A"
 ACL = "system.posix_acl_access"
@@ -35,13 +35,13 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Socket:
-    """The way to the engine, and who else can take it."""
+    """The engine's socket, and who else can use it."""
 
     address: str
     everyone: bool = False
     others: tuple[str, ...] = ()
     group: str = ""
-    unseen: str = ""  # why it could not be looked at
+    unseen: str = ""  # why it could not be inspected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,35 +52,35 @@ class Gpus:
     driver: str = ""
     toolkit: str = ""
     mps: str = ""
-    troubles: tuple[str, ...] = ()  # of a device: why a loop would wait for it, or should not use it
+    troubles: tuple[str, ...] = ()  # per device: why a loop would wait for it, or should not use it
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """Everything a check looks at; what could not be found out is empty or None."""
+    """The input of all checks; what could not be determined is empty or None."""
 
     socket: Socket
     engine_error: str = ""
     podman: bool = False
     engine: str = ""
     runc: str = ""
-    runtimes: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)  # their arguments, if it tells
+    runtimes: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)  # their arguments, None if unknown
     security: tuple[str, ...] = ()
     cgroup: str = ""
     limits_missing: tuple[str, ...] = ()
-    ports: tuple[int, ...] | None = ()  # of an engine's, those on which something listens here
-    no_nvidia: bool = False  # the engine surely hands out no GPU
-    hidden: bool = False  # /proc does not show what others run
+    ports: tuple[int, ...] | None = ()  # the engine's ports that something listens on; None: unknown
+    no_nvidia: bool = False  # the engine certainly cannot pass a GPU on
+    hidden: bool = False  # /proc hides other users' processes
     kernel: str = ""
     kernel_built: date | None = None
     gpus: Gpus = field(default_factory=Gpus)
     free_bytes: Mapping[str, int | None] = field(default_factory=dict)
-    people: tuple[str, ...] = ()  # others who may log in
+    people: tuple[str, ...] = ()  # other users who may log in
 
 
 def collect(root: Path) -> HostFacts:
-    """Collect the facts; an engine that does not answer is one of them."""
+    """Collect the facts; an engine that does not answer is recorded as an error."""
     try:
         with closing(Engine.connect()) as engine:
             return summarise(engine.info(), engine_error="", root=root)
@@ -89,7 +89,7 @@ def collect(root: Path) -> HostFacts:
 
 
 def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> HostFacts:
-    """Collect the facts; `info` is what the engine says of itself, {} if it says nothing."""
+    """Collect the facts; `info` is the engine's description of itself, {} if there is none."""
     version: Mapping[str, Any] = info.get("Version") or {}
     components = {str(c.get("Name", "")): str(c.get("Version", "")) for c in version.get("Components") or []}
     storage = str(info.get("DockerRootDir") or "")
@@ -115,10 +115,10 @@ def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Host
 
 
 def inspect_socket(address: str) -> Socket:
-    """Find out who besides this user and root can reach the engine there."""
+    """Determine who other than this user and root can reach the engine at an address."""
     if not address.startswith("unix://"):
         plain = address.startswith("tcp://") and not os.environ.get("DOCKER_TLS_VERIFY")
-        return Socket(address=address, everyone=plain, unseen="it is no local socket")
+        return Socket(address=address, everyone=plain, unseen="it is not a local socket")
     path = Path(address.removeprefix("unix://"))
     try:
         status = path.stat()
@@ -137,7 +137,7 @@ def inspect_socket(address: str) -> Socket:
 
 
 def list_acl_members(path: Path) -> set[str]:
-    """Return the users that an access control list lets in besides owner and group, whatever its current mask."""
+    """Return the users whom an access control list admits in addition to owner and group, whatever its mask."""
     try:
         found = os.getxattr(path, ACL)
     except OSError:  # it has none
@@ -148,7 +148,7 @@ def list_acl_members(path: Path) -> set[str]:
 
 
 def list_group_members(gid: int) -> set[str]:
-    """Return all members of a group, by either list."""
+    """Return all members of a group, primary and additional ones."""
     found = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == gid}
     try:
         return found | set(grp.getgrgid(gid).gr_mem)
@@ -157,7 +157,7 @@ def list_group_members(gid: int) -> set[str]:
 
 
 def list_people(root: Path = Path("/")) -> tuple[str, ...]:
-    """List who else may log in on this machine: local users, owners of homes and processes, directories."""
+    """List who else may log in on this machine: local users, owners of homes and processes, user directories."""
     entries = {entry.pw_uid: entry for entry in pwd.getpwall()}
     for uid in _seen(root) - entries.keys():
         with suppress(KeyError):  # of a container's user, who has no name here
@@ -169,7 +169,7 @@ def list_people(root: Path = Path("/")) -> tuple[str, ...]:
     ]
     line = re.search(r"^passwd:(.*)$", _read(root / "etc/nsswitch.conf"), re.MULTILINE)
     directories = DIRECTORIES.intersection(line[1].split() if line else ())
-    return (*found, *(f"the users that {name} knows" for name in sorted(directories)))
+    return (*found, *(f"users from {name}" for name in sorted(directories)))
 
 
 def _seen(root: Path) -> set[int]:
@@ -184,7 +184,7 @@ def _seen(root: Path) -> set[int]:
 
 
 def inspect_gpus() -> Gpus:
-    """Collect devices by NVML, the toolkit by its own command."""
+    """Collect the devices from NVML, and the toolkit's version from its own command."""
     try:
         found, lost = gpu.devices(), gpu.lost()
     except AutoresearchError as error:
@@ -194,7 +194,7 @@ def inspect_gpus() -> Gpus:
         driver=found[0].driver if found else "",
         toolkit=_toolkit(),
         mps=processes.mps_daemon(),
-        troubles=(*lost, *(f"{device.uuid}: {said}" for device in found if (said := _trouble(device)))),
+        troubles=(*lost, *(f"{device.uuid}: {reason}" for device in found if (reason := _trouble(device)))),
     )
 
 
@@ -223,10 +223,10 @@ def _toolkit() -> str:
     if command is None:
         return ""
     try:
-        said = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=ASK_S, check=False).stdout  # noqa: S603
+        done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=ASK_S, check=False)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return ""
-    found = re.search(r"version (\d[\w.+~-]*)", said)
+    found = re.search(r"version (\d[\w.+~-]*)", done.stdout)
     return found[1] if found else ""
 
 
@@ -241,7 +241,7 @@ def find_listening_ports(proc: Path) -> tuple[int, ...] | None:
 
 
 def _arguments(runtime: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return how the engine starts a runtime; None if it is configured where the engine does not tell."""
+    """Return the arguments of a runtime; None if the engine does not report them."""
     return tuple(map(str, runtime.get("runtimeArgs") or ())) if "path" in runtime else None
 
 

@@ -51,17 +51,17 @@ def test_only_what_it_names_may_be_leased(
 def test_what_it_does_not_name_for_sure_is_refused(machine: Machine, said: str) -> None:
     """Rather than that another GPU is taken; an empty one hides all of them."""
     with pytest.raises(
-        ConfigError, match=rf"CUDA_VISIBLE_DEVICES='{said}': .* names no GPU here .* UUIDs.* \[gpu\] al"
+        ConfigError, match=rf"CUDA_VISIBLE_DEVICES='{said}': .* does not name one GPU .* UUIDs.* \[gpu\] al"
     ):
         allowed_devices((), {"CUDA_VISIBLE_DEVICES": said})
 
 
 def test_a_number_counts_gpus_that_all_answer(machine: Machine) -> None:
     """One that does not may have been any of them; one alone is always the first."""
-    with pytest.raises(ConfigError, match="'3' names no GPU"):
+    with pytest.raises(ConfigError, match="'3' does not name one GPU"):
         allowed_devices((), {"CUDA_VISIBLE_DEVICES": "3", **BY_BUS})
     machine.gpu("GPU-1aa", error=15)
-    with pytest.raises(ConfigError, match="'0' names no GPU"):
+    with pytest.raises(ConfigError, match="'0' does not name one GPU"):
         allowed_devices((), {"CUDA_VISIBLE_DEVICES": "0", **BY_BUS})
     for uuid in ("GPU-1aa", "GPU-2cc"):
         del machine.gpus[uuid]
@@ -81,6 +81,6 @@ def test_every_way_to_a_lease_asks(machine: Machine, tmp_path: Path, monkeypatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(ConfigError):
         compose.build_lease_policy(gpu)
-    with pytest.raises(TrialFailedError, match="'0' names no GPU"), leased("gpu"):
+    with pytest.raises(TrialFailedError, match="'0' does not name one GPU"), leased("gpu"):
         pass
     assert "0" == os.environ["CUDA_VISIBLE_DEVICES"]
