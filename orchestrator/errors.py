@@ -5,7 +5,7 @@ AutoresearchError
 ├── PatchRejected         the patch is refused; the message is the answer to the LLM
 ├── SandboxError          we or the engine failed, never the patch's fault
 │   ├── EngineUnavailable no engine answers, or it died
-│   ├── ImageMissing      the image is not there or is not the one asked for
+│   ├── ImageMissing      the image is missing or is not the requested one
 │   ├── SpecRefused       a container spec weakens a wall, or the engine changed it behind our back
 │   ├── LeaseUnavailable  no device could be leased in time
 │   └── RecordFailed      the record cannot be written: disk full, read-only, locked
@@ -40,7 +40,7 @@ class EngineUnavailable(SandboxError):
 
 
 class ImageMissing(SandboxError):
-    """The image is not there or is not the one asked for."""
+    """The image is missing or is not the requested one."""
 
 
 class SpecRefused(SandboxError):

@@ -1,4 +1,4 @@
-"""Files that are put in place at once, and what is said where they cannot be."""
+"""Atomic replacement of files, and the error if it fails."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from orchestrator.errors import RecordFailed
 
 
 def put(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file at once, by one that is on the disk: after a crash it is the old or the new. Raises OSError."""
+    """Replace a file atomically and durably: after a crash it is the old or the new one. Raises OSError."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
         file.write(data)
         file.flush()
@@ -19,7 +19,7 @@ def put(path: Path, data: bytes, mode: int) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Put a file in place at once, 0600; raises RecordFailed naming it."""
+    """Write a file atomically with mode 0600; raises RecordFailed naming it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         put(path, text.encode(), 0o600)
@@ -28,7 +28,7 @@ def write(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, in the same way."""
+    """Write a value as indented JSON, atomically; raises RecordFailed."""
     write(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 

@@ -29,7 +29,7 @@ class Runner(Protocol):
         """Wait until an experiment may start; return whether that took a wait. Raises SandboxError."""
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
-        """Train and score; blocks until every container is gone. Raises SandboxError."""
+        """Train and score; block until every container is removed. Raises SandboxError."""
 
     def container_ids(self) -> Collection[str]:
         """Return the containers of the trial that runs, or of the last one."""

@@ -18,7 +18,9 @@ def counted(number: int, noun: str) -> str:
 
 def sanitise(text: str, limit: int | None = None) -> str:
     """Drop escape sequences, control, bidi and invisible characters; cut to `limit` characters with a mark."""
-    clean = _ESCAPES.sub("", text if limit is None else text[: 4 * limit])  # what lies far beyond is not looked at
+    clean = _ESCAPES.sub(
+        "", text if limit is None else text[: 4 * limit]
+    )  # text far beyond the limit is dropped unread
     if not clean.isprintable():  # most lines are
         clean = "".join(
             c for c in clean if c in _KEPT or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}

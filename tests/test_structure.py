@@ -1,4 +1,4 @@
-"""Which module may import which: no import leads back, in the orchestrator or in a task's locked files."""
+"""Imports never lead back, in the orchestrator or in locked files; docstrings of public functions begin with a verb."""
 
 import ast
 from collections.abc import Collection
@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+NO_VERBS = {
+    "A", "All", "An", "And", "Any", "As", "At", "Both", "By", "Each", "Every", "For", "From", "How", "If", "In", "It",
+    "No", "None", "Not", "Of", "On", "One", "Only", "Or", "Over", "The", "That", "These", "This", "Those", "To",
+    "What", "When", "Where", "Whether", "Which", "Who", "Whose", "Why", "With",
+}  # fmt: skip
 IN_CONTAINERS = ROOT / "orchestrator" / "runtime"  # mounted beside a task's own files, imported by bare names
 
 
@@ -83,3 +88,35 @@ def test_no_locked_file_imports_one_that_imports_it(folder: Path) -> None:
 
     assert {"prepare", "frames"} <= found["score"]
     assert {} == in_circles(found)
+
+
+def unlike_a_verb(docstring: str) -> bool:
+    """Whether it begins with an article, a question, a preposition or a verb in the third person: `Returns`."""
+    first = docstring.split(maxsplit=1)[0].rstrip(".,:;")
+    return first in NO_VERBS or not first[:1].isupper() or (first.endswith("s") and not first.endswith("ss"))
+
+
+def public_functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    """Those of a module that others may call; properties are named and described like values."""
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and not node.name.startswith("_")
+        and not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+    ]
+
+
+def test_docstrings_of_public_functions_begin_with_a_verb() -> None:
+    """In the imperative: what a function does, not what it is or whether something holds."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{function.lineno}: {docstring.splitlines()[0]}"
+        for path in sorted((ROOT / "orchestrator").rglob("*.py"))
+        for function in public_functions(ast.parse(path.read_text(encoding="utf-8")))
+        if (docstring := ast.get_docstring(function)) and unlike_a_verb(docstring)
+    ]
+
+    assert [] == wrong
+    assert unlike_a_verb("Whether it is due.")
+    assert unlike_a_verb("Returns it.")
+    assert not unlike_a_verb("Pass it on.")

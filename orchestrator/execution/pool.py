@@ -1,4 +1,4 @@
-"""Experiments side by side on this machine, a thread for each leased device. Threads only run containers.
+"""Parallel experiments on this machine, a thread for each leased device. Threads only run containers.
 
 The caller of `next_event` decides, records and keeps, in one thread, so one writer owns the champion. With one runner
 nothing ever runs side by side: that is the plain loop.
@@ -19,7 +19,7 @@ from orchestrator.session import ActiveExperiment
 from orchestrator.types import Trial
 
 FRESH_S = 10.0  # how long a device that was found idle counts as idle
-STOP_S = 60.0  # for containers to be gone; the reaper of the next start takes what is left
+STOP_S = 60.0  # for containers to be removed; the reaper of the next start removes the rest
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class TrialEnded:
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """Something else has changed that the loop waits for: a proposal is here, or a device is lost."""
+    """Something else changed that the loop waits for: a proposal arrived, or a device was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ PoolEvent = SlotReady | TrialEnded | Woken
 
 
 class Pool:
-    """Runners with one experiment each at a time; a context manager, at whose end every container is gone."""
+    """Runners with one experiment each at a time; a context manager that removes every container at its end."""
 
     def __init__(self, runners: Sequence[Runner]) -> None:
-        """Take runners; those beside the first are not used before something can run beside it, after the baseline."""
+        """Take runners; all but the first are used only once experiments can run in parallel, after the baseline."""
         self._idle, self._free = list(runners[:1]), list[Runner]()
         self._unused = list(runners[1:])
         self._free_since = 0.0  # monotonic
@@ -66,11 +66,11 @@ class Pool:
 
     @property
     def active(self) -> tuple[ActiveExperiment, ...]:
-        """Return what runs now, in the order it began."""
+        """Return the active experiments in the order they began."""
         return tuple(active for active, _ in self._active.values())
 
     def next_event(self, *, wants_slot: bool) -> PoolEvent:
-        """Wait for a trial that ends, or, if it is wanted, for a runner on which an experiment may start.
+        """Wait for a trial to end or, on request, for a runner on which an experiment may start.
 
         Raises what a thread raised. A runner that lost its device is done without, unless it is the last one.
         """
@@ -91,7 +91,7 @@ class Pool:
         return event
 
     def is_fresh(self, runner: Runner) -> bool:
-        """Return whether an experiment may still start on a free runner; if not, all are looked at again."""
+        """Return whether an experiment may still start on a free runner; if not, all are checked again."""
         if runner in self._free and time.monotonic() - self._free_since < FRESH_S:
             return True
         self._idle += self._free
@@ -99,8 +99,8 @@ class Pool:
         return False
 
     def start(self, active: ActiveExperiment) -> None:
-        """Begin a trial of an experiment, on the runner that it names."""
-        self._idle += [runner for runner in self._free if runner is not active.runner]  # to be looked at again
+        """Start a trial of an experiment on its runner."""
+        self._idle += [runner for runner in self._free if runner is not active.runner]  # to be checked again
         self._free.clear()
         thread = self._thread(lambda: TrialEnded(active, run_trial(active)), f"experiment {active.id}")
         self._active[active.id] = active, thread
@@ -115,7 +115,7 @@ class Pool:
         self._events.put(Woken())
 
     def stop(self) -> tuple[ActiveExperiment, ...]:
-        """End what runs, and return it when its containers are gone."""
+        """End the active experiments, and return them once their containers are removed."""
         for active, _ in self._active.values():
             active.runner.stop()
         for _, thread in self._active.values():
@@ -123,11 +123,11 @@ class Pool:
         return self.active
 
     def __enter__(self) -> Self:
-        """Start nothing yet."""
+        """Return the pool; nothing starts yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
+        """Stop the pool."""
         self.stop()
 
     def _do_without(self, error: BaseException) -> Woken:
@@ -163,7 +163,7 @@ class Pool:
 
 
 def run_trial(active: ActiveExperiment) -> Trial:
-    """Run one trial; a failure of the sandbox is a trial that says so."""
+    """Run one trial; a failure of the sandbox becomes a trial with status `infra`."""
     try:
         return active.runner.run(
             active.candidate, active.plan, experiment_id=active.id, folder=active.trial_folder,

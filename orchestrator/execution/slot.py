@@ -1,4 +1,4 @@
-"""A slot: one leased device and the runner on it, watched while it runs and given back while nothing may run there."""
+"""A slot: one leased device and its runner; watched during a trial, released while nothing may run on it."""
 
 import itertools
 import random
@@ -20,14 +20,14 @@ from orchestrator.types import Candidate, Environment, Plan, Status, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
-TRIES = 3  # to have a device that is of use
+MAX_LEASES = 3  # attempts to lease a usable device
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True, kw_only=True)
 class Slot:
-    """A Runner on whatever device is leased; call `ready` before each experiment. A context manager."""
+    """A Runner on a leased device; call `ready` before each experiment. A context manager."""
 
     policy: LeasePolicy
     wait_s: float
@@ -39,13 +39,13 @@ class Slot:
     _held: ExitStack = field(default_factory=ExitStack)
     _lease: Lease | None = None
     _runner: Runner | None = None
-    _contended: int = 0  # times in a row
+    _contended: int = 0  # contended trials in a row
     _must_wait: bool = False  # once after each of them
 
     def ready(self) -> bool:
-        """Hold an idle device, and return whether that took a wait: after a contention, or while the gate is closed.
+        """Lease an idle device; return whether that took a wait, after contention or while the gate was closed.
 
-        A device that others use meanwhile is given up.
+        A device that others have started to use is released.
 
         Raises LeaseUnavailable, or SandboxError if the engine failed several times.
         """
@@ -60,26 +60,26 @@ class Slot:
         if self._lease is not None and not self._is_taken(self._lease):
             return False
         self.give_back()
-        self._take(TRIES)
+        self._take(MAX_LEASES)
         return True
 
     def give_back(self) -> None:
-        """Let others have the device until the next `ready`."""
+        """Release the device until the next `ready`."""
         self._held.close()
         self._lease = None
 
     def environment(self) -> Environment:
-        """Return where the last experiment ran, or the next one will."""
+        """Return the environment of the last experiment, or of the next one."""
         return self._now().environment()
 
     def container_ids(self) -> Collection[str]:
-        """Return the containers of the trial that runs, or of the last one."""
+        """Return the containers of the running trial, or of the last one."""
         return self._now().container_ids()
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
-        """Run it and say who else used the device. Raises LeaseUnavailable if the device itself broke."""
+        """Run a trial and note who else used the device. Raises LeaseUnavailable if the device itself broke."""
         if self._lease is None:
-            raise LeaseUnavailable("nothing is leased")
+            raise LeaseUnavailable("no device is leased")
         runner = self._now()
         with self.watch(self._lease, runner.container_ids, lambda by: runner.end(f"{by} used the device too")) as seen:
             try:
@@ -98,17 +98,17 @@ class Slot:
         return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by()))
 
     def stop(self) -> None:
-        """End what runs and start nothing more; from another thread."""
+        """End the running trial and start no other; from another thread."""
         if self._runner is not None:
             self._runner.stop()
 
     def end(self, why: str) -> None:
-        """End what runs now, if anything does; from another thread."""
+        """End the running trial, if any; from another thread."""
         if self._runner is not None:
             self._runner.end(why)
 
     def _is_taken(self, held: Lease) -> bool:
-        """Return whether others came meanwhile, by the rule that makes an experiment contended, or the device broke."""
+        """Return True if others now use the device, by the rule for contention, or if it broke."""
         try:
             by = self.watch(held, self._now().container_ids, lambda _: None).now()
         except LeaseUnavailable as error:
@@ -119,7 +119,7 @@ class Slot:
         return bool(by)
 
     def _take(self, tries: int) -> None:
-        """Lease a device that is of use; a GPU that is not makes room for another, any other failure is tried again."""
+        """Lease a usable device: an unusable GPU is replaced by another one, after any other failure try again."""
         for failures in itertools.count(1):
             self._lease = self._held.enter_context(lease(self.policy, wait_s=self.wait_s, on_wait=self.on_wait))
             try:
@@ -127,7 +127,7 @@ class Slot:
             except SandboxError as error:
                 others = isinstance(error, LeaseUnavailable) and self._leave_out(self._lease, str(error))
                 self.give_back()
-                if failures >= (TRIES if others else tries):
+                if failures >= (MAX_LEASES if others else tries):
                     raise
                 if not others:
                     self._back_off(str(error), failures)
@@ -138,7 +138,7 @@ class Slot:
                 return
 
     def _leave_out(self, broken: Lease, why: str) -> bool:
-        """Lease a GPU never again, if there is another one: says whether there is."""
+        """Exclude a GPU from further leases if there is another one; return whether there is."""
         policy = replace(self.policy, exclude=(*self.policy.exclude, broken.name))
         try:
             if broken.device is None or not count_leasable(policy):
@@ -156,16 +156,16 @@ class Slot:
 
     def _now(self) -> Runner:
         if self._runner is None:
-            raise LeaseUnavailable("nothing was leased yet")
+            raise LeaseUnavailable("no device has been leased yet")
         return self._runner
 
     def __enter__(self) -> Self:
-        """Lease at once, so that what is wrong is said before anything starts."""
+        """Lease at once, so that errors are reported before anything starts."""
         self._take(1)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
+        """Release the device."""
         self.give_back()
 
 

@@ -1,4 +1,4 @@
-"""Describe the containers of an experiment as they ran: what was asked, what the engine made, how each ended."""
+"""Describe the containers of an experiment: the request, what the engine created, and how each ended."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class Container:
     facts: tuple[Fact, ...] = ()  # none if the engine's description is not on record
     mounts: tuple[str, ...] = ()
     command: str = ""
-    differences: tuple[str, ...] | None = None  # between asked and made; None if one of the two cannot be read
+    differences: tuple[str, ...] | None = None  # between request and container; None if either cannot be read
     log: Excerpt = field(default_factory=Excerpt)
 
     @property
@@ -237,7 +237,7 @@ def _profile(profile: str) -> str:
 
 
 def _program(command: object) -> list[str]:
-    """Return what the guard was told to run."""
+    """Return the command line that the guard runs."""
     words = [str(word) for word in command] if isinstance(command, list) else []
     return words[words.index(GUARD) + 1 :] if GUARD in words else words
 

@@ -100,7 +100,7 @@ def json_block(value: object) -> str:
 def _texts(
     folder: ExperimentFolder, finished: ExperimentFinished | None, limits: dict[str, ByteLimit], shared: FactTable
 ) -> dict[str, Any]:
-    """Return what the folder holds."""
+    """Return the texts of the folder, bounded."""
     containers = describe_containers(folder, finished.executions if finished else (), limits)
     texts = [(name, folder.text(f"{name}.txt", limits[name])) for name in ("prompt", "reply")]
     trials = dict.fromkeys(container.trial for container in containers)
@@ -135,7 +135,7 @@ def _plain(container: Container, shared: FactTable) -> dict[str, Any]:
 
 
 def _figures(entry: HistoryEntry, metric: str) -> Iterator[tuple[str, str]]:
-    """Yield what a reader looks at first."""
+    """Yield the main facts of an experiment: names and values."""
     e = entry.experiment
     if e.score is not None:
         several = f", mean of {len(e.scores)} trials" if len(e.scores) > 1 else ""
@@ -158,12 +158,12 @@ def _figures(entry: HistoryEntry, metric: str) -> Iterator[tuple[str, str]]:
 def _facts(
     e: Experiment, begun: ExperimentBegun | None, finished: ExperimentFinished | None
 ) -> Iterator[tuple[str, str]]:
-    """Yield what a reader looks up."""
+    """Yield the remaining facts of an experiment: names and values."""
     usage = e.usage
     if len(e.scores) > 1:
         yield "each trial", ", ".join(f"{value:.6f}" for value in e.scores)
     if e.remeasures_id is not None:
-        yield "measures again", f"experiment {e.remeasures_id}"
+        yield "remeasures", f"experiment {e.remeasures_id}"
     yield "proposed by", e.proposed_by
     if usage.input_tokens or usage.output_tokens:
         cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
@@ -190,17 +190,17 @@ def _facts(
 
 
 def _verdict(containers: list[Container]) -> str:
-    """Return in a sentence whether what ran is what was asked for."""
+    """Return a sentence on whether the containers match their requests."""
     if not containers:
         return "Nothing ran."
     odd = [c.role for c in containers if c.differences or c.weak_facts]
     unknown = [c.role for c in containers if c.differences is None]
     many = f"{len(containers)} containers ran" if len(containers) > 1 else "One container ran"
     if odd:
-        return f"{many}; not as asked, or with a wall missing: {', '.join(odd)}."
+        return f"{many}; different from the request, or with a wall missing: {', '.join(odd)}."
     if unknown:
-        return f"{many}; what was asked or made is not on record for: {', '.join(unknown)}."
+        return f"{many}; request or created container not on record for: {', '.join(unknown)}."
     return (
-        f"{many}, each as asked in every field that the engine reports: no network, no capabilities, an unprivileged"
-        " user, a read-only root, our own seccomp profile, limits on memory, processors and processes."
+        f"{many}, each matching its request in every field that the engine reports: no network, no capabilities, an"
+        " unprivileged user, a read-only root, our own seccomp profile, limits on memory, CPUs and processes."
     )

@@ -21,7 +21,7 @@ SIZES = {Status.KEEP: 11, Status.CHEAT: 10}
 MINUTE_S = 60
 ROOM = 0.08  # of the height, above and below
 FEW_TICKS = 14  # experiments, each with its number
-FEW = 4  # scores, of which no outlier can be told
+FEW = 4  # scores; with fewer, outliers are not detected
 
 
 def draw_best_so_far(history: RunHistory) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _steps(history: RunHistory) -> dict[str, Any]:
 
 
 def _band(history: RunHistory) -> list[dict[str, Any]]:
-    """Draw how far luck alone takes a single trial from the best."""
+    """Draw the noise band of a single trial around the best."""
     if not history.seed_std:
         return []
     steps, width = _steps(history), STANDARD_ERRORS * history.seed_std

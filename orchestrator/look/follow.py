@@ -48,7 +48,7 @@ class Follower:
     _read: dict[Path, int] = field(default_factory=dict)  # bytes of each log
 
     def catch_up(self) -> None:
-        """Pass on what is known of the experiments under way, and what the loop waits for."""
+        """Pass on the recorded events of the active experiments, and what the loop waits for."""
         active = {begun.experiment_id for begun in self.journal.unfinished()}
         begun = [self.journal.events(ExperimentBegun, number)[0].seq for number in active]
         last = self.journal.last_event(LoopWaiting)
@@ -61,7 +61,7 @@ class Follower:
         self._tail_logs()
 
     def step(self) -> None:
-        """Pass on what is new."""
+        """Pass on new events and lines."""
         self.journal.refresh()
         for recorded in self.journal.events_after(self._seq):
             self._seq = recorded.seq

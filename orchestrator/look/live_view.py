@@ -80,7 +80,7 @@ class ActivePanel:
 class LiveView:
     """The screen; a context manager. `handle` takes events and `show_output` lines of output, from any thread.
 
-    The journal, once there is one, is only asked what is on record.
+    The journal, once attached, is only read.
     """
 
     tag: str
@@ -109,7 +109,7 @@ class LiveView:
             self._live.__exit__(None, None, None)
 
     def attach(self, journal: Journal, offset: CountOffset | None = None) -> None:
-        """Show what a journal holds; `offset` is where the session started counting towards the goal."""
+        """Show the experiments of a journal; `offset` is where the session started counting towards the goal."""
         experiments = journal.experiments()
         with self._guard:
             self._journal = journal
@@ -120,7 +120,7 @@ class LiveView:
         self._sum_up(journal)
 
     def handle(self, recorded: Recorded[Event]) -> None:
-        """Bring the screen up to date with an event."""
+        """Update the screen with an event."""
         event = recorded.event
         if isinstance(event, ExperimentFinished) and self._journal is not None:
             self._sum_up(self._journal)

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 class Notifier:
     """Starts the command for each occasion that is asked for.
 
-    A context manager: the end of the session is told at its exit, after which no command runs.
+    A context manager: it notifies of the end of the session at its exit, after which no command runs.
     """
 
     settings: Notify

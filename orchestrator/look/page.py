@@ -90,7 +90,7 @@ def _signed(value: float | None, form: str = "+.4f") -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Return a duration for a person."""
+    """Format a duration: seconds, minutes or hours."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,4 +1,4 @@
-"""What a night would cost, said before anything is sent. Pure but for reading the task's files."""
+"""The estimated cost of a run, before anything is sent. Pure apart from reading the task's files."""
 
 from dataclasses import dataclass, replace
 
@@ -10,11 +10,11 @@ from orchestrator.propose.token_count import guess
 from orchestrator.types import Usage
 from orchestrator.units import SECONDS_PER_HOUR
 
-NIGHT_H = 8.0  # where no limit says how long
+NIGHT_H = 8.0  # if no limit is set
 ANSWER_TOKENS = 1500  # a hypothesis and a few edits
 THINKING_TOKENS = 4000  # before it, at a medium effort
-TURN_TOKENS = 1000  # what is particular to a turn, and what the API adds
-KEPT_SHARE = 0.1  # of the experiments: then the best file is written to the API's cache anew
+TURN_TOKENS = 1000  # the current state in a prompt, and the API's overhead
+KEPT_SHARE = 0.1  # of the experiments: then the best file is written to the API's cache again
 BYTES_PER_TOKEN = 3
 
 
@@ -36,24 +36,24 @@ class Estimate:
     max_usd: float
 
     def lines(self) -> list[str]:
-        """Return it as a person reads it."""
+        """Format the estimate as lines for a terminal."""
         hours, most = f"{self.hours:g}", f"{self.fitting:,}"
         tokens = f"{self.cached_tokens + self.fresh_tokens:,} tokens, {self.cached_tokens:,} of them cached"
         lines = [
             f"{self.model}: prompts of up to {tokens}; answers of about {self.answer_tokens:,}",
-            f"{hours} h hold at most {most} experiments; the limit is {self.experiments:,}",
+            f"at most {most} experiments fit into {hours} h; the limit is {self.experiments:,}",
         ]
         if self.call_usd is None or self.likely_usd is None or self.worst_usd is None:
-            return [*lines, f"task.toml: [prices.models] has no {self.model!r}, so there is no sum"]
+            return [*lines, f"task.toml: [prices.models] has no {self.model!r}, so the cost cannot be estimated"]
         lines.append(f"about ${self.likely_usd:.2f}, ${self.call_usd:.3f} a proposal (prices of {self.prices_as_of})")
-        worst = f"at worst ${self.worst_usd:.2f}: every answer refused as often and as long as may be, nothing cached"
+        worst = f"at worst ${self.worst_usd:.2f}: all answers rejected and of maximum length, nothing cached"
         if self.max_usd:
             worst += f"; it ends before it has cost ${self.max_usd:.2f} (max_usd)"
         return [*lines, worst]
 
 
 def estimate_cost(config: Config) -> Estimate:
-    """Return what the run that this config describes would cost with its first model. Raises ConfigError."""
+    """Return the estimated cost of a run with this config and its first model. Raises ConfigError."""
     model = claude_models(config)[0]
     texts = (ROLE, answer.HOW[model.answer], str(answer.SCHEMA), *_texts(config))
     stable, fresh = sum(guess(text) for text in texts), HISTORY_TOKENS + TURN_TOKENS
@@ -82,9 +82,9 @@ def estimate_cost(config: Config) -> Estimate:
 
 
 def _texts(config: Config) -> list[str]:
-    """What every prompt holds."""
+    """Return the texts that every prompt contains."""
     paths = (config.root / config.task.instructions, config.root / "locked" / "prepare.py", config.mutable_path)
     try:
         return [path.read_text(encoding="utf-8") for path in paths]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{config.root}: is no whole task directory: {error}") from error
+        raise ConfigError(f"{config.root}: not a complete task directory: {error}") from error

@@ -59,7 +59,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The address, as messages name it."""
+        """The address without the key, for messages."""
         return self.without_key(self.base_url or PROVIDER_URL)
 
     def without_key(self, text: str) -> str:
@@ -118,18 +118,18 @@ class MessagesApi:
         return {"Authorization": anthropic.Omit(), "X-Api-Key": self.endpoint.api_key.get_secret_value() or NO_KEY}
 
     def _broken(self, message: Message, request: dict[str, Any], reason: str) -> RetryableError:
-        """A broken stream: its input is known once it began, its output is not."""
+        """Return the error for a broken stream: its input is known once it began, its output is not."""
         if "input_tokens" not in message.usage:
             return RetryableError(reason, usage=None)
         return RetryableError(reason, usage=replace(Usage(**message.usage), output_tokens=request["max_tokens"]))
 
     def _explain(self, error: Exception, model: str) -> Exception:
-        """Return what a failed request means: wait, or change something."""
+        """Return the error for a failed request: to be retried, or something must be changed."""
         said, cause = self._describe(error), error.__cause__ or error
         if not isinstance(error, anthropic.APIStatusError):
             if isinstance(cause, NEVER_SENDABLE) or not isinstance(cause, SENT_BUT_LOST):
                 return ConfigError(
-                    f"{self.endpoint.url}: cannot be asked: {said}; fix [claude] base_url and extra_headers"
+                    f"{self.endpoint.url}: cannot be called: {said}; fix [claude] base_url and extra_headers"
                 )
             if isinstance(cause, NEVER_SENT):
                 return EndpointUnreachable(said, usage=Usage())
@@ -146,14 +146,14 @@ class MessagesApi:
         return self._explain_permanent(error, model, said)
 
     def _explain_permanent(self, error: anthropic.APIStatusError, model: str, said: str) -> Exception:
-        """Return what has to be changed, by status, or within a stream by the type of the error."""
+        """Return the error that says what to change, by status, or within a stream by the type of the error."""
         if error.status_code == NOT_FOUND and not error.api_message:
             return ConfigError(f"{self.endpoint.url}: no Messages API at this address; fix [claude] base_url ({said})")
         fixes = {
             (401, "authentication_error"): "invalid API key; set ANTHROPIC_API_KEY or [claude] key_file to a valid one",
-            (402, "billing_error"): "a billing problem; settle it with the provider",
+            (402, "billing_error"): "a billing problem; resolve it with the provider",
             (403, "permission_error"): f"the key may not use {model!r}; fix [claude] model, or use another key",
-            (NOT_FOUND, "not_found_error"): f"no model {model!r} there; fix [claude] model",
+            (NOT_FOUND, "not_found_error"): f"unknown model {model!r}; fix [claude] model",
         }
         for (status, kind), fix in fixes.items():
             if error.status_code == status or (error.status_code == OK and error.type == kind):

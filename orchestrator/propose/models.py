@@ -53,12 +53,12 @@ class Model:
 
     @property
     def is_known(self) -> bool:
-        """Whether it has a row."""
+        """True if the table has a row for it."""
         return self.checked is not None
 
     @property
     def has_price(self) -> bool:
-        """Whether its calls can be charged."""
+        """True if its calls can be charged."""
         return bool(self.bands)
 
     def price(self, prompt_tokens: int) -> Price | None:
@@ -66,7 +66,7 @@ class Model:
         return next((band.price for band in self.bands if prompt_tokens <= band.max_prompt_tokens), None)
 
     def is_stale(self, today: date) -> bool:
-        """Whether its row was looked up too long ago to be relied on."""
+        """Return True if its row was looked up too long ago to be reliable."""
         return self.checked is not None and (today - self.checked).days > STALE_AFTER_DAYS
 
 

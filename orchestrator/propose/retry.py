@@ -23,7 +23,7 @@ class RetryableError(Exception):  # no error yet
     """This call brought nothing, another one may. `usage` is what it has cost, None where nobody knows."""
 
     def __init__(self, reason: str, *, usage: Usage | None, retry_after_s: float | None = None) -> None:
-        """Say why, what it cost, and how long the API asked to be left alone."""
+        """Set the reason, what it cost, and how long the API asked to wait."""
         super().__init__(reason)
         self.usage, self.retry_after_s = usage, retry_after_s
 
@@ -49,7 +49,7 @@ def call_with_retry(  # noqa: PLR0913
     growing, jitter = tenacity.wait_exponential(first_s, longest_s), tenacity.wait_random(0, first_s)
 
     def wait(state: tenacity.RetryCallState) -> float:
-        """What the API asked for, else longer each time; never exactly what others wait."""
+        """Return the wait that the API asked for, else an exponential backoff with jitter."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, RetryableError) and error.retry_after_s is not None:
             return min(error.retry_after_s, LONGEST_RETRY_AFTER_S) + jitter(state)
@@ -67,7 +67,7 @@ def call_with_retry(  # noqa: PLR0913
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds, milliseconds or a date; None where there is nothing usable."""
+    """Parse seconds, milliseconds or a date; None if there is nothing usable."""
     text, milliseconds = headers.get("retry-after", ""), headers.get("retry-after-ms", "")
     try:
         seconds = float(milliseconds) / 1000 if milliseconds else float(text)
@@ -89,4 +89,4 @@ def _say(state: tenacity.RetryCallState) -> str:
         waited_s=round(state.seconds_since_start or 0.0, 1),
         attempt=state.attempt_number,
     )
-    return f"the LLM's API: {error}; asked again in {state.upcoming_sleep:.0f} s"
+    return f"the LLM's API: {error}; next attempt in {state.upcoming_sleep:.0f} s"

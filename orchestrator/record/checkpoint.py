@@ -52,7 +52,7 @@ def open_capped(path: Path, limit: int) -> Iterator[CappedFile]:
 
 
 def keep_checkpoint(folder: Path, scored: Path | None) -> None:
-    """Leave the checkpoint that was scored in the folder of a kept experiment, and no other anywhere below."""
+    """Keep the scored checkpoint in the folder of a kept experiment; remove any other below it."""
     with suppress(OSError):
         if scored is not None and scored != folder / NAME:
             scored.replace(folder / NAME)

@@ -1,4 +1,4 @@
-"""What is on record of confirmed experiments: trained again with other seeds, scored on the holdout."""
+"""The recorded confirmations: experiments retrained with other seeds and scored on the holdout."""
 
 import math
 from collections.abc import Iterator

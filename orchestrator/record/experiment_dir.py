@@ -1,4 +1,4 @@
-"""The folder of one experiment, and the run's results.tsv: files for people, written once, readable by their owner."""
+"""The folder of an experiment, and the run's results.tsv: files for people, written once, private to their owner."""
 
 import csv
 import difflib
@@ -17,7 +17,7 @@ RESULTS = "results.tsv"
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder for its owner alone; raises RecordFailed."""
+    """Create a folder that only its owner can read; raises RecordFailed."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -76,7 +76,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def write_results(folder: Path, experiments: Iterable[Experiment]) -> None:
-    """Bring results.tsv up to date."""
+    """Write results.tsv with all experiments so far."""
     write(folder / RESULTS, results(experiments))
 
 

@@ -30,7 +30,7 @@ class ResultBranch:
     tag: str
 
     def check(self) -> None:
-        """Refuse a run whose branch the user has checked out: it would move under their feet."""
+        """Refuse a run whose branch is checked out, because the branch would move."""
         here = self._git("symbolic-ref", "-q", "HEAD", check=False) or ""
         if re.fullmatch(rf"{re.escape(branch_refs(self.tag, '')[0])}(-[0-9a-f]{{8}})?", here):
             raise ConfigError(
@@ -38,7 +38,7 @@ class ResultBranch:
             )
 
     def read_head_version(self) -> str | None:
-        """Return the file as the user's own HEAD has it, which no loop ever moves; None if it is not there."""
+        """Return the file as of the user's HEAD, which no loop ever moves; None if it is not committed."""
         done = subprocess.run(  # noqa: S603  # an argv list of ours
             ["git", "-C", str(self.path.parent), "show", f"HEAD:./{self.path.name}"],  # noqa: S607
             capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False,
@@ -66,7 +66,7 @@ class ResultBranch:
         return commit
 
     def put(self, source: str, *, ours: tuple[str, ...]) -> bool:
-        """Replace train.py by `source` if it still holds one of `ours`; say whether it was replaced."""
+        """Replace train.py by `source` if it still contains one of `ours`; return whether it was replaced."""
         try:
             if self.path.read_text(encoding="utf-8") not in ours:
                 return False
@@ -88,8 +88,8 @@ class ResultBranch:
 
     def _last(self, ref: str) -> list[str]:
         """Return the newest kept commit of a branch, its experiment and the first record of its run; [] if none."""
-        said = "%H " + " ".join(f"%(trailers:key={name},valueonly,separator=)" for name in (EXPERIMENT, RUN))
-        found = self._git("log", "-1", f"--grep=^{EXPERIMENT}: ", f"--format={said}", ref, "--", check=False) or ""
+        form = "%H " + " ".join(f"%(trailers:key={name},valueonly,separator=)" for name in (EXPERIMENT, RUN))
+        found = self._git("log", "-1", f"--grep=^{EXPERIMENT}: ", f"--format={form}", ref, "--", check=False) or ""
         return found.split(" ") if found else []
 
     def _git(

@@ -1,4 +1,4 @@
-"""index.db: what follows from the record, kept for fast questions. It may be deleted at any moment and is rebuilt.
+"""index.db: tables derived from the record, for fast queries. It may be deleted at any time and is rebuilt.
 
 Sums are kept, not computed: what the loop asks must cost the same after a hundred thousand experiments.
 """
@@ -125,7 +125,7 @@ class Index:
         return index
 
     def refresh(self, record: Path) -> None:
-        """Bring a reader's tables up to date; in memory, as the file is the writer's.
+        """Update a reader's tables, in memory, as the file belongs to the writer.
 
         The file is behind after a crash, while a session writes, and where it was deleted meanwhile.
         """
@@ -139,7 +139,7 @@ class Index:
         self.catch_up(record)
 
     def catch_up(self, record: Path, *, skip_damaged: bool = False) -> None:
-        """Apply what the record holds beyond the index."""
+        """Apply the events of the record that are not in the index yet."""
         seq = int(self.rows("SELECT COALESCE(MAX(seq), 0) FROM events")[0][0])
         with self.db:
             for line in read_lines(record, self._end(), seq + 1):
@@ -171,7 +171,7 @@ class Index:
             self.catch_up(path.with_name(RECORD))
 
     def apply(self, recorded: Recorded[Event], line: Line) -> None:
-        """Bring the tables up to date with an event."""
+        """Update the tables with an event."""
         event = recorded.event
         row = (recorded.seq, event.kind, experiment_id_of(event), line.offset, len(line.data), recorded.hash)
         self.db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
@@ -195,7 +195,7 @@ class Index:
                 self._charge(event.reply.usage)
 
     def take_known_experiments(self) -> None:
-        """Take the experiments from the index on the disk, which may have seen lines that the record lost."""
+        """Take the experiments from the index on the disk, which may include lines that the record has lost."""
         path = self.folder / NAME
         with suppress(sqlite3.Error, JournalError):
             known = _connect(path, "?mode=ro")
@@ -211,7 +211,7 @@ class Index:
                     self.db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return what a query finds. Raises JournalError or RecordFailed."""
+        """Return the rows of a query. Raises JournalError or RecordFailed."""
         try:
             return self.db.execute(query, values).fetchall()
         except sqlite3.Error as error:
@@ -222,7 +222,7 @@ class Index:
         return {name: self.rows(f"SELECT * FROM {name} ORDER BY 1") for name in TABLES}  # noqa: S608  # our own names
 
     def translate(self, error: sqlite3.Error) -> JournalError | RecordFailed:
-        """Return the error for a person."""
+        """Translate an error of SQLite into one that says what to do."""
         path = self.folder / NAME
         if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
             return RecordFailed(f"{path}: {error}; free some disk space or fix the permissions; the record is complete")
@@ -274,7 +274,7 @@ class Index:
                 self._count(revision.status, 1, before.duration_s)
 
     def _implied_revisions(self, recorded: Recorded[Event]) -> tuple[Revision, ...]:
-        """Return what format 1 left to its readers: verdicts that a cheat revises."""
+        """Return the revisions that format 1 left implicit: verdicts changed by a later cheat."""
         match recorded.event:
             case _ if recorded.format > 1:
                 return ()
@@ -319,7 +319,7 @@ def _require_intact(db: sqlite3.Connection, path: Path) -> None:
     """Raise JournalError unless the tables are of this version, and undamaged if they are small enough to look."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version != VERSION:
-        raise JournalError(f"version {version}, not {VERSION}" if version else "there was none")
+        raise JournalError(f"version {version}, not {VERSION}" if version else "it was missing")
     if path.stat().st_size <= CHECKED_BYTES:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":

@@ -1,4 +1,4 @@
-"""The journal of a run: append an event, or ask what the events so far amount to."""
+"""The journal of a run: append an event, or query the state that the events amount to."""
 
 import fcntl
 import os
@@ -29,7 +29,7 @@ from orchestrator.record.record_file import GENESIS, Line, Recorded, RecordFile,
 from orchestrator.types import QUEUED_AGAIN, Champion, Experiment, Reply, Spent, Status, Usage
 
 MAX_ATTEMPTS = 3
-ENOUGH = 200  # trials enough to know the noise
+ENOUGH = 200  # trials that suffice to estimate the noise
 SEARCHED = 10_000  # newest experiments: ranking common words over more would make every proposal wait
 E = TypeVar("E", bound=Event)
 Subscriber = Callable[[Recorded[Event]], None]
@@ -84,7 +84,7 @@ class Journal:
 
     @classmethod
     def salvage(cls, folder: Path) -> Self:
-        """Read what a damaged record and its index still say; verify names the damaged lines. Raises JournalError."""
+        """Read the intact lines of a damaged record, and its index; verify names the others. Raises JournalError."""
         salvaged = Index.build(folder, _existing(folder), skip_damaged=True)
         salvaged.take_known_experiments()
         return cls(folder, salvaged)
@@ -95,7 +95,7 @@ class Journal:
         return tuple(self._index.damaged)
 
     def refresh(self) -> None:
-        """Take in what another process has recorded since."""
+        """Read the events that another process has recorded since."""
         with self._guard:
             self._index.refresh(self.folder / record_file.NAME)
 
@@ -122,7 +122,7 @@ class Journal:
     # ---- events
 
     def append(self, event: E) -> Recorded[E]:
-        """Record what happened, then tell every subscriber; on the disk when it returns. Raises RecordFailed."""
+        """Record an event, on the disk when this returns, then call every subscriber. Raises RecordFailed."""
         if self._record is None:
             raise RecordFailed(f"{self.folder}: opened for reading only")
         with self._guard:
@@ -276,7 +276,7 @@ class Journal:
     # ---- what it amounts to
 
     def history(self) -> History:
-        """Return what verdicts depend on."""
+        """Return the history that verdicts depend on."""
         with self._guard:
             if self._history is None or self._record is None:  # a reader does not see what the writer appends
                 revised = self._experiments("revised")
@@ -294,16 +294,16 @@ class Journal:
         return self.history().champion
 
     def has_kept(self) -> bool:
-        """Return whether anything was ever kept, though it may have been revised since."""
+        """Return whether anything was ever kept, even if it was revised since."""
         return self.baseline() is not None or bool(self._experiments("revised", limit=1))
 
     def metric(self) -> str:
-        """Return what the task calls its score."""
+        """Return the task's name for its score."""
         first = self.events(SessionStarted)[:1]
         return first[0].event.metric if first else "val_bpb"
 
     def spent(self) -> Spent:
-        """Return what the run has used so far, over all sessions."""
+        """Return the time and money that the run has used so far, over all sessions."""
         rows = self._rows("SELECT status, count, duration_s FROM totals")
         judged = sum(count for status, count, _ in rows if status not in QUEUED_AGAIN)
         query = "SELECT COUNT(*) FROM experiments WHERE remeasures_id IS NOT NULL AND status NOT IN (?, ?)"
@@ -327,7 +327,7 @@ class Journal:
     # ---- replies and their cost
 
     def pending_reply(self) -> tuple[int, Reply] | None:
-        """Return a reply that was paid for and stored, but led to nothing because the session died."""
+        """Return a reply that was paid for and stored, but not used yet because the session was interrupted."""
         last = self.last_event(ReplyReceived)
         if last is None or self.events(ReplyRejected, after=last.seq):
             return None
@@ -344,15 +344,15 @@ class Journal:
         return last.event.reply
 
     def reserve(self, worst: Usage) -> int:
-        """Record that a call may cost this much, before it is made; return what to settle."""
+        """Record that a call may cost this much, before it is made; return the number of the reservation."""
         return self.append(CallReserved(usage=worst)).seq
 
     def settle(self, call: int, actual: Usage) -> None:
-        """Replace a reservation by what the call cost; one that is never settled stays at its worst case."""
+        """Replace a reservation by the actual cost; one that is never settled stays at its worst case."""
         self.append(CallSettled(call=call, usage=actual))
 
     def charged(self) -> Usage:
-        """Return what the run has spent, open reservations at their worst case."""
+        """Return the run's spending, with open reservations at their worst case."""
         totals = ", ".join(f"TOTAL({name})" for name in SPENDING)
         row = self._rows(f"SELECT {totals} FROM spending")[0]  # noqa: S608  # our own names
         return Usage(**{name: int(value) for name, value in zip(SPENDING[:-1], row, strict=False)}, cost_usd=row[-1])

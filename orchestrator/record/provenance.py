@@ -1,4 +1,4 @@
-"""What a kept experiment was made from, as an in-toto Statement v1 with a SLSA provenance v1 predicate.
+"""The provenance of a kept experiment, as an in-toto Statement v1 with a SLSA provenance v1 predicate.
 
 Unsigned, and no SLSA level is claimed: the orchestrator's host is trusted, and nothing here proves which one it was.
 """
@@ -42,7 +42,7 @@ def statement(journal: Journal, experiment: Experiment) -> dict[str, Any]:
 
 
 def _subject(experiment: Experiment, finished: ExperimentFinished) -> list[dict[str, Any]]:
-    """List what the experiment made: the kept train.py, and the checkpoint that was scored."""
+    """List the outputs of the experiment: the kept train.py, and the checkpoint that was scored."""
     subject: list[dict[str, Any]] = [{"name": "train.py", "digest": {"sha256": experiment.source_sha256}}]
     if finished.checkpoint_sha256:
         subject.append({"name": "checkpoint", "digest": {"sha256": finished.checkpoint_sha256}})

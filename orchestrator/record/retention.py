@@ -1,6 +1,6 @@
 """What may go when a run grows old or large: logs and checkpoints, never a record, a source, a diff or a reply.
 
-Each removal is itself a record, committed before the file goes, so that verify knows what is gone and why.
+Each removal is itself an event, recorded before the file is removed, so that verify knows what is missing and why.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,13 +31,13 @@ class Item:
 
     @property
     def is_checkpoint(self) -> bool:
-        """Or a log."""
+        """True for a checkpoint, False for a log."""
         return self.name == checkpoint.NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """A file that goes, and the rule that says so."""
+    """A file to be removed, and the rule that applies."""
 
     item: Item
     why: str

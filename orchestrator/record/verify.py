@@ -37,7 +37,7 @@ BROKEN = (AutoresearchError, ValueError, KeyError, TypeError, AttributeError, OS
 def find_damage(folder: Path, repository: Path | None = None, anchor: Path | None = None) -> Iterator[str]:
     """Yield every place where the record in `folder` is not what was written; nothing if it is intact.
 
-    What a session is writing right now is no damage. `anchor` is a file elsewhere that names heads.
+    A line that a session is still writing is not damage. `anchor` is a file elsewhere that names heads.
     """
     live, path = is_live(folder), folder / record_file.NAME
     records: list[Recorded[Event]] = []

@@ -12,14 +12,14 @@ from orchestrator.settings import NotNegative, Positive, PositiveInt
 
 FILE = "thresholds.json"
 MARGIN = 2.0  # times the worst that honest models differed by
-MOST = 4.0  # times task.toml's: what differs by more is no rounding, but a model that sees what it should not
+MOST = 4.0  # times task.toml's: a larger difference is not rounding, but a model that sees what it should not
 LEAST_CAP_NATS = {"cpu": 0.005, "gpu": 0.05}  # an honest model of another kind may differ by this anywhere
 LEAST_FLOOR_NATS = 0.0001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """In nats: what a single claim may be off by, and their mean beyond 4 standard errors; and who says so."""
+    """Tolerances in nats: of a single claim, and of their mean beyond 4 standard errors; and their source."""
 
     cap_nats: float
     floor_nats: float
@@ -86,7 +86,7 @@ def load(config: Config, hardware: str) -> Thresholds:
 
 
 def save(config: Config, hardware: str, measured: Measured) -> Path:
-    """Keep a measurement, in place of an earlier one of the same hardware. Raises ConfigError or RecordFailed."""
+    """Save a measurement, replacing an earlier one of the same hardware. Raises ConfigError or RecordFailed."""
     path = path_of(config)
     known = {**_read(path), key_of(config, hardware): measured}
     write_json(path, _FILE.dump_python(known, mode="json"))

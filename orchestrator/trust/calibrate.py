@@ -1,4 +1,4 @@
-"""Measures what the claims of honest models differ from their audits by, on the hardware at hand."""
+"""Measures by how much the claims of honest models differ from their audits on this hardware."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -59,12 +59,14 @@ def build_on_base(root: Path, text: str) -> str:
     return f"{_text(root / REFERENCE_MODELS / 'base.py')}\n\n{text}{MAIN}"
 
 
-def run(slot: Slot, wanted: Iterable[Model], folder: Path, told: Callable[[Measurement], None]) -> list[Measurement]:
-    """Train and audit each once, on a slot that refuses nothing. Raises SandboxError."""
+def run(
+    slot: Slot, wanted: Iterable[Model], folder: Path, on_measured: Callable[[Measurement], None]
+) -> list[Measurement]:
+    """Train and audit each model once, on a slot without thresholds. Raises SandboxError."""
     found = []
     for number, model in enumerate(wanted):
         measurement = _measured(slot, model, folder / f"{number:04d}")
-        told(measurement)
+        on_measured(measurement)
         found.append(measurement)
     return found
 
@@ -104,12 +106,12 @@ def line(measurement: Measurement) -> str:
 
 def report(measured: Measured, config: Config, hardware: str) -> list[str]:
     """List the measurements next to the settings of task.toml."""
-    worst, said = (measured.worst_nats, measured.worst_mean_nats), config.active_profile
+    worst, profile = (measured.worst_nats, measured.worst_mean_nats), config.active_profile
     return [
         f"hardware: {hardware}, profile {config.profile_name}",
         f"{measured.runs} runs, {measured.positions} audited positions",
-        f"cap_nats   {measured.cap_nats:.2e}, worst seen {worst[0]:.1e}; task.toml says {said.cap_nats:g}",
-        f"floor_nats {measured.floor_nats:.2e}, worst seen {worst[1]:.1e}; task.toml says {said.floor_nats:g}",
+        f"cap_nats   {measured.cap_nats:.2e}, worst seen {worst[0]:.1e}; task.toml has {profile.cap_nats:g}",
+        f"floor_nats {measured.floor_nats:.2e}, worst seen {worst[1]:.1e}; task.toml has {profile.floor_nats:g}",
     ]
 
 
@@ -121,7 +123,7 @@ def _measured(slot: Slot, model: Model, folder: Path) -> Measurement:
 
 
 def _read_committed(config: Config) -> str:
-    """Return the human's own train.py: what a loop put there may leak, and would set the bounds of all later claims."""
+    """Return the user's own train.py: a kept patch may leak, and would then set the thresholds for all later claims."""
     source = ResultBranch(path=config.mutable_path, tag=config.tag).read_head_version()
     if source is None:
         raise ConfigError(
@@ -134,4 +136,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}; name a train.py that keeps the contract") from error
+        raise ConfigError(f"{path}: cannot be read: {error}; name a train.py that meets the contract") from error

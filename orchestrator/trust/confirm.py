@@ -26,7 +26,7 @@ from orchestrator.types import Conditions, Experiment, Level, Plan, Status, Tria
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """A kept experiment beside the baseline, on both texts."""
+    """A kept experiment next to the baseline, on both texts."""
 
     kept: HoldoutScores
     baseline: HoldoutScores

@@ -24,7 +24,7 @@ class BoundedLog:
     """
 
     def __init__(self, path: Path, on_line: Callable[[str], None] | None) -> None:
-        """Begin a log at `path` (0600); raises OSError."""
+        """Create a log at `path` (0600); raises OSError."""
         self.counts = {"out": 0, "err": 0}
         self.dropped = 0
         self._hash = hashlib.sha256()
@@ -41,7 +41,7 @@ class BoundedLog:
         self._end_chars = 0
 
     def feed(self, stream: str, data: bytes) -> None:
-        """Take a chunk of `out` or `err`."""
+        """Append a chunk of `out` or `err`."""
         self.count(stream, data)
         if self._written < HEAD_BYTES:
             self._lines(time.monotonic() - self._started, stream, data)
@@ -74,7 +74,7 @@ class BoundedLog:
 
     @property
     def sha256(self) -> str:
-        """Over every chunk that came, dropped ones too."""
+        """The SHA-256 of the whole output, dropped bytes included."""
         return self._hash.hexdigest()
 
     @property

@@ -39,7 +39,7 @@ class CompileCache:
     sha256: str  # of all of them
 
     def copy(self, target: Path) -> None:
-        """Make a private copy for one container. Raises SandboxError for a file that is not as written."""
+        """Make a private copy for one container. Raises SandboxError for a file that was modified."""
         target.mkdir(parents=True)
         with suppress(OSError):
             os.utime(self.folder)  # so that `put` sees that it is in use

@@ -18,11 +18,11 @@ from orchestrator.walls.engine import Engine
 from orchestrator.walls.spec import ContainerSpec
 
 WATCH_S = 0.1
-LOOK_S = 2.0  # how often a silent container is looked at
+LOOK_S = 2.0  # how often a silent container is checked
 LATE_S = 60.0  # past its deadline: the engine hangs
 SIGKILLED = 137
 OUT_OF_MEMORY, BY_ITSELF = 193, 192  # the guard's exit codes for a program that was killed; as in runtime/guard.py
-OUTSIDE = "something outside its container"  # in `killed_by`: not us; the engine, a person, or the guard's own limit
+OUTSIDE = "something outside its container"  # in `killed_by`: the engine, a person, or the guard's own limit
 AGAIN_S = 1.0  # until the next try of a kill
 JOIN_S = 30.0
 
@@ -94,17 +94,17 @@ class RunningContainer:
             thread.start()
 
     def alive(self) -> bool:
-        """Return whether it has not been seen to end."""
+        """Return True until the container is known to have ended."""
         return not self._finished.is_set()
 
     def kill(self, reason: str) -> None:
-        """End it now; `reason` goes into the record."""
+        """Kill the container now; `reason` is recorded."""
         if self.alive():
             self._killed_by = self._killed_by or reason
             self._doomed.set()
 
     def wait(self, timeout_s: float | None = None) -> ExecutionResult:
-        """Block until it is gone; its record is written. Raises SandboxError if the engine failed."""
+        """Block until the container is removed and its record written. Raises SandboxError if the engine failed."""
         bound = self._deadline_s + LATE_S if timeout_s is None else timeout_s
         if not self._finished.wait(max(0.0, self._started + bound - time.monotonic())):
             raise EngineUnavailable(f"{self.spec.name} did not end although it was killed: the engine hangs")

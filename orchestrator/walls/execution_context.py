@@ -1,4 +1,4 @@
-"""Where experiments run, and what every container there gets: variables, limits, and what the record says of it."""
+"""The context of experiments: engine, image and device, the variables and limits of every container, and its record."""
 
 import hashlib
 from dataclasses import dataclass
@@ -32,10 +32,10 @@ class ExecutionContext:
     driver: str = ""  # of the GPU
     cpuset: str = ""
     holdout: bool = False  # score on the text that no experiment is ever scored on
-    warm: CompileCache | None = None  # compile caches that every trainer begins with
+    warm: CompileCache | None = None  # compile caches that every trainer starts with
 
     def describe(self) -> Environment:
-        """Return it for the record of every experiment."""
+        """Return the environment that is recorded with every experiment."""
         return Environment(
             image_id=self.image_id,
             hardware=self.hardware,
@@ -57,7 +57,7 @@ class ExecutionContext:
         )
 
     def tier(self) -> str:
-        """Describe what separates an experiment from the host's kernel, besides our own profile."""
+        """Describe what isolates an experiment from the host's kernel, in addition to our seccomp profile."""
         engine = self.engine.describe()
         runtime = self.config.runtime or engine.get("default_runtime", "")
         kind = next((kind for word, kind in _KINDS.items() if word in runtime), "container")

@@ -1,4 +1,4 @@
-"""What the engine says it made, compared field by field with what was asked. Pure."""
+"""Compare a container or volume as the engine reports it with the request, field by field. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ SELINUX = {"ProcessLabel": r"[^:]+:[^:]+:container_t:.+", "MountLabel": r"[^:]+:
 def container_diff(asked: dict[str, Any], inspected: dict[str, Any], facts: Mapping[str, str] = {}) -> list[str]:
     """List every field in which the created container differs from the request: `Field: asked X, is Y`.
 
-    `facts` are the engine's own: whether it has SELinux, and which cgroups; without them either is as asked.
+    `facts` describe the engine: SELinux and the cgroup version; without them, both are accepted as requested.
     """
     config, host = inspected.get("Config") or {}, inspected.get("HostConfig") or {}
     argv = [inspected.get("Path"), *(inspected.get("Args") or [])]

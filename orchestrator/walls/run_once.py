@@ -1,4 +1,4 @@
-"""One container that runs a program of ours to its end: no experiment, but walled in as one."""
+"""One container that runs a program of ours to its end: not an experiment, but with the same walls."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def run_once(  # noqa: PLR0913  # each is a field of the spec
     user: str = USER,
     userns: str = "",
 ) -> ExecutionResult:
-    """Run Python with these arguments, in the place of experiments; block until it is gone. Raises SandboxError."""
+    """Run Python with these arguments where experiments run; block until it is removed. Raises SandboxError."""
     spec = ContainerSpec(
         role=Role.PREPARE,
         name=name,

@@ -1,4 +1,4 @@
-"""The seccomp profile: what would make one weak, and how a runtime understands it."""
+"""The seccomp profile: which faults would make it weak, and its adaptation to a runtime."""
 
 import json
 from pathlib import Path

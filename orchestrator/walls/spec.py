@@ -72,7 +72,7 @@ class ContainerSpec:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """What PID 1 is."""
+        """The command line of PID 1."""
         options = ("--keep-cache",) if self.keep_cache else ()
         limits = tuple(f"{name}={value}" for name, value in self.resources.of_process.items())
         return ("python3", "-s", "-B", GUARD, f"{self.hard_limit_s:g}", *limits, *options, "--", *self.program)

@@ -16,7 +16,7 @@ from tests.support.fake_messages_api import KEY, FakeMessagesApi
 CASES = {
     "no key": (("--proposer", "claude"), "", "", "ANTHROPIC_API_KEY is not set"),
     "a wrong key": ((), "sk-wrong", "", "invalid API key; set ANTHROPIC_API_KEY"),
-    "an unknown model": (("--model", "claude-haiku-4-5"), KEY, "", "no model 'claude-haiku-4-5' there; fix"),
+    "an unknown model": (("--model", "claude-haiku-4-5"), KEY, "", "unknown model 'claude-haiku-4-5'; fix"),
     "a budget without prices": (("--model", "local"), KEY, "", "[prices.models] has no 'local', so max_usd = 10"),
     "an empty program.md": ((), KEY, "program.md", "program.md: is empty; describe what to research"),
     "an empty program.md, without LLM": (("--proposer", "sweep"), "", "program.md", "program.md: is empty"),

@@ -277,7 +277,7 @@ def test_a_person_is_told_only_while_nothing_else_runs(api: FakeMessagesApi, tmp
 
     api.script.extend([Failure(status=529, message="overloaded"), GOOD])
     claude.ask(context())
-    assert ["the LLM's API: 529 overloaded; asked again in 0 s"] == told
+    assert ["the LLM's API: 529 overloaded; next attempt in 0 s"] == told
 
 
 def test_waiting_ends_at_some_time(api: FakeMessagesApi, tmp_path: Path) -> None:
@@ -531,8 +531,8 @@ def test_preflight_has_the_real_request_answered(api: FakeMessagesApi, tmp_path:
         ({"effort": "xhigh"}, "known levels of 'claude-opus-4-5': low, medium, high"),
         ({"models": (replace(find_model("claude-opus-5-5"), answer=Answer.TOOL, forced_tools=True),)}, "forced tool"),
         ({"base_url": "http://127.0.0.1:9"}, "cannot be reached"),
-        ({"base_url": "nonsense"}, "cannot be asked"),
-        ({"extra_headers": {"x-bad": "a\nb"}}, "cannot be asked"),
+        ({"base_url": "nonsense"}, "cannot be called"),
+        ({"extra_headers": {"x-bad": "a\nb"}}, "cannot be called"),
     ],
 )
 def test_preflight_names_what_is_wrong(
@@ -569,7 +569,7 @@ def test_a_retired_model_is_refused_before_anything_is_sent(api: FakeMessagesApi
         proposer(api, tmp_path, models=models).preflight(date(2026, 11, 30))
     assert [] == api.checks
     api.today = date(2027, 1, 1)
-    with capture_logs() as logs, pytest.raises(ConfigError, match="no model 'claude-sonnet-4-5' there"):
+    with capture_logs() as logs, pytest.raises(ConfigError, match="unknown model 'claude-sonnet-4-5'"):
         proposer(api, tmp_path, models=models).preflight(TODAY)
 
     assert ["model.retires"] == [entry["event"] for entry in logs]

@@ -79,7 +79,7 @@ CANNOT = {
     "a gateway without marks": (
         "strict gateway", {"claude.cache": True}, "cache_control: Extra inputs .* cache = false"
     ),
-    "a model that is not served": ("vllm", {"claude.model": "qwen4"}, "no model 'qwen4' there"),
+    "a model that is not served": ("vllm", {"claude.model": "qwen4"}, "unknown model 'qwen4'"),
     "a key at the wrong place": ("vllm", {"claude.auth": "x-api-key"}, "invalid API key"),
 }  # fmt: skip
 

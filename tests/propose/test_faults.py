@@ -194,7 +194,7 @@ def test_a_long_retry_after_is_told_to_a_person(api: FakeMessagesApi, tmp_path: 
     with pytest.raises(ProposerUnavailable):
         claude.ask(context())
 
-    assert "429 Slow down.; asked again in 3600 s" in told[0]
+    assert "429 Slow down.; next attempt in 3600 s" in told[0]
 
 
 def test_a_stream_that_pauses_goes_on(api: FakeMessagesApi, tmp_path: Path) -> None:

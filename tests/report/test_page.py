@@ -124,7 +124,8 @@ def test_what_exactly_ran_in_experiment_7(night: Path, seen: Seen) -> None:
     text = page.locator("#sheet-body").text_content() or ""
 
     for words in (
-        "4 containers ran, each as asked", "python3 -s -B /mutable/train.py", "65532:65532", "read-only", "own profile",
+        "4 containers ran, each matching its request",
+        "python3 -s -B /mutable/train.py", "65532:65532", "read-only", "own profile",
         "32768 MiB, peak", "/locked read-only bind", "/out WRITABLE volume", "its claims are in", "exit code 0",
         "20,000", "2.1e-04", "better than the champion", "claude-opus-4-5", "step", "TRIED = 7", "sha256",
     ):  # fmt: skip
