@@ -24,7 +24,7 @@ def write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         put(path, text.encode(), 0o600)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise explain_write_error(path, error) from error
 
 
 def write_json(path: Path, value: object) -> None:
@@ -32,6 +32,6 @@ def write_json(path: Path, value: object) -> None:
     write(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def unwritable(path: Path, error: OSError) -> RecordFailed:
-    """Build the error for a full or read-only disk."""
+def explain_write_error(path: Path, error: OSError) -> RecordFailed:
+    """Return the error for a file that could not be written, with the fix."""
     return RecordFailed(f"{path}: cannot be written: {error.strerror}; free some space or use --runs FOLDER")

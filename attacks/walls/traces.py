@@ -395,7 +395,7 @@ def shown(ran: ContainerRow) -> ActivePanel:
     screen = ran.view.console.file.getvalue()  # type: ignore[attr-defined]
     return ActivePanel(
         texts=[*ran.view.lines, trainer.log_tail, ran.trial.message, *record, screen],
-        prompt=prompt_text.fenced(trainer.log_tail, 10**6),
+        prompt=prompt_text.fence(trainer.log_tail, 10**6),
         score=None if ran.trial.score is None else repr(ran.trial.score.value),
         checkpoint=ran.trial.checkpoint_sha256,
         failure=ran.view.failure,

@@ -16,7 +16,7 @@ from orchestrator.events import ExperimentFinished, body_of
 from orchestrator.look.containers import FIRST_TRIAL, Container, Fact, describe_containers
 from orchestrator.look.live_view import COLOURS
 from orchestrator.record.confirmations import list_confirmations
-from orchestrator.record.experiment_dir import unified
+from orchestrator.record.experiment_dir import format_diff
 from orchestrator.record.experiment_files import ExperimentFolder, read_text, unreadable
 from orchestrator.record.journal import Journal
 from orchestrator.scoring.self_reported import describe_figures
@@ -59,7 +59,7 @@ def print_diff(console: Console, text: str) -> None:
 def diff_sources(old: Experiment, new: Experiment) -> str:
     """Return the train.py of one as a unified diff against that of another. Raises JournalError."""
     before, after = (read_text(e, "train.py").splitlines(keepends=True) for e in (old, new))
-    return unified(before, after, f"{old.id}/train.py", f"{new.id}/train.py")
+    return format_diff(before, after, f"{old.id}/train.py", f"{new.id}/train.py")
 
 
 def experiment_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class PromptBuilder:
             Block(title="The human's instructions (program.md)", text=self._current(self.instructions), system=True),
             Block(
                 title="What train.py can import (prepare.py, read-only)",
-                text=prompt_text.fenced(self._current(self.prepare), 10**6, "python"),
+                text=prompt_text.fence(self._current(self.prepare), 10**6, "python"),
                 system=True,
                 cached=True,
             ),
@@ -117,7 +117,7 @@ class PromptBuilder:
         score = _teller(context).score(best)
         text = f"Experiment {best.id}, {self.metric} {score}. Your edits apply to this file.\n\n"
         printed, curve = _tail(best.folder / "trainer.log"), read_diagnostics(best.folder / "trainer.log").curve_line()
-        end = f"\n\nThe end of its output:\n{prompt_text.fenced(printed, OUTPUT_CHARS)}" if printed else ""
+        end = f"\n\nThe end of its output:\n{prompt_text.fence(printed, OUTPUT_CHARS)}" if printed else ""
         end += f"\n\nDuring its training: {curve}" if curve else ""
         return Block(title="The best train.py so far", text=text + _code(context.champion_source) + end, cached=True)
 
@@ -143,7 +143,7 @@ class PromptBuilder:
         if memory.failures and memory.recent and memory.failures[0].id == memory.recent[-1].id:
             failed = memory.failures[0]
             title = f"End of the output of the last experiment, {failed.id} ({failed.status})"
-            yield Block(title=title, text=prompt_text.fenced(failed.message, OUTPUT_CHARS))
+            yield Block(title=title, text=prompt_text.fence(failed.message, OUTPUT_CHARS))
 
     def _now(self, context: Context) -> Block:
         """Return the current state: budget, noise, experiments in flight, rejected replies."""
@@ -265,6 +265,6 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 def _refusal(reply: str, why: str) -> str:
     return (
-        f"You answered:\n{prompt_text.fenced(reply, REJECTED_CHARS, 'json')}\n"
-        f"It was rejected, nothing ran:\n{prompt_text.fenced(why, REJECTED_CHARS)}"
+        f"You answered:\n{prompt_text.fence(reply, REJECTED_CHARS, 'json')}\n"
+        f"It was rejected, nothing ran:\n{prompt_text.fence(why, REJECTED_CHARS)}"
     )

@@ -22,11 +22,11 @@ def line(text: str, limit: int) -> str:
     return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
-def fenced(text: str, limit: int, language: str = "text") -> str:
+def fence(text: str, limit: int, language: str = "text") -> str:
     """Return the text sanitised, in a fence longer than any in it, so that the text cannot close it."""
     text = head_and_tail(text, limit)
-    fence = fence_for(text)
-    return f"{fence}{language}\n{text}\n{fence}"
+    marks = fence_for(text)
+    return f"{marks}{language}\n{text}\n{marks}"
 
 
 def fence_for(text: str) -> str:

@@ -83,4 +83,4 @@ def tell_diff(e: Experiment) -> str:
     except OSError:
         return ""
     changed = "\n".join(line for line in text.splitlines() if not line.startswith(("--- ", "+++ ")))
-    return f"Experiment {e.id}:\n{prompt_text.fenced(changed, DIFF_CHARS, 'diff')}" if changed else ""
+    return f"Experiment {e.id}:\n{prompt_text.fence(changed, DIFF_CHARS, 'diff')}" if changed else ""

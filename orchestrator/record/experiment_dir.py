@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.files import unwritable, write
+from orchestrator.files import explain_write_error, write
 from orchestrator.record.record_file import canonical
 from orchestrator.types import Candidate, Experiment, Status
 from orchestrator.units import GIB
@@ -21,16 +21,16 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise explain_write_error(path, error) from error
 
 
 def diff_of(candidate: Candidate) -> str:
     """Return the patch as a unified diff against the parent; "" for the baseline."""
     before, after = (text.splitlines(keepends=True) for text in (candidate.parent_source, candidate.source))
-    return unified(before, after, "a/train.py", "b/train.py")
+    return format_diff(before, after, "a/train.py", "b/train.py")
 
 
-def unified(before: list[str], after: list[str], old: str, new: str) -> str:
+def format_diff(before: list[str], after: list[str], old: str, new: str) -> str:
     """Build a unified diff that `patch` applies, of texts whose last line may lack its end."""
     lines = difflib.unified_diff(before, after, old, new)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)

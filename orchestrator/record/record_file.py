@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from orchestrator.errors import JournalError, RecordTooNew
 from orchestrator.events import Event, body_of, experiment_id_of, parse_event
-from orchestrator.files import unwritable
+from orchestrator.files import explain_write_error
 from orchestrator.record import format1
 
 NAME = "record.jsonl"
@@ -140,7 +140,7 @@ class RecordFile:
             _write(self._file, data + b"\n")
         except OSError as error:
             os.ftruncate(self._file, self._size)
-            raise unwritable(self.path, error) from error
+            raise explain_write_error(self.path, error) from error
         line = Line(number=seq, offset=self._size, data=data)
         recorded = Recorded(seq=seq, at=at, previous=previous, event=event, hash=hashlib.sha256(data).hexdigest())
         self.seq, self.head, self._size = seq, recorded.hash, self._size + len(data) + 1

@@ -10,7 +10,7 @@ from typing import Any, Self
 import structlog
 
 from orchestrator.errors import EngineUnavailable, SandboxError
-from orchestrator.files import unwritable, write_json
+from orchestrator.files import explain_write_error, write_json
 from orchestrator.types import ExecutionResult
 from orchestrator.walls import cgroup_stats
 from orchestrator.walls.bounded_log import BoundedLog
@@ -79,7 +79,7 @@ class RunningContainer:
         try:
             self._log = BoundedLog(folder / f"{spec.role}.log", on_line)
         except OSError as error:
-            raise unwritable(folder, error) from error
+            raise explain_write_error(folder, error) from error
         try:
             pieces = engine.attach_and_start(container_id)
         except BaseException:

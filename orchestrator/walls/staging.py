@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.files import unwritable
+from orchestrator.files import explain_write_error
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def private_folder(folder: Path) -> Iterator[Path]:
         private = Path(tempfile.mkdtemp(prefix=".private-", dir=folder))
         private.chmod(0o755)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise explain_write_error(folder, error) from error
     try:
         yield private
     finally:
@@ -42,7 +42,7 @@ def put(path: Path, data: bytes) -> None:
         hidden.chmod(0o644)
         hidden.replace(path)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise explain_write_error(path, error) from error
 
 
 def manifests(data: Path) -> dict[str, str]:

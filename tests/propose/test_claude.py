@@ -299,7 +299,7 @@ def test_a_stream_without_end_is_cut(api: FakeMessagesApi, tmp_path: Path) -> No
 ONCE = {
     401: "invalid API key",
     403: "may not use 'claude-opus-4-5'",
-    404: "no model 'claude-opus-4-5'",
+    404: "unknown model 'claude-opus-4-5'",
     400: "was refused",
     413: "was refused",
 }
@@ -524,10 +524,10 @@ def test_preflight_has_the_real_request_answered(api: FakeMessagesApi, tmp_path:
     ("changes", "expected"),
     [
         ({"api_key": SecretStr("sk-wrong")}, "invalid API key"),
-        ({"models": (find_model("claude-nope-9"),)}, "no model 'claude-nope-9'"),
+        ({"models": (find_model("claude-nope-9"),)}, "unknown model 'claude-nope-9'"),
         ({"models": (find_model("local"),), "max_usd": 1.0}, r"\[prices.models\] has no 'local'"),
         ({"models": (find_model(MODEL), find_model("local")), "max_usd": 1.0}, r"\[prices.models\] has no 'local'"),
-        ({"models": (find_model(MODEL), find_model("claude-nope-9"))}, "no model 'claude-nope-9'"),
+        ({"models": (find_model(MODEL), find_model("claude-nope-9"))}, "unknown model 'claude-nope-9'"),
         ({"effort": "xhigh"}, "known levels of 'claude-opus-4-5': low, medium, high"),
         ({"models": (replace(find_model("claude-opus-5-5"), answer=Answer.TOOL, forced_tools=True),)}, "forced tool"),
         ({"base_url": "http://127.0.0.1:9"}, "cannot be reached"),

@@ -117,7 +117,7 @@ PERMANENT = {
     "a wrong key": (Message(arguments="{", error_after=(3, "authentication_error")), "invalid API key"),
     "no permission": (Message(arguments="{", error_after=(3, "permission_error")), "may not use 'claude-opus-5-5'"),
     "no money": (Message(arguments="{", error_after=(3, "billing_error")), "billing problem"),
-    "no such model": (Message(arguments="{", error_after=(0, "not_found_error")), "no model 'claude-opus-5-5'"),
+    "no such model": (Message(arguments="{", error_after=(0, "not_found_error")), "unknown model 'claude-opus-5-5'"),
     "credit": (
         Failure(status=400, kind="invalid_request_error", message="Your credit balance is too low to access the API."),
         "credit balance is too low",
