@@ -172,7 +172,11 @@ def test_what_a_crash_printed_reaches_the_prompt_as_data(tmp_path: Path) -> None
         ({}, {}, "ANTHROPIC_API_KEY is not set"),
         ({}, {"ANTHROPIC_API_KEY": "sk-wrong"}, "invalid API key"),
         ({}, {"ANTHROPIC_API_KEY": "sk with\nnewline"}, "not a valid key"),
-        ({"claude.model": "claude-nope-9", "limits.max_usd": 0}, {"ANTHROPIC_API_KEY": KEY}, "unknown model 'claude-nope"),
+        (
+            {"claude.model": "claude-nope-9", "limits.max_usd": 0},
+            {"ANTHROPIC_API_KEY": KEY},
+            "unknown model 'claude-nope",
+        ),
         ({"claude.model": "local"}, {"ANTHROPIC_API_KEY": KEY}, "has no 'local'"),
         ({"claude.key_file": "missing"}, {"ANTHROPIC_API_KEY": KEY}, "missing: cannot be read"),
         ({"proposer": "replay"}, {}, "--replay runs/NAME"),
