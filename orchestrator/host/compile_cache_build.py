@@ -70,35 +70,35 @@ def build(place: ExecutionContext, keeper: ResultBranch, on_line: Callable[[str]
         staging.chmod(0o755)
         (cache / compile_cache.FILES).mkdir(parents=True)
         cold = replace(place, config=brief, warm=None)
-        with ExperimentSandbox.open(cold, candidate, Plan.draw(), experiment_id=0, folder=staging) as box:
-            box.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
-            trained = box.start(Role.TRAINER, best=None, on_line=on_line, keep_cache=True).wait()
+        with ExperimentSandbox.open(cold, candidate, Plan.draw(), experiment_id=0, folder=staging) as sandbox:
+            sandbox.start(Role.PREDICTOR_A, best=None, on_line=on_line)  # holds the volume, and does nothing else
+            trained = sandbox.start(Role.TRAINER, best=None, on_line=on_line, keep_cache=True).wait()
             if trained.exit_code != 0:
                 raise SandboxError(
                     f"train.py did not end well (exit code {trained.exit_code}): {trained.log_tail[-500:]}"
                 )
-            _copy_out(box, staging, cache / compile_cache.FILES, on_line)
+            _copy_out(sandbox, staging, cache / compile_cache.FILES, on_line)
         digest = hashlib.sha256(source.encode()).hexdigest()
         made = compile_cache.seal(cache, hardware=place.hardware, image_id=place.image_id, train_sha256=digest)
         return compile_cache.put(made, among, hardware=place.hardware, image_id=place.image_id)
 
 
-def _copy_out(box: ExperimentSandbox, staging: Path, target: Path, on_line: Callable[[str], None]) -> None:
+def _copy_out(sandbox: ExperimentSandbox, staging: Path, target: Path, on_line: Callable[[str], None]) -> None:
     """Copy out plain files only, in a container without the training data that runs nothing but our code."""
-    user, userns = box.place.engine.host_user_mapping()
+    user, userns = sandbox.place.engine.host_user_mapping()
     if not os.getuid():
         os.chown(target, UID, UID)
     mounts = (
-        Mount(source=str(box.private / Role.TRAINER / "locked"), target="/locked"),
-        Mount(source=f"{box.name}-out", target="/corpus", volume=True),
+        Mount(source=str(sandbox.private / Role.TRAINER / "locked"), target="/locked"),
+        Mount(source=f"{sandbox.name}-out", target="/corpus", volume=True),
         Mount(source=str(target), target="/staging", writable=True),
     )
     copy = "import guard, pathlib; guard.copy_plain(pathlib.Path('/corpus/cache'), pathlib.Path('/staging'))"
     result = run_once(
-        box.place,
+        sandbox.place,
         "warm",
         ("-c", copy),
-        name=f"{box.name}-warm",
+        name=f"{sandbox.name}-warm",
         mounts=mounts,
         deadline_s=COPY_S,
         folder=staging,

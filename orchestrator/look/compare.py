@@ -65,41 +65,43 @@ def load_curve(folder: Path) -> RunCurve:
     )
 
 
-def print_comparison(one: RunCurve, two: RunCurve, console: Console) -> None:
+def print_comparison(first: RunCurve, second: RunCurve, console: Console) -> None:
     """Print a table per axis, after the reasons not to compare the runs at all."""
-    for warning in find_differences(one, two):
+    for warning in find_differences(first, second):
         console.print(f"note: {warning}", style="yellow", markup=False)
     for axis in AXES:
-        marks = _marks(one, two, axis)
+        marks = _marks(first, second, axis)
         if not marks:
             continue
-        words, factor = _unit(one, two, axis)
+        words, factor = _unit(first, second, axis)
         table = Table(title=f"best so far, by {words}", title_justify="left", box=None, header_style="dim")
         table.add_column("run")
         for mark in marks:
             table.add_column(f"{mark * factor:.3g}", justify="right")
         table.add_column("end", justify="right")
-        for run in (one, two):
+        for run in (first, second):
             cells = [_number(run.best_at(axis, mark)) for mark in marks]
             end = f"{_number(run.best_at(axis, float('inf')))} at {run.total(axis) * factor:.3g}"
             table.add_row(run.tag, *cells, end)
         console.print(table)
 
 
-def find_differences(one: RunCurve, two: RunCurve) -> Iterator[str]:
+def find_differences(first: RunCurve, second: RunCurve) -> Iterator[str]:
     """Yield why the scores of two runs may not be comparable."""
-    if one.task != two.task:
-        yield f"different tasks: {one.task!r} and {two.task!r}"
-    for run in (one, two):
+    if first.task != second.task:
+        yield f"different tasks: {first.task!r} and {second.task!r}"
+    for run in (first, second):
         if not run.conditions:
             yield f"{run.tag}: no score yet"
-    if one.conditions and two.conditions and one.conditions != two.conditions:
+    if first.conditions and second.conditions and first.conditions != second.conditions:
         yield "different hardware, image or compile cache: the scores do not compare"
 
 
-def write(path: Path, one: RunCurve, two: RunCurve) -> None:
+def write(path: Path, first: RunCurve, second: RunCurve) -> None:
     """Write a page with the plots, without any text of an experiment, for its owner alone. Raises RecordFailed."""
-    files.write(path, render_comparison((one.tag, two.tag), _figures(one, two), list(find_differences(one, two))))
+    files.write(
+        path, render_comparison((first.tag, second.tag), _figures(first, second), list(find_differences(first, second)))
+    )
 
 
 def _steps(entries: tuple[HistoryEntry, ...]) -> Iterator[Step]:
@@ -113,9 +115,9 @@ def _steps(entries: tuple[HistoryEntry, ...]) -> Iterator[Step]:
         yield Step(experiments=experiments, hours=hours, usd=usd, best=entry.after)
 
 
-def _marks(one: RunCurve, two: RunCurve, axis: str) -> list[float]:
+def _marks(first: RunCurve, second: RunCurve, axis: str) -> list[float]:
     """Return the points at which both are compared: shares of what the shorter one used."""
-    total = min(one.total(axis), two.total(axis))
+    total = min(first.total(axis), second.total(axis))
     marks = [share * total for share in SHARES]
     if axis == "experiments":
         return [float(mark) for mark in sorted({round(mark) for mark in marks} - {0})]
@@ -126,24 +128,24 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _unit(one: RunCurve, two: RunCurve, axis: str) -> tuple[str, float]:
+def _unit(first: RunCurve, second: RunCurve, axis: str) -> tuple[str, float]:
     """Return the unit of an axis and the factor to it: minutes if no whole hour was used."""
-    if axis == "hours" and max(one.total(axis), two.total(axis)) < 1:
+    if axis == "hours" and max(first.total(axis), second.total(axis)) < 1:
         return "device minutes", MINUTES_PER_HOUR
     return AXES[axis], 1.0
 
 
-def _figures(one: RunCurve, two: RunCurve) -> list[dict[str, Any]]:
+def _figures(first: RunCurve, second: RunCurve) -> list[dict[str, Any]]:
     """Return a figure for each axis of which anything was used."""
-    used = [axis for axis in AXES if max(one.total(axis), two.total(axis)) > 0]
-    metric = " / ".join(sorted({figures.plain_name(run.metric) for run in (one, two)}))
-    return [_figure(one, two, axis, f"best {metric} so far") for axis in used]
+    used = [axis for axis in AXES if max(first.total(axis), second.total(axis)) > 0]
+    metric = " / ".join(sorted({figures.plain_name(run.metric) for run in (first, second)}))
+    return [_figure(first, second, axis, f"best {metric} so far") for axis in used]
 
 
-def _figure(one: RunCurve, two: RunCurve, axis: str, title: str) -> dict[str, Any]:
+def _figure(first: RunCurve, second: RunCurve, axis: str, title: str) -> dict[str, Any]:
     """Return one figure; its colours come from the style sheet."""
-    words, factor = _unit(one, two, axis)
-    known = [(run, [step for step in run.steps if step.best is not None]) for run in (one, two)]
+    words, factor = _unit(first, second, axis)
+    known = [(run, [step for step in run.steps if step.best is not None]) for run in (first, second)]
     traces = [
         {
             "x": [getattr(step, axis) * factor for step in steps], "y": [step.best for step in steps], "name": run.tag,

@@ -45,18 +45,18 @@ class Removal:
 
 def plan(items: Iterable[Item], policy: Retention, best_id: int | None) -> list[Removal]:
     """Choose what this policy removes; the best experiment keeps everything. Pure."""
-    left = sorted((one for one in items if one.experiment_id != best_id), key=lambda one: -one.age_days)
-    gone = [Removal(item=one, why=why) for one in left if (why := _too_old(one, policy))]
-    kept = [one for one in left if one.is_checkpoint and one not in {removal.item for removal in gone}]
+    left = sorted((item for item in items if item.experiment_id != best_id), key=lambda item: -item.age_days)
+    gone = [Removal(item=item, why=why) for item in left if (why := _too_old(item, policy))]
+    kept = [item for item in left if item.is_checkpoint and item not in {removal.item for removal in gone}]
     if policy.checkpoints:
         surplus = kept[: max(0, len(kept) - policy.checkpoints)]
-        gone += [Removal(item=one, why=f"only the newest {policy.checkpoints} checkpoints stay") for one in surplus]
+        gone += [Removal(item=item, why=f"only the newest {policy.checkpoints} checkpoints stay") for item in surplus]
     return gone + list(_too_much(left, {removal.item for removal in gone}, policy))
 
 
-def _too_old(one: Item, policy: Retention) -> str:
-    days = policy.checkpoint_days if one.is_checkpoint else policy.log_days
-    if not days or one.age_days <= days or (not one.is_checkpoint and one.status in policy.keep_logs_of):
+def _too_old(item: Item, policy: Retention) -> str:
+    days = policy.checkpoint_days if item.is_checkpoint else policy.log_days
+    if not days or item.age_days <= days or (not item.is_checkpoint and item.status in policy.keep_logs_of):
         return ""
     return f"older than {days:g} days"
 
@@ -65,14 +65,14 @@ def _too_much(left: list[Item], gone: set[Item], policy: Retention) -> Iterator[
     """Yield the oldest first, checkpoints before logs, until the rest is small enough."""
     if not policy.max_mb:
         return
-    stays = [one for one in left if one not in gone]
-    size = sum(one.size for one in stays)
-    protected = [one for one in stays if not one.is_checkpoint and one.status in policy.keep_logs_of]
-    for one in sorted((one for one in stays if one not in protected), key=lambda one: not one.is_checkpoint):
+    stays = [item for item in left if item not in gone]
+    size = sum(item.size for item in stays)
+    protected = [item for item in stays if not item.is_checkpoint and item.status in policy.keep_logs_of]
+    for item in sorted((item for item in stays if item not in protected), key=lambda item: not item.is_checkpoint):
         if size <= policy.max_mb * MB:
             return
-        size -= one.size
-        yield Removal(item=one, why=f"the run's logs and checkpoints hold more than {policy.max_mb:g} MB")
+        size -= item.size
+        yield Removal(item=item, why=f"the run's logs and checkpoints hold more than {policy.max_mb:g} MB")
 
 
 def items(journal: Journal, now: datetime) -> Iterator[Item]:
@@ -97,11 +97,11 @@ def planned(journal: Journal, policy: Retention, now: datetime) -> list[Removal]
 
 def remove(journal: Journal, removals: list[Removal]) -> None:
     """Record each experiment's removals, then remove them. Raises RecordFailed; done again, it does the rest."""
-    for number in sorted({one.item.experiment_id for one in removals}):
-        mine = [one for one in removals if one.item.experiment_id == number]
-        journal.append(FilesRemoved(experiment_id=number, files={one.item.name: one.why for one in mine}))
-        for one in mine:
-            _unlink(journal.folder / f"{number:04d}" / one.item.name)
+    for number in sorted({removal.item.experiment_id for removal in removals}):
+        mine = [removal for removal in removals if removal.item.experiment_id == number]
+        journal.append(FilesRemoved(experiment_id=number, files={removal.item.name: removal.why for removal in mine}))
+        for removal in mine:
+            _unlink(journal.folder / f"{number:04d}" / removal.item.name)
 
 
 def _unlink(path: Path) -> None:

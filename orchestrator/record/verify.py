@@ -195,7 +195,7 @@ def _check_results(folder: Path, path: Path) -> Iterator[str]:
 
 def _check_ends(records: list[Recorded[Event]]) -> Iterator[str]:
     """Name experiments that began and have no end."""
-    ended = {one.event.experiment_id for one in records if isinstance(one.event, ExperimentFinished)}
+    ended = {recorded.event.experiment_id for recorded in records if isinstance(recorded.event, ExperimentFinished)}
     for recorded in records:
         if isinstance(recorded.event, ExperimentBegun) and recorded.event.experiment_id not in ended:
             yield f"experiment {recorded.event.experiment_id}: began and has no end; the next session closes it"

@@ -71,10 +71,10 @@ class ExecutionContext:
 
     def environment(self, seed: int) -> dict[str, str]:
         """Return all variables of a container."""
-        box = self.config.active_profile
+        profile = self.config.active_profile
         return {
             "AUTORESEARCH_PROFILE": self.config.profile_name,
-            "AUTORESEARCH_TIME_BUDGET": f"{box.time_budget_s:g}",
+            "AUTORESEARCH_TIME_BUDGET": f"{profile.time_budget_s:g}",
             "AUTORESEARCH_SEED": str(seed),
             "HOME": "/tmp",  # noqa: S108  # inside the container
             "USER": "sandbox",
@@ -85,7 +85,7 @@ class ExecutionContext:
             "PYTHONPATH": "/locked",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
-            "OMP_NUM_THREADS": f"{max(1, int(box.cpus))}",
+            "OMP_NUM_THREADS": f"{max(1, int(profile.cpus))}",
             "GOMP_SPINCOUNT": "1000",  # then sleep: spinning on a busy machine trains several times slower
             "PATH": "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
@@ -93,14 +93,14 @@ class ExecutionContext:
 
     def resources(self) -> Resources:
         """Return the limits of one container."""
-        box = self.config.active_profile
+        profile = self.config.active_profile
         return Resources(
-            memory=int(box.memory_gb * GIB),
-            cpus=box.cpus,
-            pids=box.pids,
-            tmp=box.tmp_mb * MIB,
-            cache=box.cache_mb * MIB,
-            shm=box.shm_mb * MIB,
+            memory=int(profile.memory_gb * GIB),
+            cpus=profile.cpus,
+            pids=profile.pids,
+            tmp=profile.tmp_mb * MIB,
+            cache=profile.cache_mb * MIB,
+            shm=profile.shm_mb * MIB,
             cpuset=self.cpuset,
         )
 

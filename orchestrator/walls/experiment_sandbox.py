@@ -62,16 +62,16 @@ class ExperimentSandbox:
                 place.warm.copy(private / Role.TRAINER / "warm")
             (private / "control").mkdir(mode=0o755)
             name = unique_name(f"{place.config.tag}-{experiment_id:04d}-{candidate.attempt}")
-            box = cls(
+            sandbox = cls(
                 place=place, plan=plan, experiment_id=experiment_id, attempt=candidate.attempt, folder=folder,
                 private=private, name=name, hashes=staging.hashes(private),
             )  # fmt: skip
-            write_json(folder / "inputs.json", box.inputs())
+            write_json(folder / "inputs.json", sandbox.inputs())
             try:
-                box._make_volumes()
-                yield box
+                sandbox._make_volumes()
+                yield sandbox
             finally:
-                box._close()
+                sandbox._close()
 
     def start(
         self,
@@ -94,16 +94,16 @@ class ExperimentSandbox:
         """Return the seconds from a container's start to SIGKILL."""
         if role is Role.EXPORTER:
             return EXPORT_S
-        box = self.place.config.active_profile
-        training = box.time_budget_s + box.grace_s
+        profile = self.place.config.active_profile
+        training = profile.time_budget_s + profile.grace_s
         if self.place.config.self_reported:  # it starts its clock after the first steps, and evaluates itself
-            training += box.score_budget_s
+            training += profile.score_budget_s
         if role is Role.TRAINER:
             return training
         loading = 2 * (
-            box.load_budget_s + box.time_budget_s
+            profile.load_budget_s + profile.time_budget_s
         )  # A's and B's, where the training leaves all of its budget
-        return training + STARTING_S + loading + box.score_budget_s
+        return training + STARTING_S + loading + profile.score_budget_s
 
     def spec(self, role: Role, best: float | None) -> ContainerSpec:
         """Build the container of a role, as plain data."""
@@ -158,15 +158,15 @@ class ExperimentSandbox:
             return (*python, "/locked/export_checkpoint.py", str(self.place.config.recording.checkpoint_mb * MIB))
         if role is not Role.SCORER:
             return (*python, "/locked/predict.py")
-        box = self.place.config.active_profile
+        profile = self.place.config.active_profile
         options = {
-            "batch": box.batch_rows,
-            "small-k": box.small_k,
-            "large-k": box.large_k,
+            "batch": profile.batch_rows,
+            "small-k": profile.small_k,
+            "large-k": profile.large_k,
             "keep-below": "inf" if best is None else repr(best),
             "cap": self.place.thresholds.cap_nats,
             "floor": self.place.thresholds.floor_nats,
-            "seconds": box.score_budget_s,
+            "seconds": profile.score_budget_s,
         }
         return (*python, "/locked/score.py", *(f"--{key}={value}" for key, value in options.items()))
 
@@ -208,9 +208,9 @@ class ExperimentSandbox:
         return Mount(source=f"{self.name}-{which}", target=target, volume=True, writable=writable)
 
     def _volumes(self) -> dict[str, int]:
-        box = self.place.config.active_profile
-        frames = {f"{what}-{which}": box.ipc_mb for what in ("ask", "answer") for which in SUFFIX.values()}
-        return {f"{self.name}-{which}": size * MIB for which, size in {"out": box.out_mb, **frames}.items()}
+        profile = self.place.config.active_profile
+        frames = {f"{what}-{which}": profile.ipc_mb for what in ("ask", "answer") for which in SUFFIX.values()}
+        return {f"{self.name}-{which}": size * MIB for which, size in {"out": profile.out_mb, **frames}.items()}
 
     def _labels(self, role: str, limit: float) -> dict[str, str]:
         return container_labels.owner_labels(
@@ -241,9 +241,9 @@ def unique_name(name: str) -> str:
 def validate_specs(place: ExecutionContext) -> None:
     """Raise SpecRefused for any container that an experiment would ask for, before there is one."""
     run, plan = place.config.run_path, Plan(train_seed=0, audit_seed=b"")
-    box = ExperimentSandbox(
+    sandbox = ExperimentSandbox(
         place=place, plan=plan, experiment_id=0, attempt=0, folder=run, private=run / "0000", hashes={},
         name=unique_name(f"{place.config.tag}-0000-0"),
     )  # fmt: skip
     for role in (Role.TRAINER, *AUDITED, *OURS):
-        validate_spec(box.spec(role, None))
+        validate_spec(sandbox.spec(role, None))

@@ -43,7 +43,7 @@ def check_gpu(place: ExecutionContext) -> None:
             gpu_uuid=place.gpu_uuid,
         )
     if result.exit_code != 0:
-        said = (result.log_tail.strip().splitlines() or [f"exit code {result.exit_code}, no output"])[-1]
+        last_line = (result.log_tail.strip().splitlines() or [f"exit code {result.exit_code}, no output"])[-1]
         raise LeaseUnavailable(
-            f"torch in a container cannot use {place.gpu_uuid}: {said[:REASON_CHARS]}; {FIX}, or use --profile cpu"
+            f"torch in a container cannot use {place.gpu_uuid}: {last_line[:REASON_CHARS]}; {FIX}, or use --profile cpu"
         )

@@ -45,14 +45,14 @@ def _may_hold(place: Path) -> bool:
 def ask_nvidia_smi() -> dict[str, Any]:
     """Return docker's own description of the engine, {} if it fails."""
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             ["docker", "info", "--format", "{{json .}}"],  # noqa: S607  # the one that the user would type
             capture_output=True, text=True, timeout=ASK_S, check=False,
         ).stdout  # fmt: skip
-        found = json.loads(said)
+        info = json.loads(output)
     except (OSError, subprocess.SubprocessError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return info if isinstance(info, dict) else {}
 
 
 if __name__ == "__main__":
