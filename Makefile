@@ -162,7 +162,8 @@ test: .venv/ready-dev image prepare-data ## every test, against the real engine
 	@tests/podman.sh
 	@tests/runsc.sh
 	@tests/litellm.sh
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not engine and not idle"
+	@$(BIN)/python -m pytest -q -m "engine or idle"
 
 test-gpu: ## the real GPU check: a lease, five minutes of training, a score; fails where there is no GPU: TEST_GPU="--small-audit"
 	@! docker image inspect autoresearch-sandbox:gpu >/dev/null 2>&1 || $(MAKE) -s setup

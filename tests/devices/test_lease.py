@@ -321,6 +321,7 @@ def test_processors_we_may_not_use_are_not_leased(tmp_path: Path) -> None:
         count_leasable(replace(asked, cpus=2.5))
 
 
+@pytest.mark.idle
 def test_the_machines_own_processors_can_be_leased() -> None:
     """The real sysfs: its directories take locks and show our model of processor."""
     try:

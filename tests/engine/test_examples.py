@@ -14,7 +14,7 @@ from orchestrator.record.journal import Journal
 from orchestrator.walls.engine import Engine
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
 
 def autoresearch(task: Path, command: str, *flags: str) -> str:
