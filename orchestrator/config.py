@@ -93,7 +93,7 @@ class Config(BaseSettings):
     scoring: Literal["audited", "self-reported"] = "audited"  # self-reported: L0, the script's own number
     accept_risk: tuple[str, ...] = ()  # unsafe findings of doctor to run despite
     quiet_hours: str = ""  # 22:00-06:00: no experiment starts within
-    proposer: Literal["claude", "command", "mix", "sweep", "replay"] = "sweep"
+    proposer: Literal["claude", "command", "mix", "sweep", "replay", "drafts"] = "sweep"
     parallel: PositiveInt = 1  # experiments side by side, each on a leased device of its own
     prefetch: Literal[0, 1] | None = None  # proposals asked for ahead; None: 1 for an LLM, which makes one wait
     replay_of: Path | None = None

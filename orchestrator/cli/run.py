@@ -73,7 +73,7 @@ def run_loop(
     proposer: Annotated[
         str | None,
         typer.Option(
-            help="Source of changes: claude, command, mix, sweep or replay. Default: claude if there is an API key."
+            help="Source of changes: claude, command, mix, sweep, drafts, replay. Default: claude with an API key."
         ),
     ] = None,
     model: Model = None,

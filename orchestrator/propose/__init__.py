@@ -1,4 +1,4 @@
-"""Proposers: an LLM, a user's program, a sweep over constants, or the record of an earlier run."""
+"""Proposers: an LLM, a user's program, a sweep over constants, drafts, or the record of an earlier run."""
 
 import json
 import os
@@ -32,7 +32,8 @@ def choose_proposer(config: Config, environment: Mapping[str, str]) -> Config:
         return config
     has_key = config.api_key or config.claude.key_file or environment.get(api_key.VARIABLE)
     has_llm = has_key or config.claude.is_compatible
-    chosen = "replay" if config.replay_of else "command" if config.command.argv else "claude" if has_llm else "sweep"
+    chosen = "replay" if config.replay_of else "command" if config.command.argv else "claude" if has_llm else ""
+    chosen = chosen or ("drafts" if (config.root / "drafts").is_dir() else "sweep")
     return config.model_copy(update={"proposer": chosen})
 
 
@@ -86,6 +87,10 @@ def build(
         if config.replay_of is None:
             raise ConfigError("--proposer replay: name the run to replay with --replay runs/NAME")
         return ReplayProposer.open(config.replay_of, config.task.name)
+    if config.proposer == "drafts":
+        from orchestrator.propose.drafts import DraftsProposer  # noqa: PLC0415
+
+        return DraftsProposer.open(config.root, config.mutable_path.suffix)
     if config.proposer == "command":
         return _command(config, ledger, environment, waiting)
     return _claude(config, ledger, environment, waiting)
