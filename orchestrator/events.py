@@ -138,6 +138,7 @@ class ExperimentBegun:
     seeds: SeedCommitment  # SeedsRevealed follows
     files: Mapping[str, str]  # sha256 by name, in the experiment's folder
     environment: Environment
+    patch_notes: tuple[str, ...] = ()  # where a search text differed from its parent in white space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

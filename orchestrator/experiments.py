@@ -57,6 +57,7 @@ def begin_experiment(
             seeds=plan.commitment,
             files=experiment_dir.hashes(folder),
             environment=environment,
+            patch_notes=candidate.patch_notes,
         )
     )
     to_beat = None if champion is None or candidate.remeasures_id is not None else champion.value
@@ -152,7 +153,7 @@ def keep_experiment(journal: Journal, branch: ResultBranch, experiment: Experime
     journal.append(
         ExperimentCommitted(experiment_id=experiment.id, commit=branch.commit(experiment, source, first, head))
     )
-    parent = (experiment.folder / "parent.py").read_text(encoding="utf-8")
+    parent = files.read_text(experiment.folder / "parent.py")
     last = (read_source(journal.experiment(number)) for number in placed)
     if not branch.put(source, ours=(parent, source, *last)):  # the parent may be an older one
         log.warning("train_py.not_replaced", path=str(branch.path), reason="it was edited by hand")
@@ -163,10 +164,7 @@ def reload_candidate(journal: Journal, experiment_id: int) -> Candidate:
     """Return the candidate of an earlier experiment, from its folder and the journal."""
     folder = journal.folder / f"{experiment_id:04d}"
     begun = journal.begun(experiment_id)
-    texts = {
-        name: (folder / name).read_text(encoding="utf-8")
-        for name in ("train.py", "parent.py", "prompt.txt", "reply.txt")
-    }
+    texts = {name: files.read_text(folder / name) for name in ("train.py", "parent.py", "prompt.txt", "reply.txt")}
     return Candidate(
         proposal=begun.proposal,
         source=texts["train.py"],
@@ -176,6 +174,7 @@ def reload_candidate(journal: Journal, experiment_id: int) -> Candidate:
         attempt=begun.attempt,
         retry_of=begun.retry_of,
         remeasures_id=begun.remeasures_id,
+        patch_notes=begun.patch_notes,
     )
 
 

@@ -18,6 +18,11 @@ def put(path: Path, data: bytes, mode: int) -> None:
     Path(file.name).replace(path)
 
 
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file as it is, line ends and a byte order mark included. Raises OSError, UnicodeDecodeError."""
+    return path.read_bytes().decode()
+
+
 def write(path: Path, text: str) -> None:
     """Write a file atomically with mode 0600; raises RecordFailed naming it."""
     try:

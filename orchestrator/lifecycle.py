@@ -9,6 +9,7 @@ from types import FrameType
 
 import structlog
 
+from orchestrator import files
 from orchestrator.errors import AutoresearchError, SandboxError
 from orchestrator.events import CountOffset, SessionEnded, SessionFailed, SessionStarted
 from orchestrator.experiments import (
@@ -57,7 +58,7 @@ def recover(session: Session) -> CountOffset:
         kept = journal.experiment(champion.id)
         if not kept.commit:
             keep_experiment(journal, session.branch, kept)
-        elif session.branch.path.read_text(encoding="utf-8") != read_source(kept):
+        elif files.read_text(session.branch.path) != read_source(kept):
             log.warning("train_py.differs", path=str(session.branch.path), resumes_from=kept.id)
     offset = load_offset(journal)
     task = session.config.task

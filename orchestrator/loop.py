@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator import patch, policy
+from orchestrator import files, patch, policy
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected
 from orchestrator.events import ChampionReplaced, CountOffset, ExperimentCommitted, SeedsRevealed
 from orchestrator.execution.pool import Pool, SlotReady, TrialEnded
@@ -101,7 +101,7 @@ def make_baseline(session: Session) -> Candidate:
             f" (see `autoresearch status`); look at {path}, then start another run with --run NAME"
         )
     try:
-        source = path.read_text(encoding="utf-8")
+        source = files.read_text(path)
         patch.check(source, proposals.rules, contract=proposals.needs_contract)
     except (OSError, UnicodeDecodeError, PatchRejected) as error:
         raise ConfigError(f"{path}: cannot be the baseline: {error}") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from orchestrator import patch
+from orchestrator import files, patch
 from orchestrator.errors import PatchRejected
 from orchestrator.events import ReplyReceived, ReplyRejected
 from orchestrator.propose import similarity
@@ -99,7 +99,7 @@ class Proposals:
         return Context(
             experiment_id=self.journal.next_id(),
             champion=champion,
-            champion_source=read_source(champion.experiment),
+            champion_source=patch.as_shown(read_source(champion.experiment)),
             history=FullHistory(self.journal),
             spent=self.journal.spent(),
             experiments_left=remaining.experiments,
@@ -120,13 +120,15 @@ class Proposals:
         proposal = self.proposer.read(reply)
         parent = self._find_parent(champion, reply, proposal)
         parent_source = read_source(parent)
-        source = patch.apply(parent_source, proposal, self.rules, contract=self.needs_contract)
+        patched = patch.apply(parent_source, proposal, self.rules, contract=self.needs_contract)
+        source = patched.source
         self._refuse_repeat(source, in_flight)
         if not proposal.retry_rationale:
             self._refuse_similar(champion, proposal, parent_source, source)
         return Candidate(
-            proposal=proposal, source=source, parent_id=parent.id, parent_source=parent_source, reply=reply
-        )
+            proposal=proposal, source=source, parent_id=parent.id, parent_source=parent_source, reply=reply,
+            patch_notes=patched.notes,
+        )  # fmt: skip
 
     def _find_parent(self, champion: Champion, reply: Reply, proposal: Proposal) -> Experiment:
         """Return the experiment that the edits are made to: the one named, else the champion when it was asked."""
@@ -174,4 +176,4 @@ class Proposals:
 
 def read_source(experiment: Experiment) -> str:
     """Return the train.py that an experiment ran."""
-    return (experiment.folder / "train.py").read_text(encoding="utf-8")
+    return files.read_text(experiment.folder / "train.py")

@@ -124,6 +124,7 @@ class Candidate:
     attempt: int = 1
     retry_of: int | None = None
     remeasures_id: int | None = None  # the kept experiment that this one runs again, to see whether it holds
+    patch_notes: tuple[str, ...] = ()  # what of the proposal was not taken word for word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

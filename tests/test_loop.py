@@ -1,5 +1,7 @@
 """The loop with a scripted proposer and an arithmetic runner: its decisions, its record, its resumption."""
 
+import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +13,9 @@ from orchestrator.events import ExperimentDoubted
 from orchestrator.lifecycle import load_offset
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
-from orchestrator.types import Context, Proposal, Reply, Status, Trial
+from orchestrator.types import Context, Edit, Proposal, Reply, Status, Trial
 from tests.support import fakes
-from tests.support.sessions import git, parabola, session, statuses, task
+from tests.support.sessions import git, open_session, parabola, session, statuses, task
 
 
 def test_only_strict_improvements_are_kept(tmp_path: Path) -> None:
@@ -288,3 +290,53 @@ class Listening:
     def read(self, reply: Reply) -> Proposal:
         """Parse what it answered."""
         return self.proposer.read(reply)
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_train_py_keeps_its_line_ends_and_byte_order_mark(tmp_path: Path, bom: str, end: str) -> None:
+    """From the baseline to the commit of a kept patch, whose diff is one line."""
+    config = task(tmp_path, 1)
+    before = (bom + fakes.TRAIN_PY.replace("\n", end)).encode()
+    config.mutable_path.write_bytes(before)
+    loop, _, runner = session(config, parabola, ["0.05"])
+    with loop.journal:
+        run_session(loop)
+
+    after = before.replace(b"0.02", b"0.05")
+    committed = ["git", "-C", str(tmp_path), "show", "autoresearch/t:mutable/train.py"]
+    assert [before, after] == [runner.ran[0].encode(), runner.ran[-1].encode()]
+    assert after == config.mutable_path.read_bytes()
+    assert after == subprocess.run(committed, check=True, capture_output=True).stdout
+    assert 2 == (config.run_path / "0001" / "patch.diff").read_bytes().count(b"LEARNING_RATE =")
+
+
+def test_a_linked_train_py_stays_a_link(tmp_path: Path) -> None:
+    """The file that it names gets the kept patch."""
+    config = task(tmp_path, 1)
+    target = config.mutable_path.rename(tmp_path / "mine.py")
+    config.mutable_path.symlink_to("../mine.py")
+    loop, _, _ = session(config, parabola, ["0.05"])
+    with loop.journal:
+        run_session(loop)
+
+    assert config.mutable_path.is_symlink()
+    assert "LEARNING_RATE = 0.05" in target.read_text()
+
+
+def test_what_of_a_patch_was_not_taken_word_for_word_is_on_record(tmp_path: Path) -> None:
+    """A search text that differs in white space, in the event and in the folder."""
+    config = task(tmp_path, 1)
+
+    class Careless(fakes.ScriptedProposer):
+        def read(self, reply: Reply) -> Proposal:
+            edit = Edit(search="LEARNING_RATE  = 0.02 ", replace="LEARNING_RATE = 0.05")
+            return Proposal(hypothesis="blanks", edits=(edit,))
+
+    loop = open_session(config, Careless(["0.05"]), fakes.ArithmeticRunner(parabola))
+    with loop.journal:
+        run_session(loop)
+        notes = loop.journal.begun(1).patch_notes
+
+    assert ["edit 1: white space of the search text differs from train.py (line 3)"] == list(notes)
+    assert list(notes) == json.loads((config.run_path / "0001" / "proposal.json").read_text())["notes"]

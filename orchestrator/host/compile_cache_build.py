@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from orchestrator import patch
+from orchestrator import files, patch
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
@@ -44,9 +44,9 @@ def add_compile_cache(
 
 def read_committed_source(keeper: ResultBranch) -> str:
     """Return train.py if it equals the last commit. Raises ConfigError: what a loop put there fills no cache."""
-    source = keeper.path.read_text(encoding="utf-8")
+    source = files.read_text(keeper.path)
     committed = keeper.read_head_version()
-    if committed is None or committed != source:
+    if committed is None or patch.as_shown(committed) != patch.as_shown(source):
         raise ConfigError(
             f"{keeper.path} is not what your last commit holds, and compiled code must come from a file that you stand"
             " for: commit it if it is yours, or put yours back"

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import JournalError
-from orchestrator.events import ExperimentFinished, body_of
+from orchestrator.events import ExperimentBegun, ExperimentFinished, body_of
 from orchestrator.look.containers import FIRST_TRIAL, Container, Fact, describe_containers
 from orchestrator.look.live_view import COLOURS
 from orchestrator.record.confirmations import list_confirmations
@@ -156,6 +156,7 @@ def _facts(experiment: Experiment, journal: Journal, finished: ExperimentFinishe
     for name, value in (
         ("tried", Text(sanitise(experiment.hypothesis))),
         ("expected", Text(sanitise(experiment.expected_effect) or "-")),
+        *(("patch", Text(sanitise(note))) for note in _patch_notes(journal, experiment.id)),
         ("proposer", Text(sanitise(experiment.proposed_by))),
         ("parent", Text("-" if experiment.parent_id is None else str(experiment.parent_id))),
         ("status", Text(experiment.outcome, COLOURS[experiment.status])),
@@ -176,6 +177,14 @@ def _facts(experiment: Experiment, journal: Journal, finished: ExperimentFinishe
     ):
         table.add_row(Text(name, "dim"), value)
     return table
+
+
+def _patch_notes(journal: Journal, experiment_id: int) -> tuple[str, ...]:
+    """Return what of its proposal was not taken word for word; nothing where the record does not say."""
+    try:
+        return next((recorded.event.patch_notes for recorded in journal.events(ExperimentBegun, experiment_id)), ())
+    except JournalError:
+        return ()
 
 
 def _audit(score: Score | None) -> str:

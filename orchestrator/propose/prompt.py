@@ -12,6 +12,8 @@ from pathlib import Path
 import structlog
 
 from orchestrator.errors import ConfigError
+from orchestrator.files import read_text
+from orchestrator.patch import as_shown
 from orchestrator.policy import STANDARD_ERRORS
 from orchestrator.propose import answer, prompt_text
 from orchestrator.propose.diagnostics import read_diagnostics
@@ -172,7 +174,7 @@ class PromptBuilder:
             return phase.request
         parent = kept[phase.parent_id]
         try:
-            source = (parent.folder / "train.py").read_text(encoding="utf-8")
+            source = as_shown(read_text(parent.folder / "train.py"))
         except OSError:
             return phase.request
         return (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from optuna import distributions as od
 
+from orchestrator.patch import as_shown
 from orchestrator.types import Edit
 
 SPAN = 4.0  # the search range is from a quarter of the value to four times the value
@@ -85,7 +86,7 @@ def find_tunables(source: str, profile: str) -> dict[str, Tunable]:
     """Return the tunables of a file that parses, by name; a name assigned more than once does not count."""
     found: dict[str, Tunable] = {}
     seen: set[str] = set()
-    for name, node in _assignments(ast.parse(source).body, profile):
+    for name, node in _assignments(ast.parse(as_shown(source)).body, profile):
         if name in seen:
             found.pop(name, None)
         elif (knob := _knob(name, node)) is not None:

@@ -52,6 +52,7 @@ def write_candidate(folder: Path, candidate: Candidate) -> None:
                 "expected_effect": proposal.expected_effect,
                 "edits": [{"search": edit.search, "replace": edit.replace} for edit in proposal.edits],
                 "whole_file": proposal.source is not None,
+                "notes": candidate.patch_notes,
                 "proposer": candidate.reply.proposer,
                 "model": candidate.reply.model,
             }

@@ -39,11 +39,12 @@ class ResultBranch:
 
     def read_head_version(self) -> str | None:
         """Return the file as of the user's HEAD, which no loop ever moves; None if it is not committed."""
+        path = self.path.resolve()
         done = subprocess.run(  # noqa: S603  # an argv list of ours
-            ["git", "-C", str(self.path.parent), "show", f"HEAD:./{self.path.name}"],  # noqa: S607
-            capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False,
+            ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"],  # noqa: S607
+            capture_output=True, timeout=GIT_TIMEOUT_S, check=False,
         )  # fmt: skip
-        return done.stdout if done.returncode == 0 else None
+        return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
     def commit(self, experiment: Experiment, source: str, first: str, head: str) -> str:
         """Commit `source` with the hashes of the journal's first record and of its head, on a branch of its own.
@@ -68,9 +69,10 @@ class ResultBranch:
     def put(self, source: str, *, ours: tuple[str, ...]) -> bool:
         """Replace train.py by `source` if it still contains one of `ours`; return whether it was replaced."""
         try:
-            if self.path.read_text(encoding="utf-8") not in ours:
+            target = self.path.resolve()  # a link stays one: the file that it names is replaced
+            if files.read_text(target) not in ours:
                 return False
-            files.put(self.path, source.encode(), self.path.stat().st_mode & 0o777)
+            files.put(target, source.encode(), target.stat().st_mode & 0o777)
         except OSError as error:
             raise RecordFailed(
                 f"{self.path}: cannot be replaced: {error.strerror}; the kept file is in the record"

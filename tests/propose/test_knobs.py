@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import patch
+from orchestrator.edits import apply_edits
 from orchestrator.propose import tunables as kn
 from orchestrator.types import Proposal
 
@@ -80,7 +81,7 @@ def test_edits_change_these_constants_and_nothing_else(names: set[str]) -> None:
     """Also where a line stands in both branches, and where changed lines are neighbours."""
     knobs = kn.find_tunables(SOURCE, "cpu")
     values: dict[str, kn.Value] = dict.fromkeys(names, 77.5)
-    changed = patch.apply_edits(SOURCE, kn.edits_for(SOURCE, knobs, values))
+    changed = apply_edits(SOURCE, kn.edits_for(SOURCE, knobs, values)).text
     after = kn.find_tunables(changed, "cpu")
 
     assert {name: values.get(name, knob.value) for name, knob in knobs.items()} == {
