@@ -16,15 +16,20 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 UNKNOWN := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): no such setting; there are $(SETTINGS)))
 ACCEPT_RISK ?= $(ACCEPT)
-SCORING ?= $(TRUST)
+ifndef SCORING
+SCORING := $(TRUST)
+endif
 
 CLI := AUTORESEARCH_STARTED_BY=make $(BIN)/autoresearch
-options = $(foreach name,$(1),$(if $($(name)),--$(shell tr A-Z_ a-z- <<< $(name)) $($(name))))
+# a value is one word of the shell, whatever is in it: `value` leaves $ alone, and ~/ is still the home folder
+as_word = $(subst '~/,~/','$(subst ','\'',$(1))')
+quote = $(call as_word,$(value $(1)))
+options = $(foreach name,$(1),$(if $(value $(name)),--$(shell tr A-Z_ a-z- <<< $(name)) $(call quote,$(name))))
 TARGET = $(call options,TASK RUN RUNS)
 LIMITS = $(call options,EXPERIMENTS HOURS MAX_USD)
-MACHINE = --profile $(PROFILE) $(ACCEPT_RISK:%=--accept-risk %)
-CONTAINERS = $(MACHINE) --data $(DATA)
-OWN_DATA = $(if $(filter-out python,$(DATA)),--data $(DATA))
+MACHINE = --profile $(call quote,PROFILE) $(foreach risk,$(ACCEPT_RISK),--accept-risk $(call as_word,$(risk)))
+CONTAINERS = $(MACHINE) --data $(call quote,DATA)
+OWN_DATA = $(if $(filter-out python,$(value DATA)),--data $(call quote,DATA))
 WITH_TORCH = $$($(BIN)/python -c 'import torch' 2>/dev/null && echo $(BIN)/python || echo $(PYTHON))
 
 .DEFAULT_GOAL := help
@@ -40,7 +45,7 @@ loop: check-limits preflight prepare-data ## run experiments: EXPERIMENTS=3 HOUR
 		KEY_FILE RUNTIME REPLAY SEED QUIET_HOURS PARALLEL PREFETCH SCORING)
 
 estimate: check-limits profile setup ## what a night of the LLM would cost; sends nothing
-	@$(CLI) estimate --profile $(PROFILE) $(LIMITS) $(call options,TASK MODEL)
+	@$(CLI) estimate --profile $(call quote,PROFILE) $(LIMITS) $(call options,TASK MODEL)
 
 doctor: setup ## is this machine fit and safe; ACCEPT_RISK=name runs a loop despite a finding
 	@$(CLI) doctor $(call options,TASK)
@@ -58,19 +63,19 @@ report: setup ## one HTML file to look at a run, and to show it to others: RUN=t
 lineage: setup ## the kept experiments, and which was made from which
 
 diff: require-ab setup ## how two experiments differ: A=1 B=2
-	@$(CLI) diff $(A) $(B) $(TARGET)
+	@$(CLI) diff $(call quote,A) $(call quote,B) $(TARGET)
 
 logs: require-exp setup ## what an experiment printed: EXP=3 ROLE=trainer
-	@$(CLI) logs $(EXP) $(TARGET) $(call options,ROLE)
+	@$(CLI) logs $(call quote,EXP) $(TARGET) $(call options,ROLE)
 
 runs: setup ## the recorded runs
 	@$(CLI) runs $(call options,TASK RUNS)
 
 compare: require-tags setup ## two runs side by side, printed and plotted: A=tag B=tag
-	@$(CLI) compare $(A) $(B) $(call options,TASK RUNS)
+	@$(CLI) compare $(call quote,A) $(call quote,B) $(call options,TASK RUNS)
 
 export: setup ## a run for other tools: FORMAT=csv OUT=file; the checkpoint of a kept experiment: EXP=3
-	@$(CLI) export $(EXP) $(TARGET) $(call options,FORMAT OUT)
+	@$(CLI) export $(if $(value EXP),$(call quote,EXP)) $(TARGET) $(call options,FORMAT OUT)
 
 prune: setup ## remove old logs and checkpoints, as [retention] in task.toml says: DRY_RUN=1
 	@$(CLI) prune $(TARGET) $(if $(DRY_RUN),--dry-run)
@@ -81,7 +86,7 @@ verify: setup ## is the record intact
 provenance: require-exp setup ## the provenance of a kept experiment, as an in-toto statement: EXP=3
 
 confirm: require-exp preflight prepare-data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
-	@$(CLI) confirm $(EXP) $(CONTAINERS) $(TARGET)
+	@$(CLI) confirm $(call quote,EXP) $(CONTAINERS) $(TARGET)
 
 calibrate: preflight prepare-data ## measure how far honest models' answers differ on this hardware
 	@$(CLI) calibrate $(CONTAINERS) $(call options,TASK RUNS)
@@ -90,7 +95,7 @@ pause resume status watch report lineage verify:
 	@$(CLI) $@ $(TARGET)
 
 show provenance:
-	@$(CLI) $@ $(EXP) $(TARGET)
+	@$(CLI) $@ $(call quote,EXP) $(TARGET)
 
 build-cache prepare-data:
 	@$(CLI) $@ $(CONTAINERS) $(call options,TASK)
@@ -112,22 +117,22 @@ setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 	@touch $@
 
 profile:
-	@[ "$(PROFILE)" != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); fix the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
+	@[ $(call quote,PROFILE) != unknown ] || { echo "PROFILE: nvidia-smi is here, but fails: $$(nvidia-smi -L 2>&1 | head -n 1); fix the driver (after its update a reboot is due), or say PROFILE=gpu or PROFILE=cpu" >&2; exit 1; }
 
 require-exp:
-	@[[ "$(EXP)" =~ ^[0-9]+$$ ]] || { echo "EXP=3 says which experiment; make status lists them" >&2; exit 1; }
+	@[[ $(call quote,EXP) =~ ^[0-9]+$$ ]] || { echo "EXP=3 says which experiment; make status lists them" >&2; exit 1; }
 
 require-ab:
-	@[[ "$(A),$(B)" =~ ^[0-9]+,[0-9]+$$ ]] || { echo "A=1 B=2 says which two experiments; make status lists them" >&2; exit 1; }
+	@[[ $(call quote,A),$(call quote,B) =~ ^[0-9]+,[0-9]+$$ ]] || { echo "A=1 B=2 says which two experiments; make status lists them" >&2; exit 1; }
 
 require-tags:
-	@[ "$(A)" ] && [ "$(B)" ] || { echo "A=tag B=tag says which two runs; make runs lists them" >&2; exit 1; }
+	@[ $(call quote,A) ] && [ $(call quote,B) ] || { echo "A=tag B=tag says which two runs; make runs lists them" >&2; exit 1; }
 
 check-limits:
-	@[[ "$(EXPERIMENTS)" =~ ^[0-9]*$$ ]] || { echo "EXPERIMENTS=3: a whole number; 0: no limit" >&2; exit 1; }
+	@[[ $(call quote,EXPERIMENTS) =~ ^[0-9]*$$ ]] || { echo "EXPERIMENTS=3: a whole number; 0: no limit" >&2; exit 1; }
 
 check-gpu-runtime: profile engine
-	@[ "$(PROFILE)" != gpu ] || $(PYTHON) -m orchestrator.walls.nvidia
+	@[ $(call quote,PROFILE) != gpu ] || $(PYTHON) -m orchestrator.walls.nvidia
 
 engine: ## a container engine that answers
 	@sandbox/engine.sh
@@ -136,7 +141,7 @@ preflight: check-gpu-runtime setup ## can experiments of this profile run here
 	@$(CLI) preflight --machine-only $(MACHINE) $(call options,TASK RUNTIME PARALLEL)
 
 image: profile engine setup ## the image of every experiment
-	@$(CLI) build-image --profile $(PROFILE)
+	@$(CLI) build-image --profile $(call quote,PROFILE)
 
 prepare-data: setup image ## the prepared data: DATA=python, or a folder
 
@@ -202,7 +207,7 @@ bench: .venv/ready-dev image prepare-data ## prompt size in a long run, idle sha
 	@tests/chromium.sh && $(BIN)/python -m benchmarks.report_open
 
 overhead: .venv/ready-dev image prepare-data ## what the walls cost a training, in per cent
-	@$(BIN)/python -m benchmarks.overhead --profile $(PROFILE)
+	@$(BIN)/python -m benchmarks.overhead --profile $(call quote,PROFILE)
 
 flood: .venv/ready-dev image ## stress test: 10 GB of output, 1 GB lines, a million files
 	@$(BIN)/python -m tests.soak.flood

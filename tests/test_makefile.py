@@ -15,6 +15,7 @@ import pytest
 from typer.main import get_group
 
 from orchestrator.cli import app
+from orchestrator.cli.options import Target
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -57,7 +58,7 @@ def test_each_target_s_words_are_taken(target: str, given: tuple[str, ...], monk
         word in recipe(target) for word in ("$(CLI) ", "-m benchmarks", "-m attacks", "-m tests.soak")
     )
     for cli, module, words in found:
-        if not given and re.search(r"\$\((EXP|A)\)", recipe(target)):
+        if not given and re.search(r"\$\(call quote,(EXP|A)\)", recipe(target)):
             continue  # these need a number
         taken(cli, module, shlex.split(words), monkeypatch)
 
@@ -75,7 +76,7 @@ def test_a_machine_without_a_fit_gpu_is_told_before_the_image_is_built() -> None
 
     plan = done.stdout
     assert (
-        0 < plan.index("autoresearch preflight --machine-only --profile gpu") < plan.index("autoresearch build-image")
+        0 < plan.index("autoresearch preflight --machine-only --profile 'gpu'") < plan.index("autoresearch build-image")
     )
 
 
@@ -131,8 +132,48 @@ def test_an_earlier_name_of_a_setting_still_works() -> None:
     command = ["make", "-n", "loop", "ACCEPT=limits ports", "TRUST=self-reported"]
     plan = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout
 
-    assert " --accept-risk limits --accept-risk ports " in plan
-    assert " --scoring self-reported" in plan
+    words = " ".join(shlex.split(plan))
+    assert " --accept-risk limits --accept-risk ports " in words
+    assert " --scoring self-reported" in words
+
+
+@pytest.mark.parametrize(
+    "odd", ["/a b/c", "it's", 'say "a"', "(old) [1]", "Käse/größe", "$HOME/$x", "a;b&c|d", "*", "back\\slash", "~/a b"]
+)
+def test_a_value_is_one_word_whatever_it_contains(tmp_path: Path, odd: str) -> None:
+    """Of every setting that names a file or a run: blanks, quotes, parentheses, umlauts; ~/ is the home folder."""
+    program, said = tmp_path / "bin" / "autoresearch", tmp_path / "said"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" > {said}\n")
+    program.chmod(0o755)
+    paths = {"TASK": "--task", "RUN": "--run", "RUNS": "--runs", "DATA": "--data", "KEY_FILE": "--key-file",
+             "REPLAY": "--replay", "OUT": "--out"}  # fmt: skip
+    taken = set()
+    for target in ("loop", "export", "compare"):
+        given = [f"{name}={odd}" for name in ("A", "B", *paths)]
+        plan = ["make", "-n", target, f"BIN={program.parent}", "PROFILE=cpu", *given]
+        done = subprocess.run(plan, cwd=ROOT, text=True, capture_output=True, check=True)
+        last = done.stdout[done.stdout.rindex("AUTORESEARCH_STARTED_BY") :]
+        subprocess.run(["bash", "-c", last], cwd=tmp_path, env=os.environ | {"HOME": "/home/me"}, check=True)
+        words = said.read_text().split("\0")
+        taken |= {(name, words[words.index(flag) + 1]) for name, flag in paths.items() if flag in words}
+        assert target != "compare" or words[1:3] == 2 * [odd.replace("~", "/home/me")]
+
+    assert {(name, odd.replace("~", "/home/me")) for name in paths} == taken
+
+
+def test_what_is_said_to_type_can_be_typed() -> None:
+    """A folder with a blank, in the words of make and of the command line."""
+    target = Target(task=Path("my task"), runs=Path("/a b/c"))
+    said = [target.command("show", "nov23", 3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORESEARCH_STARTED_BY", "make")
+        said.append(target.command("show", "nov23", 3))
+
+    assert [
+        ["autoresearch", "show", "3", "--run", "nov23", "--task", "my task", "--runs", "/a b/c"],
+        ["make", "show", "EXP=3", "RUN=nov23", "TASK=my task", "RUNS=/a b/c"],
+    ] == [shlex.split(words) for words in said]
 
 
 def test_messages_name_what_the_command_line_has() -> None:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -94,10 +95,10 @@ class Target:
         task = None if self.task == CURRENT_DIR else self.task
         if os.environ.get(STARTED_BY) == "make":
             values = {"EXP": exp, "RUN": run, "TASK": task, "RUNS": self.runs}
-            words = [f"{key}={value}" for key, value in values.items() if value is not None]
+            words = [f"{key}={shlex.quote(str(value))}" for key, value in values.items() if value is not None]
             return " ".join(["make", name, *words])
         options = {"--run": run, "--task": task, "--runs": self.runs}
-        words = [f"{key} {value}" for key, value in options.items() if value is not None]
+        words = [f"{key} {shlex.quote(str(value))}" for key, value in options.items() if value is not None]
         return " ".join(["autoresearch", name, *([] if exp is None else [str(exp)]), *words])
 
 

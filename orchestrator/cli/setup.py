@@ -1,5 +1,6 @@
 """The commands that set something up: a new task, the image, the data."""
 
+import shlex
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -42,7 +43,7 @@ def create_task(
         ) from error
     print(f"{folder}: a task; program.md tells the LLM what to do, task.toml holds budgets and limits")
     print("to keep improvements as git commits, make it a repository: git init, and commit what is there")
-    print(f"next: cd {folder} && autoresearch loop --experiments 3")
+    print(f"next: cd {shlex.quote(str(folder))} && autoresearch loop --experiments 3")
 
 
 @app.command("start-engine")
