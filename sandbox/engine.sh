@@ -4,17 +4,31 @@ set -euo pipefail
 cd "$(dirname "$0")"
 . ./cli.sh
 
-answers() { timeout 20 "${ENGINE[@]}" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+answers() { words=$(timeout 20 "${ENGINE[@]}" version --format '{{.Server.Version}}' 2>&1 >/dev/null); }
 say() { printf 'engine: %s\n' "$*"; }
+runs() { grep -qsx dockerd /proc/[0-9]*/comm; }
 
+if [ "${ENGINE[0]}" = podman ] && [ -z "$CONFIGURED$LISTENS" ]; then
+    say "podman is here, but nothing listens for its API: systemctl $([ "$(id -u)" = 0 ] || echo --user) enable --now podman.socket" >&2
+    exit 1
+fi
 answers && exit 0
-if [ -n "${DOCKER_HOST:-}" ]; then
-    say "DOCKER_HOST=$DOCKER_HOST does not answer: start that engine, or unset the variable" >&2
+words=$(tr '\n' ' ' <<<"${words:-it says nothing}")
+if [ -n "$CONFIGURED" ]; then # another engine than the user's is never started
+    say "$CONFIGURED does not answer: start that engine, or $UNDO (${ENGINE[0]} says: ${words% })" >&2
     exit 1
 fi
 if [ -S /var/run/docker.sock ] && [ ! -w /var/run/docker.sock ]; then
     say "you may not use /var/run/docker.sock. Type" >&2
     say "  sudo usermod -aG docker \$USER    (then log in again; it makes you as good as root)" >&2
+    exit 1
+fi
+for _ in $(runs && seq 10); do # it may be starting
+    sleep 1
+    answers && exit 0
+done
+if runs; then
+    say "an engine runs on this machine, but ${ENGINE[0]} cannot use it; no other is started. It says: ${words% }" >&2
     exit 1
 fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -36,7 +50,7 @@ if [ -d /run/systemd/system ]; then
     systemctl start docker || true
 else
     say "starting dockerd (log: $log)"
-    setsid nohup dockerd >"$log" 2>&1 </dev/null &
+    setsid nohup dockerd >>"$log" 2>&1 </dev/null &
 fi
 for _ in $(seq 60); do
     answers && { say "$(docker version --format '{{.Server.Version}}') answers"; exit 0; }

@@ -349,12 +349,12 @@ def test_the_real_machine_is_looked_at_in_full(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_does_not_answer_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No traceback, no check that nothing was asked for, and the command to type."""
+    """No traceback, no check that nothing was asked for, and what to do."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     found = {check.name: check for check in run_checks(collect(tmp_path))}
 
     assert Severity.UNSAFE is found["engine"].judgement
-    assert "autoresearch start-engine" == found["engine"].fix
+    assert "start that engine, or unset DOCKER_HOST" == found["engine"].fix
     assert "seccomp" not in found
 
 

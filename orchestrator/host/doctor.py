@@ -157,6 +157,9 @@ def check_engine(machine: HostFacts) -> Check:
     if "permission denied" in machine.engine_error.lower():
         detail = f"no permission to use {machine.socket.address}"
         return _unsafe(name, detail, "`sudo usermod -aG docker $USER`, which is as good as root")
+    if machine.engine_error and machine.socket.setting:  # no other engine than the user's is started
+        detail, _, fix = machine.engine_error.partition("; ")
+        return _unsafe(name, detail, fix)
     if machine.engine_error:
         return _unsafe(name, f"no engine answers at {machine.socket.address}", "autoresearch start-engine")
     if machine.podman:

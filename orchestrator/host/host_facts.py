@@ -10,19 +10,19 @@ import struct
 import subprocess
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from orchestrator.devices import gpu, processes
 from orchestrator.devices.lease import find_occupant
-from orchestrator.errors import AutoresearchError, SandboxError
+from orchestrator.errors import AutoresearchError, EngineUnavailable, SandboxError
 from orchestrator.walls import nvidia
 from orchestrator.walls.engine import LIMITS, Engine
+from orchestrator.walls.engine_address import find_address
 
 PROC = Path("/proc")
-SOCKET = "unix:///var/run/docker.sock"
 FIRST_PERSON_UID = 1000
 DIRECTORIES = {"sss", "ldap", "winbind", "nis", "compat"}  # sources of users that cannot be listed
 PORTS = (2375, 2376)  # the engine's, without encryption and with it
@@ -38,6 +38,7 @@ class Socket:
     """The engine's socket, and who else can use it."""
 
     address: str
+    setting: str = ""  # DOCKER_HOST or a context of docker, if one names it
     everyone: bool = False
     others: tuple[str, ...] = ()
     group: str = ""
@@ -94,7 +95,7 @@ def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Host
     components = {str(c.get("Name", "")): str(c.get("Version", "")) for c in version.get("Components") or []}
     storage = str(info.get("DockerRootDir") or "")
     return HostFacts(
-        socket=inspect_socket(os.environ.get("DOCKER_HOST") or SOCKET),
+        socket=_find_socket(),
         engine_error=engine_error,
         podman=any("podman" in name.lower() for name in components),
         engine=str(version.get("Version") or ""),
@@ -114,10 +115,20 @@ def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Host
     )
 
 
-def inspect_socket(address: str) -> Socket:
+def _find_socket() -> Socket:
+    """Return the way to the user's own engine; a setting that leads to none says so itself."""
+    try:
+        found = find_address()
+    except EngineUnavailable as error:
+        said = str(error).partition("; ")[0]
+        return Socket(address=said, setting=said, unseen="no engine is named")
+    return replace(inspect_socket(found.url, encrypted=found.certificates is not None), setting=found.setting)
+
+
+def inspect_socket(address: str, *, encrypted: bool = False) -> Socket:
     """Determine who other than this user and root can reach the engine at an address."""
     if not address.startswith("unix://"):
-        plain = address.startswith("tcp://") and not os.environ.get("DOCKER_TLS_VERIFY")
+        plain = address.startswith("tcp://") and not encrypted
         return Socket(address=address, everyone=plain, unseen="it is not a local socket")
     path = Path(address.removeprefix("unix://"))
     try:

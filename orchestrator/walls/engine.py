@@ -21,8 +21,9 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, SpecRefused
 from orchestrator.files import write_json
-from orchestrator.walls import container_labels, podman
+from orchestrator.walls import container_labels, engine_address, podman
 from orchestrator.walls.create_body import create_body
+from orchestrator.walls.engine_address import CERTIFICATES, EngineAddress, find_address
 from orchestrator.walls.inspect_diff import container_diff, volume_diff
 from orchestrator.walls.spec import LABEL, UID, ContainerSpec
 from orchestrator.walls.spec_policy import YOURSELF, validate_spec
@@ -78,13 +79,18 @@ class Engine:
 
     @classmethod
     def connect(cls, host: str | None = None) -> Self:
-        """Connect to `host`, DOCKER_HOST, or the usual socket. Raises EngineUnavailable with what to type."""
-        with _translated("connect"):
-            api = Client(base_url=host or os.environ.get("DOCKER_HOST"), version="auto", timeout=CALL_TIMEOUT_S)
+        """Connect to `host`, or to the user's own engine. Raises EngineUnavailable with what to type."""
+        address = EngineAddress(url=host) if host else find_address()
+        engine_address.connect_plainly(address)
+        with _translated("connect", address=address):
+            tls = _tls(address)
+            api = Client(base_url=address.url, version="auto", timeout=CALL_TIMEOUT_S, tls=tls)
             version, info = api.version(), api.info()
         least = tuple(int(part) for part in api.api_version.split("."))
         if least < LEAST_API:
-            raise EngineUnavailable(f"the engine speaks API {api.api_version}; at least 1.41 is needed: update it")
+            raise EngineUnavailable(
+                f"{address.describe()}: the engine speaks API {api.api_version}; at least 1.41 is needed: update it"
+            )
         name = "podman" if "podman" in json.dumps(version.get("Components", "")).lower() else "docker"
         engine = cls(api, {"engine": f"{name} {version.get('Version', '?')}"})
         own = engine.query_libpod("info")["host"] if name == "podman" else {}
@@ -342,9 +348,18 @@ def _removed(name: str, remove: Callable[[], None]) -> bool:
     return True
 
 
+def _tls(address: EngineAddress) -> docker.tls.TLSConfig | bool:
+    """Return the certificates of an address. Raises DockerException if they cannot be read."""
+    if address.certificates is None:
+        return False
+    ca, cert, key = (address.certificates / name for name in CERTIFICATES)
+    pair = (str(cert), str(key)) if cert.exists() else None
+    return docker.tls.TLSConfig(client_cert=pair, ca_cert=str(ca) if ca.exists() else None, verify=address.verifies)
+
+
 @contextmanager
-def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
-    """Translate the SDK's exceptions into ours."""
+def _translated(what: str, timeout: float = CALL_TIMEOUT_S, address: EngineAddress | None = None) -> Iterator[None]:
+    """Translate the SDK's exceptions into ours; of a connection that is made, with its address."""
     try:
         yield
     except APIError as error:
@@ -353,11 +368,15 @@ def _translated(what: str, timeout: float = CALL_TIMEOUT_S) -> Iterator[None]:
             message += "; install the NVIDIA Container Toolkit and restart the engine, or use --profile cpu"
         raise SandboxError(message) from error
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
+        if address is not None and address.setting:
+            raise address.unavailable(f"does not answer as an engine ({type(error).__name__})") from error
         raise EngineUnavailable(
             f"the container engine does not answer ({what}, {timeout:g} s): is it running? Start it with"
             " `autoresearch start-engine`"
         ) from error
     except DockerException as error:
+        if address is not None and address.setting:
+            raise address.unavailable(str(error)) from error
         said = f"{what}: {error}"
         message = (
             f"no container engine answers ({said}); start one with `autoresearch start-engine`, or set DOCKER_HOST"
