@@ -29,7 +29,7 @@ from orchestrator.scoring.thresholds import UNBOUNDED
 from orchestrator.session import Session
 from orchestrator.types import Role
 from orchestrator.units import SECONDS_PER_HOUR
-from orchestrator.walls import gpu_check
+from orchestrator.walls import compile_cache, gpu_check
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.execution_context import ExecutionContext, build_context, get_image_name
 from orchestrator.walls.reaper import reap_in_background
@@ -107,14 +107,20 @@ def open_session(
         journal = stack.enter_context(Journal.open(config.run_path))
         subscribe(journal)
         stack.enter_context(record_failure(journal))
+        for note in propose.notes(config, os.environ):
+            journal.note(note)
         proposer = propose.build(config, journal, os.environ, wait_on(journal))  # before a device is waited for
         stack.callback(getattr(proposer, "stop", lambda: None))  # what it waits for, or runs, ends with the session
         if data:
             set_up(config, data, wait_on(journal))
         engine = connect_engine(config, journal)
+        if note := preflight.require_commits(config, journal):
+            journal.note(note)
         stack.enter_context(reap_in_background(engine.reap))  # before a device is waited for, which an orphan may hold
         branch = ResultBranch(path=config.mutable_path, tag=config.tag)
         leased = stack.enter_context(open_slots(config, engine, journal, show, branch))
+        if note := compile_cache.describe_missing(leased[0].environment()):
+            journal.note(note)
         yield Session(
             config=config,
             journal=journal,

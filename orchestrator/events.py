@@ -84,6 +84,15 @@ class LoopWaiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteRecorded:
+    """The user should know of something that the session does not do, or does otherwise than they may expect."""
+
+    kind: ClassVar = "session.note"
+
+    text: str  # one sentence: what, and how to have it otherwise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallReserved:
     """A call to the LLM may cost this much; recorded before it is made."""
 
@@ -302,7 +311,8 @@ class FilesRemoved:
 
 
 Event = (
-    SessionStarted | SessionEnded | SessionFailed | LoopWaiting | CallReserved | CallSettled | ReplyReceived
+    SessionStarted | SessionEnded | SessionFailed | LoopWaiting | NoteRecorded
+    | CallReserved | CallSettled | ReplyReceived
     | ReplyRejected | ExperimentBegun | ContainerStarted | ScoringBegun | TrialRepeated | ExperimentDoubted
     | SeedsRevealed | ExperimentFinished | ExperimentCommitted | ChampionReplaced | ConfirmationBegun
     | ExperimentConfirmed | ConfirmationFailed | FilesRemoved

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
-
 from orchestrator import files, patch
 from orchestrator.errors import ConfigError
 from orchestrator.events import (
@@ -30,8 +28,6 @@ from orchestrator.session import ActiveExperiment
 from orchestrator.types import Candidate, Champion, Environment, Experiment, Plan, Status, Trial, Usage, Verdict
 
 INPUTS = {"data_sha256": "on other data", "locked_sha256": "by other locked files"}
-
-log = structlog.get_logger()
 
 
 def begin_experiment(
@@ -156,7 +152,10 @@ def keep_experiment(journal: Journal, branch: ResultBranch, experiment: Experime
     parent = files.read_text(experiment.folder / "parent.py")
     last = (read_source(journal.experiment(number)) for number in placed)
     if not branch.put(source, ours=(parent, source, *last)):  # the parent may be an older one
-        log.warning("train_py.not_replaced", path=str(branch.path), reason="it was edited by hand")
+        journal.note(
+            f"{branch.path} was edited by hand and is left as it is: what this run keeps is not put there, but is in"
+            f" {journal.folder}, as train.py of each experiment"
+        )
     experiment_dir.write_results(journal.folder, journal.experiments())
 
 

@@ -53,19 +53,24 @@ def recover(session: Session) -> CountOffset:
         experiment_dir.drop_private(folder)
         fail_experiment(journal, active, "the orchestrator died while it ran; it runs again")
     require_same_inputs(journal, session.environment)
-    champion = journal.champion()
+    champion, edited = journal.champion(), ""
     if champion is not None:
         kept = journal.experiment(champion.id)
         if not kept.commit:
             keep_experiment(journal, session.branch, kept)
         elif files.read_text(session.branch.path) != read_source(kept):
-            log.warning("train_py.differs", path=str(session.branch.path), resumes_from=kept.id)
+            edited = (
+                f"{session.branch.path} was edited by hand, and this run does not use it: it continues from experiment"
+                f" {kept.id}; to start from your file, begin another run with --run NAME"
+            )
     offset = load_offset(journal)
     task = session.config.task
     proposer = session.proposals.proposer.name
     journal.append(
         SessionStarted(task=task.name, metric=task.metric, proposer=proposer, environment=session.environment)
     )
+    if edited:
+        journal.note(edited)
     return offset
 
 

@@ -1,24 +1,32 @@
 """What must be so before experiments run; each failure names the setting and the fix in one line."""
 
+import fcntl
+import os
+import tempfile
+
 from orchestrator.config import Config
 from orchestrator.devices import processes
 from orchestrator.devices.lease import LeasePolicy, build_lease_policy, count_leasable
 from orchestrator.errors import ConfigError, SpecRefused
+from orchestrator.files import explain_write_error
 from orchestrator.host.data import check_train, is_ready
 from orchestrator.host.doctor import find_blocking_checks, run_checks
 from orchestrator.host.host_facts import collect
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.types import Level
-from orchestrator.units import GIB
+from orchestrator.units import GIB, MIB
 from orchestrator.walls import nvidia
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.execution_context import ExecutionContext, build_context
 from orchestrator.walls.experiment_sandbox import validate_specs
+from orchestrator.walls.mount_check import check_mounts
 
 
 def check(config: Config, engine: Engine, journal: Journal | None = None, *, machine_only: bool = False) -> None:
-    """Raise the first reason why experiments of this config cannot run here; nothing is leased or started for it.
+    """Raise the first reason why experiments of this config cannot run here; no device is leased for it.
+
+    What a night needs is tried: a commit, a lock, a container that reads this machine's files.
 
     `journal` is that of the run to start or resume, if there is one; with `machine_only` neither image nor data are
     needed yet. Raises ConfigError or SandboxError, each with the fix.
@@ -29,11 +37,54 @@ def check(config: Config, engine: Engine, journal: Journal | None = None, *, mac
     require_devices(build_lease_policy(config), config.parallel)
     if machine_only:
         return
+    require_storage(config)
     if journal is not None:
         require_same_scoring(config, journal)
-        ResultBranch(path=config.mutable_path, tag=config.tag).check()
+        require_commits(config, journal)
     require_data(config)
-    require_strict_containers(build_context(config, engine))
+    context = build_context(config, engine)
+    require_strict_containers(context)
+    check_mounts(context)
+
+
+def require_storage(config: Config) -> None:
+    """Require room for a night's records, and locks that keep two sessions from writing one record."""
+    try:
+        config.runs.mkdir(parents=True, exist_ok=True)
+        found = os.statvfs(config.runs)
+        with tempfile.NamedTemporaryFile(dir=config.runs, prefix=".lock-") as file, open(file.name) as again:  # noqa: PTH123
+            locks = [_lock(file.fileno()), _lock(again.fileno())]
+    except OSError as error:
+        raise explain_write_error(config.runs, error) from error
+    free, least = found.f_bavail * found.f_frsize, 2 * config.active_profile.out_mb * MIB  # a checkpoint, and logs
+    if free < least or (found.f_files and not found.f_favail):
+        left = f"{free / MIB:.0f} MB are free" if free < least else "no inode is free"
+        raise ConfigError(
+            f"{config.runs}: {left}; a session needs {least / MIB:.0f} MB for records and checkpoints: free some space"
+            " or use --runs FOLDER"
+        )
+    if locks != ["", "taken"]:
+        raise ConfigError(
+            f"{config.runs}: its file system does not lock files ({locks[0] or 'a lock is given twice'}), so two"
+            " sessions could write one record: use a local one with --runs FOLDER"
+        )
+
+
+def _lock(descriptor: int) -> str:
+    """Return how locking a file went: "", "taken", or the error."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "taken"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def require_commits(config: Config, journal: Journal | None = None) -> str:
+    """Require a repository, if there is one, to take kept changes; return why there will be no commits, or ""."""
+    first = journal.span()[0] if journal is not None else ""
+    return ResultBranch(path=config.mutable_path, tag=config.tag).check(first)
 
 
 def require_engine(config: Config, engine: Engine) -> None:

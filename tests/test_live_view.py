@@ -15,6 +15,7 @@ from orchestrator.events import (
     Event,
     ExperimentDoubted,
     LoopWaiting,
+    NoteRecorded,
     ReplyReceived,
     ReplyRejected,
     ScoringBegun,
@@ -69,6 +70,19 @@ def test_the_live_view_is_gone_at_the_end(tmp_path: Path) -> None:
     assert last.count("\x1b[2K") >= output.getvalue().rpartition("best so far")[2].count("\n")
 
 
+def test_a_note_stays_on_the_terminal(tmp_path: Path) -> None:
+    """In one line above the view, which is gone at the end."""
+    out = StringIO()
+    console = Console(file=out, force_terminal=True, width=40)
+    with Journal.open(tmp_path) as journal, LiveView(tag="t", console=console) as view:
+        view.attach(journal)
+        journal.subscribe(view.handle)
+        journal.note("train.py was edited by \x1b[31mhand, and is not used: name another run")
+        journal.note("train.py was edited by \x1b[31mhand, and is not used: name another run")
+
+    assert 1 == out.getvalue().count("note: train.py was edited by hand, and is not used: name another run\n")
+
+
 def test_it_shows_what_happens(tmp_path: Path) -> None:
     """From the wait for a device over the trainer and the scorer to the verdict, in the words of the task."""
     view = LiveView(tag="t", console=Console(width=120, file=StringIO()), goal=4)
@@ -118,6 +132,7 @@ def logged(folder: Path, *events: Event) -> list[dict[str, object]]:
 
 
 EXPECTED = (
+    (NoteRecorded(text="not\x1b[2J used"), {"event": "session.note", "level": "warning", "note": "not used"}),
     (LoopWaiting(reason="paused\x1b[2J"), {"event": "loop.waiting", "level": "info", "reason": "paused"}),
     (ReplyRejected(reply=1, reason="no\nnot so"), {"event": "reply.rejected", "level": "info", "reason": "no"}),
     (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigError, EngineUnavailable, SandboxError
-from orchestrator.events import ExperimentDoubted
+from orchestrator.events import ExperimentDoubted, NoteRecorded
 from orchestrator.lifecycle import load_offset
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
@@ -181,6 +181,28 @@ def test_a_train_py_changed_by_hand_is_left_alone(tmp_path: Path) -> None:
 
     assert "# mine\n" == config.mutable_path.read_text()
     assert "LEARNING_RATE = 0.05" in git(config, "show", "autoresearch/t:mutable/train.py")
+    with Journal.read(config.run_path) as journal:
+        (note,) = [one.event.text for one in journal.events(NoteRecorded)]
+    assert note.startswith(f"{config.mutable_path} was edited by hand and is left as it is: what this run keeps is not")
+
+
+def test_an_edit_by_hand_between_two_sessions_is_said(tmp_path: Path) -> None:
+    """That it is not used, and how to start from it: on record, once a session."""
+    config = task(tmp_path, 1)
+    for edit in ("", "# mine\n", "# mine\n"):
+        if edit:
+            config.mutable_path.write_text(edit)
+        loop, _, _ = session(config, parabola, ["0.05", "0.04"])
+        with loop.journal:
+            run_session(loop)
+    with Journal.read(config.run_path) as journal:
+        notes = [one.event.text for one in journal.events(NoteRecorded)]
+
+    assert 2 == len(notes)
+    assert notes[0].startswith(
+        f"{config.mutable_path} was edited by hand, and this run does not use it: it continues from"
+    )
+    assert notes[0].endswith("; to start from your file, begin another run with --run NAME")
 
 
 def test_a_broken_baseline_ends_the_session(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """What keeps experiments from running here is known before anything is built, leased or started."""
 
+import errno
+import fcntl
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from orchestrator import preflight
 from orchestrator.config import Config, load
-from orchestrator.errors import ConfigError, ImageMissing
+from orchestrator.errors import ConfigError, ImageMissing, RecordFailed
 from orchestrator.host.doctor import Check, Severity
 from orchestrator.record.journal import Journal
 from orchestrator.types import Level, Score
@@ -134,3 +138,51 @@ def test_unsafe_findings_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [check(gpu(), Engineless(memory_gib=0.1)), check(gpu(), Engineless(is_podman=True, memory_gib=0.1))]
 
     assert 2 * ["unsafe on a machine that bob use too: limits: none (update); fix it, or --accept-risk limits"] == asked
+
+
+def test_a_night_without_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too few bytes, or not one file more."""
+    found = os.statvfs(tmp_path)
+
+    def room(blocks: int, inodes: int) -> str:
+        full = SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_files=inodes and found.f_files, f_favail=inodes - 1)
+        monkeypatch.setattr(os, "statvfs", lambda _: full)
+        try:
+            preflight.require_storage(cpu(tmp_path))
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    assert "" == room(1 << 30, 0)  # some file systems count no inodes
+    assert room(256, 9).startswith(
+        f"{tmp_path}/runs: 1 MB are free; a session needs 512 MB for records and checkpoints"
+    )
+    assert room(1 << 30, 1).startswith(f"{tmp_path}/runs: no inode is free; ")
+
+
+@pytest.mark.parametrize("fails", [None, errno.ENOLCK])
+def test_a_file_system_that_does_not_lock_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int | None
+) -> None:
+    """Where a lock is refused, and where everybody gets it."""
+
+    def flock(*_: object) -> None:
+        if fails is not None:
+            raise OSError(fails, os.strerror(fails))
+
+    preflight.require_storage(cpu(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", flock)
+    why = "No locks available" if fails else "a lock is given twice"
+    with pytest.raises(ConfigError, match=rf"runs: its file system does not lock files \({why}\), .*--runs FOLDER$"):
+        preflight.require_storage(cpu(tmp_path))
+
+
+def test_a_record_on_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal is opened before anything is checked."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(RecordFailed, match=r"/runs/t: cannot be locked: No locks available; .* --runs FOLDER"):
+        Journal.open(tmp_path / "runs" / "t")

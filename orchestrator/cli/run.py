@@ -52,7 +52,6 @@ from orchestrator.record.journal import Journal, is_live
 from orchestrator.record.session_log import log_to
 from orchestrator.text import counted
 from orchestrator.types import Level
-from orchestrator.walls import compile_cache
 from orchestrator.walls.engine import Engine
 
 app = typer.Typer()
@@ -106,8 +105,6 @@ def run_loop(
     }  # fmt: skip
     config = propose.choose_proposer(target.load_config(flags), os.environ)
     console = Console(stderr=True)
-    for note in propose.notes(config, os.environ):
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     interrupted, how = ("", "") if target.run else find_interrupted(config)
     if interrupted:
         config = config.model_copy(update={"tag": interrupted})
@@ -133,8 +130,6 @@ def run_loop(
 
         show = view.show_output if view is not None else ignore
         session = stack.enter_context(compose.open_session(config, subscribe, show, data))
-        if note := compile_cache.describe_missing(session.environment):
-            console.print(f"note: {note}", highlight=False)
         run_session(session)
     print_status(task=target.task, run=config.tag, runs=target.runs)
     print(f"record: {config.run_path}")
@@ -197,6 +192,8 @@ def check_preflight(
         journal = stack.enter_context(Journal.read(target.run_dir())) if target.run else None
         preflight.check(config, engine, journal, machine_only=machine_only)
     if not machine_only:
+        if note := preflight.require_commits(config):
+            print(f"note: {note}")
         print(f"experiments of profile {profile} can run here")
 
 

@@ -23,6 +23,7 @@ from orchestrator.events import (
     ExperimentDoubted,
     ExperimentFinished,
     LoopWaiting,
+    NoteRecorded,
     ScoringBegun,
     SessionStarted,
     TrialRepeated,
@@ -42,6 +43,7 @@ BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60  # experiments in the curve, the last ones
 LINES, RECENT = 6, 8
 REFRESHES_PER_S = 4
+NOTE_LIMIT = 500  # characters
 CHOOSING = "choosing what to try next"
 
 
@@ -124,6 +126,8 @@ class LiveView:
         event = recorded.event
         if isinstance(event, ExperimentFinished) and self._journal is not None:
             self._sum_up(self._journal)
+        if isinstance(event, NoteRecorded):  # above the screen, where it stays
+            self.console.print(Text(f"note: {sanitise(event.text, limit=NOTE_LIMIT)}"), soft_wrap=True)
         with self._guard:
             match event:
                 case SessionStarted(metric=metric):

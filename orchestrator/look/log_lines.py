@@ -13,6 +13,7 @@ from orchestrator.events import (
     ExperimentDoubted,
     ExperimentFinished,
     LoopWaiting,
+    NoteRecorded,
     ReplyRejected,
     ScoringBegun,
     SessionStarted,
@@ -42,6 +43,8 @@ def log_event(  # noqa: C901, PLR0912  # one case per kind of event
             facts = {"task": task, "proposer": proposer, "head": head}
         case LoopWaiting(reason=reason):
             facts = {"reason": _text(reason)}
+        case NoteRecorded(text=text):
+            level, facts = log.warning, {"note": _text(text)}
         case ReplyRejected(reason=reason):
             facts = {"reason": _text(next(iter(reason.splitlines()), ""))}
         case ExperimentBegun(experiment_id=number, proposal=proposal):

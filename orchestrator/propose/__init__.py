@@ -67,8 +67,6 @@ def build(
 
     Each kind is imported only when used: Optuna and the anthropic SDK take a second to import.
     """
-    for note in notes(config, environment):
-        log.warning("proposer.note", note=note)
     prompts(config).check()
     if config.proposer == "sweep":
         return _sweep(config)

@@ -9,6 +9,8 @@ and only if it still is what the loop last put there.
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from orchestrator.types import Experiment
 
 EXPERIMENT, RUN, JOURNAL = (f"Autoresearch-{name}" for name in ("Experiment", "Run", "Journal"))  # trailers
 GIT_TIMEOUT_S = 60
+REASON_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,20 +32,73 @@ class ResultBranch:
     path: Path
     tag: str
 
-    def check(self) -> None:
-        """Refuse a run whose branch is checked out, because the branch would move."""
+    def check(self, first: str = "") -> str:
+        """Try a commit on the run's branch, and leave no trace of it; return why there will be none, "" if there will.
+
+        `first` is the hash of the run's first record, if it has one. Outside a repository nothing is committed. Raises
+        ConfigError for a repository in which a commit would fail, or whose branch the user has checked out: it would
+        move under their feet.
+        """
+        repository = next((folder for folder in self.path.absolute().parents if (folder / ".git").exists()), None)
+        if shutil.which("git") is None:
+            if repository is not None:
+                raise ConfigError(
+                    f"git is not on PATH, and {repository} is a repository, in which kept changes become commits:"
+                    " install git"
+                )
+            return "kept changes become no git commits: git is not installed; the record has them all"
+        try:
+            prefix = self._git("rev-parse", "--show-prefix")
+        except RecordFailed as error:
+            if repository is None and "GIT_DIR" not in os.environ:
+                return (
+                    f"kept changes become no git commits: {self.path.parent} is in no git repository; the record has"
+                    " them all"
+                )
+            raise _unusable(repository or Path(os.environ["GIT_DIR"]), str(error)) from error
+        self._refuse_checked_out()
+        self._rehearse(prefix or "", first, repository or self.path.parent)
+        return ""
+
+    def _refuse_checked_out(self) -> None:
         here = self._git("symbolic-ref", "-q", "HEAD", check=False) or ""
         if re.fullmatch(rf"{re.escape(branch_refs(self.tag, '')[0])}(-[0-9a-f]{{8}})?", here):
             raise ConfigError(
                 f"{here.removeprefix('refs/heads/')} is checked out; switch to another branch or use --run NAME"
             )
 
+    def _rehearse(self, prefix: str, first: str, repository: Path) -> None:
+        """Make the objects of a commit and lock the branch for it, then give it up. Raises ConfigError."""
+        usual, other = branch_refs(self.tag, first)
+        ref = usual if self._last(usual)[2:] in ([], [first]) else other
+        tip = self._git("rev-parse", "-q", "--verify", ref, check=False)
+        try:
+            if self._git("rev-parse", "-q", "--verify", "HEAD", check=False) or self._is_broken_branch():
+                self._git("rev-parse", "--verify", "HEAD^{commit}")
+            parent = tip or self._git("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False)
+            source = self.path.read_text(encoding="utf-8", errors="replace")
+            tree = self._tree(parent, f"{prefix}{self.path.name}", source)
+            always = {f"GIT_{role}_DATE": "2026-01-01T00:00:00Z" for role in ("AUTHOR", "COMMITTER")}  # one object
+            commit = self._git("commit-tree", tree, stdin="autoresearch: may this be committed?", extra=always)
+            steps = f"start\nupdate {ref} {commit} {tip or '0' * 40}\nprepare\nabort\n"
+            self._git("update-ref", "--stdin", stdin=steps)
+        except RecordFailed as error:
+            raise _unusable(repository, str(error), ref) from error
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be read: {error.strerror}") from error
+
+    def _is_broken_branch(self) -> bool:
+        """Return whether the user's branch without a commit has a file, so that it is broken and not just new."""
+        ref = self._git("symbolic-ref", "-q", "HEAD", check=False)
+        file = self._git("rev-parse", "--git-path", ref or "", check=False) or ""
+        return ref is None or (self.path.parent / file).is_file()
+
     def read_head_version(self) -> str | None:
         """Return the file as of the user's HEAD, which no loop ever moves; None if it is not committed."""
         path = self.path.resolve()
         done = subprocess.run(  # noqa: S603  # an argv list of ours
             ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"],  # noqa: S607
-            capture_output=True, timeout=GIT_TIMEOUT_S, check=False,
+            capture_output=True, env=_environment(), timeout=GIT_TIMEOUT_S, check=False,
         )  # fmt: skip
         return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
@@ -98,16 +154,56 @@ class ResultBranch:
         self, *arguments: str, stdin: str | None = None, extra: dict[str, str] | None = None, check: bool = True
     ) -> str | None:
         who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in _WHO.items()}
-        environment = {**who, **os.environ, **(extra or {}), "LC_ALL": "C"}
-        done = subprocess.run(  # noqa: S603  # an argv list of ours
-            ["git", "-C", str(self.path.parent), *arguments],  # noqa: S607  # the user's own git
-            input=stdin, capture_output=True, text=True, env=environment, timeout=GIT_TIMEOUT_S, check=False,
-        )  # fmt: skip
-        if done.returncode == 0:
+        environment = {**who, **_environment(), **(extra or {}), "LC_ALL": "C"}
+        try:
+            done = subprocess.run(  # noqa: S603  # an argv list of ours
+                ["git", "-C", str(self.path.parent), *arguments],  # noqa: S607  # the user's own git
+                input=stdin, capture_output=True, text=True, errors="replace", env=environment,
+                timeout=GIT_TIMEOUT_S, check=False,
+            )  # fmt: skip
+            said, failed = done.stderr, done.returncode != 0
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said, failed = str(error), True
+        if not failed:
             return done.stdout.strip()
         if check:
-            raise RecordFailed(f"git {arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+            raise RecordFailed(f"git {arguments[0]}: {_in_one_line(said)}")
         return None
+
+
+def _environment() -> dict[str, str]:
+    """Return the user's environment; a GIT_DIR of theirs means what it means to git in the current folder."""
+    found = dict(os.environ)
+    if name := found.get("GIT_DIR"):
+        found["GIT_DIR"] = str(Path(name).absolute())
+        found["GIT_WORK_TREE"] = str(Path(found.get("GIT_WORK_TREE") or ".").absolute())
+    return found
+
+
+def _in_one_line(said: str) -> str:
+    """Return the first complaint of git, with what a hook printed before it."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("hint:", "warning:"))]
+    fatal = next((number for number, line in enumerate(lines) if line.startswith(("fatal:", "error:"))), 0)
+    return (
+        " ".join(lines[: fatal + 1]).replace("fatal: ", "").replace("error: ", "")[:REASON_CHARS] or "it says nothing"
+    )
+
+
+def _unusable(repository: Path, said: str, ref: str = "") -> ConfigError:
+    """Return the error for a repository in which a commit would fail, with the mend that git's words suggest."""
+    branch, folder = ref.removeprefix("refs/heads/"), shlex.quote(str(repository))
+    mends = {
+        "dubious ownership": f"git config --global --add safe.directory {folder}",
+        "refs/heads/autoresearch' exists": "rename that branch: git branch -m autoresearch another-name",
+        "File exists": f"if no git is running, remove {repository / '.git' / ref}.lock",
+        "hook": f"let the hook {repository / '.git' / 'hooks' / 'reference-transaction'} accept {branch}",
+        "Read-only file system": f"make {repository / '.git'} writable",
+        "ermission": f"make {repository / '.git'} writable",
+        "No space left": "free some space",
+    }
+    mend = next((mend for words, mend in mends.items() if words in said), f"see `git -C {folder} fsck`")
+    about = f" to {branch}" if branch else ""
+    return ConfigError(f"{repository}: kept changes cannot be committed{about}: {said}; {mend}")
 
 
 _WHO = {"NAME": "autoresearch", "EMAIL": "autoresearch@localhost"}

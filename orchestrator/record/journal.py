@@ -1,5 +1,6 @@
 """The journal of a run: append an event, or query the state that the events amount to."""
 
+import errno
 import fcntl
 import os
 import threading
@@ -16,6 +17,7 @@ from orchestrator.events import (
     Event,
     ExperimentBegun,
     ExperimentFinished,
+    NoteRecorded,
     ReplyReceived,
     ReplyRejected,
     SessionEnded,
@@ -70,6 +72,10 @@ class Journal:
                 f"{folder}: another session is using this run; choose another with --run NAME, or wait for it"
             ) from error
         except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise RecordFailed(
+                    f"{folder}: cannot be locked: {error.strerror}; choose a local file system with --runs FOLDER"
+                ) from error
             raise RecordFailed(
                 f"{error.filename or folder}: cannot be written: {error.strerror};"
                 " fix the permissions or choose another folder with --runs"
@@ -323,6 +329,13 @@ class Journal:
             return ended
         failed = self.events(SessionFailed, after=started.seq)
         return failed[0] if failed else started
+
+    def note(self, text: str) -> None:
+        """Record what the user should know, once a session. Raises RecordFailed."""
+        started = self.last_event(SessionStarted)
+        noted = self.events(NoteRecorded, after=started.seq if started else 0)
+        if text not in {one.event.text for one in noted}:
+            self.append(NoteRecorded(text=text))
 
     # ---- replies and their cost
 
