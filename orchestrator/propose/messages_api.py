@@ -34,6 +34,7 @@ PERMANENT = frozenset(
     }
 )  # types of errors that waiting does not mend, where a stream brings them after HTTP 200
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+ELSEWHERE = frozenset({301, 302, 303, 307, 308, 405, 410, 501})  # the address is another one, or takes no such request
 BUSY_STATUSES = frozenset({429, 503, 529})  # the address is right, and it is only a matter of time
 BUSY_TYPES = frozenset({"overloaded_error", "rate_limit_error"})
 MAYBE_CHARGED = frozenset({408, 502, 504, 524})  # something between us and the API gave up, the API perhaps not
@@ -147,7 +148,7 @@ class MessagesApi:
 
     def _explain_permanent(self, error: anthropic.APIStatusError, model: str, said: str) -> Exception:
         """Return the error that says what to change, by status, or within a stream by the type of the error."""
-        if error.status_code == NOT_FOUND and not error.api_message:
+        if error.status_code in ELSEWHERE or (error.status_code == NOT_FOUND and not _is_about(error, model)):
             return ConfigError(f"{self.endpoint.url}: no Messages API at this address; fix [claude] base_url ({said})")
         fixes = {
             (401, "authentication_error"): "invalid API key; set ANTHROPIC_API_KEY or [claude] key_file to a valid one",
@@ -169,3 +170,10 @@ class MessagesApi:
             kind = f"{error.type} in the stream:" if error.status_code == OK else error.status_code
             text = f"{kind} {error.api_message or error.message}"
         return prompt_text.line(self.endpoint.without_key(text), 300)
+
+
+def _is_about(error: anthropic.APIStatusError, model: str) -> bool:
+    """Return whether an address that answers 404 has the API, but not the model."""
+    is_api = isinstance(error.body, dict) and error.body.get("type") == "error"
+    said = error.api_message or ""
+    return bool(said) and (is_api or model in said)

@@ -170,3 +170,26 @@ def test_a_gateway_that_fails_is_not_waited_for_without_end(tmp_path: Path) -> N
             propose.build(config, journal, KEYED)
 
     assert 3 == len(api.checks)
+
+
+NO_API = {
+    "a page": Failure(status=404, raw=b"<html>404</html>"),
+    "another API's words": Failure(
+        status=404, raw=b'{"error": {"message": "Invalid URL (POST /v1/messages)", "type": "invalid_request_error"}}'
+    ),
+    "a framework's words": Failure(status=404, raw=b'{"detail": "Not Found"}'),
+    "another method": Failure(status=405, raw=b"no"),
+    "another place": Failure(status=308, raw=b"moved"),
+    "nothing of the kind": Failure(status=501, raw=b""),
+}
+
+
+@pytest.mark.parametrize("case", NO_API)
+def test_an_address_without_the_api_is_no_missing_model(tmp_path: Path, case: str) -> None:
+    """The setting to fix is the address."""
+    with (
+        FakeMessagesApi(check=NO_API[case]) as api,
+        Journal.open(tmp_path / "runs" / "t") as journal,
+        pytest.raises(ConfigError, match=rf"^{api.url}: no Messages API at this address; fix \[claude\] base_url"),
+    ):
+        propose.build(task(tmp_path, api), journal, KEYED)
