@@ -36,7 +36,7 @@ OURS = re.compile(r"(?:bin/(autoresearch)|-m ((?:attacks|benchmarks|gpu_day|test
 
 
 OTHERS_FLAGS = {  # of programs that the orchestrator starts, and of those in containers
-    "--ignore-cgroups", "--keep-cache", "--oci-seccomp", "--corpus", "--set-apart",
+    "--ignore-cgroups", "--keep-cache", "--oci-seccomp", "--corpus", "--set-apart", "--global", "--add",
 }  # fmt: skip
 
 # another test has imported the program already

@@ -100,7 +100,7 @@ def test_a_context_is_followed(home: Path, listening: str) -> None:
     context(home, "desktop", listening)
     engine = Engine.connect()
 
-    assert "docker 20.10" == engine.facts()["engine"]
+    assert "docker 20.10" == engine.describe()["engine"]
     engine.close()
 
 
