@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,19 @@ from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import canonical
 from orchestrator.scoring.self_reported import parse_figures
 from orchestrator.session import ActiveExperiment
-from orchestrator.types import Candidate, Champion, Environment, Experiment, Plan, Status, Trial, Usage, Verdict
+from orchestrator.types import (
+    Candidate,
+    Champion,
+    Environment,
+    Experiment,
+    MachineLoad,
+    Plan,
+    Role,
+    Status,
+    Trial,
+    Usage,
+    Verdict,
+)
 
 INPUTS = {"data_sha256": "on other data", "locked_sha256": "by other locked files"}
 
@@ -112,6 +125,7 @@ def finish_experiment(journal: Journal, active: ActiveExperiment, decision: Deci
         cache_sha256=active.environment.cache_sha256,
         peak_memory_bytes=trainer.peak_memory_bytes if trainer else None,
         repeat_scores=trial.repeat_scores,
+        loads=loads_of(active.trials, trial),
         remeasures_id=candidate.remeasures_id,
         needs_review=verdict.needs_review,
         interrupted=trial.interrupted,
@@ -131,6 +145,14 @@ def finish_experiment(journal: Journal, active: ActiveExperiment, decision: Deci
     journal.append(replace(finished, files=experiment_dir.hashes(active.folder)))
     experiment_dir.write_results(journal.folder, journal.experiments())
     return experiment
+
+
+def loads_of(earlier: Sequence[Trial], whole: Trial) -> tuple[MachineLoad | None, ...]:
+    """Return the load of each trial whose score the whole experiment has, in their order."""
+    known = {trial.score.value: trial.load for trial in earlier if trial.score}
+    trainers = [execution for execution in whole.executions if execution.role is Role.TRAINER]
+    last = trainers[-1].load if trainers else None
+    return tuple(known.get(value, last) for value in whole.scores)
 
 
 def fail_experiment(journal: Journal, active: ActiveExperiment, why: str, *, interrupted: bool = False) -> Experiment:

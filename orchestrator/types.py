@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from statistics import fmean
-from typing import Self
+from typing import ClassVar, Self
 
 Conditions = tuple[str, str, str]  # scores compare only where these are equal: hardware, image, compile cache
 
@@ -190,6 +190,48 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineLoad:
+    """What the host saw of its machine while a trainer ran. None where the machine does not tell.
+
+    Its use depends on whether a candidate can bring a figure about itself (docs/scoring.md). Those that it
+    can may cause another trial, never a better estimate; only those in `OUTSIDE` may be taken out of a score.
+    """
+
+    OUTSIDE: ClassVar = ("started_unix_s", "others_cpu_s", "pace_before")  # beyond a candidate's reach
+
+    started_unix_s: float | None = None  # when the trainer started. Outside: the host starts it
+    duration_s: float = 0.0  # how long the trainer ran. Its own doing, up to its deadline
+    cpus: int | None = None  # leased processors. Outside, and the same for every trial of one environment
+    waited_s: float | None = None  # its threads were ready and had no processor, summed. Its own doing: many threads
+    pressure_s: float | None = None  # at least one of them waited (cpu.pressure, cgroup v2). Its own doing: as above
+    cpu_s: float | None = None  # its processes used. Its own doing
+    others_cpu_s: float | None = None  # of other programs on the leased processors. Outside: it only displaces them
+    steal_s: float | None = None  # the hypervisor gave to others. Partly its own doing: who works more loses more
+    clock_mhz: float | None = None  # mean of the leased processors. Its own doing: heat, wide instructions
+    pace_before: float | None = None  # MiB that we hash per processor second, before the training. Outside
+    pace_after: float | None = None  # the same after it. Its own doing: heat that it leaves
+    gpu_clock_mhz: float | None = None  # mean SM clock. Its own doing: power and heat
+    gpu_throttled_s: float | None = None  # time below the highest clock for `gpu_throttled`. Its own doing: as above
+    gpu_throttled: tuple[str, ...] = ()  # the reasons seen
+    gpu_power_w: float | None = None  # mean. Its own doing
+    gpu_temperature_c: float | None = None  # mean. Its own doing, and of what ran before
+
+    @property
+    def wait_share(self) -> float | None:
+        """Return the share of the time its threads were ready to run in which they had no processor, 0 to 1."""
+        if self.waited_s is None or self.cpu_s is None or self.waited_s + self.cpu_s <= 0:
+            return None
+        return self.waited_s / (self.waited_s + self.cpu_s)
+
+    @property
+    def others_share(self) -> float | None:
+        """Return the share of the leased processors' time that other programs used, 0 to 1."""
+        if self.others_cpu_s is None or not self.cpus or self.duration_s <= 0:
+            return None
+        return self.others_cpu_s / (self.cpus * self.duration_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionResult:
     """How one container lived and died. Times are seconds; sizes are bytes."""
 
@@ -213,6 +255,9 @@ class ExecutionResult:
     peak_pids: int | None = None
     read_bytes: int | None = None  # from block devices
     written_bytes: int | None = None
+    waited_s: float | None = None  # its threads were ready to run and had no processor, summed
+    pressure_s: float | None = None  # at least one of them waited; cgroup v2
+    load: MachineLoad | None = None  # of a trainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +311,11 @@ class Trial:
         return (self.score.standard_error or 0.0) if self.score else 0.0
 
     @property
+    def load(self) -> MachineLoad | None:
+        """Return what the host saw of its machine while its (first) trainer ran; None if none ran, or nobody looked."""
+        return self.trainer.load if self.trainer else None
+
+    @property
     def trainer(self) -> ExecutionResult | None:
         """Return how its (first) trainer ended; None if none ran."""
         return next((execution for execution in self.executions if execution.role is Role.TRAINER), None)
@@ -309,6 +359,7 @@ class Experiment:
     cache_sha256: str = ""
     peak_memory_bytes: int | None = None
     repeat_scores: tuple[float, ...] = ()  # the score of each trial, where there were several with different seeds
+    loads: tuple[MachineLoad | None, ...] = ()  # one for each of `scores`, in their order; () in older records
     remeasures_id: int | None = None  # the kept experiment that this one measured again
     needs_review: bool = False  # it cheated, or may have: a human should look
     interrupted: bool = False  # Ctrl-C ended it

@@ -14,6 +14,7 @@ from orchestrator.types import (
     Environment,
     ExecutionResult,
     Level,
+    MachineLoad,
     Plan,
     Proposal,
     Reply,
@@ -116,10 +117,10 @@ def execution(role: Role = Role.TRAINER, **changes: object) -> ExecutionResult:
     return ExecutionResult(**(values | changes))  # type: ignore[arg-type]
 
 
-def scored(value: float, k: int = 10_000) -> Trial:
+def scored(value: float, k: int = 10_000, load: MachineLoad | None = None) -> Trial:
     """A trial that was scored at L2."""
     score = Score(value=value, level=Level.L2, standard_error=0.0, audited_positions=k)
-    return Trial(executions=(execution(),), score=score, failure=None, message="")
+    return Trial(executions=(execution(load=load),), score=score, failure=None, message="")
 
 
 def broken(status: Status, message: str = "it broke") -> Trial:

@@ -1,0 +1,68 @@
+"""What the host saw of its machine during each trial is in the record, beside the trial's score."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.config import load
+from orchestrator.events import ExperimentFinished, body_of, parse_event
+from orchestrator.experiments import loads_of
+from orchestrator.loop import run_session
+from orchestrator.record.index import NAME
+from orchestrator.record.journal import Journal
+from orchestrator.types import MachineLoad, Trial
+from tests.support import fakes, sessions
+
+BUSY, QUIET = MachineLoad(waited_s=6.6, cpu_s=30.0), MachineLoad(waited_s=1.2, cpu_s=37.0)
+
+
+def test_each_trial_of_an_experiment_has_its_load(tmp_path: Path) -> None:
+    """One for each score, in order, also from an index that is built anew."""
+    sessions.task(tmp_path)
+    flags = {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": 1, "noise.baseline_runs": 2}
+    config = load(tmp_path, flags)
+    trials = iter([fakes.scored(2.0, load=BUSY), fakes.scored(2.1, load=QUIET), fakes.scored(3.0)])
+    session, _, _ = sessions.session(config, lambda _: next(trials), ["0.03"])
+    with session.journal:
+        run_session(session)
+    (config.run_path / NAME).unlink()
+    with Journal.read(config.run_path) as journal:
+        baseline, first = journal.experiment(0), journal.experiment(1)
+
+    assert (2.0, 2.1) == baseline.scores
+    assert (BUSY, QUIET) == baseline.loads
+    assert (None,) == first.loads
+
+
+def test_a_trial_without_a_score_leaves_no_load() -> None:
+    """Where only one of two trials counts, its load is the experiment's."""
+    first, second = fakes.scored(2.0, load=BUSY), fakes.scored(2.1, load=QUIET)
+    both = (*first.executions, *second.executions)
+
+    assert (BUSY,) == loads_of([first], replace(first, executions=both))
+    assert (QUIET,) == loads_of([first], replace(second, executions=both))
+    assert () == loads_of([first], replace(second, executions=both, score=None))
+    assert () == loads_of([], Trial.infra("the engine is gone"))
+
+
+def test_a_record_from_before_has_no_loads() -> None:
+    """It reads as ever."""
+    run = Path(__file__).parent / "format1" / "scripted"
+
+    with Journal.read(run) as journal:
+        old = journal.events(ExperimentFinished)[0].event
+    body = body_of(old)
+    del body["experiment"]["loads"]
+    for execution in body["executions"]:
+        del execution["load"]
+
+    assert () == old.experiment.loads
+    assert old == parse_event(ExperimentFinished.kind, old.experiment_id, body)
+
+
+def test_shares_are_of_what_was_wanted_and_of_what_was_leased() -> None:
+    """None where a part is not known, or nothing was wanted."""
+    assert 0.25 == MachineLoad(waited_s=2.5, cpu_s=7.5).wait_share
+    assert MachineLoad(waited_s=2.5).wait_share is None
+    assert MachineLoad(waited_s=0.0, cpu_s=0.0).wait_share is None
+    assert 0.125 == MachineLoad(others_cpu_s=6.0, cpus=2, duration_s=24.0).others_share
+    assert MachineLoad(others_cpu_s=6.0, duration_s=24.0).others_share is None
