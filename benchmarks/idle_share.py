@@ -66,7 +66,7 @@ def idle_percent(experiments: int, latency_s: float, prefetch: int) -> float:
             "noise.baseline_runs": 1,
             "noise.reruns": 0,
             "noise.remeasure_every": 0,
-            "contention.max_foreign_cpu_share": 1000.0,
+            "contention.max_extra_wait_share": 1.0,
         }
         config = load(root, flags)
         with compose.open_session(config, lambda _: None) as session:

@@ -11,11 +11,11 @@ import structlog
 
 from orchestrator import preflight, propose
 from orchestrator.config import Config
-from orchestrator.devices.contention import monitor_for
+from orchestrator.devices.contention import RECENT, UsualLoad, monitor_for
 from orchestrator.devices.lease import Lease, LeasePolicy, build_lease_policy, lease
 from orchestrator.devices.schedule import StartGate, parse_quiet_hours
 from orchestrator.errors import ConfigError
-from orchestrator.events import LoopWaiting
+from orchestrator.events import ConditionsChanged, LoopWaiting
 from orchestrator.execution.experiment import ContainerRunner, ignore
 from orchestrator.execution.slot import Slot
 from orchestrator.host.compile_cache_build import add_compile_cache
@@ -172,7 +172,19 @@ def open_slots(
         more = [make_slot(config, on_wait, first.policy, make, gate) for _ in range(config.parallel - 1)]
         for one in more:
             stack.push(one)
+        for one in (first, *more):
+            remember_usual_load(one, journal)
         yield first, *more
+
+
+def remember_usual_load(slot: Slot, journal: Journal) -> None:
+    """Let a slot record when conditions change, and begin with those of the run's last trials."""
+    slot.record = journal.append
+    last = journal.last_event(ConditionsChanged)
+    slot.usual.told = last.event.others_share if last else 0.0
+    slot.usual.recent += [
+        load for experiment in reversed(journal.newest(RECENT)) for load in experiment.loads[-1:] if load
+    ]
 
 
 def make_single_slot(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slot:
@@ -223,8 +235,9 @@ def make_slot(
         make=make,
         on_wait=on_wait,
         gate=gate,
-        watch=partial(monitor_for, interval_s=sampling.sample_s, max_foreign_cpu_share=sampling.max_foreign_cpu_share),
+        watch=partial(monitor_for, interval_s=sampling.sample_s),
         back_off_s=sampling.back_off_s,
+        usual=UsualLoad(max_extra_wait_share=sampling.max_extra_wait_share),
     )
 
 

@@ -46,7 +46,6 @@ SUCCESSORS = {  # of keys that were renamed
     "accept": "accept_risk",
     "claude.drought": "claude.stagnation_after",
     "claude.tries": "claude.max_attempts",
-    "contention.others": "contention.max_foreign_cpu_share",
     "gpu.leave_free": "gpu.reserve_gpus",
     "noise.again_every": "noise.remeasure_every",
     "notify.drought": "notify.stagnation_after",
@@ -57,6 +56,11 @@ SUCCESSORS = {  # of keys that were renamed
     "profile.gpu.load_s": "profile.gpu.load_budget_s",
     "record": "recording",
     "trust": "scoring",
+}
+WAIT = "how much longer than usual a training may wait is now contention.max_extra_wait_share, from 0 to 1; remove it"
+REMOVED = {  # keys that have no successor of the same meaning
+    "contention.others": WAIT,
+    "contention.max_foreign_cpu_share": WAIT,
 }
 RENAMED_VALUES = {("notify.on", "drought"): "stagnation"}
 
@@ -204,7 +208,8 @@ def load(root: Path, flags: dict[str, Any]) -> Config:
 def _one_line(path: Path, flags: dict[str, Any], error: ValidationError) -> str:
     """Return the first thing that is wrong, a renamed key before others, and where it is set."""
     errors = error.errors(include_url=False)
-    first = next((each for each in errors if _key(each) in SUCCESSORS and each["type"] == "extra_forbidden"), errors[0])
+    known = {**SUCCESSORS, **REMOVED}
+    first = next((each for each in errors if _key(each) in known and each["type"] == "extra_forbidden"), errors[0])
     key, value, message = _key(first), first.get("input"), first["msg"].removeprefix("Value error, ")
     if key in flags:
         return f"--{FLAGS.get(key, key.rpartition('.')[2]).replace('_', '-')} {value!r}: {message}"
@@ -212,7 +217,8 @@ def _one_line(path: Path, flags: dict[str, Any], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden" and key in SUCCESSORS:
         return f"{source}: {key} is now called {SUCCESSORS[key]}; rename it"
     if first["type"] == "extra_forbidden":
-        return f"{source}: unknown key {key!r}; remove it or fix its spelling"
+        gone = f"{key} is gone: {REMOVED[key]}" if key in REMOVED else ""
+        return f"{source}: {gone or f'unknown key {key!r}; remove it or fix its spelling'}"
     if first["type"] == "missing":
         return f"{source}: key {key!r} is missing; add it"
     if successor := RENAMED_VALUES.get((key.rstrip("0123456789."), str(value))):

@@ -93,6 +93,22 @@ class NoteRecorded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionsChanged:
+    """Other programs use more, or less, of the leased processors than before, and not only for one trial."""
+
+    kind: ClassVar = "conditions.changed"
+
+    others_share: float  # of the leased processors' time, the median of the last trials
+    wait_share: float | None  # of its time a training waits for a processor, likewise
+
+    @property
+    def describe(self) -> str:
+        """Return it as one line for every view."""
+        waits = "" if self.wait_share is None else f"; a training waits {self.wait_share:.0%} of its time"
+        return f"other programs use {self.others_share:.0%} of the leased processors, which is usual here{waits}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallReserved:
     """A call to the LLM may cost this much; recorded before it is made."""
 
@@ -311,11 +327,10 @@ class FilesRemoved:
 
 
 Event = (
-    SessionStarted | SessionEnded | SessionFailed | LoopWaiting | NoteRecorded
-    | CallReserved | CallSettled | ReplyReceived
-    | ReplyRejected | ExperimentBegun | ContainerStarted | ScoringBegun | TrialRepeated | ExperimentDoubted
-    | SeedsRevealed | ExperimentFinished | ExperimentCommitted | ChampionReplaced | ConfirmationBegun
-    | ExperimentConfirmed | ConfirmationFailed | FilesRemoved
+    SessionStarted | SessionEnded | SessionFailed | LoopWaiting | NoteRecorded | ConditionsChanged | CallReserved
+    | CallSettled | ReplyReceived | ReplyRejected | ExperimentBegun | ContainerStarted | ScoringBegun | TrialRepeated
+    | ExperimentDoubted | SeedsRevealed | ExperimentFinished | ExperimentCommitted | ChampionReplaced
+    | ConfirmationBegun | ExperimentConfirmed | ConfirmationFailed | FilesRemoved
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}
 _ADAPTERS: dict[str, TypeAdapter[Event]] = {kind: TypeAdapter(event) for kind, event in KINDS.items()}

@@ -173,9 +173,9 @@ class Noise(Section):
 class Contention(Section):
     """When an experiment is not judged because others used its device too."""
 
-    sample_s: Positive = 5.0
-    # of the leased processors' time, over three samples; a GPU is shared by any process
-    max_foreign_cpu_share: Positive = 0.4
+    sample_s: Positive = 2.0
+    # of its time a training may wait more than is usual in this run, because of others; a GPU is shared by any process
+    max_extra_wait_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     back_off_s: NotNegative = 30.0
 
 

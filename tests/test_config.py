@@ -50,7 +50,12 @@ def test_the_file_the_key_and_the_value_are_named(tmp_path: Path, before: str, a
             "again_every = 20",
             "noise.again_every is now called noise.remeasure_every; rename it",
         ),
-        ("max_foreign_cpu_share", "others", "contention.others is now called contention.max_foreign_cpu_share"),
+        ("max_extra_wait_share", "others", "contention.others is gone: how much longer than usual a training may wait"),
+        (
+            "max_extra_wait_share",
+            "max_foreign_cpu_share",
+            "contention.max_foreign_cpu_share is gone: how much longer than usual a training may wait is now",
+        ),
         ("reserve_gpus", "leave_free", "gpu.leave_free is now called gpu.reserve_gpus"),
         ("max_attempts = 3", "tries = 3", "claude.tries is now called claude.max_attempts"),
         ("stagnation_after = 8", "drought = 8", "claude.drought is now called claude.stagnation_after"),

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_IDLE_COLUMNS = (3, 4)  # idle and iowait
+_IDLE_COLUMN, _STEAL_COLUMN = 3, 7  # of /proc/stat; user, nice and system come before
 
 
 def online_cores(sysfs: Path, allowed: Collection[int]) -> list[int]:
@@ -39,14 +39,28 @@ def cpu_model(proc: Path) -> str:
     return found or os.uname().machine
 
 
-def busy_s(proc: Path, cpus: Collection[int]) -> float:
-    """Return the processor seconds that these processors have worked since boot, steal included."""
-    total = 0
+def work_and_steal_s(proc: Path, cpus: Collection[int]) -> tuple[float, float]:
+    """Return the seconds that programs have worked on these processors since boot, and what the hypervisor took.
+
+    Interrupts are no program's work: who sends itself packets is not to look like others.
+    """
+    work = steal = 0
     for line in (proc / "stat").read_text().splitlines():
         name, *ticks = line.split()
         if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cpus:
-            total += sum(int(tick) for column, tick in enumerate(ticks[:8]) if column not in _IDLE_COLUMNS)
-    return total / TICKS_PER_S
+            work += sum(map(int, ticks[:_IDLE_COLUMN]))
+            steal += int(ticks[_STEAL_COLUMN])
+    return work / TICKS_PER_S, steal / TICKS_PER_S
+
+
+def clock_mhz(sysfs: Path, cpus: Collection[int]) -> float | None:
+    """Return the mean clock of these processors; None where the kernel does not tell, as on most virtual machines."""
+    files = (sysfs / f"devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq" for cpu in cpus)
+    try:
+        kilohertz = [int(file.read_text()) for file in files]
+    except (OSError, ValueError):
+        return None
+    return sum(kilohertz) / len(kilohertz) / 1000 if kilohertz else None
 
 
 def _core(topology: Path) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 PROC = Path("/proc")
 COMMAND_CHARS = 80
 MPS_NAME = "nvidia-cuda-mps"  # of nvidia-cuda-mps-control and -server; /proc cuts names to 15 characters
+ENGINES = ("dockerd", "containerd", "containerd-shim", "rootlesskit", "podman", "conmon")  # cut to 15 characters
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
 
 
@@ -64,6 +65,28 @@ def mps_daemon(proc: Path = PROC) -> str:
     return ""
 
 
+def engine_pids(proc: Path = PROC) -> frozenset[int]:
+    """Return the processes of container engines: they work for containers, ours among them, outside of their groups."""
+    found = set[int]()
+    for pid in _pids(proc):
+        with suppress(OSError):
+            if (proc / str(pid) / "comm").read_text().strip() in ENGINES:
+                found.add(pid)
+    return frozenset(found)
+
+
+def cpu_s(pid: int, proc: Path = PROC) -> float:
+    """Return the processor seconds of a process and of those it reaped; 0.0 if it has ended."""
+    try:
+        return _used_s((proc / str(pid) / "stat").read_text(encoding="ascii", errors="replace"))
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def _used_s(stat: str) -> float:
+    return sum(map(int, stat.rpartition(")")[2].split()[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def _pids(proc: Path) -> Iterator[int]:
     return (int(path.name) for path in proc.iterdir() if path.name.isdigit())
 
@@ -80,10 +103,10 @@ def process_tree_cpu_s(word: str, proc: Path = PROC) -> float | None:
     parents, used, roots = dict[int, int](), dict[int, float](), set[int]()
     for path in proc.glob("[0-9]*"):
         with suppress(OSError, ValueError, IndexError):
-            words = (path / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            stat = (path / "stat").read_text(encoding="ascii", errors="replace")
             pid = int(path.name)
-            parents[pid] = int(words[1])
-            used[pid] = sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")  # its own, and of those it reaped
+            parents[pid] = int(stat.rpartition(")")[2].split()[1])
+            used[pid] = _used_s(stat)
             if word.encode() in (path / "cmdline").read_bytes():
                 roots.add(pid)
     found = set(roots)

@@ -11,10 +11,12 @@ from typing import Self
 
 import structlog
 
-from orchestrator.devices.contention import ContentionMonitor, Ours, Then, monitor_for
+from orchestrator.devices.contention import ContentionMonitor, Ours, Then, UsualLoad, monitor_for
 from orchestrator.devices.lease import Lease, LeasePolicy, count_leasable, lease
+from orchestrator.devices.load import with_load
 from orchestrator.devices.schedule import StartGate
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
+from orchestrator.events import Event
 from orchestrator.protocols import Runner
 from orchestrator.types import Candidate, Environment, Plan, Status, Trial
 
@@ -36,6 +38,8 @@ class Slot:
     gate: StartGate | None = None  # nothing starts while it is closed
     watch: Callable[[Lease, Ours, Then], ContentionMonitor] = monitor_for
     back_off_s: float = BACK_OFF_S
+    usual: UsualLoad = field(default_factory=UsualLoad)  # what trials here were like
+    record: Callable[[Event], object] = lambda _: None
     _held: ExitStack = field(default_factory=ExitStack)
     _lease: Lease | None = None
     _runner: Runner | None = None
@@ -80,8 +84,8 @@ class Slot:
         """Run a trial and note who else used the device. Raises LeaseUnavailable if the device itself broke."""
         if self._lease is None:
             raise LeaseUnavailable("no device is leased")
-        runner = self._now()
-        with self.watch(self._lease, runner.container_ids, lambda by: runner.end(f"{by} used the device too")) as seen:
+        leased, runner = self._lease, self._now()
+        with self.watch(leased, runner.container_ids, lambda by: runner.end(f"{by} used the device too")) as seen:
             try:
                 trial = runner.run(candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
             except SandboxError as error:
@@ -89,13 +93,15 @@ class Slot:
                     raise
                 trial = Trial.infra(error)
         if seen.lost:
-            self._leave_out(self._lease, seen.lost)
+            self._leave_out(leased, seen.lost)
             self.give_back()
             if trial.failure is not Status.CHEAT:
                 raise LeaseUnavailable(seen.lost)
-        self._must_wait = bool(seen.contended_by)
-        self._contended = self._contended + 1 if seen.contended_by else 0
-        return replace(trial, contended_by=seen.contended_by, gpu_used=_used(trial, seen.used_by()))
+        trial = with_load(trial, seen.watched)
+        by = seen.contended_by or self._compare_with_usual(trial, leased)
+        self._must_wait = bool(by)
+        self._contended = self._contended + 1 if by else 0
+        return replace(trial, contended_by=by, gpu_used=_used(trial, seen.used_by()))
 
     def stop(self) -> None:
         """End the running trial and start no other; from another thread."""
@@ -106,6 +112,15 @@ class Slot:
         """End the running trial, if any; from another thread."""
         if self._runner is not None:
             self._runner.end(why)
+
+    def _compare_with_usual(self, trial: Trial, leased: Lease) -> str:
+        """Return who else worked, if the training had to wait more than usual for them; "" on a GPU."""
+        if trial.load is None or not leased.cpuset:
+            return ""
+        by = self.usual.find_contention(trial.load, leased.cpuset)
+        if trial.failure in (None, Status.TIMEOUT) and (changed := self.usual.add(trial.load)):
+            self.record(changed)
+        return by
 
     def _is_taken(self, held: Lease) -> bool:
         """Return True if others now use the device, by the rule for contention, or if it broke."""

@@ -11,7 +11,7 @@ import structlog
 
 from orchestrator.errors import EngineUnavailable, SandboxError
 from orchestrator.files import explain_write_error, write_json
-from orchestrator.types import ExecutionResult
+from orchestrator.types import ExecutionResult, Role
 from orchestrator.walls import cgroup_stats
 from orchestrator.walls.bounded_log import BoundedLog
 from orchestrator.walls.engine import Engine
@@ -74,6 +74,7 @@ class RunningContainer:
         self._ended: dict[str, Any] | None = None
         self._fault: SandboxError | None = None
         self._usage = cgroup_stats.Usage()
+        self._waits = cgroup_stats.ThreadWaits() if spec.role == Role.TRAINER else None
         self._finished, self._silent = threading.Event(), threading.Event()
         self._doomed, self._gone = threading.Event(), threading.Event()
         try:
@@ -198,7 +199,7 @@ class RunningContainer:
                         self._ended = inspected
                         self._gone.set()
                         break
-                self._usage = cgroup_stats.read(pid, self.id, self._usage)
+                self._usage = cgroup_stats.read(pid, self.id, self._usage, self._waits)
                 self._silent.wait(WATCH_S) if not self._silent.is_set() else time.sleep(WATCH_S)
             if self._ended is not None:
                 write_json(self._folder / f"{self.spec.role}.ended.json", self._ended)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
 def autoresearch(task: Path, command: str, *flags: str) -> str:
     """Everything that a command prints; it must end well."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "AUTORESEARCH_CONTENTION__MAX_FOREIGN_CPU_SHARE": "1000"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "AUTORESEARCH_CONTENTION__MAX_EXTRA_WAIT_SHARE": "1"}
     environment.pop("ANTHROPIC_API_KEY", None)
     whole = [sys.executable, "-m", "orchestrator", command, "--task", str(task), *flags]
     done = subprocess.run(whole, env=environment, cwd=task, capture_output=True, text=True, check=False)

@@ -104,7 +104,7 @@ def loop(task: Path, tag: str, parallel: int = 1) -> "subprocess.Popen[str]":
     environment = {
         **os.environ,
         "AUTORESEARCH_NOISE__BASELINE_RUNS": "1",
-        "AUTORESEARCH_CONTENTION__MAX_FOREIGN_CPU_SHARE": "1000",
+        "AUTORESEARCH_CONTENTION__MAX_EXTRA_WAIT_SHARE": "1",
     }
     return subprocess.Popen(
         argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
