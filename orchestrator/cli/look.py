@@ -28,6 +28,7 @@ from orchestrator.cli.options import (
 from orchestrator.errors import JournalError
 from orchestrator.lifecycle import interruptible
 from orchestrator.look import compare, export, show
+from orchestrator.look.conditions import describe_usual
 from orchestrator.look.follow import DETACHED, Follower, follow, quit_key
 from orchestrator.look.history import champion_scores
 from orchestrator.look.lineage import lineage_json, lineage_tree
@@ -54,7 +55,12 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
         if as_json:
             rows = [Journal.as_json(experiment) | {metric: experiment.value} for experiment in experiments]
             run = {"tag": journal.folder.name, "state": describe_status(journal), "best": best.id if best else None}
-            counts = {"experiments": rows, "spent": asdict(spent), "unfinished": len(journal.unfinished())}
+            counts = {
+                "conditions": describe_usual(journal),
+                "experiments": rows,
+                "spent": asdict(spent),
+                "unfinished": len(journal.unfinished()),
+            }
             print(json.dumps(run | counts, indent=1))
             return
         console = list_console()
@@ -67,6 +73,8 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
                 f"best: [bold green]{best.value:.6f}[/] {escape(metric)}{best.trust_suffix}, experiment {best.id}"
             )
         console.print(summary_line(spent))
+        if usual := describe_usual(journal):
+            console.print(Text(usual, "yellow"), soft_wrap=True)
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
         if drawing := draw_best_so_far(champion_scores(experiments)):

@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.errors import JournalError
 from orchestrator.events import ExperimentBegun, ExperimentFinished
+from orchestrator.look.conditions import describe_load
 from orchestrator.look.containers import FIRST_TRIAL, Container, Fact, describe_containers
 from orchestrator.look.history import HistoryEntry, describe_environment
 from orchestrator.record.experiment_files import ByteLimit, Excerpt, ExperimentFolder
@@ -148,6 +149,9 @@ def _figures(entry: HistoryEntry, metric: str) -> Iterator[tuple[str, str]]:
         if e.score.standard_error is not None:
             yield "standard error of the score", f"{e.score.standard_error:.1e}"
         yield f"positions audited (K), level {e.score.level}", f"{e.score.audited_positions:,}"
+    for number, load in enumerate(e.loads, start=1):
+        if text := describe_load(load):
+            yield f"machine{f', trial {number}' if len(e.loads) > 1 else ''}", text
     yield "device time", f"{e.duration_s:.1f} s"
     yield "training", f"{e.train_s:.1f} s"
     if e.peak_memory_bytes is not None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from statistics import fmean
 
 from orchestrator import files
 from orchestrator.errors import ConfigError, RecordFailed
@@ -20,6 +21,10 @@ from orchestrator.types import Experiment
 
 FORMULA = ("=", "+", "-", "@", "\t")  # a spreadsheet would run what begins with these
 LIBRARIES = "pyarrow tensorboard"  # the extra `export` of pyproject.toml
+LOADS = (
+    "wait_share", "others_share", "steal_s", "clock_mhz", "pace_before", "gpu_clock_mhz", "gpu_throttled_s",
+    "gpu_power_w", "gpu_temperature_c",
+)  # fmt: skip
 Cell = int | float | str | None
 
 
@@ -36,8 +41,12 @@ TEXT = (Format.TSV, Format.CSV)
 
 
 def make_row(experiment: Experiment, metric: str) -> dict[str, Cell]:
-    """Return an experiment as one flat row, its score under the metric's name; a missing number is None."""
+    """Return an experiment as one flat row, its score under the metric's name; a missing number is None.
+
+    What the machine was like is the mean over its trials.
+    """
     score, usage = experiment.score, experiment.usage
+    loads = [load for load in experiment.loads if load is not None]
     return {
         "id": experiment.id,
         "status": experiment.status.value,
@@ -46,6 +55,7 @@ def make_row(experiment: Experiment, metric: str) -> dict[str, Cell]:
         "level": score.level.value if score else None,
         "audited_positions": score.audited_positions if score else None,
         "trials": len(experiment.scores),
+        **{name: _mean(getattr(load, name) for load in loads) for name in LOADS},
         "parent_id": experiment.parent_id,
         "retry_of": experiment.retry_of,
         "remeasures_id": experiment.remeasures_id,
@@ -100,6 +110,11 @@ def write(experiments: list[Experiment], how: Format, metric: str, out: Path) ->
         ) from error
 
 
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
 def _harmless(cell: Cell) -> Cell:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
@@ -111,7 +126,7 @@ def _parquet(experiments: list[Experiment], metric: str, out: Path) -> None:
     kinds = {int: pa.int64(), float: pa.float64(), str: pa.string()}
     rows = [make_row(experiment, metric) for experiment in experiments]
     columns = rows[0] if rows else {}
-    numbers = {metric: float, "standard_error": float, "level": str}  # may be missing everywhere
+    numbers = {metric: float, "standard_error": float, "level": str} | dict.fromkeys(LOADS, float)  # may all be missing
     schema = pa.schema([(name, kinds[numbers.get(name) or _kind(rows, name)]) for name in columns])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), out)
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from orchestrator import policy
 from orchestrator.errors import JournalError
 from orchestrator.events import ExperimentBegun, SessionEnded, SessionFailed, SessionStarted
+from orchestrator.look.conditions import describe_usual
 from orchestrator.record.journal import Journal
 from orchestrator.text import sanitise
 from orchestrator.types import Champion, Environment, Experiment, Spent, Status
@@ -61,6 +62,7 @@ class RunHistory:
     environment: Environment = field(default_factory=Environment)  # of the newest session
     tasks: frozenset[str] = frozenset()
     ended: str = ""  # why the newest session ended; "" while it runs
+    usual: str = ""  # how much others work beside it
     damaged: tuple[str, ...] = ()  # a line for each
     head: str = ""
     events: int = 0
@@ -120,6 +122,7 @@ def load_history(journal: Journal) -> RunHistory:
         environment=started[-1].environment if started else Environment(),
         tasks=frozenset(session.task for session in started),
         ended=last.event.reason if last and isinstance(last.event, SessionEnded | SessionFailed) else "",
+        usual=read(lambda: describe_usual(journal), ""),
         damaged=tuple(damaged),
         head=journal.head(),
         events=journal.span()[1],

@@ -28,6 +28,7 @@ from orchestrator.events import (
     SessionStarted,
     TrialRepeated,
 )
+from orchestrator.look.conditions import describe_usual
 from orchestrator.look.history import champion_scores
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
@@ -95,6 +96,7 @@ class LiveView:
     _recent: deque[Experiment] = field(default_factory=lambda: deque(maxlen=RECENT))
     _curve: list[float | None] = field(default_factory=list)
     _champion: Champion | None = None
+    _usual: str = ""  # how much others work beside it
     _spent: Spent = field(default_factory=Spent)
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _live: Live | None = None
@@ -176,12 +178,13 @@ class LiveView:
         if curve := draw_best_so_far(self._curve):
             text.append(f"\n{curve}", "green")
         used = f"{spent.device_seconds / 60:.0f} min · ${spent.usage.cost_usd:.2f}"
-        return text.append(f"\n{summary_line(spent, self.goal)} · {used}", "dim")
+        text.append(f"\n{summary_line(spent, self.goal)} · {used}", "dim")
+        return text.append(f"\n{self._usual}", "yellow") if self._usual else text
 
     def _sum_up(self, journal: Journal) -> None:
-        champion, spent = journal.champion(), journal.spent()
+        champion, spent, usual = journal.champion(), journal.spent(), describe_usual(journal)
         with self._guard:
-            self._champion, self._spent = champion, spent
+            self._champion, self._spent, self._usual = champion, spent, usual
 
 
 def _update(

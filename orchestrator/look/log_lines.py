@@ -4,6 +4,7 @@ import structlog
 
 from orchestrator.events import (
     ChampionReplaced,
+    ConditionsChanged,
     ConfirmationFailed,
     ContainerStarted,
     Event,
@@ -45,6 +46,8 @@ def log_event(  # noqa: C901, PLR0912  # one case per kind of event
             facts = {"reason": _text(reason)}
         case NoteRecorded(text=text):
             level, facts = log.warning, {"note": _text(text)}
+        case ConditionsChanged():
+            level, facts = log.warning, {"reason": event.describe}
         case ReplyRejected(reason=reason):
             facts = {"reason": _text(next(iter(reason.splitlines()), ""))}
         case ExperimentBegun(experiment_id=number, proposal=proposal):

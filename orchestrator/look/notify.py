@@ -15,6 +15,7 @@ from typing import Self
 import structlog
 
 from orchestrator.events import Event, ExperimentFinished, SessionEnded, SessionFailed
+from orchestrator.look.conditions import describe_usual
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
 from orchestrator.settings import Notify
@@ -77,6 +78,7 @@ class Notifier:
             "folder": str(folder),
             "best": self._describe(champion.experiment, champion.value) if champion else None,
             "spent": asdict(self.journal.spent()),
+            "conditions": describe_usual(self.journal),
         }
 
     def _start(self, occasion: str, facts: dict[str, object]) -> None:

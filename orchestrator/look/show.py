@@ -13,6 +13,7 @@ from rich.text import Text
 
 from orchestrator.errors import JournalError
 from orchestrator.events import ExperimentBegun, ExperimentFinished, body_of
+from orchestrator.look.conditions import describe_loads
 from orchestrator.look.containers import FIRST_TRIAL, Container, Fact, describe_containers
 from orchestrator.look.live_view import COLOURS
 from orchestrator.record.confirmations import list_confirmations
@@ -165,6 +166,7 @@ def _facts(experiment: Experiment, journal: Journal, finished: ExperimentFinishe
         ("audit", Text(_audit(score))),
         ("claims", Text(_claims(score))),
         ("noise", Text(noise)),
+        ("machine", Text(describe_loads(experiment))),
         *(
             ("holdout", Text(f"{confirmed}, {Level.L3}", "bold"))
             for confirmed in list_confirmations(journal, experiment)
