@@ -11,7 +11,7 @@ export PROFILE
 # `make show EXP=3 RUN=nov23` is `autoresearch show 3 --run nov23`: a setting is the option of its name
 SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FILE REPLAY SEED PREFETCH PARALLEL QUIET_HOURS SCORING \
 	LIVE PROFILE DATA RUNTIME ACCEPT_RISK TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN ACCEPT TRUST \
-	MINUTES UPSTREAM REHEARSE NO_LEASE DAY KIT KIT_PYTHON LIMIT_MIB IMAGE
+	MINUTES UPSTREAM REHEARSE NO_LEASE DAY KIT KIT_PYTHON LIMIT_MIB IMAGE NULLS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): no such setting; there are $(SETTINGS)))
@@ -208,6 +208,9 @@ bench: .venv/ready-dev image prepare-data ## prompt size in a long run, idle sha
 
 overhead: .venv/ready-dev image prepare-data ## what the walls cost a training, in per cent
 	@$(BIN)/python -m benchmarks.overhead --profile $(call quote,PROFILE)
+
+aa: .venv/ready-dev image prepare-data ## what the loop keeps of patches that change nothing, and of planted gains, alone and beside others: NULLS=30
+	@$(BIN)/python -m tests.soak.aa $(call options,NULLS)
 
 flood: .venv/ready-dev image ## stress test: 10 GB of output, 1 GB lines, a million files
 	@$(BIN)/python -m tests.soak.flood
