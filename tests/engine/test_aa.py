@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator import compose
 from orchestrator.config import load
+from orchestrator.host.data import IN_IMAGE
 from orchestrator.record.journal import Journal
 from orchestrator.walls.engine import Engine
 from tests.soak import aa
@@ -28,7 +29,7 @@ def test_a_planted_gain_is_found_and_each_trial_has_its_load(tmp_path: Path, uni
     config = load(task, {**flags, "limits.experiments": 0, "contention.max_extra_wait_share": 1.0})
     engine = Engine.connect()
     try:
-        compose.prepare_data(config, "", engine, print)
+        compose.prepare_data(config, IN_IMAGE, engine, print)
         counts = aa.run(config, Patches(plan=[None, GAIN, None]))
     finally:
         engine.reap()
