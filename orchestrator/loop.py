@@ -54,7 +54,8 @@ def start_next(session: Session, pool: Pool, runner: Runner, offset: CountOffset
     """Choose what to run next and start it on a free runner; ask for the idea after it."""
     champion = session.journal.champion()
     try:
-        candidate = choose_next(session, champion, pool.active, offset)
+        with pool.lend_idle():
+            candidate = choose_next(session, champion, pool.active, offset)
     except PatchRejected as refusal:
         record_invalid(session, champion, runner, str(refusal))
         return

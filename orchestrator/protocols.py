@@ -34,6 +34,9 @@ class Runner(Protocol):
     def container_ids(self) -> Collection[str]:
         """Return the containers of the trial that runs, or of the last one."""
 
+    def give_back(self) -> None:
+        """Let others have the device until the next `ready`; called while nothing runs, from another thread too."""
+
     def stop(self) -> None:
         """End what runs and start nothing more; from another thread."""
 

@@ -6,7 +6,8 @@ nothing ever runs side by side: that is the plain loop.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Self
@@ -19,6 +20,7 @@ from orchestrator.session import ActiveExperiment
 from orchestrator.types import Trial
 
 FRESH_S = 10.0  # how long a device that was found idle counts as idle
+GIVE_BACK_S = 60.0  # how long a device is held while nothing can run; longer than FRESH_S
 STOP_S = 60.0  # for containers to be removed; the reaper of the next start removes the rest
 
 log = structlog.get_logger()
@@ -97,6 +99,27 @@ class Pool:
         self._idle += self._free
         self._free.clear()
         return False
+
+    @contextmanager
+    def lend_idle(self) -> Iterator[None]:
+        """Give every free device back if this block takes long, as where the LLM's API is down for hours.
+
+        Each is leased again before anything starts on it: by then it no longer counts as fresh.
+        """
+        idle = tuple(self._free)
+
+        def give_back() -> None:
+            for runner in idle:
+                runner.give_back()
+
+        timer = threading.Timer(GIVE_BACK_S, give_back)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
     def start(self, active: ActiveExperiment) -> None:
         """Start a trial of an experiment on its runner."""

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError, PatchRejected, ProposerUnavailable
+from orchestrator.execution import pool
 from orchestrator.loop import run_session
 from orchestrator.propose.replay import ReplayProposer
 from orchestrator.protocols import Proposer
@@ -154,6 +155,36 @@ def test_without_prefetch_everything_is_asked_in_the_loop(tmp_path: Path) -> Non
 
     assert ["MainThread", "MainThread"] == thinker.threads
     assert [(), ()] == [context.in_flight for context in thinker.contexts]
+
+
+@pytest.mark.parametrize("prefetch", [0, 1])
+def test_others_may_use_the_device_while_an_answer_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefetch: int
+) -> None:
+    """It is looked at again before the experiment starts; the answer is not asked for twice."""
+    monkeypatch.setattr(pool, "GIVE_BACK_S", 0.05)
+    monkeypatch.setattr(pool, "FRESH_S", 0.01)
+    config, looks = task(tmp_path, 2, prefetch=prefetch), list[bool]()
+
+    class Slow(Thinker):
+        def ask(self, context: Context) -> Reply:
+            assert runner.given_back.wait(10)
+            runner.given_back.clear()
+            return super().ask(context)
+
+    def look() -> bool:
+        looks.append(runner.given_back.is_set())
+        return False
+
+    thinker = Slow([{"to": "0.03"}, {"from": "0.03" if not prefetch else "0.02", "to": "0.04"}])
+    runner = fakes.ArithmeticRunner(parabola, wait=look)
+    loop = open_session(config, thinker, runner)
+    with loop.journal:
+        run_session(loop)
+
+    assert 2 == len(thinker.contexts)
+    assert len(looks) >= 5  # the baseline, and each of the others before and after its idea
+    assert [(0, "keep", None), (1, "keep", 0), (2, "keep", 0 if prefetch else 1)] == told(config)
 
 
 def test_a_refused_prefetched_reply_is_answered_in_the_loop(tmp_path: Path) -> None:

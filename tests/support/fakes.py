@@ -80,6 +80,7 @@ class ArithmeticRunner:
     containers: tuple[str, ...] = ()  # that a test pretends it started
     stopped: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
+    given_back: threading.Event = field(default_factory=threading.Event)
 
     def environment(self) -> Environment:
         """Return an environment in which nothing runs."""
@@ -88,6 +89,10 @@ class ArithmeticRunner:
     def ready(self) -> bool:
         """Return whether a test made it wait."""
         return self.wait()
+
+    def give_back(self) -> None:
+        """Remember it, for a test that waits for it."""
+        self.given_back.set()
 
     def container_ids(self) -> tuple[str, ...]:
         """Return what a test says."""
