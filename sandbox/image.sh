@@ -17,6 +17,7 @@ case $PROFILE in
     cpu | gpu) ;;
     *) echo "image: PROFILE=$PROFILE: must be cpu or gpu" >&2; exit 1 ;;
 esac
+export BUILDKIT_PROGRESS=plain BUILDX_NO_DEFAULT_ATTESTATIONS=1 # attestations make each build of the same content another image
 say() { printf 'image: %s\n' "$*"; }
 here() { "${ENGINE[@]}" image inspect --format "${2:-here}" "$1" 2>/dev/null; }
 
@@ -26,12 +27,16 @@ recipe=$( (echo "$PROFILE ${BASE:-}"; cat "$sandbox"/{Dockerfile,image.sh,base.s
 mkdir -p "$context/wheels"
 cp "$corpus" "$context/corpus.py"
 
+steps() { # of the classic builder, of Podman, and of BuildKit, which prints them on its standard error
+    grep --line-buffered -oE '^((Step|STEP) [0-9/]+ ?: |#[0-9]+ \[[a-z]+ [0-9]+/[0-9]+\] )(FROM|RUN) .{1,60}' | sed -u 's/^/image:   /'
+}
+
 build() { # build TARGET TAG NETWORK [ARGUMENT...]: shows the steps, and the whole output if it fails
     local target=$1 tag=$2 network=$3 log=$work/image.log
     shift 3
     say "building $tag"
     if ! "${ENGINE[@]}" build --network "$network" --target "$target" --tag "$tag" --file "$sandbox/Dockerfile" "$@" "$context" \
-        > >(tee "$log" | grep --line-buffered -oE '^(Step|STEP) [0-9/]+ ?: (FROM|RUN) .{1,60}' | sed -u 's/^/image:   /') 2>"$log.err"; then
+        2> >(tee "$log.err" | steps) > >(tee "$log" | steps); then
         tail -n 20 "$log" "$log.err" >&2
         say "building $tag failed; the whole output is in $log" >&2
         exit 1

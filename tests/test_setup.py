@@ -33,6 +33,9 @@ case "$1 $*" in
     run*) ;;
     build*)
         echo "$*" >>"$FAKE_ENGINE/builds"
+        echo "Step 2/9 : RUN classic"
+        echo "#5 [library 2/4] RUN buildkit $BUILDKIT_PROGRESS" >&2
+        echo "#6 sha256:0 done" >&2
         grep -o 'RECIPE=[0-9a-f]*' <<<"$*" | cut -d= -f2 >"$FAKE_ENGINE/recipe"
         (cd "${!#}" && find . -type f) >"$FAKE_ENGINE/context"
         ;;
@@ -100,13 +103,16 @@ def test_the_image_is_built_from_what_it_needs_and_only_when_that_changes(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_ENGINE", str(tmp_path))
     monkeypatch.setenv("PYTHON", str(tmp_path / "pip"))
-    builds = []
+    builds, lines = [], list[str]()
     for text in ("one", "one", "two"):
         corpus.write_text(text)
-        image.build_image("cpu", tmp_path / "work", lambda _: None)
+        image.build_image("cpu", tmp_path / "work", lines.append)
         builds.append((tmp_path / "builds").read_text().splitlines())
 
     assert [2, 2, 4] == [len(one) for one in builds]
+    assert 4 == lines.count("image:   Step 2/9 : RUN classic")
+    assert 4 == lines.count("image:   #5 [library 2/4] RUN buildkit plain")
+    assert not [line for line in lines if "sha256" in line]
     assert ["library", "experiment"] == [line.split()[4] for line in builds[0]]
     assert all(f"--network none --target {line.split()[4]} " in line for line in builds[-1])
     assert all(f"--file {SANDBOX}/Dockerfile " in line for line in builds[-1])

@@ -172,12 +172,18 @@ def check_engine(machine: HostFacts) -> Check:
             "install your distribution's latest version",
         )
     mitigations = "we never call exec, cp or archive, inspect every container, and use our own seccomp profile"
-    return _version(name, f"docker {machine.engine or '?'}", is_patched(machine.engine, ENGINE), ENGINE, mitigations)
+    store = f", {machine.image_store} image store" if machine.image_store else ""
+    return _version(
+        name, f"docker {machine.engine or '?'}{store}", is_patched(machine.engine, ENGINE), ENGINE, mitigations
+    )
 
 
 def check_runc(machine: HostFacts) -> Check:
     """Check the low-level runtime; a distribution's backported fixes under an old version are not recognised."""
     mitigations = "only our own image with fixed mounts is ever started, as user 65532 without capabilities"
+    if machine.crun and not machine.runc:
+        detail = f"{machine.crun}: known vulnerabilities of crun are not tracked; mitigations: {mitigations}"
+        return _weak("runc", detail, "install your distribution's latest version")
     return _version("runc", machine.runc, is_patched(machine.runc, RUNC), RUNC, mitigations)
 
 

@@ -66,6 +66,8 @@ class HostFacts:
     podman: bool = False
     engine: str = ""
     runc: str = ""
+    crun: str = ""  # in its place, on Podman
+    image_store: str = ""  # containerd's, where an image has another id on each machine; "" for the classic one
     runtimes: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)  # their arguments, None if unknown
     security: tuple[str, ...] = ()
     cgroup: str = ""
@@ -100,6 +102,8 @@ def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Host
         podman=any("podman" in name.lower() for name in components),
         engine=str(version.get("Version") or ""),
         runc=next((text for name, text in components.items() if "runc" in name.lower()), ""),
+        crun=next((text for name, text in components.items() if "crun" in name.lower()), ""),
+        image_store="containerd" if "io.containerd" in str(info.get("DriverStatus") or "") else "",
         runtimes={name: _arguments(found or {}) for name, found in sorted((info.get("Runtimes") or {}).items())},
         security=tuple(str(option) for option in info.get("SecurityOptions") or ()),
         cgroup=str(info.get("CgroupVersion") or ""),

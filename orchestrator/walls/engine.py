@@ -166,7 +166,7 @@ class Engine:
             info = {**self._api.info(), "Version": self._api.version()}
         security = self._facts["security"].split(",")
         limits = {key: LIMITS[key] not in self.unsupported_limits for key in CONTROLLERS}  # Podman reports them wrong
-        limits["SwapLimit"] = limits["MemoryLimit"] and bool(info["SwapLimit"] or self.is_podman)
+        limits["SwapLimit"] = limits["MemoryLimit"] and bool(info.get("SwapLimit", True) or self.is_podman)
         return info | {"SecurityOptions": security} | limits
 
     def memory_bytes(self) -> int:
