@@ -97,8 +97,11 @@ pause resume status watch report lineage verify:
 show provenance:
 	@$(CLI) $@ $(call quote,EXP) $(TARGET)
 
-build-cache prepare-data:
+build-cache:
 	@$(CLI) $@ $(CONTAINERS) $(call options,TASK)
+
+prepare-data:
+	@$(CLI) $@ $(CONTAINERS) $(TARGET)
 
 ##@ Prepare (every command does what it needs of these)
 

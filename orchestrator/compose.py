@@ -21,6 +21,7 @@ from orchestrator.execution.slot import Slot
 from orchestrator.host.compile_cache_build import add_compile_cache
 from orchestrator.host.data import IN_IMAGE, is_ready, prepare
 from orchestrator.host.image import build_image, start_engine
+from orchestrator.host.source import find_change
 from orchestrator.lifecycle import record_failure
 from orchestrator.proposals import Proposals
 from orchestrator.record.git_branch import ResultBranch
@@ -75,14 +76,20 @@ def set_up(config: Config, data: str, say: Callable[[str], None]) -> None:
 
 
 def prepare_data(config: Config, data: str, engine: Engine, say: Callable[[str], None]) -> None:
-    """Prepare the data of a config unless it is there. Raises ConfigError or SandboxError."""
+    """Prepare the data of a config unless it is there, and anew if its source has changed.
+
+    Raises ConfigError, where a run depends on what was prepared too, or SandboxError.
+    """
     if is_ready(config.data_path):
-        return
+        if data == IN_IMAGE or not (change := find_change(data, config.data_path)):
+            return
+        preflight.require_no_run_on_data(config, data, change)
+        say(f"data: {data} is not what was prepared ({change}): preparing it anew")
     engine.reap()
     cpus = config.active_profile.cpus
     cpus = min(cpus, engine.processors() or cpus)  # this may be another machine than trains on it
     context = build_execution_context(config.with_profile(cpus=cpus), engine)
-    image = engine.image_id(get_image_name(config) + ("-library" if data == IN_IMAGE else ""))
+    image = engine.image_id(f"{get_image_name(config)}-library")  # the whole one: nothing is set apart there
     prepare(context, data, image, say)
 
 

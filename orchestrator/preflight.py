@@ -13,10 +13,10 @@ from orchestrator.host.data import check_train, is_ready
 from orchestrator.host.doctor import find_blocking_checks, run_checks
 from orchestrator.host.host_facts import collect
 from orchestrator.record.git_branch import ResultBranch
-from orchestrator.record.journal import Journal
+from orchestrator.record.journal import Journal, is_live
 from orchestrator.types import Level
 from orchestrator.units import GIB, MIB
-from orchestrator.walls import nvidia
+from orchestrator.walls import nvidia, staging
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.execution_context import ExecutionContext, build_context
 from orchestrator.walls.experiment_sandbox import validate_specs
@@ -176,6 +176,22 @@ def require_data(config: Config) -> None:
     if not is_ready(config.data_path):
         raise ConfigError(f"{config.data_path}: the data is not prepared; run `autoresearch prepare-data`")
     check_train(config.data_path)
+
+
+def require_no_run_on_data(config: Config, data: str, change: str) -> None:
+    """Require that no running session, nor the run of this config, was scored on the prepared data, as it is to go."""
+    prepared = staging.digest(staging.manifests(config.data_path))
+    for folder in sorted(path.parent for path in config.runs.glob("*/record.jsonl")):
+        if folder.name != config.tag and not is_live(folder):
+            continue
+        with Journal.read(folder) as journal:
+            baseline = journal.baseline()
+            used = journal.begun(baseline.id).environment.data_sha256 if baseline else ""
+        if used == prepared:
+            raise ConfigError(
+                f"--data {data}: it has changed since it was prepared ({change}), and run {folder.name} was scored on"
+                " what it was; restore the files, or start another run with --run NAME"
+            )
 
 
 def require_same_scoring(config: Config, journal: Journal) -> None:

@@ -24,6 +24,7 @@ here() { "${ENGINE[@]}" image inspect --format "${2:-here}" "$1" 2>/dev/null; }
 recipe=$( (echo "$PROFILE ${BASE:-}"; cat "$sandbox"/{Dockerfile,image.sh,base.sh,requirements-{cpu,gpu}.txt} "$corpus") |
     sha256sum | cut -d' ' -f1)
 [ "$(here "autoresearch-sandbox:$PROFILE" '{{index .Config.Labels "autoresearch.recipe"}}' || true)" = "$recipe" ] && exit 0
+here "autoresearch-sandbox:$PROFILE" >/dev/null && say "what the $PROFILE image is made of has changed: building it again"
 mkdir -p "$context/wheels"
 cp "$corpus" "$context/corpus.py"
 

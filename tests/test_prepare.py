@@ -1,7 +1,9 @@
 """The data of the language-model task: packing, splitting, counting bytes, manifests, downloads. No torch here."""
 
 import ast
+import gzip
 import http.server
+import io
 import json
 import subprocess
 import sys
@@ -16,6 +18,8 @@ import climbmix
 import corpus
 import numpy as np
 import prepare
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,8 +156,17 @@ def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.txt", b"caf\xe9", "a.txt is not UTF-8 text"),
-        ("a.jsonl", b'{"text": "x"}\n{"txt": "x"}\n', 'a.jsonl line 2 is no JSON object with a field "text"'),
-        ("a.jsonl", b"[1]\n", 'a.jsonl line 1 is no JSON object with a field "text"'),
+        ("a.jsonl", b'{"txt": "x", "id": 1}\n', "a.jsonl has no field \"text\", but 'txt', 'id': rename one"),
+        ("a.jsonl", b'{"text": null}\n', 'a.jsonl: its field "text" is empty in every row'),
+        ("a.jsonl", b'{"text": ["x"]}\n', 'a.jsonl line 1: "text" is no text but list'),
+        ("a.jsonl", b'{"text": "x"}\n{"text": "x"\n', "a.jsonl line 2 is no JSON object"),
+        ("a.jsonl", b"[1]\n", "a.jsonl line 1 is no JSON object"),
+        ("a.jsonl", b'{"text": "caf\xe9"}\n', "a.jsonl line 1 is not UTF-8"),
+        ("a.txt.gz", b"text", r"a.txt.gz cannot be read \(Not a gzipped file"),
+        ("a.txt.gz", gzip.compress(b"text" * 99)[:-9], "a.txt.gz cannot be read"),
+        ("a.jsonl.zst", b"text", "a.jsonl.zst cannot be read"),
+        ("a.parquet", b"PAR1", "a.parquet cannot be read as Parquet"),
+        ("a.parquet.gz", b"x", "holds no .txt, .jsonl or .parquet file; left out: 1 file .1 .gz.: only .txt"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', "a.jsonl line 1"),
         ("a.md", b"text", "holds no .txt, .jsonl or .parquet file"),
         ("a.txt", b" \n", "holds no text"),
@@ -167,7 +180,7 @@ def test_a_bad_corpus_is_refused_by_name(tmp_path: Path, name: str, content: byt
 
 def test_a_corpus_that_is_no_folder_is_refused() -> None:
     """The value is named."""
-    with pytest.raises(SystemExit, match="--corpus /nowhere is neither 'python' nor a folder"):
+    with pytest.raises(SystemExit, match="/nowhere is neither 'python' nor a folder"):
         corpus.open_corpus("/nowhere")
 
 
@@ -188,8 +201,9 @@ def test_all_of_a_long_text_is_on_one_side(tmp_path: Path, kind: str) -> None:
     """That of its beginning; else the model would be scored on the rest of what it was trained on."""
     long = "".join(f"line {number} of a novel\n" for number in range(200_000))
     content = long if kind == "txt" else json.dumps({"text": long})
-    opened = corpus.open_corpus(str(folder_of(tmp_path, {f"a.{kind}": content.encode()})))
-    parts = list(opened.documents())
+    others = "".join(json.dumps({"text": f"short {number}"}) + "\n" for number in range(100)).encode()
+    opened = corpus.open_corpus(str(folder_of(tmp_path, {f"a.{kind}": content.encode(), "b.jsonl": others})))
+    parts = list(opened.documents())[:-100]
 
     assert [0, 1, 2, 3, 4][: len(parts)] == [part.part for part in parts]
     assert len(parts) > 3
@@ -201,7 +215,8 @@ def test_no_part_of_a_long_text_is_lost(tmp_path: Path, monkeypatch: pytest.Monk
     """However many batches it takes; a second copy is left out whole."""
     monkeypatch.setattr(build, "BATCH_BYTES", 1)
     long = b"a line\n" * 400_000
-    opened = corpus.open_corpus(str(folder_of(tmp_path, {"a.txt": long, "b.txt": b"short", "c.txt": long})))
+    many = {f"d{number}.txt": b"short" for number in range(100)}
+    opened = corpus.open_corpus(str(folder_of(tmp_path, {"a.txt": long, "b.txt": b"short", "c.txt": long, **many})))
     tokens = SimpleNamespace(encode_ordinary_batch=lambda texts, num_threads: [[0] for _ in texts])
     encoded = build._encoded(opened.documents(), SimpleNamespace(encoding=tokens), build.Seen())
 
@@ -227,6 +242,117 @@ def test_equal_texts_are_on_one_side_and_every_side_has_some(tmp_path: Path) -> 
     assert sides[:2000] == sides[2000:]
     assert 100 < sides[:2000].count("val") < 300
     assert 100 < sides[:2000].count("holdout") < 300
+
+
+def parquet(rows: object, column: str = "text") -> bytes:
+    """A Parquet file of one column."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"id": list(range(len(rows))), column: rows}), sink)  # type: ignore[arg-type]
+    return sink.getvalue()
+
+
+ROWS = ["eins", None, "", " ", "zwei ü"]
+JSONL = "".join(json.dumps({"text": row} if row is not None else {"id": 1}) + "\n" for row in ROWS).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", JSONL),
+        ("a.JSONL", b"\xef\xbb\xbf" + JSONL.replace(b"\n", b"\r\n")),
+        ("a.jsonl.gz", gzip.compress(JSONL)),
+        ("a.jsonl.zst", pa.compress(JSONL, codec="zstd", asbytes=True)),
+        ("a.parquet", parquet(ROWS)),
+        ("a.Parquet", parquet(pa.array(ROWS).cast(pa.large_string()))),
+        ("a.parquet", parquet(pa.array(ROWS).dictionary_encode())),
+        ("a.parquet", parquet(pa.array(ROWS).cast(pa.binary()))),
+    ],
+)
+def test_a_row_without_text_is_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
+) -> None:
+    """One rule for every kind of file, compressed or not: null, missing and blank texts are no documents."""
+    opened = corpus.open_corpus(str(folder_of(tmp_path, {name: content})))
+
+    assert ["eins", "zwei ü"] == [document.text.decode() for document in opened.documents()]
+    assert "left out: 3 rows or files without text" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (parquet(["x"], "content"), "a.parquet has no column \"text\", but 'id', 'content': rename one"),
+        (parquet([1, 2]), 'a.parquet row 1: "text" is no text but int'),
+        (parquet(pa.array([b"ok", b"caf\xe9"])), "a.parquet row 2 is not UTF-8 text"),
+        (parquet(pa.array([b"ok", b"caf\xe9"]).view(pa.string())), "a.parquet row 2 is not UTF-8 text"),
+    ],
+)
+def test_a_bad_parquet_file_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    """With the columns there are, or the row."""
+    with pytest.raises(SystemExit, match=message):
+        corpus.open_corpus(str(folder_of(tmp_path, {"a.parquet": content})))
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the ends of the names; links to files and folders are followed, in circles too."""
+    files = {"b.json": b"{}", "d.md": b"x", "e.MD": b"x", "C.TXT": b"three", ".hidden.txt": b"x", "empty.txt": b" \n"}
+    folder = folder_of(tmp_path, files)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.txt").write_text("no")
+    (elsewhere := tmp_path.with_name(f"{tmp_path.name}-elsewhere")).mkdir()
+    (elsewhere / "f.txt").write_text("four")
+    (tmp_path / "linked").symlink_to(elsewhere)
+    (tmp_path / "circle").symlink_to(tmp_path)
+    (tmp_path / "broken.txt").symlink_to("nowhere")
+    opened = corpus.open_corpus(str(folder))
+    out = capsys.readouterr().out
+
+    assert [b"three", b"four"] == [document.text for document in opened.documents()]
+    assert "left out: 6 files (2 hidden, 2 .md, 1 .json, 1 broken links or special files): only .txt" in out
+    assert "left out: 1 row or file without text" in out
+
+
+PLAY = "".join(f"SPEAKER {number}:\n{'words and words ' * 20}\n\n" for number in range(12_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("input.txt", PLAY.encode()),
+        ("input.txt.gz", gzip.compress(PLAY.encode())),
+        ("input.jsonl", json.dumps({"text": PLAY}).encode()),
+        ("input.parquet", parquet([PLAY])),
+    ],
+)
+def test_one_large_text_is_split_into_documents(tmp_path: Path, name: str, content: bytes) -> None:
+    """At blank lines, none of it lost; every side gets some."""
+    opened = corpus.open_corpus(str(folder_of(tmp_path, {name: content})))
+    documents = list(opened.documents())
+    sides = [opened.side(document) for document in documents]
+
+    assert PLAY.encode() == b"".join(document.text for document in documents)
+    assert all(document.text.startswith(b"SPEAKER") for document in documents)
+    assert min(sides.count(side) for side in ("train", "val", "holdout")) > 20
+
+
+@pytest.mark.parametrize(
+    "text", ["ä" * 3_000_000, "line\n" * 600_000, "word " * 600_000], ids=["one", "lines", "words"]
+)
+def test_a_large_text_without_blank_lines_is_split_too(tmp_path: Path, text: str) -> None:
+    """At lines, else between characters."""
+    documents = list(corpus.open_corpus(str(folder_of(tmp_path, {"a.txt": text.encode()}))).documents())
+
+    assert text == b"".join(document.text for document in documents).decode()
+    assert len(documents) > 100
+
+
+def test_stories_in_one_file_are_documents_each(tmp_path: Path) -> None:
+    """As datasets of stories mark their ends; the marks are no text."""
+    stories = [f"story {number}\n\nand its end" for number in range(5_000)]
+    text = "\n<|endoftext|>\n".join(stories).encode()
+    opened = corpus.open_corpus(str(folder_of(tmp_path, {"a.txt": text})))
+
+    assert stories == [document.text.decode() for document in opened.documents()]
 
 
 @pytest.fixture

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from orchestrator import compose
-from orchestrator.cli.options import CURRENT_DIR, AcceptRisk, Data, Profile, Target, Task, container_flags
+from orchestrator.cli.options import (
+    CURRENT_DIR,
+    AcceptRisk,
+    Data,
+    Profile,
+    Target,
+    Task,
+    container_flags,
+    find_interrupted,
+    takes_target,
+)
 from orchestrator.errors import ConfigError
 from orchestrator.host.data import IN_IMAGE, is_ready
 from orchestrator.host.image import build_image, start_engine
@@ -60,12 +70,19 @@ def build_profile_image(task: Task = CURRENT_DIR, profile: Profile = "cpu") -> N
 
 
 @app.command("prepare-data")
+@takes_target
 def prepare_data(
-    task: Task = CURRENT_DIR, profile: Profile = "cpu", data: Data = IN_IMAGE, accept_risk: AcceptRisk = None
+    target: Target, profile: Profile = "cpu", data: Data = IN_IMAGE, accept_risk: AcceptRisk = None
 ) -> None:
-    """Prepare the data, in a container without network; nothing to do if it is ready."""
-    config = Target(task=task, run="prepare-data").load_config(container_flags(profile, data, accept_risk))
-    if not is_ready(config.data_path):
+    """Prepare the data, in a container without network; nothing to do if it is ready, and its source unchanged.
+
+    With a run, or one that was interrupted, what it was scored on is not replaced.
+    """
+    flags = {"tag": target.run or compose.make_default_tag(), **container_flags(profile, data, accept_risk)}
+    config = target.load_config(flags)
+    if not target.run and (interrupted := find_interrupted(config)[0]):
+        config = config.model_copy(update={"tag": interrupted})
+    if not is_ready(config.data_path) or data != IN_IMAGE:
         with closing(Engine.connect()) as engine:
             compose.prepare_data(config, data, engine, print_line)
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.errors import ConfigError, SandboxError
+from orchestrator.host.source import CORPUS, MANIFEST, describe_change, mount_source, scan_source
 from orchestrator.walls import locked_files
 from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import unique_name
@@ -18,6 +19,7 @@ from orchestrator.walls.run_once import run_once
 from orchestrator.walls.spec import UID, Mount
 
 PARTS = ("train", "val", "holdout")  # a task about text has a tokenizer beside them
+ERROR = "error: "  # begins the one line in which the files in the container say what is wrong
 PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours
 IN_IMAGE = "python"
 
@@ -57,20 +59,24 @@ def check_train(target: Path) -> None:
 
 
 def prepare(place: ExecutionContext, data: str, image_id: str, on_line: Callable[[str], None]) -> Path:
-    """Make `data/<profile>-<corpus>` unless it is there. Raises ConfigError or SandboxError with the fix."""
+    """Make `data/<profile>-<corpus>` anew. Raises ConfigError or SandboxError with the fix."""
     target = place.config.data_path
-    if is_ready(target):
-        return target
-    corpus = None if data == IN_IMAGE else Path(data).resolve()
-    if corpus is not None and not corpus.is_dir():
+    if data != IN_IMAGE and not Path(data).exists():
         raise ConfigError(f"--data {data}: no such folder; name one with .txt, .jsonl or .parquet files")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=target.parent))
-        private = staging.with_name(f"{staging.name}-locked")
+        private = _private(staging)
         try:
             locked_files.copy(place.config.root, private / "locked")
-            _run(place, staging, corpus, image_id, on_line)
+            source = None if data == IN_IMAGE else scan_source(data)
+            _run(replace(place, image_id=image_id), staging, data, on_line)
+            if source is not None:
+                if change := describe_change(source, scan_source(data, source)):
+                    raise ConfigError(f"--data {data}: it changed while it was prepared ({change}); prepare it again")
+                source.save(staging)
+                if not os.getuid():
+                    os.chown(staging / MANIFEST, UID, UID)  # as everything there
             shutil.rmtree(target, ignore_errors=True)
             staging.chmod(0o755)
             staging.rename(target)
@@ -84,30 +90,50 @@ def prepare(place: ExecutionContext, data: str, image_id: str, on_line: Callable
     return target
 
 
-def _run(
-    place: ExecutionContext, staging: Path, corpus: Path | None, image_id: str, on_line: Callable[[str], None]
-) -> None:
+def _private(staging: Path) -> Path:
+    """Return the folder of what the container reads besides the user's text."""
+    return staging.with_name(f"{staging.name}-private")
+
+
+def _run(place: ExecutionContext, staging: Path, data: str, on_line: Callable[[str], None]) -> None:
+    """Make the data in a container; what it says of /corpus is said of the user's own path."""
     user, userns = place.engine.host_user_mapping()
     if not os.getuid():
         os.chown(staging, UID, UID)
     mounts = [
-        Mount(source=str(staging.with_name(f"{staging.name}-locked") / "locked"), target="/locked"),
+        Mount(source=str(_private(staging) / "locked"), target="/locked"),
         Mount(source=str(staging), target="/staging", writable=True),
+        *([] if data == IN_IMAGE else mount_source(data, _private(staging) / "links")),
     ]
-    if corpus is not None:
-        mounts.append(Mount(source=str(corpus), target="/corpus"))
+    errors: list[str] = []
+
+    def hear(line: str) -> None:
+        line = in_your_words(line, data)
+        if line.startswith(ERROR):
+            errors.append(line.removeprefix(ERROR))
+        else:
+            on_line(f"data: {line}")
+
     with tempfile.TemporaryDirectory() as folder:
         result = run_once(
-            replace(place, image_id=image_id),
+            place,
             "prepare",
-            ("/locked/make_data.py", "--out", "/staging", "--corpus", "/corpus" if corpus else IN_IMAGE),
+            ("/locked/make_data.py", "--out", "/staging", "--corpus", IN_IMAGE if data == IN_IMAGE else CORPUS),
             name=unique_name(f"prepare-{place.config.profile_name}"),
             mounts=tuple(mounts),
             deadline_s=PREPARE_S,
             folder=Path(folder),
-            on_line=lambda line: on_line(f"data: {line}"),
+            on_line=hear,
             user=user,
             userns=userns,
         )
+    if result.exit_code != 0 and errors:
+        raise ConfigError(f"--data: {errors[-1]}")
     if result.exit_code != 0:
-        raise SandboxError(f"the data could not be prepared (exit code {result.exit_code}): {result.log_tail[-500:]}")
+        tail = in_your_words(result.log_tail[-500:], data)
+        raise SandboxError(f"the data could not be prepared (exit code {result.exit_code}): {tail}")
+
+
+def in_your_words(line: str, data: str) -> str:
+    """Return a line of the container with the user's own path in place of the container's."""
+    return line if data == IN_IMAGE else re.sub(rf"(?<![\w/.-]){CORPUS}(?![\w-])", lambda _: data.rstrip("/"), line)

@@ -1,6 +1,6 @@
 """Where documents come from: the Python library sources of this image, or a folder of text. Streams; keeps no text.
 
-Standard library only, but for Parquet files. As a command it runs once, when the image of experiments is built:
+Standard library only; folders are read by texts.py. As a command it runs once, when the image of experiments is built:
 
     python3 corpus.py --set-apart     # delete the documents that a task may keep private from this image
 """
@@ -12,7 +12,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 LONGEST_SOURCE_BYTES = 200_000  # Python files beyond are generated tables
 FORMULAS = {"sympy", "mpmath"}  # packages that are more algebra and tables than text
@@ -49,10 +49,11 @@ class Corpus:
     total_bytes: int
     eligible_bytes: int  # of documents that may be private
     folder: Path | None  # None: the library
+    part_bytes: int = 0  # texts of a folder are split into documents of about this size; 0: they are not
 
     def documents(self) -> Iterator[Document]:
         """Yield every document; equal ones may repeat."""
-        return _library_documents() if self.folder is None else _folder_documents(self.folder)
+        return _library_documents() if self.folder is None else _folder_documents(self.folder, self.part_bytes)
 
     def side(self, document: Document) -> str:
         """Return `val`, `holdout` or `train`, by the hash of the text."""
@@ -66,21 +67,19 @@ def open_corpus(name: str, private_bytes: int = 1 << 20) -> Corpus:
 
     Of a folder, `private_bytes` of text are wanted for each of val and holdout; of the library a fixed share is taken.
     """
-    folder = None if name == "python" else Path(name)
-    if folder is not None and not folder.is_dir():
-        fail(f"--corpus {name} is neither 'python' nor a folder: name a folder of .txt, .jsonl or .parquet files")
-    if folder is None and (_purelib() / SET_APART).exists():
+    if name != "python":
+        if not Path(name).is_dir():
+            fail(f"{name} is neither 'python' nor a folder: name a folder of .txt, .jsonl or .parquet files")
+        return _open_folder(Path(name), private_bytes)
+    if (_purelib() / SET_APART).exists():
         fail("--corpus python: this image holds no private documents any more: prepare the data in its -library image")
-    counting = _library_documents() if folder is None else _folder_documents(folder)
     total = eligible = 0
-    for document in counting:
+    for document in _library_documents():
         total += len(document.text)
         eligible += len(document.text) * document.may_be_private
     if not eligible:
-        fail(f"--corpus {name} holds no text: name a folder of .txt, .jsonl or .parquet files")
-    share = PRIVATE_SHARE if folder is None else min(PRIVATE_SHARE, private_bytes / eligible)
-    kind = "python" if folder is None else "folder"
-    return Corpus(name=kind, share=share, total_bytes=total, eligible_bytes=eligible, folder=folder)
+        fail("--corpus python holds no text: this image has no library")
+    return Corpus(name="python", share=PRIVATE_SHARE, total_bytes=total, eligible_bytes=eligible, folder=None)
 
 
 # --- the library ----------------------------------------------------------------------------------------------------
@@ -141,56 +140,41 @@ def set_apart() -> None:
 # --- a folder -------------------------------------------------------------------------------------------------------
 
 
-def _folder_documents(folder: Path) -> Iterator[Document]:
-    """Yield documents of all .txt, .jsonl (field `text`) and .parquet (column `text`) files below `folder`, by name."""
-    readers = {".txt": _text_file, ".jsonl": _jsonl_file, ".parquet": _parquet_file}
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix in readers and path.is_file()]
-    if not files:
-        fail(f"--corpus {folder} holds no .txt, .jsonl or .parquet file: name a folder that does")
-    for path in files:
-        for text in readers[path.suffix](path):
+def _folder_documents(folder: Path, part_bytes: int) -> Iterator[Document]:
+    """Yield documents of all texts below `folder`, long ones split if `part_bytes` says so."""
+    import texts
+
+    for text in texts.read_texts(folder):
+        if part_bytes:
+            for part in texts.split_text(text, part_bytes):
+                yield from _documents([part])
+        else:
             yield from _documents(text)
 
 
-def _text_file(path: Path) -> Iterator[Iterator[bytes]]:
-    """Yield a whole file as one text."""
-    yield _pieces(path)
+def _open_folder(folder: Path, private_bytes: int) -> Corpus:
+    """Count the texts of a folder, and say what is left out of it."""
+    import texts  # the image is built without it
 
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    """Yield a text of any length in bounded pieces."""
-    rest = b""
-    with path.open("rb") as file:
-        while block := file.read(LONGEST_BYTES):
-            rest += block
-            if len(rest) > LONGEST_BYTES:
-                at = _end_of_piece(rest)
-                yield _checked(rest[:at], path)
-                rest = rest[at:]
-    yield _checked(rest, path)
-
-
-def _jsonl_file(path: Path) -> Iterator[list[bytes]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                text = json.loads(line)["text"].encode() if line.strip() else b""
-            except (ValueError, KeyError, TypeError, AttributeError):
-                fail(f'{path} line {number} is no JSON object with a field "text": fix or remove it')
-            yield [text]
-
-
-def _parquet_file(path: Path) -> Iterator[list[bytes]]:
-    import pyarrow as pa  # type: ignore[import-not-found]
-    import pyarrow.parquet as pq  # type: ignore[import-not-found]
-
-    try:
-        file: Any = pq.ParquetFile(path)
-        for batch in file.iter_batches(batch_size=512, columns=["text"]):
-            for value in batch.column(0):
-                yield [(value.as_py() or "").encode()]
-    except (pa.ArrowException, OSError, KeyError, IndexError, AttributeError) as error:
-        fail(f'{path} is no Parquet file with a column "text" ({type(error).__name__}): fix or remove it')
+    left_out, count, total = texts.LeftOut(), 0, 0
+    for text in texts.read_texts(folder, left_out):
+        count += 1
+        total += sum(map(len, text))
+    for line in left_out.lines():
+        print(line, flush=True)
+    if not total:
+        fail(f"{folder} holds no text: name a folder of .txt, .jsonl or .parquet files")
+    part_bytes = texts.part_bytes(count, total)
+    if part_bytes:
+        print(
+            f"few texts ({count:,}): each is split into documents of about {part_bytes:,} bytes, at <|endoftext|> or"
+            " blank lines",
+            flush=True,
+        )
+    share = min(PRIVATE_SHARE, private_bytes / total)
+    return Corpus(
+        name="folder", share=share, total_bytes=total, eligible_bytes=total, folder=folder, part_bytes=part_bytes
+    )
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
@@ -231,12 +215,6 @@ def _is_text(text: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _checked(text: bytes, path: Path) -> bytes:
-    if not _is_text(text):
-        fail(f"{path} is not UTF-8 text: convert it (iconv -t UTF-8) or remove it")
-    return text
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from orchestrator.walls import staging
 
 OURS = Path(__file__).parents[1] / "runtime"
 WANTED = ("prepare.py", "make_data.py", "predict.py", "score.py")
-SHARED = ("guard.py", "frames.py", "channel.py", "harness.py", "corpus.py", "export_checkpoint.py")
+SHARED = ("guard.py", "frames.py", "channel.py", "harness.py", "corpus.py", "texts.py", "export_checkpoint.py")
 
 
 def files(root: Path) -> list[Path]:

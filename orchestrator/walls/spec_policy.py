@@ -19,12 +19,13 @@ ENVIRONMENT = frozenset((
     "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED",
     "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "PATH", "LANG",
 ))  # fmt: skip
+LINKED = tuple(f"/linked-{number}" for number in range(16))  # where links of the user's own text lead
 READABLE = {  # the only places where something may be mounted, tmpfs apart
     Role.TRAINER: {"/locked", "/mutable/train.py", "/data/tokenizer", "/data/train", "/warm"},
     Role.PREDICTOR_A: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
     Role.PREDICTOR_B: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
     Role.SCORER: {"/locked", "/data/tokenizer", "/data/val", "/control", "/answer-a", "/answer-b"},
-    Role.PREPARE: {"/locked", "/corpus"},
+    Role.PREPARE: {"/locked", "/corpus", "/source", *LINKED},
     Role.EXPORTER: {"/locked", "/out"},
 }
 WRITABLE = {  # and the only ones that may be written to

@@ -1,5 +1,7 @@
 """Data that an engine's own container prepared belongs to you, and an experiment's containers can read it."""
 
+import gzip
+import json
 import os
 import shutil
 import subprocess
@@ -7,13 +9,15 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from attacks.walls.own_engine import own_engine
 from orchestrator import compose
 from orchestrator.cli.setup import prepare_data
 from orchestrator.config import load
-from orchestrator.errors import SpecRefused
+from orchestrator.errors import ConfigError, SpecRefused
 from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.host.data import is_ready, name_corpus, prepare
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
@@ -62,9 +66,45 @@ def test_data_for_a_larger_machine_is_prepared_on_this_one(tmp_path: Path, monke
     shutil.copy(ROOT / "task.toml", tmp_path / "task.toml")
     monkeypatch.setenv("AUTORESEARCH_PROFILE__CPU__CPUS", "4096")
     corpus = str(corpus_of_sources(tmp_path / "corpus"))
-    prepare_data(task=tmp_path, data=corpus)
+    prepare_data(task=tmp_path, run="", runs=None, profile="cpu", data=corpus, accept_risk=None)
 
     assert is_ready(tmp_path / "data" / f"cpu-{name_corpus(corpus)}")
+
+
+def test_texts_as_people_have_them_are_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Parquet, compressed and linked files; what is left out, has changed or is wrong is said once."""
+    shutil.copytree(ROOT / "locked", tmp_path / "locked", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "task.toml", tmp_path / "task.toml")
+    corpus = corpus_of_sources(tmp_path / "my texts")
+    texts = [path.read_text(encoding="utf-8") for path in sorted(corpus.glob("*.txt"))]
+    shutil.rmtree(corpus)
+    (blobs := tmp_path / "blobs").mkdir()
+    corpus.mkdir()
+    pq.write_table(pa.table({"id": range(len(texts)), "text": texts}), corpus / "a.parquet")
+    lines = "".join(json.dumps({"text": f"# {text}"}) + "\n" for text in texts).encode()
+    (corpus / "b.jsonl.gz").write_bytes(gzip.compress(lines))
+    (blobs / "0123").write_bytes(pa.compress(lines.replace(b"# ", b"## "), codec="zstd", asbytes=True))
+    (corpus / "c.jsonl.zst").symlink_to(blobs / "0123")
+    (corpus / "d.md").write_text("not read")
+    options = {"task": tmp_path, "run": "", "runs": None, "profile": "cpu", "data": str(corpus), "accept_risk": None}
+    prepare_data(**options)
+    first = capsys.readouterr().out
+    prepare_data(**options)
+    again = capsys.readouterr().out
+    (corpus / "e.jsonl").write_text('{"text": "x"}\n{"text"\n')
+
+    assert is_ready(tmp_path / "data" / f"cpu-{name_corpus(str(corpus))}")
+    assert (
+        "data: left out: 1 file (1 .md): only .txt, .jsonl (also as .gz or .zst) and .parquet files are read" in first
+    )
+    assert "" == again
+    with pytest.raises(ConfigError) as caught:
+        prepare_data(**options)
+    assert f"--data: {corpus}/e.jsonl line 2 is no JSON object: fix or remove it" == str(caught.value)
+    out = capsys.readouterr().out
+    assert "is not what was prepared (1 file added: e.jsonl): preparing it anew" in out
+    assert "line 2" not in out
+    assert is_ready(tmp_path / "data" / f"cpu-{name_corpus(str(corpus))}")
 
 
 def corpus_of_sources(folder: Path) -> Path:
