@@ -86,7 +86,9 @@ def test_no_locked_file_imports_one_that_imports_it(folder: Path) -> None:
     """With what the product mounts beside them."""
     found = locked(folder)
 
-    assert {"prepare", "frames"} <= found["score"]
+    assert "channel" in found["score"]
+    if "predict" in found:
+        assert {"prepare", "frames"} <= found["score"]
     assert {} == in_circles(found)
 
 

@@ -1,0 +1,65 @@
+"""The scorer: holds questions, answers and the stopwatch, and sends the ratio of two times.
+
+Candidate and reference answer in containers of their own. The reference is timed alone first, before the candidate's
+code runs; then both answer every kind of question, and take turns on new ones. All answers are checked.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import channel
+import frames
+import numpy as np
+import turns
+
+METRIC = "time_ratio"  # as in task.toml
+PAIRS = 16
+
+
+def score(root: Path, seconds: float) -> None:
+    """Run the whole protocol and send the ratio. Raises WrongAnswer, and FrameError for the candidate's frames."""
+    until = time.monotonic() + seconds
+    candidate, reference = (turns.Program(name=name, root=root, until=until) for name in ("a", "b"))
+    seed = channel.wait_for_seed(root / "control", until)
+    reference.begin()
+    turns.rehearse(reference)
+    quiet = turns.time_quietly(reference, np.random.default_rng(list(seed)))
+    candidate.begin()
+    turns.rehearse(candidate)
+    channel.send("rehearsed", predictor="a")
+    found = turns.measure(candidate, reference, PAIRS, quiet, seed)
+    channel.send(
+        "score",
+        metric=METRIC,
+        value=found.value,
+        level="L2",
+        standard_error=found.standard_error,
+        audited_positions=PAIRS,
+        parts={"low": found.low, "high": found.high, "slowdown": found.slowdown},
+    )
+
+
+def main() -> None:
+    """Send a score, or why there is none: `refused` (exit 3) or `no_answer` (exit 4)."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", type=Path, default=Path("/"))
+    parser.add_argument("--seconds", type=float, required=True, help="time for the whole score")
+    options = parser.parse_known_args()[0]
+    try:
+        score(options.root, options.seconds)
+    except frames.NoAnswer as fault:
+        channel.send("no_answer", reason=str(fault))
+        sys.exit(4)
+    except frames.FrameError as fault:
+        reason = "an answer is not the plain file of the agreed size that it must be, or was there before its question"
+        channel.send("refused", reason=reason, detail=str(fault))
+        sys.exit(3)
+    except turns.WrongAnswer as fault:
+        channel.send("refused", reason=str(fault))
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

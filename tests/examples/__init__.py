@@ -1,0 +1,1 @@
+"""The locked code of the examples, without containers."""
