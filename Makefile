@@ -11,7 +11,7 @@ export PROFILE
 # `make show EXP=3 RUN=nov23` is `autoresearch show 3 --run nov23`: a setting is the option of its name
 SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FILE REPLAY SEED PREFETCH PARALLEL QUIET_HOURS SCORING \
 	LIVE PROFILE DATA RUNTIME ACCEPT_RISK TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN ACCEPT TRUST \
-	MINUTES UPSTREAM REHEARSE NO_LEASE DAY KIT KIT_PYTHON LIMIT_MIB IMAGE NULLS
+	MINUTES UPSTREAM REHEARSE NO_LEASE DAY KIT KIT_PYTHON LIMIT_MIB IMAGE NULLS NIGHTS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): no such setting; there are $(SETTINGS)))
@@ -208,6 +208,9 @@ bench: .venv/ready-dev image prepare-data ## prompt size in a long run, idle sha
 	@$(BIN)/python -m benchmarks.idle_share
 	@$(BIN)/python -m benchmarks.scorer_cost
 	@tests/chromium.sh && $(BIN)/python -m benchmarks.report_open
+
+keep-rules: setup ## which rule of keeping makes most of a night: thousands of simulated ones, NIGHTS=300 a scenario
+	@$(BIN)/python -m benchmarks.keep_rules $(NIGHTS)
 
 overhead: .venv/ready-dev image prepare-data ## what the walls cost a training, in per cent
 	@$(BIN)/python -m benchmarks.overhead --profile $(call quote,PROFILE)

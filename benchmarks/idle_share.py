@@ -63,9 +63,7 @@ def idle_percent(experiments: int, latency_s: float, prefetch: int) -> float:
         flags = {"tag": "idle", "runs": root / "runs", "proposer": "claude", "prefetch": prefetch}
         flags |= {"claude.base_url": api.url, "limits.experiments": experiments, "limits.max_usd": 0.0}
         flags |= {
-            "noise.baseline_runs": 1,
-            "noise.reruns": 0,
-            "noise.remeasure_every": 0,
+            "noise.rule": "lowest",
             "contention.max_extra_wait_share": 1.0,
         }
         config = load(root, flags)

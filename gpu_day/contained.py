@@ -52,7 +52,7 @@ def baseline(check: Direct) -> Trial:
     place = ["--run", "test-gpu", "--runs", str(check.folder)]
     data = [] if check.corpus == "python" else ["--data", check.corpus]
     box = check.box()
-    environment = {**os.environ, "AUTORESEARCH_NOISE__BASELINE_RUNS": "1"}
+    environment = {**os.environ, "AUTORESEARCH_NOISE__RULE": "lowest"}
     environment |= {f"AUTORESEARCH_PROFILE__GPU__{key.upper()}": f"{box[key]}" for key in ("time_budget_s", "large_k")}
     for command in (
         [*_autoresearch(), "prepare-data", "--profile", "gpu", *data],
@@ -94,7 +94,7 @@ def shared(folder: Path, foreign: list[str] | None = None, loop: Callable[[str],
     began_at, began = now(), time.monotonic()
     loop = loop or (lambda tag: loop_command(folder, tag))
     environment = {
-        **os.environ, "AUTORESEARCH_NOISE__BASELINE_RUNS": "1", "AUTORESEARCH_GPU__RESERVE_GPUS": "0",
+        **os.environ, "AUTORESEARCH_NOISE__RULE": "lowest", "AUTORESEARCH_GPU__RESERVE_GPUS": "0",
         "AUTORESEARCH_PROFILE__GPU__TIME_BUDGET_S": f"{LOOP_S}",
     }  # fmt: skip
     started: list[subprocess.Popen[bytes]] = []

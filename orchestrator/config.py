@@ -47,7 +47,6 @@ SUCCESSORS = {  # of keys that were renamed
     "claude.drought": "claude.stagnation_after",
     "claude.tries": "claude.max_attempts",
     "gpu.leave_free": "gpu.reserve_gpus",
-    "noise.again_every": "noise.remeasure_every",
     "notify.drought": "notify.stagnation_after",
     "prices.dated": "prices.prices_as_of",
     "profile.cpu.frames_mb": "profile.cpu.ipc_mb",
@@ -58,7 +57,13 @@ SUCCESSORS = {  # of keys that were renamed
     "trust": "scoring",
 }
 WAIT = "how much longer than usual a training may wait is now contention.max_extra_wait_share, from 0 to 1; remove it"
+KEPT_BY = 'a change is kept by its estimated gain, the baseline runs once (rule = "lowest" keeps every lower score)'
+CLAIMED_BY = "gains are shown by duels, within noise.claim_hours; remove it"
 REMOVED = {  # keys that have no successor of the same meaning
+    "noise.baseline_runs": f"{KEPT_BY}; remove it",
+    "noise.reruns": "a challenger runs again where that is worth more than a new idea; remove it",
+    "noise.remeasure_every": CLAIMED_BY,
+    "noise.again_every": CLAIMED_BY,
     "contention.others": WAIT,
     "contention.max_foreign_cpu_share": WAIT,
 }

@@ -50,6 +50,7 @@ class SessionStarted:
     metric: str
     proposer: str
     environment: Environment
+    rule: str = ""  # of keeping; "": by the spread of three baseline runs, as until November 2026
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

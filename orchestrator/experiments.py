@@ -69,7 +69,7 @@ def begin_experiment(
             patch_notes=candidate.patch_notes,
         )
     )
-    to_beat = None if champion is None or candidate.remeasures_id is not None else champion.value
+    to_beat = None if champion is None or candidate.remeasures_id is not None else champion.audit_below
     return ActiveExperiment(
         id=experiment_id, candidate=candidate, runner=runner, environment=environment, folder=folder, started=started,
         started_at=started_at, plan=plan, trial_folder=folder, score_to_beat=to_beat,
@@ -129,6 +129,8 @@ def finish_experiment(journal: Journal, active: ActiveExperiment, decision: Deci
         remeasures_id=candidate.remeasures_id,
         needs_review=verdict.needs_review,
         interrupted=trial.interrupted,
+        gain=verdict.gain,
+        sure=verdict.sure,
     )
     kept = verdict.status is Status.KEEP
     checkpoint.keep_checkpoint(active.folder, trial.checkpoint_file if kept else None)

@@ -10,7 +10,7 @@ from types import FrameType
 import structlog
 
 from orchestrator import files
-from orchestrator.errors import AutoresearchError, SandboxError
+from orchestrator.errors import AutoresearchError, ConfigError, SandboxError
 from orchestrator.events import CountOffset, SessionEnded, SessionFailed, SessionStarted
 from orchestrator.experiments import (
     anchor_run,
@@ -36,6 +36,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def recover(session: Session) -> CountOffset:
     """Close what a crash left open, commit what was kept, and return where the limits start counting."""
     journal = session.journal
+    require_same_rule(session)
     for begun in journal.unfinished():
         folder = journal.folder / f"{begun.experiment_id:04d}"
         active = ActiveExperiment(
@@ -67,11 +68,29 @@ def recover(session: Session) -> CountOffset:
     task = session.config.task
     proposer = session.proposals.proposer.name
     journal.append(
-        SessionStarted(task=task.name, metric=task.metric, proposer=proposer, environment=session.environment)
+        SessionStarted(
+            task=task.name,
+            metric=task.metric,
+            proposer=proposer,
+            environment=session.environment,
+            rule=session.config.noise.rule,
+        )
     )
     if edited:
         journal.note(edited)
     return offset
+
+
+def require_same_rule(session: Session) -> None:
+    """Raise ConfigError if the run was begun under another rule of keeping: its keeps mean something else."""
+    journal, rule = session.journal, session.config.noise.rule
+    if journal.last_event(SessionStarted) is None or not journal.count() or journal.rule() == rule:
+        return
+    before = journal.rule() or "an earlier rule of keeping, by the spread of its baseline runs"
+    raise ConfigError(
+        f"run {journal.folder.name} was begun under {before}, not [noise] rule = {rule!r}: it can be shown, verified"
+        " and compared, but goes on only as another run; start one with --run NAME"
+    )
 
 
 def load_offset(journal: Journal) -> CountOffset:

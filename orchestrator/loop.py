@@ -83,7 +83,7 @@ def choose_next(
     if champion is None:
         return make_baseline(session)
     if all(one.candidate.remeasures_id is None for one in active) and is_remeasurement_due(session, champion):
-        return remeasure(champion, "does it hold?" if comparable else "what is it worth on this hardware?")
+        return remeasure(champion, "what is it worth on this hardware?")
     left = remaining(session, offset, active)
     return session.proposals.next_candidate(champion, environment, left, in_flight(active))
 
@@ -121,8 +121,7 @@ def is_remeasurement_due(session: Session, champion: Champion) -> bool:
             f"experiment {champion.id}, the best, ended as {last.status} on this hardware; start another run with"
             " --run NAME"
         )
-    since = journal.count_after(max(champion.id, last.id if last else 0))
-    return policy.is_remeasurement_due(champion, now, since, session.config.noise)
+    return policy.is_remeasurement_due(champion, now)
 
 
 def remeasure(champion: Champion, why: str) -> Candidate:

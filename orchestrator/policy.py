@@ -1,22 +1,28 @@
 """When is a change kept? Pure: no I/O, no clock, no randomness.
 
-The score of one source differs from seed to seed. By how much is measured on the hardware at hand: first by the
-baseline, then by every experiment that has several trials. `next_step` says what follows from a trial: another trial
-or a verdict. Lower scores are better.
+The score of one source differs from trial to trial: by its seed, and by what the machine does. So a change is not kept
+for its score, but for its estimated gain: estimates.py takes from all trials of the run, of every source, what the
+machine's drift and other users explain, and says with which probability a source is better than the champion. What is
+claimed of a run is another question, and has another answer: a duel (duels.py). Lower scores are better.
 
-Keep        A mean score strictly better than the champion's, by more than luck and the audits' own error explain, and
-            audited as a champion must be. Without a champion the first score is kept: the baseline.
+Keep        A gain that is more likely than not, by more than a tenth of seed noise and by more than the audits leave
+            open, and audited as a champion must be. The reason says how sure it is. Without a champion the first score
+            is kept: the baseline, after one trial.
 Discard     Every other score, and every score of a child of an experiment that was invalidated.
 Not judged  A trial beside other users of the device, or under other conditions than the champion's: `contended`. A
             trial without a score has the status of its failure; code that cheated is `cheat` whoever used the device.
-Rerun       The baseline, and a gain that luck may explain, run again with other seeds; the gain is kept only if those
-            trials gain too. A gain with too small an audit runs again with a full one. `baseline_runs = 1` turns off
-            all of this but the full audit.
+Repeat      A challenger runs again with another seed where one more trial of it is expected to bring more than a trial
+            of a new idea does, four trials at most. A gain with too small an audit runs again with a full one.
 Doubt       A gain that is hard to believe is trained again and audited in full; the worse of both scores counts.
-Remeasure   The champion is measured again now and then, and at once under conditions where it has no score.
-Champion    The kept experiment with the best mean over all its trials under the conditions of the newest experiment.
-Invalidate  A kept experiment that cheats when it is measured again, or on the holdout, is not kept any more, nor are
-            its descendants.
+Champion    The kept experiment with the best estimate under the conditions of the newest experiment. Later trials, its
+            children's too, may undo a keep: then the kept one with the best estimate is the champion once more.
+Remeasure   The champion is measured again at once under conditions where it has no score.
+Duel        At the end of a session the champion against the baseline, then changes in doubt against the champion
+            without them, as far as a tenth of the device time and `claim_hours` allow. Duels claim; they keep nothing.
+Invalidate  A kept experiment that cheats when it is measured again, in a duel or on the holdout is not kept any more,
+            nor are its descendants.
+
+With `[noise] rule = "lowest"` every strictly lower score is kept at once, as upstream does: for scores without noise.
 """
 
 import math
@@ -24,17 +30,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean, median
+from types import MappingProxyType
+from typing import Any
 
+from orchestrator.estimates import Estimates, Gain
 from orchestrator.events import Revision
 from orchestrator.settings import Noise
-from orchestrator.types import Champion, Conditions, Experiment, Status, Trial, Verdict
+from orchestrator.text import counted
+from orchestrator.types import Champion, Conditions, Experiment, MachineLoad, Status, Trial, Verdict
 
-STANDARD_ERRORS = 2.0  # a gain above so many is not luck
+ESTIMATE = "estimate"  # the rule of keeping
+EVEN = 0.5  # the probability above which a challenger becomes the champion
+SURE = 0.8  # and below which every view calls a kept change in doubt
+MOST_TRIALS = 4  # of one challenger
+STANDARD_ERRORS = 2.0  # of the audits; a smaller gain may be theirs
 JUMP = 4.0  # times the median gain of the run
 FIRST_JUMP = 0.15  # share of the baseline's score, while the run has too few gains
 GAINS_FOR_MEDIAN = 3
 LEAST_TRAINING_SHARE = 0.1  # of the time budget
 LEAST_CPU_S = 1.0  # starting Python and torch alone takes longer
+Numbers = Any  # a number, or an array of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +69,12 @@ class History:
     remeasurements: tuple[Experiment, ...] = ()  # judged repeats of kept ones
     repeated: tuple[Experiment, ...] = ()  # with several trials: what is known of the noise
     invalidated: Mapping[int, str] = field(default_factory=dict)  # the reason, for each that is not kept any more
+    estimates: Mapping[Conditions, Estimates] = field(default_factory=dict)  # empty under the rule of the lowest score
 
     @property
     def champion(self) -> Champion | None:
-        """Return the kept experiment with the lowest mean, over all trials under the conditions of the newest."""
-        return choose_champion(self.kept, self.remeasurements)
+        """Return the best kept experiment, by all trials under the conditions of the newest."""
+        return choose_champion(self.kept, self.remeasurements, self.estimates)
 
     def why_invalid(self, experiment_id: int | None) -> str:
         """Return why an experiment is not kept any more; "" if it is, or was never kept."""
@@ -66,6 +82,8 @@ class History:
 
     def seed_std(self, conditions: Conditions) -> float | None:
         """Return the standard deviation between trials of one source; None if it is not known yet."""
+        if conditions in self.estimates:
+            return self.estimates[conditions].trial_sd
         return pooled_std(e.scores for e in self.repeated if e.conditions == conditions)
 
 
@@ -99,7 +117,9 @@ class Decision:
     revisions: tuple[Revision, ...] = ()
 
 
-def next_step(attempt: Attempt, history: History, rules: Rules) -> Rerun | Decision:
+def next_step(  # noqa: PLR0911  # one return per rule, in order
+    attempt: Attempt, history: History, rules: Rules
+) -> Rerun | Decision:
     """Return what follows from the attempt's last trial."""
     champion = history.champion
     rival = find_rival(attempt, history.kept, champion)
@@ -110,21 +130,25 @@ def next_step(attempt: Attempt, history: History, rules: Rules) -> Rerun | Decis
     if trial.score and champion and attempt.remeasures_id is None and attempt.conditions != champion.conditions:
         reason = "not judged: its device, image or compile cache is not the champion's"
         return Decision(trial=trial, verdict=Verdict(status=Status.CONTENDED, reason=reason))
+    estimates = None if rules.noise.is_off else history.estimates.get(attempt.conditions)
     if attempt.suspicion and champion:
-        return settle_doubt(attempt, champion)
-    seed_std = None if rules.noise.is_off else history.seed_std(attempt.conditions)
-    if rerun := need_rerun(attempt, trial, rival, seed_std, rules):
-        return rerun
-    verdict = judge(trial, rival, rules.needed_k, seed_std, attempt.remeasures_id)
-    if verdict.status is Status.KEEP and rival is not None and (why := suspect(trial, rival, history.kept, rules)):
+        return settle_doubt(attempt, champion, estimates)
+    gain = estimate_gain(estimates, attempt, champion, attempt.trials)
+    if gain is not None and is_owed_a_trial(gain, attempt, trial):
+        return Rerun(at_most=MOST_TRIALS, mean_so_far=fmean(trial.scores))
+    if need_audit(attempt, trial, rival, rules.needed_k, gain):
+        return Rerun(at_most=len(attempt.trials) + 1, mean_so_far=fmean(trial.scores))
+    verdict = judge(trial, rival, rules.needed_k, gain, attempt.remeasures_id)
+    why = suspect(trial, rival, history.kept, rules, gain) if rival and verdict.status is Status.KEEP else ""
+    if why:
         return Rerun(at_most=len(attempt.trials) + 1, mean_so_far=fmean(trial.scores), suspicion=why)
     return Decision(trial=trial, verdict=verdict, revisions=revise(attempt, verdict, history.kept))
 
 
-def judge(  # noqa: PLR0911  # one return per rule, in order
-    trial: Trial, champion: Champion | None, needed_k: int, seed_std: float | None, remeasures_id: int | None = None
+def judge(  # noqa: C901, PLR0911  # one return per rule, in order
+    trial: Trial, champion: Champion | None, needed_k: int, gain: Gain | None, remeasures_id: int | None = None
 ) -> Verdict:
-    """Return keep only for a strict improvement that is not luck, audited as a new champion must be."""
+    """Return keep only for a likely gain, audited as a new champion must be; without estimates for a lower score."""
     if trial.failure is Status.CHEAT:  # whoever used the device too: that may be code that broke out
         return describe_failure(trial)
     if trial.contended_by:
@@ -134,22 +158,35 @@ def judge(  # noqa: PLR0911  # one return per rule, in order
     if champion is None:
         return Verdict(status=Status.KEEP, reason="the baseline")
     if remeasures_id is not None:
-        return Verdict(status=Status.DISCARD, reason=describe_remeasurement(trial, champion, seed_std))
-    gain, count = champion.value - fmean(trial.scores), len(trial.scores)
-    over = f", over {count} trials" if count > 1 else ""
-    than = f"the champion, {champion.value:.6f} of experiment {champion.id}{over}"
-    if not gain > 0:
-        return Verdict(status=Status.DISCARD, reason=f"not better than {than}")
-    if luck := explain_by_luck(trial, champion, seed_std):
-        return Verdict(status=Status.DISCARD, reason=luck)
-    if is_within_audit_error(gain, trial, champion):
+        return Verdict(status=Status.DISCARD, reason=describe_remeasurement(trial, champion))
+    if gain is None:
+        gain = Gain.exact(champion.value - fmean(trial.scores))
+    than = describe_gain(gain, trial, champion)
+    if gain.is_broken:  # its estimate is that of any idea
+        return Verdict(status=Status.DISCARD, reason=f"not better than {than}", sure=0.0)
+    if not is_better(gain.probability):
+        return Verdict(status=Status.DISCARD, reason=f"not better than {than}", gain=gain.mean, sure=gain.probability)
+    if is_within_audit_error(gain.mean, trial, champion):
         error = math.hypot(trial.standard_error, champion.standard_error)
-        reason = f"the gain of {gain:.6f} is within the standard error of the audits ({error:.1e})"
-        return Verdict(status=Status.DISCARD, reason=reason)
+        reason = f"the gain of {gain.mean:.6f} is within the standard error of the audits ({error:.1e})"
+        return Verdict(status=Status.DISCARD, reason=reason, gain=gain.mean, sure=gain.probability)
     if not is_audited(trial, needed_k):
         reason = f"better, but audited at {trial.score.audited_positions} positions only"
-        return Verdict(status=Status.DISCARD, reason=reason)
-    return Verdict(status=Status.KEEP, reason=f"{gain:.6f} better than {than}")
+        return Verdict(status=Status.DISCARD, reason=reason, gain=gain.mean, sure=gain.probability)
+    return Verdict(
+        status=Status.KEEP, reason=f"{gain.mean:.6f} better than {than}", gain=gain.mean, sure=gain.probability
+    )
+
+
+def describe_gain(gain: Gain, trial: Trial, champion: Champion) -> str:
+    """Return what a challenger is compared with, and how sure the comparison is."""
+    over = f", over {len(trial.scores)} trials" if len(trial.scores) > 1 else ""
+    than = f"the champion, {champion.value:.6f} of experiment {champion.id}{over}"
+    if gain.sd == 0:
+        return than
+    if gain.is_broken:
+        return f"{than}; far worse"
+    return f"{than}: better with {gain.probability:.2f}, by {gain.mean:.2g} ± {gain.sd:.1g}"
 
 
 def describe_failure(trial: Trial, prefix: str = "") -> Verdict:
@@ -162,8 +199,15 @@ def describe_failure(trial: Trial, prefix: str = "") -> Verdict:
 # ---- the champion
 
 
-def choose_champion(kept: Iterable[Experiment], remeasurements: Sequence[Experiment]) -> Champion | None:
-    """Return the best of all kept experiments under the conditions of the newest one; None if none ran there."""
+def choose_champion(
+    kept: Iterable[Experiment],
+    remeasurements: Sequence[Experiment],
+    estimates: Mapping[Conditions, Estimates] = MappingProxyType({}),
+) -> Champion | None:
+    """Return the best of all kept experiments under the conditions of the newest one; None if none ran there.
+
+    By its estimate where there is one, else by the mean of its scores.
+    """
     known = list(kept)
     if not known:
         return None
@@ -174,6 +218,10 @@ def choose_champion(kept: Iterable[Experiment], remeasurements: Sequence[Experim
         if one.conditions == now and source_id in scores:
             scores[source_id] += one.scores
     champions = [Champion(experiment=e, scores=tuple(scores[e.id]), conditions=now) for e in known if scores[e.id]]
+    if now in estimates:
+        known_here = estimates[now]
+        best = next((c for c in champions if c.id == known_here.best()), None)
+        return best and replace(best, estimate=known_here.level(best.id)[0], to_beat=known_here.expected_next(best.id))
     return min(champions, key=lambda c: (c.value, c.id), default=None)
 
 
@@ -187,20 +235,18 @@ def find_rival(attempt: Attempt, kept: Sequence[Experiment], champion: Champion 
     return champion
 
 
-def is_remeasurement_due(champion: Champion, conditions: Conditions, judged_since: int, noise: Noise) -> bool:
-    """Return whether the champion is to be measured again: now and then, and at once where it never ran."""
-    every = noise.remeasure_every
-    return champion.conditions != conditions or bool(every and judged_since >= every)
+def is_remeasurement_due(champion: Champion, conditions: Conditions) -> bool:
+    """Return whether the champion is to be measured again: where it never ran."""
+    return champion.conditions != conditions
 
 
-def describe_remeasurement(trial: Trial, champion: Champion, seed_std: float | None) -> str:
+def describe_remeasurement(trial: Trial, champion: Champion) -> str:
     """Return what measuring the champion again shows."""
     scores = (*champion.scores, *trial.scores)
-    loss = fmean(trial.scores) - champion.value
-    holds = seed_std is None or is_within_noise(loss, seed_std, len(trial.scores), len(champion.scores))
-    outcome = "holds" if holds else "did not hold"
-    mean = f"{fmean(trial.scores):.6f} now, {fmean(scores):.6f} over {len(scores)} trials"
-    return f"experiment {champion.id} {outcome}: {mean}"
+    return (
+        f"experiment {champion.id} once more: {fmean(trial.scores):.6f} now, {fmean(scores):.6f} over"
+        f" {counted(len(scores), 'trial')}"
+    )
 
 
 def revise(attempt: Attempt, verdict: Verdict, kept: Sequence[Experiment]) -> tuple[Revision, ...]:
@@ -235,11 +281,6 @@ def pooled_std(groups: Iterable[Sequence[float]]) -> float | None:
     return math.sqrt(squares / degrees) if degrees else None
 
 
-def is_within_noise(gain: float, seed_std: float | None, trials: int, champion_trials: int) -> bool:
-    """Return whether luck alone explains a gain between two means; what is not known explains nothing."""
-    return seed_std is not None and gain <= STANDARD_ERRORS * seed_std * math.sqrt(1 / trials + 1 / champion_trials)
-
-
 def is_within_audit_error(gain: float, trial: Trial, champion: Champion) -> bool:
     """Return whether a gain is no more than the audits of both scores leave open."""
     return gain <= STANDARD_ERRORS * math.hypot(trial.standard_error, champion.standard_error)
@@ -251,43 +292,12 @@ def is_audited(trial: Trial, needed_k: int) -> bool:
     return score is not None and score.audited_positions >= min(needed_k, score.tokens or needed_k)
 
 
-def explain_by_luck(trial: Trial, champion: Champion, seed_std: float | None) -> str:
-    """Return why a gain is luck, "" if it is not. The trials after the first were not selected, so they must gain."""
-    reruns = trial.scores[1:]
-    if reruns and not fmean(reruns) < champion.value:
-        return f"the first trial was luck: {fmean(reruns):.6f} with other seeds, not better than {champion.value:.6f}"
-    gain = champion.value - fmean(trial.scores)
-    if seed_std is not None and not reruns and is_within_noise(gain, seed_std, 1, len(champion.scores)):
-        return f"the gain of {gain:.6f} is within seed noise (std {seed_std:.6f})"
-    return ""
-
-
-def need_rerun(
-    attempt: Attempt, trial: Trial, champion: Champion | None, seed_std: float | None, rules: Rules
-) -> Rerun | None:
-    """Return the next trial, if luck may explain the scores so far, or if the audit was too small to keep it."""
-    done = len(trial.scores)
-    wanted = trials_needed(trial, champion, seed_std, rules.noise, attempt.remeasures_id)
-    if done >= wanted and len(attempt.trials) == 1 and attempt.remeasures_id is None:
-        would_keep = judge(trial, champion, 0, seed_std).status is Status.KEEP
-        wanted = done + (would_keep and not is_audited(trial, rules.needed_k))
-    last_was_scored = done == len(attempt.trials)
-    return Rerun(at_most=wanted, mean_so_far=fmean(trial.scores)) if done < wanted and last_was_scored else None
-
-
-def trials_needed(
-    trial: Trial, champion: Champion | None, seed_std: float | None, noise: Noise, remeasures_id: int | None
-) -> int:
-    """Return how many trials with different seeds an experiment needs, given those it had."""
-    done = len(trial.scores)
-    if trial.score is None or trial.contended_by or noise.is_off:
-        return done
-    if champion is None or (remeasures_id is not None and seed_std is None):
-        return noise.baseline_runs
-    gain = champion.value - fmean(trial.scores)
-    promising = remeasures_id is None and gain > 0 and not is_within_audit_error(gain, trial, champion)
-    maybe_luck = seed_std is None or is_within_noise(gain, seed_std, done, len(champion.scores))
-    return 1 + noise.reruns if promising and maybe_luck else done
+def need_audit(attempt: Attempt, trial: Trial, champion: Champion | None, needed_k: int, gain: Gain | None) -> bool:
+    """Return whether all that a would-be champion lacks is a trial with a full audit."""
+    if attempt.remeasures_id is not None or is_audited(trial, needed_k) or len(attempt.trials) > MOST_TRIALS:
+        return False
+    was_tried = len(attempt.trials) > 1 and attempt.trials[-1].score is not None and gain is None
+    return not was_tried and champion is not None and judge(trial, champion, 0, gain).status is Status.KEEP
 
 
 def merge_trials(trials: Sequence[Trial], *, first: bool) -> Trial:
@@ -310,14 +320,82 @@ def merge_trials(trials: Sequence[Trial], *, first: bool) -> Trial:
     return merged
 
 
+# ---- estimates
+
+
+def is_better(probability: Numbers) -> Numbers:
+    """Return whether a challenger becomes the champion."""
+    return probability > EVEN
+
+
+def is_worth_repeating(worth: Numbers, worth_of_idea: Numbers, trials: Numbers) -> Numbers:
+    """Return whether one more trial of a challenger is expected to bring more than a trial of a new idea."""
+    return (worth > worth_of_idea) & (trials < MOST_TRIALS)
+
+
+def is_sure(probability: Numbers) -> Numbers:
+    """Return whether no view calls a kept change in doubt."""
+    return probability >= SURE
+
+
+def is_owed_a_trial(gain: Gain, attempt: Attempt, trial: Trial) -> bool:
+    """Return whether a challenger runs once more; not after a trial that failed or was not alone."""
+    scored = trial.score is not None and not trial.contended_by and len(trial.scores) == len(attempt.trials)
+    worth = is_worth_repeating(gain.worth, gain.worth_of_idea, len(attempt.trials))
+    return bool(scored and not gain.is_broken and worth)
+
+
+def estimate_gain(
+    estimates: Estimates | None, attempt: Attempt, champion: Champion | None, trials: Sequence[Trial]
+) -> Gain | None:
+    """Return the gain of a challenger over the champion; None where nothing is estimated."""
+    if estimates is None or champion is None or attempt.remeasures_id is not None:
+        return None
+    scores = tuple((t.score.value, others_of(t.load)) for t in trials if t.score and not t.contended_by)
+    if not scores or not estimates.knows(champion.id):
+        return None
+    home = champion.id if attempt.parent_id is None else attempt.parent_id
+    return estimates.challenge(home, champion.id, scores)[1]
+
+
+def learn(estimates: Estimates | None, experiment: Experiment) -> Estimates | None:
+    """Return what is known once an experiment is judged, under the conditions that it ran in."""
+    source = experiment.id if experiment.remeasures_id is None else experiment.remeasures_id
+    loads = experiment.loads or (None,) * len(experiment.scores)
+    trials = tuple((score, others_of(load)) for score, load in zip(experiment.scores, loads, strict=False))
+    is_kept = experiment.status is Status.KEEP or experiment.remeasures_id is not None
+    if not trials or not experiment.is_judged or (estimates is None and not is_kept):
+        return estimates
+    if estimates is None:
+        estimates, trials = Estimates.begin(source, *trials[0]), trials[1:]
+    if estimates.knows(source):
+        for score, others in trials:
+            estimates = estimates.repeat(source, score, others)
+        return estimates
+    best = estimates.best()
+    parent = best if experiment.parent_id is None else experiment.parent_id
+    learnt, _ = estimates.challenge(parent, best, trials)
+    return learnt.keep(source) if is_kept else learnt
+
+
+def others_of(load: MachineLoad | None) -> float:
+    """Return the share of the processors' time that others used: nothing that a candidate can make larger helps it."""
+    return 0.0 if load is None or load.others_share is None else load.others_share
+
+
 # ---- plausibility
 
 
-def suspect(trial: Trial, champion: Champion, kept: Sequence[Experiment], rules: Rules) -> str:
+def suspect(
+    trial: Trial, champion: Champion, kept: Sequence[Experiment], rules: Rules, estimated: Gain | None = None
+) -> str:
     """Return why this would-be champion is hard to believe; "" if it is not."""
     if trial.score is None:
         return ""
-    gain, usual = champion.value - trial.score.value, median_gain(kept)
+    gain = estimated.mean if estimated else champion.value - trial.score.value
+    usual = median_gain(kept)
+    if usual and estimated:
+        usual = max(usual, estimated.sd)  # where most gains are small, a large one is no wonder
     bound = JUMP * usual if usual else FIRST_JUMP * champion.value
     if gain > bound:
         return f"a gain of {gain:.4f} is far beyond this run's usual gain, {usual or bound:.4f}"
@@ -334,11 +412,11 @@ def suspect(trial: Trial, champion: Champion, kept: Sequence[Experiment], rules:
 def median_gain(kept: Sequence[Experiment]) -> float:
     """Return the median gain of the kept experiments over the one before; 0 before there are three gains."""
     scores = [e.value for e in kept if e.value is not None]
-    gains = [before - after for before, after in pairwise(scores)]
+    gains = [e.gain for e in kept if e.gain is not None] or [before - after for before, after in pairwise(scores)]
     return median(gains) if len(gains) >= GAINS_FOR_MEDIAN else 0.0
 
 
-def settle_doubt(attempt: Attempt, champion: Champion) -> Decision:
+def settle_doubt(attempt: Attempt, champion: Champion, estimates: Estimates | None) -> Decision:
     """Return the decision on a doubtful score after the trial that had to settle it: the worse of both counts."""
     first, second, why = merge_trials(attempt.trials[:-1], first=False), attempt.trials[-1], attempt.suspicion
     if second.contended_by:
@@ -349,9 +427,11 @@ def settle_doubt(attempt: Attempt, champion: Champion) -> Decision:
         verdict = describe_failure(second, f"doubtful: {why}; trained again it had no score: ")
         return Decision(trial=trial, verdict=verdict)
     value = second.score.value
-    if is_within_audit_error(champion.value - value, second, champion):
+    gain = estimate_gain(estimates, attempt, champion, (trial,)) or Gain.exact(champion.value - value)
+    if gain.is_broken or not is_better(gain.probability) or is_within_audit_error(gain.mean, second, champion):
         before = first.score.value if first.score else math.nan
         reason = f"doubtful: {why}; trained again with another seed it reached {value:.6f}, not {before:.6f}"
         return Decision(trial=trial, verdict=Verdict(status=Status.DISCARD, reason=reason))
     reason = f"better than experiment {champion.id}, and again with another seed ({value:.6f}), though {why}"
-    return Decision(trial=trial, verdict=Verdict(status=Status.KEEP, reason=reason))
+    verdict = Verdict(status=Status.KEEP, reason=reason, gain=gain.mean, sure=gain.probability)
+    return Decision(trial=trial, verdict=verdict)

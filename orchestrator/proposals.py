@@ -13,6 +13,7 @@ from orchestrator.propose import similarity
 from orchestrator.propose.history import FullHistory, select_history
 from orchestrator.propose.prefetch import ProposalPrefetcher
 from orchestrator.protocols import Proposer
+from orchestrator.record.claims import smallest_gain
 from orchestrator.record.journal import Journal
 from orchestrator.settings import Noise
 from orchestrator.types import Candidate, Champion, Context, Environment, Experiment, Proposal, Reply, Status
@@ -107,6 +108,7 @@ class Proposals:
             memory=select_history(self.journal, champion),
             in_flight=tuple(one.hypothesis for one in in_flight),
             seed_std=None if self.noise.is_off else self.journal.history().seed_std(environment.conditions),
+            smallest_gain=smallest_gain(self.journal),
             hardware=environment.hardware,
             rejected=rejected,
         )

@@ -162,14 +162,13 @@ class Gpu(Section):
 class Noise(Section):
     """How luck is told from progress."""
 
-    baseline_runs: PositiveInt = 3  # with different seeds: how far single runs lie apart; 1 turns the gate off
-    reruns: Annotated[int, Field(ge=0)] = 2  # of a gain that luck may explain
-    remeasure_every: Annotated[int, Field(ge=0)] = 20  # experiments, then the best is measured again; 0: never
+    rule: Literal["estimate", "lowest"] = "estimate"  # lowest: every lower score is kept, for scores without noise
+    claim_hours: NotNegative = 2.0  # of device time, at most, for the duels of a session; 0: no duels
 
     @property
     def is_off(self) -> bool:
-        """Return whether one trial of everything must do: noise is neither measured nor held against a gain."""
-        return self.baseline_runs == 1
+        """Return whether one trial of everything must do: nothing is estimated."""
+        return self.rule == "lowest"
 
 
 class Contention(Section):

@@ -328,6 +328,8 @@ class Verdict:
     status: Status
     reason: str
     needs_review: bool = False
+    gain: float | None = None  # estimated, over the champion of then
+    sure: float | None = None  # the probability that it is a gain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,6 +365,8 @@ class Experiment:
     remeasures_id: int | None = None  # the kept experiment that this one measured again
     needs_review: bool = False  # it cheated, or may have: a human should look
     interrupted: bool = False  # Ctrl-C ended it
+    gain: float | None = None  # estimated when it was judged, over the champion of then
+    sure: float | None = None  # the probability that it is a gain
 
     @property
     def scores(self) -> tuple[float, ...]:
@@ -417,6 +421,8 @@ class Champion:
     experiment: Experiment
     scores: tuple[float, ...]
     conditions: Conditions
+    estimate: float | None = None  # of its score where nothing disturbs it; None: its mean is all that is known
+    to_beat: float | None = None  # below it a score is audited in full at once; None: its value
 
     @property
     def id(self) -> int:
@@ -425,8 +431,13 @@ class Champion:
 
     @property
     def value(self) -> float:
-        """Return the mean score of its trials."""
-        return fmean(self.scores)
+        """Return its estimated score; the mean of its trials where nothing is estimated."""
+        return fmean(self.scores) if self.estimate is None else self.estimate
+
+    @property
+    def audit_below(self) -> float:
+        """Return below which score a challenger is audited in full at once."""
+        return self.value if self.to_beat is None else self.to_beat
 
     @property
     def standard_error(self) -> float:
@@ -478,5 +489,6 @@ class Context:
     memory: Memory = field(default_factory=Memory)
     in_flight: tuple[str, ...] = ()  # hypotheses that run right now
     seed_std: float | None = None  # standard deviation between trials of one source here; None: not known yet
+    smallest_gain: float | None = None  # that duels of a night can show here; None: not known yet
     hardware: str = ""  # where it will run
     rejected: tuple[tuple[Reply, str], ...] = ()  # replies of this turn and why each was refused

@@ -43,6 +43,6 @@ def unique() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _one_run_of_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests count experiments; those of the noise gate say how often the baseline runs."""
-    monkeypatch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "1")
+def _scores_without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests count experiments; those of estimates say so."""
+    monkeypatch.setenv("AUTORESEARCH_NOISE__RULE", "lowest")

@@ -29,20 +29,21 @@ def ended(run: Path) -> list[Experiment]:
         return journal.experiments()
 
 
-def test_a_contended_remeasurement_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user halves the speed while the champion runs again: it stays, and nothing worse is kept."""
-    monkeypatch.setenv("AUTORESEARCH_NOISE__REMEASURE_EVERY", "1")
-    monkeypatch.setenv("AUTORESEARCH_NOISE__BASELINE_RUNS", "2")
-    config, count = sessions.task(tmp_path), Counter[float]()
+def test_a_contended_remeasurement_changes_nothing(tmp_path: Path) -> None:
+    """Another user halves the speed while the champion runs on another device: it stays, and nothing worse is kept."""
+    config = sessions.task(tmp_path)
+    loop, _, runner = sessions.session(config, lambda _: fakes.scored(9.9), ["0.04", "0.9", "7"])
+    again = iter([contended(1.3), fakes.scored(0.9)])
 
     def score(source: str) -> Trial:
-        rate = fakes.rate_of(source)
-        count[rate] += 1
-        if rate == 0.04:
-            return contended(1.3) if count[rate] == 2 else fakes.scored(0.9)
-        return fakes.scored(1.0 + 0.001 * count[rate] if rate == 0.02 else 0.95)
+        if fakes.rate_of(source) == 0.04:
+            return next(again) if runner.hardware == "H100" else fakes.scored(0.9)
+        if fakes.rate_of(source) == 0.02:
+            return fakes.scored(1.0)
+        runner.hardware = "H100"
+        return fakes.scored(0.95)
 
-    loop, _, _ = sessions.session(config, score, ["0.04", "0.9", "7"])
+    runner.hardware, runner.score = "A100", score
     with loop.journal as journal:
         run_session(loop)
         best, replaced = journal.champion(), journal.events(ChampionReplaced)

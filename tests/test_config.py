@@ -46,9 +46,9 @@ def test_the_file_the_key_and_the_value_are_named(tmp_path: Path, before: str, a
     ("before", "after", "expected"),
     [
         (
-            "remeasure_every = 20",
+            "claim_hours = 2.0",
             "again_every = 20",
-            "noise.again_every is now called noise.remeasure_every; rename it",
+            "noise.again_every is gone: gains are shown by duels, within noise.claim_hours; remove it",
         ),
         ("max_extra_wait_share", "others", "contention.others is gone: how much longer than usual a training may wait"),
         (

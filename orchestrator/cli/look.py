@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from orchestrator import policy
 from orchestrator.cli.options import (
     CURRENT_DIR,
     AsJson,
@@ -35,7 +36,6 @@ from orchestrator.look.lineage import lineage_json, lineage_tree
 from orchestrator.look.live_view import LiveView, draw_best_so_far, experiments_table, summary_line
 from orchestrator.look.log_lines import log_event
 from orchestrator.look.report import Report
-from orchestrator.look.terminal import can_redraw, is_narrow
 from orchestrator.record import checkpoint
 from orchestrator.record.confirmations import confirmed_ids
 from orchestrator.record.experiment_files import read_text, trial_folder
@@ -53,6 +53,7 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
     """List the experiments of a run and its best."""
     with open_for_reading(target.run_dir()) as journal:
         experiments, best, spent, metric = journal.experiments(), journal.champion(), journal.spent(), journal.metric()
+        estimated = journal.rule() == policy.ESTIMATE
         if as_json:
             rows = [Journal.as_json(experiment) | {metric: experiment.value} for experiment in experiments]
             run = {"tag": journal.folder.name, "state": describe_status(journal), "best": best.id if best else None}
@@ -66,8 +67,7 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
             return
         console = list_console()
         console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), describe_status(journal)), soft_wrap=True)
-        narrow = is_narrow(console)
-        table = experiments_table(experiments, metric, confirmed_ids(journal), narrow=narrow, wrap=narrow)
+        table = experiments_table(experiments, metric, confirmed_ids(journal))
         table.expand = console.is_terminal
         console.print(table)
         if best is not None:
@@ -79,7 +79,7 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
             console.print(Text(usual, "yellow"), soft_wrap=True)
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
-        if drawing := draw_best_so_far(champion_scores(experiments), console.width - len("0.0000  0.0000")):
+        if drawing := draw_best_so_far(champion_scores(experiments, estimated=estimated)):
             console.print(drawing, style="green")
 
 
@@ -92,7 +92,7 @@ def watch_run(target: Target) -> None:
         journal = stack.enter_context(Journal.read(folder))
         must_quit = stack.enter_context(quit_key())
         follower = Follower(journal=journal, handle=partial(log_event, metric=journal.metric()))
-        if can_redraw(console):
+        if console.is_terminal:
             view = LiveView(tag=folder.name, console=console, metric=journal.metric())
             view.attach(journal)
             follower = Follower(journal=journal, handle=view.handle, show_output=view.show_output)
@@ -234,9 +234,10 @@ def export_run(
             print(f"{path}: {size} bytes, as experiment {exp} was scored with")
             return
         experiments, spent, metric = journal.experiments(), journal.spent(), journal.metric()
+        estimated = journal.rule() == policy.ESTIMATE
     if out is None and how in export.TEXT:
         sys.stdout.write(export.render_text(experiments, how, metric))
         return
     path = out or Path(f"{folder.name}.{how}")
-    export.write(experiments, how, metric, path)
+    export.write(experiments, how, metric, path, estimated=estimated)
     print(f"{path}: {counted(len(experiments), 'row')}; {summary_line(spent)}")

@@ -44,7 +44,6 @@ from orchestrator.look.live_view import LiveView
 from orchestrator.look.log_lines import log_event
 from orchestrator.look.notify import Notifier
 from orchestrator.look.report import Report
-from orchestrator.look.terminal import can_redraw
 from orchestrator.loop import run_session
 from orchestrator.propose.estimate import estimate_cost
 from orchestrator.record import retention
@@ -114,9 +113,9 @@ def run_loop(
     page = Report(config.run_path)
     with ExitStack() as stack:
         stack.enter_context(interruptible())
-        stack.enter_context(log_to(config.run_path, screen=not can_redraw(console)))
+        stack.enter_context(log_to(config.run_path, screen=not console.is_terminal))
         view = None
-        if can_redraw(console):
+        if console.is_terminal:
             goal, metric = config.limits.experiments, config.task.metric
             view = stack.enter_context(LiveView(tag=config.tag, console=console, goal=goal, metric=metric))
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from orchestrator import policy
+from orchestrator import estimates, policy
 from orchestrator.errors import JournalError
 from orchestrator.events import ExperimentBegun, SessionEnded, SessionFailed, SessionStarted
 from orchestrator.look.conditions import describe_usual
 from orchestrator.record.journal import Journal
 from orchestrator.text import sanitise
-from orchestrator.types import Champion, Environment, Experiment, Spent, Status
+from orchestrator.types import Champion, Conditions, Environment, Experiment, Spent, Status
 
 ENVIRONMENT_LABELS = {
     "hardware": "hardware", "gpu_uuid": "GPU", "driver": "driver", "engine": "engine", "runtime": "runtime",
@@ -114,7 +114,7 @@ def load_history(journal: Journal) -> RunHistory:
     return RunHistory(
         tag=journal.folder.name,
         at=datetime.now(UTC).isoformat(timespec="minutes"),
-        entries=make_entries(experiments),
+        entries=make_entries(experiments, estimated=journal.rule() == policy.ESTIMATE),
         champion=champion,
         seed_std=journal.history().seed_std(champion.conditions) if champion else None,
         spent=journal.spent(),
@@ -130,27 +130,32 @@ def load_history(journal: Journal) -> RunHistory:
     )
 
 
-def make_entries(experiments: Iterable[Experiment]) -> tuple[HistoryEntry, ...]:
+def make_entries(experiments: Iterable[Experiment], *, estimated: bool = False) -> tuple[HistoryEntry, ...]:
     """Return an entry for each experiment, given in the order they finished."""
     known = list(experiments)
-    after = champion_scores(known)
+    after = champion_scores(known, estimated=estimated)
     before = [None, *after]
     return tuple(
         HistoryEntry(experiment=e, rank=rank, before=before[rank], after=after[rank]) for rank, e in enumerate(known)
     )
 
 
-def champion_scores(experiments: Iterable[Experiment]) -> list[float | None]:
+def champion_scores(experiments: Iterable[Experiment], *, estimated: bool = False) -> list[float | None]:
     """Return the champion's score after each experiment; it rises where a champion did not hold."""
+    known: dict[Conditions, estimates.Estimates] = {}
     kept: list[Experiment] = []
     remeasurements: list[Experiment] = []
     scores: list[float | None] = []
     champion: Champion | None = None
     for experiment in experiments:
         again = experiment.remeasures_id is not None and experiment.judged_value is not None
+        learnt = policy.learn(known.get(experiment.conditions), experiment) if estimated else None
+        if learnt is not None:
+            known[experiment.conditions] = learnt
         if experiment.status is Status.KEEP or again:
             (remeasurements if again else kept).append(experiment)
-            champion = policy.choose_champion(kept, remeasurements)
+        if kept and (learnt is not None or experiment.status is Status.KEEP or again):
+            champion = policy.choose_champion(kept, remeasurements, known)
         scores.append(champion.value if champion else None)
     return scores
 

@@ -14,7 +14,6 @@ import structlog
 from orchestrator.errors import ConfigError
 from orchestrator.files import read_text
 from orchestrator.patch import as_shown
-from orchestrator.policy import STANDARD_ERRORS
 from orchestrator.propose import answer, prompt_text
 from orchestrator.propose.diagnostics import read_diagnostics
 from orchestrator.propose.models import Answer
@@ -185,15 +184,19 @@ class PromptBuilder:
 
     def _noise(self, context: Context) -> str:
         if context.seed_std is not None:
-            luck = STANDARD_ERRORS * context.seed_std * (1 + 1 / len(context.champion.scores)) ** 0.5
             return (
                 f"Repeated trials of one file differ by about {context.seed_std:.2g} in {self.metric} (standard"
-                " deviation, from the seed and the load of the machine). A gain below about"
-                f" {luck:.2g} is within the noise of one trial: such a candidate is rerun with other seeds, and kept"
-                " only if those trials are better too. Prefer ideas that could gain more."
+                " deviation, from the seed and the load of the machine). A change is kept when all trials so far make"
+                f" it likely to be a gain{self._smallest(context)}. Prefer ideas that could gain more."
             )
         error = context.champion.standard_error
         return f"Standard error of the best score: {error:.2g}; repeated trials differ somewhat more." if error else ""
+
+    def _smallest(self, context: Context) -> str:
+        """Say which gain this machine can show."""
+        if context.smallest_gain is None:
+            return ""
+        return f"; a gain below about {context.smallest_gain:.2g} cannot be shown here in one night"
 
     def _left(self, context: Context) -> str:
         """Return the remaining budget of this session as a sentence."""

@@ -4,13 +4,15 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from orchestrator import policy
 from orchestrator.errors import JournalError, RecordFailed
+from orchestrator.estimates import Estimates
 from orchestrator.events import (
     CallReserved,
     CallSettled,
@@ -28,7 +30,7 @@ from orchestrator.policy import History
 from orchestrator.record import format1, index, record_file
 from orchestrator.record.index import EXPERIMENT, SPENDING, Index
 from orchestrator.record.record_file import GENESIS, Line, Recorded, RecordFile, parse_line
-from orchestrator.types import QUEUED_AGAIN, Champion, Experiment, Reply, Spent, Status, Usage
+from orchestrator.types import QUEUED_AGAIN, Champion, Conditions, Experiment, Reply, Spent, Status, Usage
 
 MAX_ATTEMPTS = 3
 ENOUGH = 200  # trials that suffice to estimate the noise
@@ -50,6 +52,8 @@ class Journal:
         self._guard = threading.RLock()
         self._subscribers: list[Subscriber] = []
         self._history: History | None = None
+        self._estimates: dict[Conditions, Estimates] = {}
+        self._learnt = 0  # the seq up to which they have what finished
         self._file = os.open(folder / record_file.NAME, os.O_RDONLY | os.O_CLOEXEC)
 
     @classmethod
@@ -136,6 +140,8 @@ class Journal:
             self._index.append(recorded, line)
             if isinstance(event, ExperimentFinished) or getattr(event, "revisions", None):
                 self._history = None
+            if getattr(event, "revisions", None):  # what cheated taught nothing
+                self._estimates, self._learnt = {}, 0
         for subscriber in self._subscribers:
             subscriber(recorded)
         return recorded  # type: ignore[return-value]  # the very event
@@ -292,8 +298,29 @@ class Journal:
                     remeasurements=tuple(self.remeasurements()[::-1]),
                     repeated=tuple(repeated[::-1]),
                     invalidated={e.id: e.reason for e in revised},
+                    estimates=self.estimates(),
                 )
             return self._history
+
+    def estimates(self) -> Mapping[Conditions, Estimates]:
+        """Return what the trials under each conditions say of the kept sources; empty under another rule."""
+        if self.rule() != policy.ESTIMATE:
+            return {}
+        order = "SELECT seq, experiment_id FROM events WHERE kind = ? AND seq > ? ORDER BY seq"
+        news = [(int(row[0]), int(row[1])) for row in self._rows(order, ExperimentFinished.kind, self._learnt)]
+        found = {e.id: e for e in self._experiments("NOT revised AND id >= ?", min((n for _, n in news), default=0))}
+        for seq, number in news:
+            self._learnt = seq
+            if (experiment := found.get(number)) is not None:
+                known = policy.learn(self._estimates.get(experiment.conditions), experiment)
+                if known is not None:
+                    self._estimates[experiment.conditions] = known
+        return dict(self._estimates)
+
+    def rule(self) -> str:
+        """Return the rule of keeping that the run goes by."""
+        started = self.last_event(SessionStarted)
+        return started.event.rule if started else ""
 
     def champion(self) -> Champion | None:
         """Return the best kept experiment; None before there is one."""

@@ -32,7 +32,7 @@ def task(tmp_path: Path, unique: str) -> Iterator[Path]:
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "data").symlink_to(ROOT / "data")
     text = (tmp_path / "task.toml").read_text()
-    quick = {r"time_budget_s = 25\.0": f"time_budget_s = {BUDGET_S}", r"baseline_runs = 3": "baseline_runs = 1"}
+    quick = {r"time_budget_s = 25\.0": f"time_budget_s = {BUDGET_S}", r"rule = \"estimate\"": 'rule = "lowest"'}
     others = "max_extra_wait_share = "
     quick[rf"{others}0\.25"] = f"{others}1.0"  # whoever else is busy on the machine that tests
     for pattern, value in quick.items():
@@ -43,11 +43,11 @@ def task(tmp_path: Path, unique: str) -> Iterator[Path]:
     Engine.connect().reap()
 
 
-def loop(task: Path, unique: str, *flags: str, baseline_runs: int = 1) -> "subprocess.Popen[str]":
+def loop(task: Path, unique: str, *flags: str, rule: str = "lowest") -> "subprocess.Popen[str]":
     """`autoresearch loop` in that task directory."""
     command = [sys.executable, "-m", "orchestrator", "loop", "--task", str(task), "--run", unique, *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SECRET_CANARY": "kept-on-the-host"}
-    environment["AUTORESEARCH_NOISE__BASELINE_RUNS"] = str(baseline_runs)
+    environment["AUTORESEARCH_NOISE__RULE"] = rule
     environment.pop("ANTHROPIC_API_KEY", None)
     return subprocess.Popen(
         command, env=environment, cwd=task, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -86,7 +86,7 @@ def status(task: Path, unique: str) -> dict[str, Any]:
 
 def test_a_baseline_and_an_experiment_end_on_record(task: Path, unique: str) -> None:
     """Real scores at L2, every container gone, nothing of the host's environment in the record, the record intact."""
-    ends(loop(task, unique, "--experiments", "1", "--proposer", "sweep", baseline_runs=2))
+    ends(loop(task, unique, "--experiments", "1", "--proposer", "sweep", rule="lowest"))
     found = status(task, unique)
 
     assert 2 == len(found["experiments"])

@@ -110,7 +110,6 @@ def test_a_night_of_faults_loses_nothing(tmp_path: Path, prefetch: int) -> None:
             "limits.max_usd": 0.0,
             "limits.experiments": 60,
             "claude.max_output_tokens": 2000,
-            "noise.remeasure_every": 0,
         }
         config = task(tmp_path, api, prefetch=prefetch, **flags)
         with capture_logs() as logs:

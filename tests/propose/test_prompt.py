@@ -85,10 +85,10 @@ def test_measured_noise_says_what_a_gain_must_be(tmp_path: Path) -> None:
     """The spread of single runs, what luck may explain against the best's mean, and the metric by the task's name."""
     best = champion(1.0, id=3, repeat_scores=(0.99, 1.01))
     build = builder(tmp_path, metric="val_rmse")
-    text = build.build(context(Memory(), champion=best, seed_std=0.01, hardware="one core")).text
+    text = build.build(context(Memory(), champion=best, seed_std=0.01, smallest_gain=0.0241, hardware="one core")).text
 
     assert "Repeated trials of one file differ by about 0.01 in val_rmse (standard deviation, from the seed" in text
-    assert "A gain below about 0.024 is within the noise of one trial" in text
+    assert "a gain below about 0.024 cannot be shown here in one night" in text
     assert "Experiment 3, val_rmse 1.000 (mean of 2 trials: 0.990, 1.010)" in text
     assert "hardware: one core" in text
     assert "val_bpb" not in text.replace("Find a lower val_bpb.", "")

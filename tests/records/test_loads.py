@@ -18,9 +18,9 @@ BUSY, QUIET = MachineLoad(waited_s=6.6, cpu_s=30.0), MachineLoad(waited_s=1.2, c
 def test_each_trial_of_an_experiment_has_its_load(tmp_path: Path) -> None:
     """One for each score, in order, also from an index that is built anew."""
     sessions.task(tmp_path)
-    flags = {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": 1, "noise.baseline_runs": 2}
+    flags = {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": 1}
     config = load(tmp_path, flags)
-    trials = iter([fakes.scored(2.0, load=BUSY), fakes.scored(2.1, load=QUIET), fakes.scored(3.0)])
+    trials = iter([fakes.scored(2.3), fakes.scored(2.0, k=10, load=BUSY), fakes.scored(2.1, load=QUIET)])
     session, _, _ = sessions.session(config, lambda _: next(trials), ["0.03"])
     with session.journal:
         run_session(session)
@@ -28,9 +28,9 @@ def test_each_trial_of_an_experiment_has_its_load(tmp_path: Path) -> None:
     with Journal.read(config.run_path) as journal:
         baseline, first = journal.experiment(0), journal.experiment(1)
 
-    assert (2.0, 2.1) == baseline.scores
-    assert (BUSY, QUIET) == baseline.loads
-    assert (None,) == first.loads
+    assert (2.0, 2.1) == first.scores
+    assert (BUSY, QUIET) == first.loads
+    assert (None,) == baseline.loads
 
 
 def test_a_trial_without_a_score_leaves_no_load() -> None:

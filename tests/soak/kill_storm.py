@@ -103,7 +103,7 @@ def loop(task: Path, tag: str, parallel: int = 1) -> "subprocess.Popen[str]":
     argv = command("loop", task, tag, *counts, "--proposer", "sweep")
     environment = {
         **os.environ,
-        "AUTORESEARCH_NOISE__BASELINE_RUNS": "1",
+        "AUTORESEARCH_NOISE__RULE": "lowest",
         "AUTORESEARCH_CONTENTION__MAX_EXTRA_WAIT_SHARE": "1",
     }
     return subprocess.Popen(
