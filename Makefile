@@ -10,6 +10,7 @@ export PROFILE
 
 # `make show EXP=3 RUN=nov23` is `autoresearch show 3 --run nov23`: a setting is the option of its name
 SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FILE REPLAY SEED PREFETCH PARALLEL QUIET_HOURS SCORING \
+	EXECUTOR ADDRESS TOKEN_FILE SLOTS NODE_IP \
 	LIVE PROFILE DATA RUNTIME ACCEPT_RISK TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN ACCEPT TRUST \
 	MINUTES UPSTREAM REHEARSE NO_LEASE DAY KIT KIT_PYTHON LIMIT_MIB IMAGE NULLS NIGHTS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
@@ -40,9 +41,12 @@ help:
 
 ##@ Run
 
-loop: check-limits preflight prepare-data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
+loop: check-limits $(if $(filter ray,$(EXECUTOR)),setup-ray,preflight) prepare-data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
 	@$(CLI) loop $(CONTAINERS) $(TARGET) $(LIMITS) $(if $(LIVE),--live) $(call options,MAX_TOKENS PROPOSER MODEL BASE_URL \
-		KEY_FILE RUNTIME REPLAY SEED QUIET_HOURS PARALLEL PREFETCH SCORING)
+		KEY_FILE RUNTIME REPLAY SEED QUIET_HOURS PARALLEL PREFETCH SCORING EXECUTOR ADDRESS TOKEN_FILE)
+
+worker: setup-ray engine ## offer this machine's devices to a loop on another one: ADDRESS=10.0.0.1:6379 SLOTS=2
+	@$(CLI) worker $(ACCEPT_RISK:%=--accept-risk %) $(OWN_DATA) $(call options,TASK ADDRESS TOKEN_FILE SLOTS NODE_IP)
 
 estimate: check-limits profile setup ## what a night of the LLM would cost; sends nothing
 	@$(CLI) estimate --profile $(call quote,PROFILE) $(LIMITS) $(call options,TASK MODEL)
@@ -114,6 +118,12 @@ setup: .venv/ready ## the virtual environment, from hash-pinned requirements
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+setup-ray: .venv/ready-ray ## Ray, for loops on several machines
+.venv/ready-ray: .venv/ready requirements-ray.txt
+	@echo "setup: Ray"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-ray.txt 2> >(grep -v WARNING >&2)
+	@touch $@
+
 .venv/ready-dev: .venv/ready requirements-dev.txt
 	@echo "setup: tools for tests and checks"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt 2> >(grep -v WARNING >&2)
@@ -165,7 +175,7 @@ warm: build-cache
 check: .venv/ready-dev ## format, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-test: .venv/ready-dev image prepare-data ## every test, against the real engine
+test: .venv/ready-dev .venv/ready-ray image prepare-data ## every test, against the real engine
 	@tests/chromium.sh
 	@tests/podman.sh
 	@tests/runsc.sh

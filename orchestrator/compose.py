@@ -1,11 +1,13 @@
 """The composition root: a Config becomes engine, place, proposer and session."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,7 +18,9 @@ from orchestrator.devices.lease import Lease, LeasePolicy, build_lease_policy, l
 from orchestrator.devices.schedule import StartGate, parse_quiet_hours
 from orchestrator.errors import ConfigError
 from orchestrator.events import ConditionsChanged, LoopWaiting
+from orchestrator.execution import join
 from orchestrator.execution.experiment import ContainerRunner, ignore
+from orchestrator.execution.remote import RayCluster, RemoteRunner
 from orchestrator.execution.slot import Slot
 from orchestrator.host.compile_cache_build import add_compile_cache
 from orchestrator.host.data import IN_IMAGE, is_ready, prepare
@@ -34,6 +38,9 @@ from orchestrator.walls import compile_cache, gpu_check
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.execution_context import ExecutionContext, build_context, get_image_name
 from orchestrator.walls.reaper import reap_in_background
+
+if TYPE_CHECKING:
+    from orchestrator.protocols import Runner
 
 Show = Callable[[int, Role, str], object]  # a line that a container of an experiment printed
 PATIENCE = 5  # times the time to load and to score
@@ -70,7 +77,8 @@ def set_up(config: Config, data: str, say: Callable[[str], None]) -> None:
     """Start an engine, build the image and prepare the data, each unless it is there. Raises AutoresearchError."""
     start_engine(say)
     with closing(Engine.connect()) as engine:
-        preflight.check(config, engine, machine_only=True)  # before minutes and gigabytes are spent
+        if config.executor == "local":
+            preflight.check(config, engine, machine_only=True)  # before minutes and gigabytes are spent
         build_image(config.profile_name, config.root / "build", say)
         prepare_data(config, data, engine, say)
 
@@ -120,14 +128,20 @@ def open_session(
         stack.callback(getattr(proposer, "stop", lambda: None))  # what it waits for, or runs, ends with the session
         if data:
             set_up(config, data, wait_on(journal))
-        engine = connect_engine(config, journal)
-        if note := preflight.require_commits(config, journal):
-            journal.note(note)
-        stack.enter_context(reap_in_background(engine.reap))  # before a device is waited for, which an orphan may hold
         branch = ResultBranch(path=config.mutable_path, tag=config.tag)
-        leased = stack.enter_context(open_slots(config, engine, journal, show, branch))
-        if note := compile_cache.describe_missing(leased[0].environment()):
-            journal.note(note)
+        leased: tuple[Runner, ...]
+        if config.executor == "ray":
+            if note := preflight.require_commits(config, journal):
+                journal.note(note)
+            leased = stack.enter_context(open_remote_slots(config, journal, show))
+        else:
+            engine = connect_engine(config, journal)
+            if note := preflight.require_commits(config, journal):
+                journal.note(note)
+            stack.enter_context(reap_in_background(engine.reap))  # before a wait for a device that an orphan may hold
+            leased = stack.enter_context(open_slots(config, engine, journal, show, branch))
+            if note := compile_cache.describe_missing(leased[0].environment()):
+                journal.note(note)
         yield Session(
             config=config,
             journal=journal,
@@ -192,6 +206,42 @@ def remember_usual_load(slot: Slot, journal: Journal) -> None:
     slot.usual.recent += [
         load for experiment in reversed(journal.newest(RECENT)) for load in experiment.loads[-1:] if load
     ]
+
+
+@contextmanager
+def open_remote_slots(config: Config, journal: Journal, show: Show) -> Iterator[tuple[RemoteRunner, ...]]:
+    """Yield one runner per parallel experiment, each for a slot of a cluster; takes the first slot now.
+
+    Raises ConfigError or LeaseUnavailable.
+    """
+    join.require_ray()
+    join.split_address(config.address)
+    token = join.require_token(config.token_file, create=True)
+    with closing(Engine.connect()) as engine:
+        preflight.check_head(config, engine, journal)
+        facts = join.collect_facts(config, engine)
+    on_wait, gate = wait_on(journal), StartGate(run=config.run_path, hours=parse_quiet_hours(config.quiet_hours))
+    gate.wait(on_wait)
+    hello = {"address": config.address, "run": config.tag, "facts": join.stamp(facts)}
+    driver = (sys.executable, "-m", "orchestrator.cluster.driver")
+    runners: list[RemoteRunner] = []
+
+    def hardware() -> str:
+        """Return the class that scores of this run compare in."""
+        champion = journal.champion()
+        known = champion.conditions[0] if champion else ""
+        return known or (runners[0].known_hardware if runners else "")
+
+    with RayCluster(driver, hello, join.cluster_environment(token, os.environ)) as cluster:
+        runners += [
+            RemoteRunner(
+                cluster=cluster, number=number, config=config, facts=facts, hardware=hardware, on_wait=on_wait,
+                record=journal.append, show=show, gate=gate,
+            )
+            for number in range(config.parallel)
+        ]  # fmt: skip
+        runners[0].ready()
+        yield tuple(runners)
 
 
 def make_single_slot(config: Config, *, refuses: bool = True, holdout: bool = False) -> Slot:

@@ -104,6 +104,9 @@ class Config(BaseSettings):
     quiet_hours: str = ""  # 22:00-06:00: no experiment starts within
     proposer: Literal["claude", "command", "mix", "sweep", "replay", "drafts"] = "sweep"
     parallel: PositiveInt = 1  # experiments side by side, each on a leased device of its own
+    executor: Literal["local", "ray"] = "local"  # ray: on the slots of a cluster, whose head is at `address`
+    address: str = ""  # HOST:PORT
+    token_file: Path | None = None  # of the cluster; None: in the user's configuration
     prefetch: Literal[0, 1] | None = None  # proposals asked for ahead; None: 1 for an LLM, which makes one wait
     replay_of: Path | None = None
     seed: int = 0

@@ -87,6 +87,17 @@ def require_commits(config: Config, journal: Journal | None = None) -> str:
     return ResultBranch(path=config.mutable_path, tag=config.tag).check(first)
 
 
+def check_head(config: Config, engine: Engine, journal: Journal) -> None:
+    """Raise the first reason why a head cannot lead experiments of this config; its hosts check themselves.
+
+    Raises ConfigError or SandboxError, each with the fix.
+    """
+    require_storage(config)
+    require_same_scoring(config, journal)
+    require_data(config)
+    require_strict_containers(build_context(config, engine))
+
+
 def require_engine(config: Config, engine: Engine) -> None:
     """Require an engine and a machine that can run containers of this config."""
     engine.check_runtime(config.runtime)

@@ -159,6 +159,7 @@ class Environment:
     """Where a trial runs: what its score depends on besides the source, and what an auditor asks for."""
 
     hardware: str = ""  # scores compare only within one hardware class
+    host: str = ""  # of a cluster; "" for the machine of the loop
     image_id: str = ""
     cache_sha256: str = ""  # of the compile cache that its training begins with; "" for none
     data_sha256: str = ""

@@ -35,6 +35,7 @@ from orchestrator.host.host_facts import (
     Socket,
     collect,
     find_listening_ports,
+    find_open_heads,
     inspect_socket,
     list_people,
     parse_build_date,
@@ -364,3 +365,28 @@ def bound(path: Path, mode: int) -> Path:
         made.bind(str(path))
     path.chmod(mode)
     return path
+
+
+def test_a_cluster_that_strangers_can_join_is_unsafe() -> None:
+    """By a token that others can read, or a head that asks for none."""
+    token = Path("/home/me/.config/autoresearch-sandbox/ray-token")
+
+    shared = replace(GOOD, cluster_token=token, token_is_shared=True)
+    assert "cluster" not in judged(GOOD)
+    assert Severity.OK is judged(replace(GOOD, cluster_token=token))["cluster"]
+    assert Severity.UNSAFE is judged(shared)["cluster"]
+    assert Severity.UNSAFE is judged(replace(GOOD, open_heads=(7,)))["cluster"]
+
+
+def test_a_head_without_a_token_is_found(tmp_path: Path) -> None:
+    """By its name and its environment."""
+    for pid, name, environment in (
+        (1, "gcs_server", b"PATH=/bin\0RAY_AUTH_MODE=token\0"),
+        (2, "gcs_server", b"PATH=/bin\0"),
+        (3, "bash", b"PATH=/bin\0"),
+    ):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "comm").write_text(f"{name}\n")
+        (tmp_path / str(pid) / "environ").write_bytes(environment)
+
+    assert (2,) == find_open_heads(tmp_path)

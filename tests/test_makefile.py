@@ -30,7 +30,7 @@ GIVEN = (  # every variable that becomes a flag
     "QUIET_HOURS=22-6", "PARALLEL=2", "PREFETCH=1", "SCORING=self-reported", "LIVE=1", "ROLE=trainer",
     "FORMAT=csv", "OUT=o", "DRY_RUN=1", "DATA=python", "PROFILE=cpu", "ACCEPT_RISK=limits ports", "CHEATS=compiled",
     "TEST_GPU=--small-audit", "MINUTES=9", "UPSTREAM=u", "NO_LEASE=1", "DAY=d", "KIT=k", "KIT_PYTHON=3.12",
-    "LIMIT_MIB=60", "NULLS=2",
+    "LIMIT_MIB=60", "NULLS=2", "EXECUTOR=ray", "ADDRESS=10.0.0.1:6379", "TOKEN_FILE=t", "SLOTS=2", "NODE_IP=10.0.0.2",
 )  # fmt: skip
 OURS = re.compile(r"(?:bin/(autoresearch)|-m ((?:attacks|benchmarks|gpu_day|tests)[.\w]*))([^&|;\n]*)")
 

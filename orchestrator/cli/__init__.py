@@ -8,7 +8,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from orchestrator import __version__
-from orchestrator.cli import look, run, setup, trust
+from orchestrator.cli import cluster, look, run, setup, trust
 from orchestrator.errors import AutoresearchError
 from orchestrator.record import session_log
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(setup.app)
 app.add_typer(run.app)
+app.add_typer(cluster.app)
 app.add_typer(look.app)
 app.add_typer(trust.app)
 

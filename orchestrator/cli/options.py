@@ -40,6 +40,13 @@ Runtime = Annotated[
 Parallel = Annotated[
     int | None, typer.Option("--parallel", help="Experiments to run side by side, each on a leased device of its own.")
 ]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="File of mode 600 with the cluster's token. Default: ~/.config/autoresearch-sandbox/ray-token.",
+    ),
+]
 Experiments = Annotated[int | None, typer.Option("--experiments", help="End after this many experiments; 0: no limit.")]
 Hours = Annotated[float | None, typer.Option("--hours", help="End after this many hours; 0: no limit.")]
 MaxUsd = Annotated[

@@ -137,6 +137,17 @@ def count_leasable(policy: LeasePolicy) -> int:
     return count
 
 
+def count_by_hardware(policy: LeasePolicy) -> dict[str, int]:
+    """Return how many leases this policy allows here at best, by hardware class. Raises as `count_leasable` does."""
+    left = count_leasable(policy)
+    if policy.profile == "cpu":
+        return {_cpu_class(policy, math.ceil(policy.cpus), len(_cores(policy))): left}
+    counts: dict[str, int] = {}
+    for device in _wanted(policy, *gpu.list_devices(policy.sysfs))[:left]:
+        counts[device.hardware] = counts.get(device.hardware, 0) + 1
+    return counts
+
+
 def _wanted(policy: LeasePolicy, known: tuple[Device, ...], lost: str) -> list[Device]:
     """Select the devices that the lists allow; a list may name a MIG instance or the GPU that it is a part of.
 
@@ -239,9 +250,12 @@ def _take_cores(policy: LeasePolicy, locks: ExitStack) -> Lease | Occupied:
             if len(mine) == size:
                 locks.push(held.pop_all())
                 name = ranges(mine)
-                hardware = f"{cpu_model(policy.proc)}, {size} of {len(cores)} processors"
-                return Lease(name=f"cpu {name}", hardware=hardware, cpuset=name)
+                return Lease(name=f"cpu {name}", hardware=_cpu_class(policy, size, len(cores)), cpuset=name)
     return Occupied("; ".join(reasons), tuple(reasons))
+
+
+def _cpu_class(policy: LeasePolicy, size: int, cores: int) -> str:
+    return f"{cpu_model(policy.proc)}, {size} of {cores} processors"
 
 
 def _cores(policy: LeasePolicy) -> list[int]:

@@ -72,6 +72,7 @@ def run_checks(machine: HostFacts) -> list[Check]:
             *check_sockets(machine),
             check_processes(machine),
             check_disk(machine),
+            *check_cluster(machine),
             *check_gpus(machine),
         ]
         return [check_engine(machine), *others]
@@ -87,6 +88,7 @@ def run_checks(machine: HostFacts) -> list[Check]:
         *check_sockets(machine),
         check_processes(machine),
         check_disk(machine),
+        *check_cluster(machine),
         *check_gpus(machine),
     ]
 
@@ -257,6 +259,21 @@ def check_processes(machine: HostFacts) -> Check:
     )
     fix = "`mount -o remount,gid=GROUP /proc`, with a group of yours"
     return _weak("processes", f"{detail} run is refused", fix)
+
+
+def check_cluster(machine: HostFacts) -> Iterator[Check]:
+    """Check that only the owner's programs can join a Ray cluster, where there is one: it is one trust domain."""
+    if machine.open_heads:
+        pids = ", ".join(map(str, machine.open_heads))
+        detail = f"Ray's head (pid {pids}) asks for no token: whoever reaches its port runs code as its user"
+        yield _unsafe(
+            "cluster", detail, "start it with RAY_AUTH_MODE=token, as `autoresearch loop --executor ray` does"
+        )
+    elif machine.token_is_shared:
+        detail = f"{machine.cluster_token}: others can read the token of your Ray cluster, and run code as you"
+        yield _unsafe("cluster", detail, f"`chmod 600 {machine.cluster_token}`, and make a new token: remove the file")
+    elif machine.cluster_token is not None:
+        yield _ok("cluster", f"only you can read {machine.cluster_token}")
 
 
 def check_kernel(machine: HostFacts) -> Check:

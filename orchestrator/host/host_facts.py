@@ -18,6 +18,7 @@ from typing import Any
 from orchestrator.devices import gpu, processes
 from orchestrator.devices.lease import find_occupant
 from orchestrator.errors import AutoresearchError, EngineUnavailable, SandboxError
+from orchestrator.execution.join import TOKEN_FILE
 from orchestrator.walls import nvidia
 from orchestrator.walls.engine import LIMITS, Engine
 from orchestrator.walls.engine_address import find_address
@@ -80,6 +81,9 @@ class HostFacts:
     gpus: Gpus = field(default_factory=Gpus)
     free_bytes: Mapping[str, int | None] = field(default_factory=dict)
     people: tuple[str, ...] = ()  # other users who may log in
+    cluster_token: Path | None = None  # the file of a Ray cluster's token
+    token_is_shared: bool = False  # others than its owner can read it
+    open_heads: tuple[int, ...] = ()  # processes of Ray heads here that ask for no token, as far as can be seen
 
 
 def collect(root: Path) -> HostFacts:
@@ -116,7 +120,21 @@ def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> Host
         gpus=inspect_gpus(),
         free_bytes={"records": _free(str(root)), "the engine": _free(storage)},
         people=list_people(),
+        cluster_token=token if (token := TOKEN_FILE.expanduser()).exists() else None,
+        token_is_shared=token.exists() and bool(token.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)),
+        open_heads=find_open_heads(PROC),
     )
+
+
+def find_open_heads(proc: Path) -> tuple[int, ...]:
+    """Return the processes of Ray heads that ask for no token; those of other users are seen by root alone."""
+    found = []
+    for folder in proc.glob("[0-9]*"):
+        with suppress(OSError):
+            is_head = (folder / "comm").read_bytes().strip() == b"gcs_server"
+            if is_head and b"RAY_AUTH_MODE=token" not in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return tuple(sorted(found))
 
 
 def _find_socket() -> Socket:

@@ -4,6 +4,7 @@ A container is created from a spec, read back and compared, attached, started, w
 Nothing is ever executed in, copied from or archived out of one. Every call is bounded.
 """
 
+import hashlib
 import json
 import os
 import queue
@@ -199,6 +200,17 @@ class Engine:
             raise SpecRefused(f"image {reference} declares volumes, which stay writable; build it without VOLUME")
         found = str(image["Id"])
         return found if found.startswith("sha256:") else f"sha256:{found}"
+
+    def image_content(self, reference: str) -> str:
+        """Return the SHA-256 of an image's layers, equal wherever it is loaded: stores name one image differently.
+
+        Raises ImageMissing or SandboxError.
+        """
+        self.image_id(reference)
+        with _translated("inspect image"):
+            image = self._api.inspect_image(reference)
+        layers = (image.get("RootFS") or {}).get("Layers") or []
+        return hashlib.sha256("\n".join(layers).encode()).hexdigest()
 
     def volume(self, name: str, size: int, labels: dict[str, str]) -> None:
         """Make a tmpfs volume of `size` bytes, owned by the sandbox user; it lives while a container holds it.
