@@ -77,7 +77,11 @@ def begin_experiment(
 
 
 def repeat_trial(journal: Journal, active: ActiveExperiment, trial: Trial, rerun: Rerun) -> ActiveExperiment:
-    """Record that an experiment runs once more with another seed, and return it with that trial."""
+    """Record that an experiment runs once more with another seed, and return it with that trial.
+
+    Raises ConfigError if data or locked files are no longer those of its first trial.
+    """
+    require_same_inputs(journal, active.runner.environment())
     plan, number = Plan.draw(), len(active.trials) + 2
     if rerun.suspicion:
         journal.append(ExperimentDoubted(experiment_id=active.id, reason=rerun.suspicion, seeds=plan.commitment))
@@ -122,6 +126,8 @@ def finish_experiment(journal: Journal, active: ActiveExperiment, decision: Deci
         fingerprint="" if verdict.status is Status.INVALID else patch.fingerprint(candidate.source),
         hardware=active.environment.hardware,
         image_id=active.environment.image_id,
+        image_sha256=active.environment.image_sha256,
+        settings=active.environment.settings,
         cache_sha256=active.environment.cache_sha256,
         peak_memory_bytes=trainer.peak_memory_bytes if trainer else None,
         repeat_scores=trial.repeat_scores,

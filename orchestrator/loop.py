@@ -83,7 +83,7 @@ def choose_next(
     if champion is None:
         return make_baseline(session)
     if all(one.candidate.remeasures_id is None for one in active) and is_remeasurement_due(session, champion):
-        return remeasure(champion, "what is it worth on this hardware?")
+        return remeasure(champion, champion.conditions.describe_change(environment.conditions))
     left = remaining(session, offset, active)
     return session.proposals.next_candidate(champion, environment, left, in_flight(active))
 
@@ -118,8 +118,8 @@ def is_remeasurement_due(session: Session, champion: Champion) -> bool:
     last = journal.last_remeasurement(champion.id)
     if champion.conditions != now and last and last.conditions == now and last.status not in QUEUED_AGAIN:
         raise ConfigError(
-            f"experiment {champion.id}, the best, ended as {last.status} on this hardware; start another run with"
-            " --run NAME"
+            f"experiment {champion.id}, the best, ended as {last.status} under today's conditions"
+            f" ({champion.conditions.describe_change(now)}); restore them, or start another run with --run NAME"
         )
     return policy.is_remeasurement_due(champion, now)
 

@@ -128,7 +128,8 @@ def next_step(  # noqa: PLR0911  # one return per rule, in order
         reason = f"its parent, experiment {attempt.parent_id}, has since been invalidated: {why}"
         return Decision(trial=trial, verdict=Verdict(status=Status.DISCARD, reason=reason))
     if trial.score and champion and attempt.remeasures_id is None and attempt.conditions != champion.conditions:
-        reason = "not judged: its device, image or compile cache is not the champion's"
+        change = champion.conditions.describe_change(attempt.conditions)
+        reason = f"not judged under other conditions than the champion: {change}"
         return Decision(trial=trial, verdict=Verdict(status=Status.CONTENDED, reason=reason))
     estimates = None if rules.noise.is_off else history.estimates.get(attempt.conditions)
     if attempt.suspicion and champion:

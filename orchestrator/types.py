@@ -11,9 +11,34 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from statistics import fmean
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
-Conditions = tuple[str, str, str]  # scores compare only where these are equal: hardware, image, compile cache
+KEEP_RULE = "1"  # version of the rule in policy.py: another one may judge the same trials otherwise
+DIGEST_CHARS = 19  # of sha256:..., where a difference is named
+
+
+class Conditions(NamedTuple):
+    """What must be equal for two scores to compare."""
+
+    hardware: str = ""
+    image: str = ""  # its content, or its id where only that is on record
+    cache_sha256: str = ""  # of the compile cache
+    settings: tuple[tuple[str, str], ...] = ()  # budgets, limits and the like, by name
+
+    def describe_change(self, now: "Conditions") -> str:
+        """Return how conditions differ from these, each by its name; "" if they do not."""
+        now = Conditions(*now)
+        before, after = dict(self.settings), dict(now.settings)
+        named = [
+            ("hardware", self.hardware, now.hardware),
+            ("image", self.image[:DIGEST_CHARS], now.image[:DIGEST_CHARS]),
+            ("compile cache", self.cache_sha256[:DIGEST_CHARS], now.cache_sha256[:DIGEST_CHARS]),
+        ]
+        if before and after:
+            named += [(name, before.get(name, ""), after.get(name, "")) for name in sorted(before | after)]
+        elif before or after:
+            named.append(("record of budgets and limits", (before and "complete") or "", (after and "complete") or ""))
+        return "; ".join(f"{name} was {old or 'none'}, is {new or 'none'}" for name, old, new in named if old != new)
 
 
 class Status(StrEnum):
@@ -183,11 +208,13 @@ class Environment:
     controllers: str = ""
     security: str = ""
     swap: str = ""
+    image_sha256: str = ""  # of its layers and its configuration, wherever it was loaded
+    settings: Mapping[str, str] = field(default_factory=dict)  # what else a score depends on: budgets, limits, K
 
     @property
     def conditions(self) -> Conditions:
-        """Return what must be equal for two scores to compare."""
-        return self.hardware, self.image_id, self.cache_sha256
+        """Return what must be equal for two scores to compare, besides data and locked files, which no run changes."""
+        return conditions_of(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,7 +386,9 @@ class Experiment:
     fingerprint: str = ""  # of the normalised syntax tree, to recognise repeats
     hardware: str = ""
     image_id: str = ""
+    image_sha256: str = ""
     cache_sha256: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
     repeat_scores: tuple[float, ...] = ()  # the score of each trial, where there were several with different seeds
     loads: tuple[MachineLoad | None, ...] = ()  # one for each of `scores`, in their order; () in older records
@@ -412,7 +441,13 @@ class Experiment:
     @property
     def conditions(self) -> Conditions:
         """Return what must be equal for two scores to compare."""
-        return self.hardware, self.image_id, self.cache_sha256
+        return conditions_of(self)
+
+
+def conditions_of(one: Environment | Experiment) -> Conditions:
+    """Return what must be equal for two scores to compare."""
+    settings = tuple(sorted(one.settings.items()))
+    return Conditions(one.hardware, one.image_sha256 or one.image_id, one.cache_sha256, settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.config import load
 from orchestrator.events import ChampionReplaced
 from orchestrator.execution import pool
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
-from orchestrator.types import Context, Experiment, Reply, Status, Trial
+from orchestrator.scoring.thresholds import UNBOUNDED
+from orchestrator.types import Conditions, Context, Experiment, Reply, Status, Trial
+from orchestrator.walls.execution_context import ExecutionContext
 from tests.support import fakes, sessions
 from tests.test_parallel import config_for, crowd
 
@@ -114,7 +117,9 @@ def test_a_device_with_another_compile_cache_judges_nothing(tmp_path: Path) -> N
 
     assert elsewhere
     assert {Status.CONTENDED} == {e.status for e in elsewhere}
-    assert {"not judged: its device, image or compile cache is not the champion's"} == {e.reason for e in elsewhere}
+    assert {"not judged under other conditions than the champion: compile cache was none, is ab"} == {
+        e.reason for e in elsewhere
+    }
 
 
 def test_an_experiment_whose_proposal_took_long_starts_only_if_it_still_may(
@@ -162,3 +167,70 @@ def test_nothing_starts_once_the_hours_are_over(tmp_path: Path) -> None:
 
     assert "hours" in reason
     assert 1 == len(runner.ran)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [
+        ("settings", {"time_budget_s": "8", "cpus": "2"}, {"time_budget_s": "20", "cpus": "2"}),
+        ("settings", {"large_k": "8"}, {"large_k": "20"}),
+        ("settings", {}, {"time_budget_s": "20"}),
+        ("image_sha256", "sha256:ab", "sha256:cd"),
+        ("hardware", "A100", "H100"),
+        ("cache_sha256", "", "ab"),
+    ],
+)
+def test_the_champion_is_measured_again_under_new_conditions(tmp_path: Path, name: str, before: str, now: str) -> None:
+    """A patch that changes nothing is not kept because the next session trains longer; what changed is named."""
+    config = sessions.task(tmp_path, experiments=1)
+    ended_runs = []
+    for value, score, rate in ((before, 2.87, "0.03"), (now, 2.46, "0.02000001")):
+        loop, _, runner = sessions.session(config, lambda _, score=score: fakes.scored(score), [rate])
+        if name == "hardware":
+            runner.hardware = value
+        else:
+            runner.more[name] = value
+        with loop.journal:
+            run_session(loop)
+        ended_runs.append(ended(config.run_path))
+
+    first, again, null = ended_runs[1][1:]
+    assert (None, 0, None) == (first.remeasures_id, again.remeasures_id, null.remeasures_id)
+    assert (Status.DISCARD, Status.DISCARD) == (again.status, null.status)
+    assert " again, with another seed: " in again.hypothesis
+    assert " was " in again.hypothesis
+    assert ("hardware was A100" in again.hypothesis) is (name == "hardware")
+    assert ("time_budget_s was 8, is 20" in again.hypothesis) is ("time_budget_s" in before)
+
+
+def test_conditions_that_differ_are_named() -> None:
+    """Each for what it is; a digest by its beginning."""
+    before = Conditions("A100", f"sha256:{'a' * 64}", "", (("cpus", "2"), ("time_budget_s", "8")))
+    now = Conditions("A100", f"sha256:{'b' * 64}", "", (("pids", "9"), ("time_budget_s", "20")))
+
+    expected = "image was sha256:aaaaaaaaaaaa, is sha256:bbbbbbbbbbbb; cpus was 2, is none; pids was none, is 9;"
+    assert f"{expected} time_budget_s was 8, is 20" == before.describe_change(now)
+    assert "" == before.describe_change(before)
+    assert "record of budgets and limits was none, is complete" == Conditions("A100", before.image).describe_change(
+        before
+    )
+
+
+def test_every_budget_and_limit_is_part_of_the_conditions() -> None:
+    """None can be changed unseen: what a trial is given is on record, K and the rule of keeping included."""
+    config = load(sessions.ROOT, {"tag": "t", "runs": sessions.ROOT / "runs"})
+    given = set(config.active_profile.model_dump()) - {"cap_nats", "floor_nats"}
+    context = ExecutionContext(
+        engine=FakeEngine(), config=config, image_id="sha256:ab", seccomp="{}", thresholds=UNBOUNDED,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+    assert given | {"isolation", "keep_rule"} == set(context.settings())
+    assert f"{config.active_profile.time_budget_s:g}" == context.settings()["time_budget_s"]
+
+
+class FakeEngine:
+    """Tells what an engine is."""
+
+    def describe(self) -> dict[str, str]:
+        """Return nothing."""
+        return {}

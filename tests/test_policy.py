@@ -14,7 +14,19 @@ from orchestrator.estimates import Estimates, Gain
 from orchestrator.events import Revision
 from orchestrator.policy import Attempt, Decision, History, Rerun, Rules, choose_champion, judge, merge_trials
 from orchestrator.settings import Noise
-from orchestrator.types import Champion, Experiment, Level, MachineLoad, Role, Score, Status, Trial, Usage, Verdict
+from orchestrator.types import (
+    Champion,
+    Conditions,
+    Experiment,
+    Level,
+    MachineLoad,
+    Role,
+    Score,
+    Status,
+    Trial,
+    Usage,
+    Verdict,
+)
 from tests.support import fakes
 from tests.support.journals import kept
 
@@ -22,7 +34,7 @@ NOISE = Noise(rule="estimate")
 OFF = Noise(rule="lowest")
 BUDGET_S = 25.0
 RULES = Rules(noise=NOISE, time_budget_s=BUDGET_S)
-HERE = ("", "", "")  # hardware, image, compile cache
+HERE = Conditions()
 ALICE = "alice's python (pid 42)"
 QUIET = MachineLoad(others_cpu_s=0.0, cpus=2, duration_s=25.0)
 BUSY = MachineLoad(others_cpu_s=10.0, cpus=2, duration_s=25.0)
@@ -237,14 +249,14 @@ def test_a_broken_wall_is_a_cheat_whoever_used_the_device() -> None:
 
 def test_other_conditions_than_the_champions_judge_nothing() -> None:
     """Not judged: a gain may be the hardware's; a failure has its own status there, and a remeasurement its verdict."""
-    past, elsewhere = history(kept(2.0)), ("H100", "", "")
+    past, elsewhere = history(kept(2.0)), Conditions("H100")
     gain = decide(attempt(fakes.scored(1.0), conditions=elsewhere), past).verdict
     crash = decide(attempt(fakes.broken(Status.CRASH), conditions=elsewhere), past).verdict
     rules = replace(RULES, noise=OFF)
     again = decide(attempt(fakes.scored(1.0), conditions=elsewhere, remeasures_id=0), past, rules).verdict
 
     assert (Status.CONTENDED, Status.CRASH, Status.DISCARD) == (gain.status, crash.status, again.status)
-    assert "not judged: its device, image or compile cache is not the champion's" == gain.reason
+    assert "not judged under other conditions than the champion: hardware was none, is H100" == gain.reason
 
 
 @pytest.mark.parametrize("trials", [(1.5,), (1.5, None)])
@@ -560,7 +572,7 @@ def test_a_cheat_that_settles_a_doubt_needs_review() -> None:
 @pytest.mark.parametrize(("hardware", "due"), [("", False), ("H100", True)])
 def test_the_champion_is_measured_again_where_it_never_ran(hardware: str, due: bool) -> None:
     """Remeasure: at once, and nowhere else."""
-    assert due is policy.is_remeasurement_due(champion(2.0), (hardware, "", ""))
+    assert due is policy.is_remeasurement_due(champion(2.0), Conditions(hardware))
 
 
 @pytest.mark.parametrize("value", [2.01, 1.5, 2.9])
@@ -629,7 +641,7 @@ def test_scores_of_other_hardware_do_not_count() -> None:
 
     assert 1 == getattr(before, "id", None)
     assert (0, 1.5) == (getattr(now, "id", None), getattr(now, "value", None))
-    assert ("A100", "", "") == getattr(now, "conditions", None)
+    assert Conditions("A100") == getattr(now, "conditions", None)
 
 
 def test_there_is_no_champion_before_something_is_kept() -> None:

@@ -94,7 +94,8 @@ def find_differences(first: RunCurve, second: RunCurve) -> Iterator[str]:
         if not run.conditions:
             yield f"{run.tag}: no score yet"
     if first.conditions and second.conditions and first.conditions != second.conditions:
-        yield "different hardware, image or compile cache: the scores do not compare"
+        change = first.conditions[-1].describe_change(second.conditions[-1]) or "within a run"
+        yield f"different conditions ({change}): the scores do not compare"
 
 
 def write(path: Path, first: RunCurve, second: RunCurve) -> None:

@@ -32,6 +32,7 @@ from orchestrator.walls.spec_policy import YOURSELF, validate_spec
 CALL_TIMEOUT_S = 30.0
 LONG_CALL_TIMEOUT_S = 120.0
 LEAST_API = (1, 41)
+CONTENT = ("Env", "Entrypoint", "Cmd", "User", "WorkingDir")  # of an image's configuration: what containers inherit
 LIMITS = {
     "MemoryLimit": "memory",
     "SwapLimit": "swap",
@@ -189,17 +190,27 @@ class Engine:
 
     def image_id(self, reference: str) -> str:
         """Return the local id of an image. Raises ImageMissing, or SpecRefused for an image that declares volumes."""
+        found = str(self._image(reference)["Id"])
+        return found if found.startswith("sha256:") else f"sha256:{found}"
+
+    def image_sha256(self, reference: str) -> str:
+        """Return a digest of what an image contains: equal wherever it was loaded. Raises as `image_id`."""
+        image = self._image(reference)
+        layers, config = (image.get("RootFS") or {}).get("Layers") or [], image.get("Config") or {}
+        content = {"layers": layers, **{name: config.get(name) for name in CONTENT}}
+        return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}" if layers else ""
+
+    def _image(self, reference: str) -> dict[str, Any]:
         try:
             with _translated("inspect image"):
-                image = self._api.inspect_image(reference)
+                image: dict[str, Any] = self._api.inspect_image(reference)
         except SandboxError as error:
             if isinstance(error.__cause__, (ImageNotFound, NotFound)):
                 raise ImageMissing(f"image {reference} not found; build it with `autoresearch build-image`") from error
             raise
         if (image.get("Config") or {}).get("Volumes"):
             raise SpecRefused(f"image {reference} declares volumes, which stay writable; build it without VOLUME")
-        found = str(image["Id"])
-        return found if found.startswith("sha256:") else f"sha256:{found}"
+        return image
 
     def image_content(self, reference: str) -> str:
         """Return the SHA-256 of an image's layers, equal wherever it is loaded: stores name one image differently.

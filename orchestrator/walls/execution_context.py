@@ -8,7 +8,7 @@ from orchestrator.devices.lease import Lease
 from orchestrator.scoring import thresholds
 from orchestrator.scoring.thresholds import Thresholds
 from orchestrator.shipped import SECCOMP
-from orchestrator.types import Environment
+from orchestrator.types import KEEP_RULE, Environment
 from orchestrator.units import GIB, MIB
 from orchestrator.walls import compile_cache, locked_files, seccomp, staging
 from orchestrator.walls.compile_cache import CompileCache
@@ -31,6 +31,7 @@ class ExecutionContext:
     gpu_uuid: str | None = None
     driver: str = ""  # of the GPU
     cpuset: str = ""
+    image_sha256: str = ""  # of its content
     holdout: bool = False  # score on the text that no experiment is ever scored on
     warm: CompileCache | None = None  # compile caches that every trainer starts with
 
@@ -38,6 +39,8 @@ class ExecutionContext:
         """Return the environment that is recorded with every experiment."""
         return Environment(
             image_id=self.image_id,
+            image_sha256=self.image_sha256,
+            settings=self.settings(),
             hardware=self.hardware,
             profile=self.config.profile_name,
             runtime=self.config.runtime,
@@ -55,6 +58,15 @@ class ExecutionContext:
             data_sha256=staging.digest(staging.manifests(self.config.data_path)),
             **self.engine.describe(),
         )
+
+    def settings(self) -> dict[str, str]:
+        """Return what else a score depends on, by name: all of the profile but the thresholds, and how it is judged."""
+        profile = self.config.active_profile.model_dump(exclude={"cap_nats", "floor_nats"})
+        return {
+            **{name: f"{value:g}" for name, value in profile.items()},
+            "isolation": self.tier(),
+            "keep_rule": KEEP_RULE,
+        }
 
     def tier(self) -> str:
         """Describe what isolates an experiment from the host's kernel, in addition to our seccomp profile."""
@@ -113,6 +125,7 @@ def build_context(config: Config, engine: Engine, leased: Lease | None = None) -
         engine=engine,
         config=config,
         image_id=image_id,
+        image_sha256=engine.image_sha256(get_image_name(config)),
         seccomp=seccomp.read_profile(SECCOMP, config.runtime),
         thresholds=thresholds.load(config, hardware),
         hardware=hardware,
