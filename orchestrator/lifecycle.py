@@ -78,6 +78,11 @@ def recover(session: Session) -> CountOffset:
     )
     if edited:
         journal.note(edited)
+    if champion is not None and (change := champion.conditions.describe_change(session.environment.conditions)):
+        journal.note(
+            f"conditions have changed ({change}): experiment {champion.id}, the best, is measured again before anything"
+            " is compared with it"
+        )
     return offset
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config import load
-from orchestrator.events import ChampionReplaced
+from orchestrator.events import ChampionReplaced, NoteRecorded
 from orchestrator.execution import pool
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
@@ -190,8 +190,9 @@ def test_the_champion_is_measured_again_under_new_conditions(tmp_path: Path, nam
             runner.hardware = value
         else:
             runner.more[name] = value
-        with loop.journal:
+        with loop.journal as journal:
             run_session(loop)
+            notes = [one.event.text for one in journal.events(NoteRecorded)]
         ended_runs.append(ended(config.run_path))
 
     first, again, null = ended_runs[1][1:]
@@ -199,6 +200,8 @@ def test_the_champion_is_measured_again_under_new_conditions(tmp_path: Path, nam
     assert (Status.DISCARD, Status.DISCARD) == (again.status, null.status)
     assert " again, with another seed: " in again.hypothesis
     assert " was " in again.hypothesis
+    why = again.hypothesis.partition(": ")[2]
+    assert [f"conditions have changed ({why})"] == [note.partition(": experiment")[0] for note in notes]
     assert ("hardware was A100" in again.hypothesis) is (name == "hardware")
     assert ("time_budget_s was 8, is 20" in again.hypothesis) is ("time_budget_s" in before)
 

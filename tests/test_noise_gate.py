@@ -208,7 +208,12 @@ def test_a_champion_that_fails_on_other_hardware_ends_the_session(tmp_path: Path
     ran(config, scripted({0.02: [2.0], 0.8: [4.0]}), ["0.8"])
     session, _, runner = sessions.session(config, lambda _: fakes.broken(Status.OOM), ["0.9"])
     runner.hardware = "a small GPU"
-    with session.journal, pytest.raises(ConfigError, match="ended as oom under today's conditions .hardware was arithmetic, is a small GPU.;"):
+    with (
+        session.journal,
+        pytest.raises(
+            ConfigError, match=r"ended as oom under today's conditions .hardware was arithmetic, is a small GPU.;"
+        ),
+    ):
         run_session(session)
 
 

@@ -53,7 +53,7 @@ def test_runs_are_printed_side_by_side(tmp_path: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
 
     assert "note: different tasks: 'language-model' and 'sorting'" in printed
-    assert "different hardware" in printed
+    assert "different conditions (hardware was none, is A100)" in printed
     assert ["a", "1.5000", "1.2000", "at", "3"] in [line.split() for line in printed.splitlines()]
     assert ["b", "1.7000", "1.7000", "at", "1"] in [line.split() for line in printed.splitlines()]
 
