@@ -307,7 +307,7 @@ def test_the_noise_of_other_conditions_is_not_known_here() -> None:
     past = history(kept(2.0), std=0.1)
 
     assert pytest.approx(0.1, rel=0.4) == past.seed_std(HERE)
-    assert past.seed_std(("H100", "", "")) is None
+    assert past.seed_std(Conditions("H100")) is None
     assert pytest.approx(0.1) == History(repeated=(kept(2.0, repeat_scores=(1.9, 2.0, 2.1)),)).seed_std(HERE)
 
 

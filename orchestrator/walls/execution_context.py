@@ -65,7 +65,7 @@ class ExecutionContext:
         return {
             **{name: f"{value:g}" for name, value in profile.items()},
             "isolation": self.tier(),
-            "keep_rule": KEEP_RULE,
+            "keep_rule": f"{self.config.noise.rule} {KEEP_RULE}",
         }
 
     def tier(self) -> str:
