@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from orchestrator import compose, preflight, propose
 from orchestrator.cli.look import print_status
@@ -29,7 +30,6 @@ from orchestrator.cli.options import (
     Runtime,
     Target,
     Task,
-    TokenFile,
     container_flags,
     find_interrupted,
     takes_target,
@@ -41,17 +41,18 @@ from orchestrator.host.data import IN_IMAGE
 from orchestrator.host.doctor import Severity, report, run_checks
 from orchestrator.host.host_facts import collect
 from orchestrator.lifecycle import interruptible, load_offset
-from orchestrator.look.live_view import LiveView
+from orchestrator.look.live_view import NOTE_LIMIT, LiveView
 from orchestrator.look.log_lines import log_event
 from orchestrator.look.notify import Notifier
 from orchestrator.look.report import Report
+from orchestrator.look.terminal import can_redraw
 from orchestrator.loop import run_session
 from orchestrator.propose.estimate import estimate_cost
 from orchestrator.record import retention
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal, is_live
 from orchestrator.record.session_log import log_to
-from orchestrator.text import counted
+from orchestrator.text import counted, sanitise
 from orchestrator.types import Level
 from orchestrator.walls.engine import Engine
 
@@ -83,13 +84,6 @@ def run_loop(
     replay: Annotated[Path | None, typer.Option(help="Run to replay, as runs/nov23.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed for the sweep proposer.")] = None,
     parallel: Parallel = None,
-    executor: Annotated[
-        str | None, typer.Option(help="local, or ray: on the slots of the hosts that joined the head at --address.")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="HOST:PORT of this machine, as its workers reach it; starts Ray's head there.")
-    ] = None,
-    token_file: TokenFile = None,
     runtime: Runtime = None,
     accept_risk: AcceptRisk = None,
     quiet_hours: Annotated[
@@ -109,7 +103,6 @@ def run_loop(
         "limits.experiments": experiments, "limits.hours": hours, "limits.max_usd": max_usd,
         "limits.max_tokens": max_tokens, "proposer": proposer, "claude.model": model, "claude.base_url": base_url,
         "claude.key_file": key_file, "prefetch": prefetch, "replay_of": replay, "seed": seed, "parallel": parallel,
-        "executor": executor, "address": address, "token_file": token_file,
         "runtime": runtime, "quiet_hours": quiet_hours, "scoring": scoring,
     }  # fmt: skip
     config = propose.choose_proposer(target.load_config(flags), os.environ)
@@ -122,7 +115,9 @@ def run_loop(
     page = Report(config.run_path)
     with ExitStack() as stack:
         stack.enter_context(interruptible())
-        stack.enter_context(log_to(config.run_path, screen=not console.is_terminal))
+        stack.enter_context(
+            log_to(config.run_path, screen=not console.is_terminal, show_warning=partial(show_note, console))
+        )
         view = None
         if console.is_terminal:
             goal, metric = config.limits.experiments, config.task.metric
@@ -145,6 +140,11 @@ def run_loop(
     if live:
         print(f"report: {page.build()}")
     print(f"next: {' · '.join(next_steps(config.run_path, target))}")
+
+
+def show_note(console: Console, text: str) -> None:
+    """Print a line above the live view, where it stays."""
+    console.print(Text(f"note: {sanitise(text, limit=NOTE_LIMIT)}"), soft_wrap=True)
 
 
 def next_steps(folder: Path, target: Target) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,14 +10,20 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from orchestrator.errors import RecordFailed
-from orchestrator.events import LogDigest
+from orchestrator.events import KINDS, LogDigest
 
 NAME = "session.log"
+SHOWN = {*KINDS, "proposal.delayed"}  # as an event, or as what the loop waits for
+OWN_KEYS = {"event", "level", "timestamp"}
 
 
 @contextmanager
-def log_to(folder: Path, *, screen: bool) -> Iterator[None]:
-    """Log JSON lines to session.log, and plain lines to stderr where there is no live view. Raises RecordFailed."""
+def log_to(folder: Path, *, screen: bool, show_warning: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Log JSON lines to session.log, and plain lines to stderr where there is no live view. Raises RecordFailed.
+
+    Without `screen` each warning, except those that the live view shows as events, is given to `show_warning` once.
+    """
+    shown = set[str]()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (folder / NAME).touch(mode=0o600)
@@ -32,6 +38,13 @@ def log_to(folder: Path, *, screen: bool) -> Iterator[None]:
     def render(logger: WrappedLogger, name: str, event: EventDict) -> str:
         file.write(f"{as_json(logger, name, dict(event))!s}\n".encode())  # one write, so that no line is torn
         if not screen:
+            if show_warning is not None and event["level"] != "info" and event["event"] not in SHOWN:
+                text = ", ".join(
+                    [str(event["event"]), *(f"{key} {event[key]}" for key in event if key not in OWN_KEYS)]
+                )
+                if text not in shown:
+                    shown.add(text)
+                    show_warning(text)
             raise structlog.DropEvent
         return str(as_text(logger, name, event))
 

@@ -64,3 +64,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RecordFailed, match="cannot be written"), log_to(tmp_path / "file" / "run", screen=False):
         pass
+
+
+def test_a_warning_is_shown_once_above_the_live_view(tmp_path: Path) -> None:
+    """One that the view shows as an event is not; all of them are in the log."""
+    shown = list[str]()
+    with log_to(tmp_path, screen=False, show_warning=shown.append):
+        log = structlog.get_logger()
+        for _ in range(2):
+            log.warning("notify.failed", occasion="a new best", exit_code=3)
+        log.warning("champion.replaced", experiment_id=3)
+        log.info("containers.reaped", names=["a"])
+
+    assert ["notify.failed, occasion a new best, exit_code 3"] == shown
+    assert 4 == len((tmp_path / "session.log").read_text().splitlines())
