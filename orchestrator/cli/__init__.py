@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 from orchestrator import __version__
 from orchestrator.cli import cluster, look, run, setup, trust
 from orchestrator.errors import AutoresearchError
+from orchestrator.look.terminal import make_printable
 from orchestrator.record import session_log
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ def print_version() -> None:
 
 def main() -> None:
     """Run a command; an error is one line and a non-zero exit."""
+    make_printable()
     session_log.log_to_stderr()  # standard output is for answers
     try:
         sys.exit(app(standalone_mode=not sys.argv[1:]))  # to no command at all, the help is the answer

@@ -36,6 +36,7 @@ from orchestrator.look.lineage import lineage_json, lineage_tree
 from orchestrator.look.live_view import LiveView, draw_best_so_far, experiments_table, summary_line
 from orchestrator.look.log_lines import log_event
 from orchestrator.look.report import Report
+from orchestrator.look.terminal import can_redraw, is_narrow
 from orchestrator.record import checkpoint
 from orchestrator.record.confirmations import confirmed_ids
 from orchestrator.record.experiment_files import read_text, trial_folder
@@ -67,7 +68,8 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
             return
         console = list_console()
         console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), describe_status(journal)), soft_wrap=True)
-        table = experiments_table(experiments, metric, confirmed_ids(journal))
+        narrow = is_narrow(console)
+        table = experiments_table(experiments, metric, confirmed_ids(journal), narrow=narrow, wrap=narrow)
         table.expand = console.is_terminal
         console.print(table)
         if best is not None:
@@ -79,7 +81,8 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
             console.print(Text(usual, "yellow"), soft_wrap=True)
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
-        if drawing := draw_best_so_far(champion_scores(experiments, estimated=estimated)):
+        scores, width = champion_scores(experiments, estimated=estimated), console.width - len("0.0000  0.0000")
+        if drawing := draw_best_so_far(scores, width):
             console.print(drawing, style="green")
 
 
@@ -92,7 +95,7 @@ def watch_run(target: Target) -> None:
         journal = stack.enter_context(Journal.read(folder))
         must_quit = stack.enter_context(quit_key())
         follower = Follower(journal=journal, handle=partial(log_event, metric=journal.metric()))
-        if console.is_terminal:
+        if can_redraw(console):
             view = LiveView(tag=folder.name, console=console, metric=journal.metric())
             view.attach(journal)
             follower = Follower(journal=journal, handle=view.handle, show_output=view.show_output)

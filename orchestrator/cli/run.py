@@ -116,10 +116,10 @@ def run_loop(
     with ExitStack() as stack:
         stack.enter_context(interruptible())
         stack.enter_context(
-            log_to(config.run_path, screen=not console.is_terminal, show_warning=partial(show_note, console))
+            log_to(config.run_path, screen=not can_redraw(console), show_warning=partial(show_note, console))
         )
         view = None
-        if console.is_terminal:
+        if can_redraw(console):
             goal, metric = config.limits.experiments, config.task.metric
             view = stack.enter_context(LiveView(tag=config.tag, console=console, goal=goal, metric=metric))
 

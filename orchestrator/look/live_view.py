@@ -31,6 +31,7 @@ from orchestrator.events import (
 )
 from orchestrator.look.conditions import describe_usual
 from orchestrator.look.history import champion_scores
+from orchestrator.look.terminal import is_narrow
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
 from orchestrator.text import counted, sanitise
@@ -45,6 +46,7 @@ BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60  # experiments in the curve, the last ones
 LINES, RECENT = 6, 8
 REFRESHES_PER_S = 4
+BAR = 40  # columns, at most
 NOTE_LIMIT = 500  # characters
 CHOOSING = "choosing what to try next"
 
@@ -72,9 +74,9 @@ class ActivePanel:
         if self.role is not None:
             total, left = self.until - self.since, max(0.0, self.until - time.monotonic())
             row = Table.grid(padding=(0, 1))
-            row.add_row(
-                self.role.value, ProgressBar(total=total, completed=total - left, width=40), f"{left:3.0f} s left"
-            )
+            for column in ({"no_wrap": True}, {"max_width": BAR, "ratio": 1}, {"no_wrap": True}):
+                row.add_column(**column)
+            row.add_row(self.role.value, ProgressBar(total=total, completed=total - left), f"{left:3.0f} s left")
             parts.append(row)
         newest = list(self.lines)[-lines:]
         return Group(*parts, *(Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in newest))
@@ -154,7 +156,7 @@ class LiveView:
         """Show a line that a container printed."""
         with self._guard:
             if text.strip() and (panel := self._active.get(experiment_id)):
-                panel.lines.append(f"{role.value:>11}  {text}")
+                panel.lines.append(text if is_narrow(self.console) else f"{role.value:>11}  {text}")
 
     def render(self) -> RenderableType:
         """Return the whole screen."""
@@ -167,7 +169,7 @@ class LiveView:
                 Panel(self._head(), title=f"autoresearch · {self.tag}", title_align="left",
                       border_style="dim"),
                 Panel(Group(*active), border_style="dim"),
-                experiments_table(self._recent, self.metric),
+                experiments_table(self._recent, self.metric, narrow=is_narrow(self.console)),
             )  # fmt: skip
 
     def _head(self) -> Text:
@@ -176,7 +178,7 @@ class LiveView:
         if champion is not None:
             best = f"{champion.value:.4f} {self.metric}{champion.trust_suffix} (experiment {champion.id})"
         text = Text.assemble(("best so far  ", "dim"), (best, "bold green"))
-        if curve := draw_best_so_far(self._curve):
+        if curve := draw_best_so_far(self._curve, self.console.width - len("│ 0.0000  0.0000 │")):
             text.append(f"\n{curve}", "green")
         used = f"{spent.device_seconds / 60:.0f} min · ${spent.usage.cost_usd:.2f}"
         text.append(f"\n{summary_line(spent, self.goal)} · {used}", "dim")
@@ -212,9 +214,9 @@ def summary_line(spent: Spent, goal: int = 0) -> str:
     return f"{done}, {spent.inconclusive} more not judged" if spent.inconclusive else done
 
 
-def draw_best_so_far(scores: Sequence[float | None]) -> str:
+def draw_best_so_far(scores: Sequence[float | None], width: int = WIDTH) -> str:
     """Return the champion's score after each experiment as a line of blocks; "" if it never changed."""
-    steps = [score for score in scores if score is not None][-WIDTH:]
+    steps = [score for score in scores if score is not None][-max(1, min(WIDTH, width)) :]
     low, high = min(steps, default=0.0), max(steps, default=0.0)
     if low == high:
         return ""
@@ -222,25 +224,32 @@ def draw_best_so_far(scores: Sequence[float | None]) -> str:
     return f"{steps[0]:.4f} " + "".join(BARS[round((step - low) * scale)] for step in steps) + f" {steps[-1]:.4f}"
 
 
-def experiments_table(experiments: Collection[Experiment], metric: str, confirmed: Collection[int] = ()) -> Table:
-    """Return one row per experiment; those confirmed on the holdout are at L3."""
+def experiments_table(
+    experiments: Collection[Experiment],
+    metric: str,
+    confirmed: Collection[int] = (),
+    *,
+    narrow: bool = False,
+    wrap: bool = False,
+) -> Table:
+    """Return one row per experiment; those confirmed on the holdout are at L3.
+
+    A narrow table has neither level nor seconds; with `wrap` a hypothesis takes as many lines as it needs.
+    """
     table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
-    for name, justify in (
-        ("id", "right"),
-        ("status", "left"),
-        (metric, "right"),
-        ("level", "left"),
-        ("seconds", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("hypothesis", ratio=1, no_wrap=True, overflow="ellipsis")
+    for name, justify in (("id", "right"), ("status", "left"), (metric, "right")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    if not narrow:
+        table.add_column("level")
+        table.add_column("seconds", justify="right")
+    table.add_column("hypothesis", ratio=1, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
     for experiment in experiments:
+        level = Level.L3 if experiment.id in confirmed else experiment.level if experiment.is_judged else ""
         table.add_row(
             str(experiment.id),
             Text(experiment.outcome, COLOURS[experiment.status]),
             "" if experiment.judged_value is None else f"{experiment.judged_value:.4f}",
-            Level.L3 if experiment.id in confirmed else experiment.level if experiment.is_judged else "",
-            f"{experiment.duration_s:.0f}",
+            *(() if narrow else (level, f"{experiment.duration_s:.0f}")),
             Text(sanitise(experiment.hypothesis, limit=200)),
         )
     return table

@@ -16,6 +16,7 @@ from orchestrator.events import ExperimentBegun, ExperimentFinished, body_of
 from orchestrator.look.conditions import describe_loads
 from orchestrator.look.containers import FIRST_TRIAL, Container, Fact, describe_containers
 from orchestrator.look.live_view import COLOURS
+from orchestrator.look.terminal import is_narrow
 from orchestrator.record.confirmations import list_confirmations
 from orchestrator.record.experiment_dir import format_diff
 from orchestrator.record.experiment_files import ExperimentFolder, read_text, unreadable
@@ -42,7 +43,7 @@ def show_experiment(console: Console, journal: Journal, experiment: Experiment, 
     else:
         console.print(Text("none: the empty patch", "dim"))
     console.print(Rule(Text("containers as they ran", "dim"), align="left"))
-    console.print(containers_table(read_containers(experiment, finished)))
+    console.print(containers_table(read_containers(experiment, finished), narrow=is_narrow(console)))
     console.print(Rule(Text("output of the trainer (never trusted)", "dim"), align="left"))
     lines = sanitise(read_text(experiment, f"{Role.TRAINER}.log")).splitlines()
     for line in lines if raw else lines[-LOG_LINES:]:
@@ -94,8 +95,8 @@ def read_containers(experiment: Experiment, finished: ExperimentFinished) -> lis
         raise unreadable(experiment.folder, error.strerror) from error
 
 
-def containers_table(containers: Sequence[Container]) -> RenderableType:
-    """Return the walls that all containers share, then a row for each container, by trial."""
+def containers_table(containers: Sequence[Container], *, narrow: bool = False) -> RenderableType:
+    """Return the walls that all containers share, then a row for each container, by trial; `narrow`: wrapped lines."""
     ran = [c for c in containers if c.execution is not None]
     if not ran:
         return Text("none ran", "dim")
@@ -106,17 +107,22 @@ def containers_table(containers: Sequence[Container]) -> RenderableType:
     for name in ("peak MiB", "cpu s", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("ended")
-    trials = list(dict.fromkeys(c.trial for c in ran))
+    trials, lines = list(dict.fromkeys(c.trial for c in ran)), list[Text]()
     for trial in trials:
         if trials != [FIRST_TRIAL]:
             table.add_row(Text(trial, "bold"))
+            lines.append(Text(trial, "bold"))
         for container, own in zip(ran, walls, strict=True):
             if container.trial == trial:
-                table.add_row(*_row(container, own, common))
+                role, peak, cpu_s, seconds, ended = _row(container, own, common)
+                table.add_row(role, peak, cpu_s, seconds, ended)
+                told = Text(f"{role}  {seconds} s, {peak} MiB, {cpu_s} s of cpu")
+                lines.append(told.append(", ").append(ended) if ended else told)
     text = Text("each: ")
     for number, wall in enumerate(common):
         text.append(", " if number else "").append(_words(wall), "bold red" if wall.good is False else "")
-    return Group(text if common else Text("each: walls not on record"), table)
+    text = text if common else Text("each: walls not on record")
+    return Group(text, *lines) if narrow else Group(text, table)
 
 
 def _walls(container: Container) -> Iterator[Fact]:
@@ -127,7 +133,7 @@ def _words(wall: Fact) -> str:
     return f"{wall.name.upper() if wall.good is False else wall.name} {wall.value}"
 
 
-def _row(container: Container, walls: tuple[Fact, ...], common: list[Fact]) -> tuple[str | Text, ...]:
+def _row(container: Container, walls: tuple[Fact, ...], common: list[Fact]) -> tuple[str, str, str, str, Text]:
     """Return how it lived and ended, and which of its walls differ from those of most."""
     execution, ended = container.execution, Text(container.ended)
     odd = [_words(wall) for wall in walls if wall not in common] if walls else ["walls not on record"]

@@ -145,3 +145,19 @@ def shown(folder: Path, score: Score, **changes: object) -> list[str]:
         with console.capture() as capture:
             show.show_experiment(console, journal, journal.experiment(0))
     return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_containers_are_told_in_whole_words_where_there_is_little_room(tmp_path: Path) -> None:
+    """Not in a column of single characters: each in lines that wrap."""
+    make(tmp_path, Role.TRAINER, "0")
+    found = ended(Role.TRAINER, "0", exit_code=None, killed_by="the loss was not a number")
+    finished = ExperimentFinished(experiment=kept(2.0, folder=tmp_path), executions=(found,))
+    console = Console(width=40)
+    with console.capture() as capture:
+        containers = show.read_containers(finished.experiment, finished)
+        console.print(show.containers_table(containers, narrow=True))
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+
+    assert max(map(len, lines)) <= 40
+    said = " ".join(" ".join(lines).split())
+    assert "trainer 20.0 of 203 s, 306 MiB, 37.6 s of cpu, ended by the host: the loss was not a number" in said
