@@ -22,7 +22,7 @@ def test_a_planted_gain_is_found_and_each_trial_has_its_load(tmp_path: Path, uni
     """Between two null patches; what the host saw of the machine is on record beside every score."""
     task = aa.make_task(tmp_path, [GAIN], ROOT / "examples" / "code-size")
     text = (task / "task.toml").read_text()
-    (task / "task.toml").write_text(re.sub(r"time_budget_s = .*", "time_budget_s = 5.0", text))
+    (task / "task.toml").write_text(re.sub(r"time_budget_s = .*", "time_budget_s = 8.0", text))
     data = task / "locked" / "make_data.py"
     data.write_text(data.read_text().replace("30_000", "3_000"))
     flags = {"tag": unique, "runs": task / "runs", "profile_name": "cpu", "proposer": "sweep"}
