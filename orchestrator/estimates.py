@@ -8,7 +8,8 @@ takes from a small grid of models, each weighted by how well it foretold the sco
 the noise has a conjugate prior, so that after one trial already there is an answer, though a vague one.
 
 Arrays have a first axis of runs: one in the product, thousands in benchmarks/keep_rules.py, which so runs this very
-code. The next axis is the model's. The last ones are the state: the usual gain, the drift, the effect of others, then a level for
+code. The next axis is the model's. The last ones are the state: the usual gain, the drift, the effect of others,
+then a level for
 each slot; a slot holds a source. Variances are in units of the variance of one trial.
 """
 
