@@ -40,6 +40,7 @@ class RunCurve:
     metric: str
     conditions: tuple[Conditions, ...]
     steps: tuple[Step, ...]
+    usual: str = ""  # how much others work beside it
 
     def best_at(self, axis: str, value: float) -> float | None:
         """Return the best so far when this much of `axis` was used; None if there was no score yet."""
@@ -62,6 +63,7 @@ def load_curve(folder: Path) -> RunCurve:
         metric=history.metric,
         conditions=tuple(sorted({e.conditions for e in scored})),
         steps=tuple(_steps(history.entries)),
+        usual=history.usual,
     )
 
 
@@ -93,6 +95,8 @@ def find_differences(first: RunCurve, second: RunCurve) -> Iterator[str]:
     for run in (first, second):
         if not run.conditions:
             yield f"{run.tag}: no score yet"
+        if run.usual:
+            yield f"{run.tag}: {run.usual}"
     if first.conditions and second.conditions and first.conditions != second.conditions:
         change = first.conditions[-1].describe_change(second.conditions[-1]) or "within a run"
         yield f"different conditions ({change}): the scores do not compare"

@@ -1,6 +1,7 @@
 """What the machine was like is shown beside each score, and in one line where others always work."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.events import ConditionsChanged
 from orchestrator.look import export
+from orchestrator.look.compare import find_differences, load_curve
 from orchestrator.look.conditions import describe_load, describe_loads, describe_usual
 from orchestrator.look.details import FactTable, byte_limits, detail_block
 from orchestrator.look.history import load_history
@@ -102,6 +104,13 @@ def test_status_says_it_to_people_and_programs(run: Path) -> None:
 
     assert LINE in printed.stdout
     assert LINE == told["conditions"]
+
+
+def test_a_comparison_says_which_run_had_company(run: Path) -> None:
+    """Scores from beside others and from a quiet machine do not compare like for like."""
+    curve = load_curve(run)
+
+    assert [f"t: {LINE}"] == list(find_differences(curve, replace(curve, usual="")))
 
 
 def test_export_has_the_means_over_all_trials() -> None:
