@@ -7,10 +7,9 @@ and so of every other source. What the filter cannot know beforehand (the size o
 takes from a small grid of models, each weighted by how well it foretold the scores so far (Magill 1965); the scale of
 the noise has a conjugate prior, so that after one trial already there is an answer, though a vague one.
 
-Arrays have a first axis of runs: one in the product, thousands in benchmarks/keep_rules.py, which so runs this very
-code. The next axis is the model's. The last ones are the state: the usual gain, the drift, the effect of others,
-then a level for
-each slot; a slot holds a source. Variances are in units of the variance of one trial.
+Arrays have a first axis of runs: one in the product, thousands in benchmarks/keep_rules.py, which so runs this
+very code. The next axis is the model's. The last ones are the state: the usual gain, the drift, the effect of others,
+then a level for each slot; a slot holds a source. Variances are in units of the variance of one trial.
 """
 
 import math

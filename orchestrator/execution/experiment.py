@@ -15,6 +15,7 @@ from pathlib import Path
 from orchestrator.errors import SandboxError
 from orchestrator.events import ContainerStarted, Event, ScoringBegun
 from orchestrator.execution.checkpoint_export import export_checkpoint
+from orchestrator.execution.early_end import TrainingWatch
 from orchestrator.scoring.messages import (
     CheckpointMessage,
     ClaimsMessage,
@@ -67,6 +68,9 @@ GPU_FULL_FIX = "ran out of GPU memory: make the model or its batches smaller"
 GPU_BROKEN = re.compile(r"uncorrectable (?:ECC|NVLink) error|GPU is lost|device\(s\) is/are busy or unavailable")
 GPU_BROKEN_FIX = "could not use its GPU, which is broken or somebody else's: see `autoresearch doctor`"
 TRACEBACK_END = 10  # lines: CUDA's errors have advice behind them
+LOST = (
+    "Look for a learning rate that is too high, a division by zero, a logarithm of 0, or something that waits for ever"
+)
 ENDS = "the session ends"
 NO_SPACE = "No space left on device"
 
@@ -103,7 +107,11 @@ class ContainerRunner:
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
         with ExperimentSandbox.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
-            self._driver = driver = _ExperimentDriver(box=box, record=self.record, show=self.show, plan=plan, best=best)
+            profile = self.place.config.active_profile
+            watch = TrainingWatch(time_budget_s=profile.time_budget_s, sees_idle=self.place.gpu_uuid is None)
+            self._driver = driver = _ExperimentDriver(
+                box=box, record=self.record, show=self.show, plan=plan, best=best, watch=watch
+            )
             if self.stopped.is_set():
                 driver.end(ENDS)
             return unless_changed(driver.run(), box.find_modified_inputs())
@@ -126,6 +134,8 @@ class _ExperimentDriver:
     show: Callable[[int, Role, str], object]
     plan: Plan
     best: float | None
+    watch: TrainingWatch
+    lost: str = ""  # why its training was ended early
     ending: str = ""  # why it is over before its end
     messages: list[Message | Malformed] = field(default_factory=list)  # the scorer's
     claimed: threading.Event = field(default_factory=threading.Event)
@@ -142,17 +152,41 @@ class _ExperimentDriver:
 
     def run(self) -> Trial:
         if self.box.place.config.self_reported:
-            return self.reported(self.wait(self.start(Role.TRAINER)))
+            return self.reported(self.train())
         with ThreadPoolExecutor(3) as pool:
             waiting = list(pool.map(self.start, (Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER)))
-        trained = self.wait(self.start(Role.TRAINER))
+        trained = self.train()
         if (failure := failure_of(trained)) is not None:
-            return self.trial(failure, explain(failure, "train.py", trained) + self.hint(trained.log_tail))
+            return self.untrained(failure, trained)
         return self.score(*waiting)
+
+    def train(self) -> ExecutionResult:
+        """Run the trainer to its end, or until its training is lost."""
+        trainer = self.start(Role.TRAINER)
+        while trainer.alive() and not self.lost:
+            self.end_training(self.watch.look(trainer.cpu_s, time.monotonic()))
+            time.sleep(POLL_S)
+        return self.wait(trainer)
+
+    def end_training(self, why: str) -> None:
+        """End the trainer, if there is a reason; from the thread that reads its output too."""
+        trainers = [running for running in self.box.running[:] if running.spec.role is Role.TRAINER and running.alive()]
+        if why and trainers and not self.lost:
+            self.lost = why
+            for running in trainers:
+                running.kill(why)
+
+    def untrained(self, failure: Status, trained: ExecutionResult) -> Trial:
+        """Return the trial of a training that failed, with the trainer's own words."""
+        if self.lost and trained.killed_by == self.lost:
+            return self.trial(
+                Status.CRASH, f"train.py was ended early: {self.lost}. {LOST}\n{trained.log_tail[-2000:]}"
+            )
+        return self.trial(failure, explain(failure, "train.py", trained) + self.hint(trained.log_tail))
 
     def reported(self, trained: ExecutionResult) -> Trial:
         if (failure := failure_of(trained)) is not None:
-            return self.trial(failure, explain(failure, "train.py", trained) + self.hint(trained.log_tail))
+            return self.untrained(failure, trained)
         metric = self.box.place.config.task.metric
         score = parse_reported(trained.log_tail, metric)
         if score is None:
@@ -262,6 +296,8 @@ class _ExperimentDriver:
                 self.claimed.set()
             if isinstance(message, Malformed):  # it would wait for an answer to what it did not say
                 self.end(BROKEN_CONTRACT.format(message.reason))
+        if role is Role.TRAINER:
+            self.end_training(self.watch.hear(text, time.monotonic()))
         self.show(self.box.experiment_id, role, text)
 
     def trial(

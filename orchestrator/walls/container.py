@@ -98,6 +98,11 @@ class RunningContainer:
         """Return True until the container is known to have ended."""
         return not self._finished.is_set()
 
+    @property
+    def cpu_s(self) -> float | None:
+        """The processor time that it has used so far; None where the host does not say."""
+        return self._usage.cpu_s
+
     def kill(self, reason: str) -> None:
         """Kill the container now; `reason` is recorded."""
         if self.alive():

@@ -406,7 +406,9 @@ def test_the_containers_of_a_trial_are_known_as_soon_as_they_run() -> None:
     nothing = cast("Any", None)
     runner = ContainerRunner(place=nothing, record=lambda _: None, show=lambda *_: None)
     before = runner.container_ids()
-    driver = _ExperimentDriver(box=cast("Any", box), record=runner.record, show=runner.show, plan=PLAN, best=None)
+    driver = _ExperimentDriver(
+        box=cast("Any", box), record=runner.record, show=runner.show, plan=PLAN, best=None, watch=nothing
+    )
     runner._driver = driver  # as `run` does it
 
     assert () == before

@@ -334,3 +334,35 @@ def test_an_engine_that_is_not_there_is_named() -> None:
     """With what to type."""
     with pytest.raises(Exception, match="autoresearch start-engine"):
         Engine.connect("unix:///nowhere/docker.sock")
+
+
+LOST = (
+    UNIFORM
+    + """
+    import time
+    while True:
+        print("step 1 | loss nan | 5 tok/s", flush=True)
+        time.sleep(0.2)
+"""
+)
+
+
+def test_a_training_whose_losses_are_no_numbers_ends_early(engine: Engine, tmp_path: Path, unique: str) -> None:
+    """Not at its deadline; its own words are what the LLM is told."""
+    config = load(ROOT, {"tag": unique, "runs": tmp_path, "profile.cpu.time_budget_s": 20.0})
+    place = compose.build_execution_context(config, engine)
+    candidate = Candidate(
+        proposal=Proposal(hypothesis="lost"),
+        source=LOST,
+        parent_id=None,
+        parent_source="",
+        reply=Reply(proposer="test"),
+    )
+    plan = Plan(train_seed=1, audit_seed=bytes(32))
+    trial = ContainerRunner(place=place).run(candidate, plan, experiment_id=1, folder=tmp_path, best=None)
+
+    assert Status.CRASH is trial.failure
+    assert trial.message.startswith("train.py was ended early: its last ")
+    assert trial.message.endswith("step 1 | loss nan | 5 tok/s")
+    assert trial.trainer is not None
+    assert trial.trainer.duration_s < 18

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from orchestrator.execution.early_end import TrainingWatch
 from orchestrator.execution.experiment import _ExperimentDriver, explain, failure_of, ignore
 from orchestrator.types import Level, Plan, Role, Score, Status, Trial
 from tests.support import fakes
@@ -107,7 +108,13 @@ def driver() -> _ExperimentDriver:
     box = SimpleNamespace(experiment_id=1, running=[], place=SimpleNamespace(config=config))
     plan = Plan(train_seed=1, audit_seed=bytes(32))
     return _ExperimentDriver(
-        box=cast("Any", box), record=ignore, show=ignore, plan=plan, best=None, ended=[fakes.execution()]
+        box=cast("Any", box),
+        record=ignore,
+        show=ignore,
+        plan=plan,
+        best=None,
+        ended=[fakes.execution()],
+        watch=TrainingWatch(time_budget_s=25.0, sees_idle=True),
     )
 
 
