@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator import files, patch
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, RecordFailed
 from orchestrator.events import (
     ExperimentBegun,
     ExperimentCommitted,
@@ -176,9 +176,16 @@ def keep_experiment(journal: Journal, branch: ResultBranch, experiment: Experime
     source = read_source(experiment)
     first, _, head = journal.span()
     placed = [recorded.event.experiment_id for recorded in journal.events(ExperimentCommitted)][-1:]
-    journal.append(
-        ExperimentCommitted(experiment_id=experiment.id, commit=branch.commit(experiment, source, first, head))
-    )
+    commit, failure = "", ""
+    try:
+        commit = branch.commit(experiment, source, first, head)
+    except RecordFailed as error:  # a lock of another git, or a full disk: the record has the file
+        failure = (
+            f"experiment {experiment.id} is no git commit: {error}; the next session tries to commit the best again"
+        )
+    journal.append(ExperimentCommitted(experiment_id=experiment.id, commit=commit))
+    if failure:
+        journal.note(failure)
     parent = files.read_text(experiment.folder / "parent.py")
     last = (read_source(journal.experiment(number)) for number in placed)
     if not branch.put(source, ours=(parent, source, *last)):  # the parent may be an older one

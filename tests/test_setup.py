@@ -106,7 +106,7 @@ def test_the_image_is_built_from_what_it_needs_and_only_when_that_changes(
     builds, lines = [], list[str]()
     for text in ("one", "one", "two"):
         corpus.write_text(text)
-        image.build_image("cpu", tmp_path / "work", lines.append)
+        image.build_image("cpu", tmp_path / "my (own) work", lines.append)
         builds.append((tmp_path / "builds").read_text().splitlines())
 
     assert [2, 2, 4] == [len(one) for one in builds]
@@ -119,7 +119,7 @@ def test_the_image_is_built_from_what_it_needs_and_only_when_that_changes(
     assert {"./corpus.py", "./requirements.txt", "./wheels/cpu/torch.whl"} == {
         *(tmp_path / "context").read_text().split()
     }
-    assert not (tmp_path / "work" / "context").exists()
+    assert not (tmp_path / "my (own) work" / "context").exists()
 
 
 def test_an_engine_that_does_not_answer_is_named_with_what_to_type(tmp_path: Path) -> None:

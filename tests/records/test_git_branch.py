@@ -1,5 +1,6 @@
 """What would keep a kept change from becoming a commit is found before the baseline, and nothing is left behind."""
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
+from orchestrator.events import NoteRecorded
 from orchestrator.loop import run_session
 from orchestrator.record.git_branch import ResultBranch
+from orchestrator.types import Trial
 from tests.support.sessions import git, parabola, session, task
 
 HOOK = """#!/bin/sh
@@ -157,20 +160,29 @@ def test_a_git_dir_of_the_user_s_is_theirs(tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "index-of-a-hook").exists()
 
 
-def test_git_that_goes_away_during_the_night_is_one_line(tmp_path: Path) -> None:
-    """A lock that appears later: git's own words, not a list of them."""
+def test_git_that_goes_away_during_the_night_does_not_end_it(tmp_path: Path) -> None:
+    """A lock that appears later: git's own words are noted, the loop goes on, and the next session commits the best."""
     config = committed(tmp_path)
+    lock = tmp_path / ".git" / "refs" / "heads" / "autoresearch" / "t.lock"
+    lock.parent.mkdir()
 
-    def lock(source: str) -> object:
-        (tmp_path / ".git" / "refs" / "heads" / "autoresearch").mkdir(exist_ok=True)
-        (tmp_path / ".git" / "refs" / "heads" / "autoresearch" / "t.lock").touch()
+    def lock_branch(source: str) -> Trial:
+        lock.touch()
         return parabola(source)
 
-    loop, _, _ = session(config, lock, ["0.05"])  # type: ignore[arg-type]
-    with loop.journal, pytest.raises(Exception, match=r"^git update-ref: .*t\.lock': File exists") as found:
+    loop, _, _ = session(config, lock_branch, ["0.05"])
+    with loop.journal:
+        run_session(loop)
+        notes = [one.event.text for one in loop.journal.events(NoteRecorded)]
+    without = git(config, "branch", "--list", "autoresearch/t")
+    lock.unlink()
+    loop, _, _ = session(config, parabola, ["0.06"])
+    with loop.journal:
         run_session(loop)
 
-    assert "[" not in str(found.value)
+    assert re.fullmatch(r"experiment 0 is no git commit: git update-ref: .*t\.lock': File exists[^[]*", notes[0])
+    assert "" == without
+    assert "LEARNING_RATE = 0.05" in git(config, "show", "autoresearch/t:mutable/train.py")
 
 
 def test_nothing_of_a_check_is_in_the_way_of_the_commit(tmp_path: Path) -> None:
