@@ -18,8 +18,8 @@ from tests.test_policy import attempt, champion
 
 SEEN = MachineLoad(
     started_unix_s=1e9, duration_s=25.0, cpus=2, waited_s=1.2, pressure_s=1.0, cpu_s=40.0, others_cpu_s=1.0,
-    steal_s=0.1, clock_mhz=2600.0, pace_before=400.0, pace_after=400.0, gpu_clock_mhz=1755.0, gpu_throttled_s=0.0, gpu_power_w=300.0,
-    gpu_temperature_c=60.0,
+    steal_s=0.1, clock_mhz=2600.0, pace_before=400.0, pace_after=400.0, gpu_clock_mhz=1755.0, gpu_throttled_s=0.0,
+    gpu_power_w=300.0, gpu_temperature_c=60.0,
 )  # fmt: skip
 SHARE_OF = ("duration_s", "cpus")  # the time that others' use is a share of
 ITS_OWN = [field.name for field in fields(MachineLoad) if field.name not in (*MachineLoad.OUTSIDE, *SHARE_OF)]
@@ -65,7 +65,7 @@ def shown(difference: Callable[[random.Random], float]) -> float:
 
 
 def test_52_a_place_in_the_pair_that_is_drawn_gives_no_claim() -> None:
-    """Quick where it goes first, slow where it goes second: the order is drawn, so it cancels. Nor is a null claimed."""
+    """Quick where it goes first, slow where second: the order is drawn, so it cancels. Nor is a null claimed."""
     by_order = shown(lambda chance: chance.choice((1, -1)) * 0.05 + chance.gauss(0, 0.02))
     null = shown(lambda chance: chance.gauss(0, 0.02))
     real = shown(lambda chance: 0.05 + chance.gauss(0, 0.02))
