@@ -197,8 +197,10 @@ def test_an_edit_by_hand_between_two_sessions_is_said(tmp_path: Path) -> None:
             run_session(loop)
     with Journal.read(config.run_path) as journal:
         notes = [one.event.text for one in journal.events(NoteRecorded)]
+        newest = journal.notes()
 
     assert 2 == len(notes)
+    assert notes[-1:] == newest
     assert notes[0].startswith(
         f"{config.mutable_path} was edited by hand, and this run does not use it: it continues from"
     )

@@ -33,7 +33,7 @@ from orchestrator.look.conditions import describe_usual
 from orchestrator.look.follow import DETACHED, Follower, follow, quit_key
 from orchestrator.look.history import champion_scores
 from orchestrator.look.lineage import lineage_json, lineage_tree
-from orchestrator.look.live_view import LiveView, draw_best_so_far, experiments_table, summary_line
+from orchestrator.look.live_view import NOTE_LIMIT, LiveView, draw_best_so_far, experiments_table, summary_line
 from orchestrator.look.log_lines import log_event
 from orchestrator.look.report import Report
 from orchestrator.look.terminal import can_redraw, is_narrow
@@ -77,6 +77,8 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
                 f"best: [bold green]{best.value:.6f}[/] {escape(metric)}{best.trust_suffix}, experiment {best.id}"
             )
         console.print(summary_line(spent))
+        for note in journal.notes():
+            console.print(Text(f"note: {sanitise(note, limit=NOTE_LIMIT)}", "yellow"), soft_wrap=True)
         if usual := describe_usual(journal):
             console.print(Text(usual, "yellow"), soft_wrap=True)
         if used := spent.usage.total_tokens:

@@ -364,6 +364,13 @@ class Journal:
         if text not in {one.event.text for one in noted}:
             self.append(NoteRecorded(text=text))
 
+    def notes(self) -> list[str]:
+        """Return what was noted in the newest session, and while it was set up."""
+        started = self.last_event(SessionStarted)
+        ends = [end.seq for kind in (SessionEnded, SessionFailed) for end in self.events(kind)]
+        before = max((seq for seq in ends if started is not None and seq < started.seq), default=0)
+        return list(dict.fromkeys(one.event.text for one in self.events(NoteRecorded, after=before)))
+
     # ---- replies and their cost
 
     def pending_reply(self) -> tuple[int, Reply] | None:
