@@ -72,6 +72,9 @@ diff: require-ab setup ## how two experiments differ: A=1 B=2
 logs: require-exp setup ## what an experiment printed: EXP=3 ROLE=trainer
 	@$(CLI) logs $(call quote,EXP) $(TARGET) $(call options,ROLE)
 
+lessons: setup ## what the runs of this task taught: runs/lessons.md, shown in every prompt; edit it as you like
+	@$(CLI) lessons $(TARGET)
+
 runs: setup ## the recorded runs
 	@$(CLI) runs $(call options,TASK RUNS)
 

@@ -28,6 +28,7 @@ from orchestrator.host.image import build_image, start_engine
 from orchestrator.host.source import find_change
 from orchestrator.lifecycle import record_failure
 from orchestrator.proposals import Proposals
+from orchestrator.propose.lessons import LessonsWriter
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.scoring.thresholds import UNBOUNDED
@@ -121,6 +122,10 @@ def open_session(
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
         subscribe(journal)
+        if config.recording.lessons:
+            writer = LessonsWriter(runs=config.runs, task=config.task.name)
+            journal.subscribe(writer.handle)
+            stack.callback(writer.write)
         stack.enter_context(record_failure(journal))
         for note in propose.notes(config, os.environ):
             journal.note(note)

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +37,7 @@ from orchestrator.look.live_view import NOTE_LIMIT, LiveView, draw_best_so_far, 
 from orchestrator.look.log_lines import log_event
 from orchestrator.look.report import Report
 from orchestrator.look.terminal import can_redraw, is_narrow
+from orchestrator.propose.lessons import write_lessons
 from orchestrator.record import checkpoint
 from orchestrator.record.confirmations import confirmed_ids
 from orchestrator.record.experiment_files import read_text, trial_folder
@@ -46,6 +47,18 @@ from orchestrator.text import counted, sanitise
 from orchestrator.types import Role
 
 app = typer.Typer()
+
+
+@app.command("lessons")
+@takes_target
+def print_lessons(target: Target) -> None:
+    """Distil what the runs of this task taught into lessons.md, which every prompt shows, and print it."""
+    config = replace(target, run=target.run or "any").load_config({})
+    path = write_lessons(config.runs, config.task.name)
+    if not path.exists():
+        raise JournalError(f"{path.parent}: no run here has taught anything yet; start one with `autoresearch loop`")
+    print(path.read_text(encoding="utf-8"), end="")
+    print(f"file: {path}; what you write into it stays")
 
 
 @app.command("status")

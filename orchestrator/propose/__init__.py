@@ -12,7 +12,7 @@ import structlog
 
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
-from orchestrator.propose import api_key
+from orchestrator.propose import api_key, lessons
 from orchestrator.propose.budget import Budget, Ledger, outlives_cache
 from orchestrator.propose.models import Answer, Model, PriceBand, find_model
 from orchestrator.propose.phases import CONSTANTS_FIRST
@@ -123,6 +123,7 @@ def prompts(config: Config) -> PromptBuilder:
         stagnation_after=config.claude.stagnation_after,
         constants_first=0 if config.proposer == "mix" else CONSTANTS_FIRST,
         metric=config.task.metric,
+        lessons=config.runs / lessons.NAME if config.recording.lessons else None,
     )
 
 

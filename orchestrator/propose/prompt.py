@@ -16,6 +16,7 @@ from orchestrator.files import read_text
 from orchestrator.patch import as_shown
 from orchestrator.propose import answer, prompt_text
 from orchestrator.propose.diagnostics import read_diagnostics
+from orchestrator.propose.lessons import SHOWN_CHARS, read_lessons
 from orchestrator.propose.models import Answer
 from orchestrator.propose.phases import CONSTANTS_FIRST, next_phase
 from orchestrator.propose.tell import LINE_CHARS, Teller, tell_diff
@@ -77,6 +78,7 @@ class PromptBuilder:
     stagnation_after: int = 8  # judged experiments without a new best before another kind of idea is requested
     constants_first: int = CONSTANTS_FIRST
     metric: str = "val_bpb"
+    lessons: Path | None = None  # a file that is reread for each prompt
     api_ratio: float = 1.0  # the API's tokens for each of ours, known after the first call
     _last_good: dict[Path, str] = field(default_factory=dict, repr=False)
 
@@ -91,7 +93,8 @@ class PromptBuilder:
 
     def build(self, context: Context, form: Answer = Answer.STRUCTURED) -> Prompt:
         """Return the prompt for the next idea. Raises ConfigError if program.md was never readable."""
-        return Prompt(blocks=(*self._stable(form), self._best(context), *self._history(context), self._now(context)))
+        known = (*self._stable(form), *self._lessons(), self._best(context))
+        return Prompt(blocks=(*known, *self._history(context), self._now(context)))
 
     def build_check(self, form: Answer) -> Prompt:
         """Return a prompt of the same shape, for a request that checks the connection."""
@@ -112,6 +115,12 @@ class PromptBuilder:
                 cached=True,
             ),
         )
+
+    def _lessons(self) -> Iterator[Block]:
+        """Yield what earlier runs of the task taught, if anything, as data."""
+        if self.lessons is not None and (text := read_lessons(self.lessons)):
+            title = "Lessons of the runs of this task (lessons.md; the human may have edited it)"
+            yield Block(title=title, text=prompt_text.fence(text, 2 * SHOWN_CHARS, "markdown"))
 
     def _best(self, context: Context) -> Block:
         best = context.champion.experiment
