@@ -122,6 +122,14 @@ def test_the_image_is_built_from_what_it_needs_and_only_when_that_changes(
     assert not (tmp_path / "my (own) work" / "context").exists()
 
 
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_the_image_of_each_profile_reads_parquet(profile: str) -> None:
+    """Pinned by hash, as all of it."""
+    pinned = (SANDBOX / f"requirements-{profile}.txt").read_text(encoding="utf-8")
+
+    assert "\npyarrow==" in pinned
+
+
 def test_an_engine_that_does_not_answer_is_named_with_what_to_type(tmp_path: Path) -> None:
     """By the command line too, in one line."""
     environment = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/none.sock", "PYTHONPATH": str(ROOT)}

@@ -36,6 +36,11 @@ class TrainingWatch:
     _busy_at: float | None = None  # when it last printed something or used a processor
     _cpu_s: float = 0.0  # by then
 
+    @property
+    def last_loss_was_lost(self) -> bool:
+        """Return whether the last loss that was printed is NaN or infinite."""
+        return self._lost > 0
+
     def hear(self, line: str, now: float) -> str:
         """Return why the training is lost after this line, "" if it may go on."""
         self._busy_at = now

@@ -60,6 +60,7 @@ HINT = (
     "; hint: the same random rows got other log-probabilities when other rows stood beside them, so dropout or batch"
     " statistics may still be on (call model.eval()), or answers depend on other rows, on chance or on earlier calls"
 )
+DIVERGED = "; hint: the last loss that the training itself printed was NaN or infinite"
 SUSPECT = "it ended or fell silent during the audit, which could not be finished; "
 BROKEN_CONTRACT = "the scorer's output is not what docs/tasks.md says: {}"
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
@@ -224,7 +225,7 @@ class _ExperimentDriver:
         profile = self.box.place.config.active_profile
         if isinstance(outcome, RefusedMessage):
             hint = HINT if find_message(self.messages, UnsteadyMessage) else ""
-            return self.trial(Status.CHEAT, f"the scorer refused it: {outcome.reason}{hint}")
+            return self.trial(Status.CHEAT, f"the scorer refused it: {outcome.reason}{hint}{self.diverged()}")
         if isinstance(outcome, TooSlowMessage):
             trained_s = self.ended[0].duration_s
             message = SLOW.format(outcome.reason, trained_s, profile.time_budget_s, profile.load_budget_s)
@@ -257,12 +258,16 @@ class _ExperimentDriver:
         if self.rehearsed(died.role):
             if failure is Status.INFRA and not died.killed_by:  # its word alone, and another audit is what a liar wants
                 failure = Status.CRASH
-            return self.trial(failure, self.suspicion() + UNSEEN, needs_review=bool(self.suspicion()))
+            return self.trial(failure, self.suspicion() + UNSEEN + self.diverged(), needs_review=bool(self.suspicion()))
         return self.trial(failure, explain(failure, "load_model or the model it returns", died))
 
     def rehearsed(self, role: Role) -> bool:
         """Return True if a predictor has answered random tokens, so that it failed on validation text."""
         return any(isinstance(m, RehearsedMessage) and m.predictor == SUFFIX[role] for m in self.messages)
+
+    def diverged(self) -> str:
+        """Return a hint for the LLM where the training's own last words explain what failed after it."""
+        return DIVERGED if self.watch.last_loss_was_lost else ""
 
     def suspicion(self) -> str:
         """Describe an audit that its predictor cut short: a liar about to be caught could do that."""

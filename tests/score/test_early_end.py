@@ -151,3 +151,19 @@ def test_only_a_trainer_is_ended_by_its_words() -> None:
         turn.heard(role, "step 9 | loss nan")
 
     assert trainer.alive()
+
+
+def test_a_refused_answer_of_a_training_that_diverged_is_explained_by_its_own_words() -> None:
+    """As a hint only: what it printed changes no verdict."""
+    messages = []
+    for loss in ("nan", "3.2"):
+        turn = driver()
+        turn.heard(Role.TRAINER, f"step 9 | loss {loss}")
+        turn.heard(Role.SCORER, '{"event": "refused", "reason": "a claim is not a finite number", "detail": ""}')
+        second = cast("Any", SimpleNamespace(wait=lambda: fakes.execution(Role.PREDICTOR_B), kill=lambda _: None))
+        trial = turn.judge(fakes.execution(Role.SCORER, exit_code=3), second)
+        messages.append((trial.failure, trial.message))
+
+    refused = "the scorer refused it: a claim is not a finite number"
+    hint = "; hint: the last loss that the training itself printed was NaN or infinite"
+    assert [(Status.CHEAT, refused + hint), (Status.CHEAT, refused)] == messages
