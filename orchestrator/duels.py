@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 
+from orchestrator.types import QUEUED_AGAIN, DuelOutcome, Experiment, Status
+
 CONFIDENCE = 0.95  # of the interval; a gain is claimed where all of it is above 0: one-sided 2.5 %
 LEAST_PAIRS = 4  # fewer give an interval too wide to be of use
 MOST_PAIRS = 24
 CLAIM_SHARE = 0.1  # of a session's device time, for duels
 SPENDING_POWER = 4
 POWER = 0.8  # with which the smallest gain is shown
+MOST_DISTURBED = 3  # pairs that are drawn anew because others used the device or the sandbox failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,67 @@ def spent(pairs: int, most: int) -> float:
     before = [look for look in looks(most) if look < pairs]
     until = (before[-1] / most) ** SPENDING_POWER if before else 0.0
     return (1 - CONFIDENCE) * ((pairs / most) ** SPENDING_POWER - until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duel:
+    """Two kept experiments, and how many pairs of trials decide between them."""
+
+    champion_id: int
+    rival_id: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextTrial:
+    """The trial that is due in a duel."""
+
+    source_id: int | None  # None: draw which of both begins the pair
+    seed_of: int | None = None  # the experiment whose training seed it shares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a duel ended."""
+
+    outcome: DuelOutcome
+    reason: str
+    interval: Interval | None = None
+
+
+def next_step(duel: Duel, trials: Sequence[Experiment]) -> NextTrial | Result:
+    """Return what follows from the trials of a duel so far, in order.
+
+    A pair with a trial that others disturbed, or that the sandbox spoiled, is drawn anew. A trial that crashed, was too
+    slow or cheated ends the duel: what does not train reliably has no claim.
+    """
+    pair, differences, disturbed = list[Experiment](), list[float](), 0
+    for trial in trials:
+        if trial.status in QUEUED_AGAIN:
+            pair, disturbed = [], disturbed + 1
+            if disturbed > MOST_DISTURBED:
+                return Result(outcome=DuelOutcome.DISTURBED, reason=f"{disturbed} pairs were disturbed: {trial.reason}")
+            continue
+        if trial.value is None or trial.status is Status.CHEAT:
+            reason = f"experiment {trial.remeasures_id} ended as {trial.status}: {trial.reason}"
+            return Result(outcome=DuelOutcome.FAILED, reason=reason)
+        pair.append(trial)
+        if len(pair) == 2:  # noqa: PLR2004  # a pair
+            scores = {one.remeasures_id: one.value or 0.0 for one in pair}
+            differences.append(scores[duel.rival_id] - scores[duel.champion_id])
+            pair = []
+    if not pair:
+        found = conclude(differences, duel.most)
+        return NextTrial(source_id=None) if found is None else describe(found)
+    other = duel.rival_id if pair[0].remeasures_id == duel.champion_id else duel.champion_id
+    return NextTrial(source_id=other, seed_of=pair[0].id)
+
+
+def describe(found: Interval) -> Result:
+    """Return the result of a duel that has an interval."""
+    outcome = DuelOutcome.SHOWN if found.is_shown else DuelOutcome.NOT_SHOWN
+    outcome = DuelOutcome.REFUTED if found.is_refuted else outcome
+    return Result(outcome=outcome, reason=f"{CONFIDENCE:.0%} interval of {found.pairs} pairs", interval=found)
 
 
 def affordable_pairs(device_s: float, trial_s: float, claim_hours: float) -> int:

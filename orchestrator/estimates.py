@@ -29,12 +29,12 @@ CHALLENGER = KEPT_SLOTS
 GAIN_SDS = (0.1, 0.4, 1.2, 3.6)  # of ideas, in units of seed noise
 DRIFTS = ((0.0, 0.0), (0.7, 0.5), (0.7, 0.93), (2.0, 0.5), (2.0, 0.93))  # sd, correlation from trial to trial
 MODELS = tuple(product(GAIN_SDS, DRIFTS))
-USUAL_GAIN_SD = 0.7  # of the mean of all gains, in units of the gains' own
+USUAL_GAIN_SD = 0.5  # of the mean of all gains, in units of the gains' own
 OTHERS_SD = 40.0  # of what a share of 1 of the processors, used by others, costs in units of seed noise
 FIRST_SD = 0.0001  # of the first score: seed noise, before there is a second trial
 FIRST_TRIALS = 0.25  # how many trials that guess counts as, halved
 MEMORY = 0.97  # of a model's merits, from trial to trial: a run changes its character
-HOPELESS = 4.0  # standard deviations worse than expected: broken, and no measure of anything else
+HOPELESS = 2.5  # standard deviations worse than expected: broken, and no measure of anything else
 WORTH_KEEPING = 0.1  # of seed noise: a smaller gain is none
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, get_args
 from pydantic import TypeAdapter
 
 from orchestrator.types import (
+    DuelOutcome,
     Environment,
     ExecutionResult,
     Experiment,
@@ -276,6 +277,35 @@ class ChampionReplaced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DuelBegun:
+    """Two kept experiments are about to be trained in pairs, to claim a gain; each trial is an experiment."""
+
+    kind: ClassVar = "duel.begun"
+
+    champion_id: int
+    rival_id: int
+    pairs: int  # at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuelEnded:
+    """A duel has its result; the interval is of the champion's gain over its rival, None without one."""
+
+    kind: ClassVar = "duel.ended"
+
+    champion_id: int
+    rival_id: int
+    outcome: DuelOutcome
+    reason: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    pairs: int
+    trials: tuple[int, ...]  # experiments
+    environment: Environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmationBegun:
     """A kept experiment is about to be trained again and scored on the holdout."""
 
@@ -331,7 +361,7 @@ Event = (
     SessionStarted | SessionEnded | SessionFailed | LoopWaiting | NoteRecorded | ConditionsChanged | CallReserved
     | CallSettled | ReplyReceived | ReplyRejected | ExperimentBegun | ContainerStarted | ScoringBegun | TrialRepeated
     | ExperimentDoubted | SeedsRevealed | ExperimentFinished | ExperimentCommitted | ChampionReplaced
-    | ConfirmationBegun | ExperimentConfirmed | ConfirmationFailed | FilesRemoved
+    | DuelBegun | DuelEnded | ConfirmationBegun | ExperimentConfirmed | ConfirmationFailed | FilesRemoved
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}
 _ADAPTERS: dict[str, TypeAdapter[Event]] = {kind: TypeAdapter(event) for kind, event in KINDS.items()}

@@ -44,11 +44,11 @@ INPUTS = {"data_sha256": "on other data", "locked_sha256": "by other locked file
 
 
 def begin_experiment(
-    journal: Journal, candidate: Candidate, runner: Runner, champion: Champion | None
+    journal: Journal, candidate: Candidate, runner: Runner, champion: Champion | None, plan: Plan | None = None
 ) -> ActiveExperiment:
     """Write down what will run and record the intent; nothing untrusted has run when this returns."""
     started, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    plan, environment = Plan.draw(), runner.environment()
+    plan, environment = plan or Plan.draw(), runner.environment()
     require_same_inputs(journal, environment)
     experiment_id = journal.next_id()
     folder = journal.folder / f"{experiment_id:04d}"

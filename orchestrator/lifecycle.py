@@ -10,6 +10,7 @@ from types import FrameType
 import structlog
 
 from orchestrator import files
+from orchestrator.claims import reserved_seconds
 from orchestrator.errors import AutoresearchError, ConfigError, SandboxError
 from orchestrator.events import CountOffset, SessionEnded, SessionFailed, SessionStarted
 from orchestrator.experiments import (
@@ -122,7 +123,8 @@ def limit_reached(session: Session, offset: CountOffset, active: Sequence[Active
         message = f"{spent.consecutive_infra} failures of the sandbox in a row, the last: {last}"
         raise SandboxError(end_session(session, message))
     counted_ideas = spent.experiments - offset.experiments + sum(map(_is_idea, active))
-    return describe_limit(limits, replace(spent, experiments=counted_ideas), session.elapsed_s)
+    reserved_s = reserved_seconds(session.journal, session.config.noise, limits.hours)
+    return describe_limit(limits, replace(spent, experiments=counted_ideas), session.elapsed_s + reserved_s)
 
 
 def describe_limit(limits: Limits, spent: Spent, elapsed_s: float) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator import files, patch, policy
+from orchestrator.claims import next_duel_trial
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected
 from orchestrator.events import ChampionReplaced, CountOffset, ExperimentCommitted, SeedsRevealed
 from orchestrator.execution.pool import Pool, SlotReady, TrialEnded
@@ -29,9 +30,9 @@ def run_session(session: Session) -> str:
     with Pool(session.runners) as pool:
         while True:
             stop = exhausted or limit_reached(session, offset, pool.active)
-            if stop and not pool.active:
-                return end_session(session, stop, limit_reached=True)
             try:
+                if stop and not pool.active and not start_duel(session, pool):
+                    return end_session(session, stop, limit_reached=True)
                 match pool.next_event(wants_slot=not stop and may_start(session, pool.active)):
                     case SlotReady(runner=runner):
                         start_next(session, pool, runner, offset)
@@ -41,6 +42,17 @@ def run_session(session: Session) -> str:
                 exhausted = str(error)
             except KeyboardInterrupt:
                 return interrupt_session(session, pool.stop())
+
+
+def start_duel(session: Session, pool: Pool) -> bool:
+    """Start the next trial of the session's duel, all on one device; return whether one is due."""
+    journal = session.journal
+    due = next_duel_trial(journal, session.environment, session.config.noise)
+    if due is None:
+        return False
+    candidate, plan = due
+    pool.start(begin_experiment(journal, candidate, pool.wait_for_last(), journal.champion(), plan))
+    return True
 
 
 def may_start(session: Session, active: Sequence[ActiveExperiment]) -> bool:

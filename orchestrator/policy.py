@@ -41,7 +41,7 @@ from orchestrator.types import Champion, Conditions, Experiment, MachineLoad, St
 
 ESTIMATE = "estimate"  # the rule of keeping
 EVEN = 0.5  # the probability above which a challenger becomes the champion
-SURE = 0.8  # and below which every view calls a kept change in doubt
+SURE = 0.85  # and below which every view calls a kept change in doubt
 MOST_TRIALS = 4  # of one challenger
 STANDARD_ERRORS = 2.0  # of the audits; a smaller gain may be theirs
 JUMP = 4.0  # times the median gain of the run

@@ -55,6 +55,16 @@ class Status(StrEnum):
     INFRA = "infra"  # we or the engine failed: never blamed on the patch, queued again
 
 
+class DuelOutcome(StrEnum):
+    """What a duel says of the champion's gain over its rival."""
+
+    SHOWN = "shown"  # all of the interval is above 0
+    NOT_SHOWN = "not shown"  # the interval holds 0
+    REFUTED = "refuted"  # all of it is below 0: the champion is worse
+    FAILED = "failed"  # a trial of one of them crashed, timed out or cheated
+    DISTURBED = "disturbed"  # others used the device, or the sandbox failed, too often
+
+
 QUEUED_AGAIN = (Status.INFRA, Status.CONTENDED)
 
 

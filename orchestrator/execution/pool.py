@@ -65,6 +65,7 @@ class Pool:
         self._events: SimpleQueue[PoolEvent | _Failed] = SimpleQueue()
         self._active: dict[int, tuple[ActiveExperiment, threading.Thread]] = {}
         self._left = len(runners)
+        self._last: Runner | None = None  # the one that a duel stays on
 
     @property
     def active(self) -> tuple[ActiveExperiment, ...]:
@@ -127,6 +128,16 @@ class Pool:
         self._free.clear()
         thread = self._thread(lambda: TrialEnded(active, run_trial(active)), f"experiment {active.id}")
         self._active[active.id] = active, thread
+
+    def wait_for_last(self) -> Runner:
+        """Return the one runner for what is left to do, once a trial may start on it; the others are given back."""
+        if self._last is None:
+            self._last, *others = self._free + self._idle
+            for other in others:
+                other.give_back()
+        while self._last.ready():
+            pass  # it took a while: may it still start?
+        return self._last
 
     def release(self, active: ActiveExperiment) -> None:
         """Free the runner of an experiment that needs no further trial."""

@@ -33,6 +33,7 @@ from orchestrator.record.record_file import GENESIS, Line, Recorded, RecordFile,
 from orchestrator.types import QUEUED_AGAIN, Champion, Conditions, Experiment, Reply, Spent, Status, Usage
 
 MAX_ATTEMPTS = 3
+DUEL = "duel"  # the proposer of a duel's trials
 ENOUGH = 200  # trials that suffice to estimate the noise
 SEARCHED = 10_000  # newest experiments: ranking common words over more would make every proposal wait
 E = TypeVar("E", bound=Event)
@@ -266,7 +267,8 @@ class Journal:
     def queued(self) -> list[Experiment]:
         """Return the experiments of which another attempt is due."""
         again = "status IN (?, ?) AND id NOT IN (SELECT retry_of FROM experiments WHERE retry_of IS NOT NULL)"
-        return [e for e in self._experiments(again, *QUEUED_AGAIN) if e.attempt < MAX_ATTEMPTS]
+        due = self._experiments(again, *QUEUED_AGAIN)
+        return [e for e in due if e.attempt < MAX_ATTEMPTS and e.proposer != DUEL]  # a duel draws the pair anew
 
     def next_id(self) -> int:
         """Return the number that the next experiment gets."""
@@ -276,9 +278,9 @@ class Journal:
         """Return how many experiments have finished."""
         return int(self._rows("SELECT COUNT(*) FROM experiments")[0][0])
 
-    def count_after(self, experiment_id: int) -> int:
-        """Return how many experiments finished after one, of any status."""
-        return int(self._rows("SELECT COUNT(*) FROM experiments WHERE id > ?", experiment_id)[0][0])
+    def after(self, experiment_id: int) -> list[Experiment]:
+        """Return the finished experiments after one, oldest first."""
+        return self._experiments("id > ?", experiment_id)
 
     def since_improvement(self, champion_id: int) -> int:
         """Return how many ideas were judged since the champion was found; repeats of it are no ideas."""
@@ -316,6 +318,11 @@ class Journal:
                 if known is not None:
                     self._estimates[experiment.conditions] = known
         return dict(self._estimates)
+
+    def session_seq(self) -> int:
+        """Return the seq at which the newest session began."""
+        started = self.last_event(SessionStarted)
+        return started.seq if started else 0
 
     def rule(self) -> str:
         """Return the rule of keeping that the run goes by."""

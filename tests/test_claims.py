@@ -1,0 +1,204 @@
+"""Duels in the real loop: at the end of a session, on one slot, with the right verdict on whatever happens in them."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import duels
+from orchestrator.config import Config, load
+from orchestrator.errors import ConfigError
+from orchestrator.events import DuelBegun, DuelEnded, ExperimentBegun, SessionStarted
+from orchestrator.loop import run_session
+from orchestrator.record.journal import DUEL, Journal
+from orchestrator.record.verify import find_damage
+from orchestrator.types import DuelOutcome, Experiment, Status, Trial
+from tests.support import fakes, sessions
+from tests.test_parallel import crowd
+
+
+@pytest.fixture(autouse=True)
+def _short_duels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session of two trials can pay for a duel of four pairs."""
+    monkeypatch.setattr(duels, "CLAIM_SHARE", 0.99)
+    monkeypatch.setattr(duels, "MOST_PAIRS", 4)
+
+
+def shipped(tmp_path: Path, experiments: int = 1, **flags: object) -> Config:
+    """Return a task with the rule as it is shipped."""
+    sessions.task(tmp_path)
+    rule = {"noise.rule": "estimate", "limits.experiments": experiments}
+    return load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", **rule, **flags})
+
+
+def score_by(trial: Callable[[float, int], Trial]) -> Callable[[str], Trial]:
+    """Return a score by learning rate and by how often it ran before."""
+    seen = Counter[float]()
+
+    def score(source: str) -> Trial:
+        rate = fakes.rate_of(source)
+        seen[rate] += 1
+        return trial(rate, seen[rate] - 1)
+
+    return score
+
+
+def better(rate: float, before: int) -> Trial:
+    """0.03 is better than the baseline by about 0.2."""
+    return fakes.scored((2.0 if rate == 0.02 else 1.8) + 0.001 * (before % 3))
+
+
+def run(config: Config, score: Callable[[str], Trial], rates: tuple[str, ...] = ("0.03",)) -> list[Experiment]:
+    """Run one session, and return the trials of its duels."""
+    session, _, _ = sessions.session(config, score, list(rates))
+    with session.journal as journal:
+        run_session(session)
+        return [e for e in journal.experiments() if e.proposer == DUEL]
+
+
+def ended(config: Config) -> list[DuelEnded]:
+    """Return the results of the duels of a run."""
+    with Journal.read(config.run_path) as journal:
+        return [r.event for r in journal.events(DuelEnded)]
+
+
+def test_a_session_ends_with_a_duel_of_its_champion(tmp_path: Path) -> None:
+    """Four pairs, each with one training seed of its own, audited in full; the interval is on record."""
+    config = shipped(tmp_path)
+    session, _, runner = sessions.session(config, score_by(better), ["0.03"])
+    with session.journal as journal:
+        assert "1 experiment done" == run_session(session)
+        begun = [r.event for r in journal.events(ExperimentBegun) if r.event.reply.proposer == DUEL]
+        spent = journal.spent().experiments
+
+    (result,) = ended(config)
+    assert (1, 0, DuelOutcome.SHOWN, 4) == (result.champion_id, result.rival_id, result.outcome, result.pairs)
+    assert result.low is not None
+    assert result.high is not None
+    assert 0 < result.low <= 0.2 <= result.high
+    assert 8 == len(begun) == len(result.trials)
+    seeds = [event.seeds.train_seed for event in begun]
+    assert seeds[::2] == seeds[1::2]
+    assert 4 == len(set(seeds))
+    assert all({0, 1} == {a.remeasures_id, b.remeasures_id} for a, b in zip(begun[::2], begun[1::2], strict=True))
+    assert 8 == len({event.seeds.audit_seed_sha256 for event in begun})
+    assert [None] * 8 == runner.below[-8:]
+    assert 1 == spent
+    assert [] == list(find_damage(config.run_path))
+
+
+def test_no_duel_where_there_is_nothing_to_claim_or_to_pay_with(tmp_path: Path) -> None:
+    """The baseline is the champion; or `claim_hours` is 0; or the rule is that of the lowest score."""
+    worse = score_by(lambda rate, _: fakes.scored(2.0 if rate == 0.02 else 2.4))
+
+    assert [] == run(shipped(tmp_path / "a"), worse)
+    assert [] == run(shipped(tmp_path / "b", **{"noise.claim_hours": 0}), score_by(better))
+    assert [] == run(shipped(tmp_path / "c", **{"noise.rule": "lowest"}), score_by(better))
+
+
+@pytest.mark.parametrize("status", [Status.CRASH, Status.TIMEOUT, Status.OOM])
+def test_a_champion_that_fails_in_its_duel_claims_nothing(tmp_path: Path, status: Status) -> None:
+    """The duel ends, the record says why, and the session ends as ever."""
+    config = shipped(tmp_path)
+    failing = score_by(lambda rate, n: fakes.broken(status) if rate == 0.03 and n else better(rate, n))
+    run(config, failing)
+
+    (result,) = ended(config)
+    assert (DuelOutcome.FAILED, None) == (result.outcome, result.mean)
+    assert f"experiment 1 ended as {status}" in result.reason
+
+
+def test_a_champion_that_cheats_in_its_duel_is_not_kept_any_more(tmp_path: Path) -> None:
+    """The baseline is the champion once more, and in place."""
+    config = shipped(tmp_path)
+    run(config, score_by(lambda rate, n: fakes.broken(Status.CHEAT) if rate == 0.03 and n else better(rate, n)))
+    with Journal.read(config.run_path) as journal:
+        fell, best = journal.experiment(1), journal.champion()
+
+    (result,) = ended(config)
+    assert (DuelOutcome.FAILED, Status.CHEAT) == (result.outcome, fell.status)
+    assert 0 == getattr(best, "id", None)
+    assert 0.02 == fakes.rate_of(config.mutable_path.read_text())
+
+
+def test_a_contended_trial_voids_its_pair_only(tmp_path: Path) -> None:
+    """The pair is drawn anew, nothing is queued again, and the duel ends with four pairs."""
+    config = shipped(tmp_path)
+
+    def score(rate: float, before: int) -> Trial:
+        trial = better(rate, before)
+        return replace(trial, contended_by="bob") if rate == 0.03 and before == 2 else trial
+
+    trials = run(config, score_by(score))
+    with Journal.read(config.run_path) as journal:
+        queued = journal.queued()
+
+    (result,) = ended(config)
+    assert (DuelOutcome.SHOWN, 4) == (result.outcome, result.pairs)
+    assert len(trials) in (9, 10)  # the contended one was the first or the second of its pair
+    assert [] == queued
+
+
+def test_a_duel_that_is_always_disturbed_ends_without_a_result(tmp_path: Path) -> None:
+    """After four pairs."""
+    config = shipped(tmp_path)
+    run(config, score_by(lambda rate, n: replace(better(rate, n), contended_by="bob") if n else better(rate, n)))
+
+    (result,) = ended(config)
+    assert (DuelOutcome.DISTURBED, None, 4) == (result.outcome, result.mean, len(result.trials))
+
+
+def test_a_duel_that_was_interrupted_is_begun_anew_by_the_next_session(tmp_path: Path) -> None:
+    """Its trials are no experiments that are due; the next session ends with a duel of its own."""
+    config = shipped(tmp_path)
+
+    def interrupted(rate: float, before: int) -> Trial:
+        if rate == 0.03 and before == 2:
+            raise KeyboardInterrupt
+        return better(rate, before)
+
+    session, _, _ = sessions.session(config, score_by(interrupted), ["0.03"])
+    with session.journal as journal:
+        assert "interrupted" == run_session(session)
+        assert [] == journal.queued()
+        assert [] == journal.events(DuelEnded)
+    run(config, score_by(better), ("0.04",))
+    with Journal.read(config.run_path) as journal:
+        begun = journal.events(DuelBegun)
+
+    assert 2 == len(begun)
+    assert [DuelOutcome.SHOWN] == [result.outcome for result in ended(config)]
+
+
+def test_a_duel_stays_on_one_slot(tmp_path: Path) -> None:
+    """Of two, whichever ended last; the other device is given back."""
+    config = shipped(tmp_path, 3, parallel=2)
+    session, runners = crowd(config, score_by(better), ["0.03", "0.5", "0.6"])
+    with session.journal as journal:
+        run_session(session)
+        trials = [e for e in journal.experiments() if e.proposer == DUEL]
+
+    assert 8 == len(trials)
+    assert any(len(runner.ran) >= 8 and not runner.given_back.is_set() for runner in runners)
+    assert any(runner.given_back.is_set() for runner in runners)
+
+
+def test_a_run_of_an_earlier_rule_goes_on_only_as_another_run(tmp_path: Path) -> None:
+    """One line that says so; it is read as ever."""
+    config = shipped(tmp_path)
+    session, _, _ = sessions.session(config, score_by(better), ["0.03"])
+    with session.journal as journal:
+        run_session(session)
+        started = journal.events(SessionStarted)[0].event
+        journal.append(replace(started, rule=""))
+    again, _, _ = sessions.session(config, score_by(better), ["0.04"])
+    with again.journal, pytest.raises(ConfigError, match=r"an earlier rule of keeping.*another run.*--run NAME"):
+        run_session(again)
+    lowest = load(tmp_path, {"tag": "t", "runs": tmp_path / "runs", "noise.rule": "lowest"})
+    other, _, _ = sessions.session(lowest, score_by(better), ["0.04"])
+    with other.journal, pytest.raises(ConfigError, match="--run NAME"):
+        run_session(other)
+    with Journal.read(config.run_path) as journal:
+        assert 1 == getattr(journal.champion(), "id", None)
