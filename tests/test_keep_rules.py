@@ -10,12 +10,12 @@ from benchmarks.keep_rules import TRIALS, Machines, Scenario
 from orchestrator import duels, policy
 from orchestrator.policy import History, Rerun, Rules
 from orchestrator.settings import Noise
-from orchestrator.types import MachineLoad, Status, Trial
+from orchestrator.types import Conditions, MachineLoad, Status, Trial
 from tests.support import fakes
 from tests.support.journals import kept
 
 RULES = Rules(noise=Noise(), time_budget_s=25.0)
-HERE = ("", "", "")
+HERE = Conditions()
 EVERYWHERE = np.array([True])
 
 
