@@ -225,6 +225,9 @@ bench: .venv/ready-dev image prepare-data ## prompt size in a long run, idle sha
 keep-rules: setup ## which rule of keeping makes most of a night: thousands of simulated ones, NIGHTS=300 a scenario
 	@$(BIN)/python -m benchmarks.keep_rules $(NIGHTS)
 
+bench-cluster: .venv/ready-dev .venv/ready-ray ## a cluster of 8 slots against one slot, and what the way to another host costs
+	@$(BIN)/python -m benchmarks.ray_slots
+
 overhead: .venv/ready-dev image prepare-data ## what the walls cost a training, in per cent
 	@$(BIN)/python -m benchmarks.overhead --profile $(call quote,PROFILE)
 
@@ -236,6 +239,9 @@ flood: .venv/ready-dev image ## stress test: 10 GB of output, 1 GB lines, a mill
 
 kill-storm: .venv/ready-dev image prepare-data ## kill -9 a loop at random moments: nothing outlives its deadline, nothing stays open
 	@$(BIN)/python -m tests.soak.kill_storm $(call options,PARALLEL)
+
+ray-storm: .venv/ready-dev .venv/ready-ray image prepare-data ## workers, raylets, the head and the engine of a Ray cluster are killed: MINUTES=15
+	@$(BIN)/python -m tests.soak.ray_storm $(call options,MINUTES)
 
 lease-storm: .venv/ready-dev ## loops of two users fight for fake GPUs and are killed: none shared, none leaked
 	@$(BIN)/python -m tests.soak.lease_storm

@@ -124,6 +124,7 @@ def finish_experiment(journal: Journal, active: ActiveExperiment, decision: Deci
         retry_of=candidate.retry_of,
         folder=active.folder,
         fingerprint="" if verdict.status is Status.INVALID else patch.fingerprint(candidate.source),
+        host=active.environment.host,
         hardware=active.environment.hardware,
         image_id=active.environment.image_id,
         image_sha256=active.environment.image_sha256,

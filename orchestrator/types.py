@@ -394,6 +394,7 @@ class Experiment:
     retry_of: int | None = None  # the infra or contended experiment that this one repeats
     commit: str = ""  # of a kept patch on autoresearch/<tag>
     fingerprint: str = ""  # of the normalised syntax tree, to recognise repeats
+    host: str = ""  # of a cluster, where it ran; "" for the machine of the loop
     hardware: str = ""
     image_id: str = ""
     image_sha256: str = ""

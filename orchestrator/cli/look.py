@@ -41,7 +41,7 @@ from orchestrator.propose.lessons import write_lessons
 from orchestrator.record import checkpoint
 from orchestrator.record.confirmations import confirmed_ids
 from orchestrator.record.experiment_files import read_text, trial_folder
-from orchestrator.record.journal import Journal
+from orchestrator.record.journal import Journal, is_live
 from orchestrator.record.run_status import describe_status, require_finished
 from orchestrator.text import counted, sanitise
 from orchestrator.types import Role
@@ -92,6 +92,8 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
         console.print(summary_line(spent))
         for note in journal.notes():
             console.print(Text(f"note: {sanitise(note, limit=NOTE_LIMIT)}", "yellow"), soft_wrap=True)
+        if running := describe_running(journal):
+            console.print(Text(running), soft_wrap=True)
         if usual := describe_usual(journal):
             console.print(Text(usual, "yellow"), soft_wrap=True)
         if used := spent.usage.total_tokens:
@@ -99,6 +101,16 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
         scores, width = champion_scores(experiments, estimated=estimated), console.width - len("0.0000  0.0000")
         if drawing := draw_best_so_far(scores, width):
             console.print(drawing, style="green")
+
+
+def describe_running(journal: Journal) -> str:
+    """Return which host of a cluster runs what now; "" where the loop's own machine does, or nothing runs."""
+    begun = journal.unfinished() if is_live(journal.folder) else []
+    return ", ".join(
+        f"{sanitise(one.environment.host, limit=40)} runs experiment {one.experiment_id}"
+        for one in begun
+        if one.environment.host
+    )
 
 
 @app.command("watch")

@@ -256,7 +256,7 @@ def run(actor: type[RemoteSlot] = RemoteSlot) -> None:
         return
     hello = frame[0]
     driver, head = Driver(actor, out), None
-    with tempfile.TemporaryDirectory(prefix="ar-ray-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="arh-", ignore_cleanup_errors=True) as name:
         try:
             head = open_cluster(hello, Path(name))
             threading.Thread(target=keep_stamping, args=(join.parse_facts(hello["facts"]),), daemon=True).start()

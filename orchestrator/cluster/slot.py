@@ -26,6 +26,7 @@ from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.execution.frames import Message
 from orchestrator.execution.slot import Slot
 from orchestrator.types import Environment, Role, Trial
+from orchestrator.walls.engine import Engine
 
 POLL_S = 0.5  # the longest that a poll waits
 BATCH_BYTES = 8 << 20
@@ -102,7 +103,7 @@ class RemoteSlot:
             elif self.work is None:
                 answer = {"failed": "nothing is leased"}
             elif message["do"] == "ready":
-                waited = self.work.slot.ready()
+                waited = self.work.ready()
                 answer = {"done": self.work.describe(), "waited": waited}
             elif message["do"] == "run":
                 answer = {"done": frames.dump_trial(self.work.run(message))}
@@ -124,6 +125,7 @@ class Workplace:
     outbox: Outbox
     folder: Path
     checkpoint_bytes: int
+    engine: Engine | None = None
     image_id: str  # the head's name of the image, whose content is the same here
 
     @classmethod
@@ -151,7 +153,15 @@ class Workplace:
         slot = compose.make_slot(config, say, policy, make)
         slot.__enter__()
         limit = config.recording.checkpoint_mb << 20
-        return cls(slot=slot, outbox=outbox, folder=folder, checkpoint_bytes=limit, image_id=order["image_id"])
+        return cls(
+            slot=slot, outbox=outbox, folder=folder, checkpoint_bytes=limit, engine=engine, image_id=order["image_id"]
+        )
+
+    def ready(self) -> bool:
+        """Hold an idle device and see that the engine answers; return whether that took a wait. Raises SandboxError."""
+        if self.engine is not None:
+            self.engine.info()
+        return self.slot.ready()
 
     def describe(self) -> Message:
         """Return where the slot is and what it leased."""

@@ -54,7 +54,7 @@ class Worker:
             raise ConfigError(
                 f"--address {self.address}: nothing answers; start `autoresearch loop --executor ray` there"
             )
-        with tempfile.TemporaryDirectory(prefix="ar-worker-", ignore_cleanup_errors=True) as name:
+        with tempfile.TemporaryDirectory(prefix="arw-", ignore_cleanup_errors=True) as name:
             here = host.Host(folder=Path(name), root=self.root, accept_risk=self.accept_risk)
             host.write_host(here)
             variables = join.cluster_environment(token, environment) | {host.VARIABLE: name}

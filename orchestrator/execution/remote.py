@@ -230,7 +230,7 @@ class RemoteRunner:
         if self._holds:
             try:
                 return bool(self._look({"do": "ready"}).get("waited"))
-            except SlotLost as lost:
+            except SandboxError as lost:  # or its engine is: another host may have one that answers
                 self._lose(str(lost))
         self._take()
         return True

@@ -14,7 +14,8 @@ from orchestrator.text import sanitise
 from orchestrator.types import Champion, Conditions, Environment, Experiment, Spent, Status
 
 ENVIRONMENT_LABELS = {
-    "hardware": "hardware", "gpu_uuid": "GPU", "driver": "driver", "engine": "engine", "runtime": "runtime",
+    "host": "host", "hardware": "hardware", "gpu_uuid": "GPU", "driver": "driver", "engine": "engine",
+    "runtime": "runtime",
     "tier": "isolation", "kernel": "kernel", "accepted_risks": "accepted risks", "image_id": "image",
     "seccomp_sha256": "seccomp profile", "locked_sha256": "locked files", "data_sha256": "data",
     "cache_sha256": "compile cache",

@@ -139,10 +139,11 @@ class LiveView:
                     self.metric = metric
                 case LoopWaiting(reason=reason):
                     self._now = f"waiting: {sanitise(reason, limit=200)}"
-                case ExperimentBegun(experiment_id=number, proposal=proposal):
+                case ExperimentBegun(experiment_id=number, proposal=proposal, environment=environment):
                     hypothesis = sanitise(proposal.hypothesis, limit=300)
                     self._now = ""
-                    self._active[number] = ActivePanel(title=f"experiment {number}", hypothesis=hypothesis)
+                    where = f" on {sanitise(environment.host, limit=40)}" if environment.host else ""
+                    self._active[number] = ActivePanel(title=f"experiment {number}{where}", hypothesis=hypothesis)
                 case ExperimentFinished(experiment=experiment):
                     self._active.pop(experiment.id, None)
                     self._recent.append(experiment)
@@ -242,6 +243,9 @@ def experiments_table(
     if not narrow:
         table.add_column("level")
         table.add_column("seconds", justify="right")
+    with_hosts = any(experiment.host for experiment in experiments) and not narrow
+    if with_hosts:
+        table.add_column("host")
     table.add_column("hypothesis", ratio=1, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
     for experiment in experiments:
         level = Level.L3 if experiment.id in confirmed else experiment.level if experiment.is_judged else ""
@@ -250,6 +254,7 @@ def experiments_table(
             Text(experiment.outcome, COLOURS[experiment.status]),
             "" if experiment.judged_value is None else f"{experiment.judged_value:.4f}",
             *(() if narrow else (level, f"{experiment.duration_s:.0f}")),
+            *([sanitise(experiment.host, limit=40)] if with_hosts else []),
             Text(sanitise(experiment.hypothesis, limit=200)),
         )
     return table

@@ -52,8 +52,9 @@ def log_event(  # noqa: C901, PLR0912  # one case per kind of event
             level, facts = log.warning, {"reason": event.describe}
         case ReplyRejected(reason=reason):
             facts = {"reason": _text(next(iter(reason.splitlines()), ""))}
-        case ExperimentBegun(experiment_id=number, proposal=proposal):
-            facts = {"experiment_id": number, "hypothesis": _text(proposal.hypothesis)}
+        case ExperimentBegun(experiment_id=number, proposal=proposal, environment=environment):
+            where = {"host": _text(environment.host)} if environment.host else {}
+            facts = {"experiment_id": number, "hypothesis": _text(proposal.hypothesis), **where}
         case ContainerStarted(experiment_id=number, role=role, deadline_s=deadline_s):
             facts = {"experiment_id": number, "role": role.value, "deadline_s": round(deadline_s)}
         case ScoringBegun(experiment_id=number, deadline_s=deadline_s):

@@ -98,6 +98,7 @@ class Notifier:
             "hypothesis": experiment.hypothesis,
             "reason": experiment.reason,
             "commit": experiment.commit,
+            "host": experiment.host,
         }
 
     def _call(self, occasion: str, text: str) -> None:
