@@ -30,6 +30,7 @@ from orchestrator.cli.options import (
     Runtime,
     Target,
     Task,
+    TokenFile,
     container_flags,
     find_interrupted,
     takes_target,
@@ -84,6 +85,13 @@ def run_loop(
     replay: Annotated[Path | None, typer.Option(help="Run to replay, as runs/nov23.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed for the sweep proposer.")] = None,
     parallel: Parallel = None,
+    executor: Annotated[
+        str | None, typer.Option(help="local, or ray: on the slots of the hosts that joined the head at --address.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of this machine, as its workers reach it; starts Ray's head there.")
+    ] = None,
+    token_file: TokenFile = None,
     runtime: Runtime = None,
     accept_risk: AcceptRisk = None,
     quiet_hours: Annotated[
@@ -103,6 +111,7 @@ def run_loop(
         "limits.experiments": experiments, "limits.hours": hours, "limits.max_usd": max_usd,
         "limits.max_tokens": max_tokens, "proposer": proposer, "claude.model": model, "claude.base_url": base_url,
         "claude.key_file": key_file, "prefetch": prefetch, "replay_of": replay, "seed": seed, "parallel": parallel,
+        "executor": executor, "address": address, "token_file": token_file,
         "runtime": runtime, "quiet_hours": quiet_hours, "scoring": scoring,
     }  # fmt: skip
     config = propose.choose_proposer(target.load_config(flags), os.environ)
