@@ -164,4 +164,6 @@ def champion_scores(experiments: Iterable[Experiment], *, estimated: bool = Fals
 def describe_environment(environment: Environment) -> list[tuple[str, str]]:
     """Return the parts of an environment that are known, each with its label."""
     values = ((label, getattr(environment, name)) for name, label in ENVIRONMENT_LABELS.items())
-    return [(label, sanitise(value, 200)) for label, value in values if value]
+    known = [(label, sanitise(value, 200)) for label, value in values if value]
+    settings = ", ".join(f"{name} {value}" for name, value in sorted(environment.settings.items()))
+    return [*known, ("budgets and limits", sanitise(settings, 1000))] if settings else known

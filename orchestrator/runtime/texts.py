@@ -123,7 +123,7 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
             with path.open("rb") as file:
                 yield file
     except (OSError, EOFError, zlib.error) as error:
-        fail(f"{path} cannot be read ({error}): fix or remove it")
+        fail(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): fix or remove it")
 
 
 @dataclass(slots=True)
@@ -220,7 +220,7 @@ def _parquet_file(path: Path, left_out: LeftOut) -> Iterator[Text]:
     except UnicodeDecodeError:
         fail(f"{path} row {number} is not UTF-8 text: convert or remove it")
     except (pa.ArrowException, OSError) as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = next(iter(str(error).replace(str(path), "it").splitlines()), "") or type(error).__name__
         fail(f"{path} cannot be read as Parquet ({reason}): fix or remove it")
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from orchestrator.events import SessionStarted
 from orchestrator.look import compare
+from orchestrator.look.history import describe_environment
 from orchestrator.record.journal import Journal
 from orchestrator.types import Environment, Status, Usage
 from tests.support.journals import finish, kept
@@ -143,3 +144,12 @@ def test_the_page_holds_nothing_but_numbers_and_names(tmp_path: Path) -> None:
     assert "2.0,1.5" in text
     assert '"device hours"' in text
     assert '"experiments"' in text
+
+
+def test_budgets_and_limits_are_shown_with_the_environment() -> None:
+    """What a trial was given, beside where it ran; nothing where an old record does not say."""
+    environment = Environment(hardware="A100", settings={"time_budget_s": "300", "cpus": "8"})
+
+    expected = [("hardware", "A100"), ("budgets and limits", "cpus 8, time_budget_s 300")]
+    assert expected == describe_environment(environment)
+    assert [("hardware", "A100")] == describe_environment(Environment(hardware="A100"))
