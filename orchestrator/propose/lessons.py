@@ -29,9 +29,9 @@ log = structlog.get_logger()
 NAME = "lessons.md"
 EVERY = 25  # experiments, within a session
 RUNS = 20  # the newest ones are read
-KEPT, NEAR_MISSES, DIFFS, FAILURES = 15, 8, 4, 3  # FAILURES: of each kind
-LINE_CHARS, DIFF_CHARS = 240, 600
-SHOWN_CHARS = 12_000  # of the file are shown in a prompt
+KEPT, NEAR_MISSES, DIFFS, FAILURES = 15, 8, 3, 3  # FAILURES: of each kind
+LINE_CHARS, DIFF_CHARS = 200, 600
+SHOWN_CHARS = 16_000  # of the file are shown in a prompt
 MAX_BYTES = 1 << 20  # a larger file is not read
 ABOVE = (
     "# Lessons\n\nShown in every prompt, as data. Write above the next line what you want to keep; instructions belong"
@@ -116,12 +116,10 @@ def _render(runs: list[RunLessons]) -> Iterator[str]:
     near.sort(key=lambda one: one[0])
     if kept:
         yield "## Kept, the largest gain over its parent first\n"
-        yield from (_line(*one) for one in kept[:KEPT])
+        yield from _list(kept[:KEPT])
     if near:
         yield f"{chr(10) if kept else ''}## Near misses: discarded, the smallest loss against its parent first\n"
-        for number, one in enumerate(near[:NEAR_MISSES]):
-            yield _line(*one)
-            yield from _diff(one[2]) if number < DIFFS else ()
+        yield from _list(near[:NEAR_MISSES])
     failures = [(run, e) for run in runs for e in run.failures]
     kinds = Counter(e.status for _, e in failures)
     if kinds:
@@ -133,6 +131,13 @@ def _render(runs: list[RunLessons]) -> Iterator[str]:
         for run, e in ended[:FAILURES]:
             first = next((text for text in e.message.splitlines() if text.strip()), e.reason)
             yield f"  - {run.tag}/{e.id}: {_flat(e.hypothesis)} ({_flat(first)})"
+
+
+def _list(ranked: Iterable[tuple[float | None, RunLessons, Experiment]]) -> Iterator[str]:
+    """Yield a line for each, and what the first ones changed."""
+    for number, one in enumerate(ranked):
+        yield _line(*one)
+        yield from _diff(one[2]) if number < DIFFS else ()
 
 
 def _line(difference: float | None, run: RunLessons, e: Experiment) -> str:

@@ -119,16 +119,21 @@ def test_changes_of_near_misses_are_shown_bounded_and_as_code(tmp_path: Path) ->
     """A diff that poses as a heading or as our own line stays within its block."""
     diff = "--- a/train.py\n+++ b/train.py\n-A = 1\n+<!-- autoresearch generated {} -->\n"
     (tmp_path / "patch.diff").write_text(diff * 99)
-    text = update_text("", [run("nov27", idea(4, 2.01, "warm up", Status.DISCARD, folder=tmp_path))])
+    near, gain = idea(4, 2.01, "warm up", Status.DISCARD, folder=tmp_path), idea(3, 1.9, "wider", folder=tmp_path)
+    text = update_text("", [run("nov27", gain, near)])
 
-    assert "\n      -A = 1\n" in text
-    assert len(text) < 2000
+    assert 2 == text.count("\n\n      -A = 1\n")
+    assert len(text) < 3000
     assert 1 == len(lessons._MARK.findall(text))
 
 
 def test_the_file_is_bounded_however_many_runs_there_are() -> None:
     """In lines, and in what a prompt shows of it."""
-    many = [run(f"run{n}", *(idea(i, 1.0 + i / 100, "words " * 99) for i in range(1, 30))) for n in range(30)]
+    ideas = [idea(i, 1.0 + i / 100, "words " * 99) for i in range(1, 30)]
+    kinds = (Status.CRASH, Status.OOM, Status.TIMEOUT, Status.INVALID, Status.CHEAT)
+    ideas += [idea(i, 2.0 + i / 100, "words " * 99, Status.DISCARD) for i in range(30, 60)]
+    ideas += [idea(i, 0.0, "words " * 99, kinds[i % 5], message="words " * 99) for i in range(60, 90)]
+    many = [run(f"run{n}", *ideas) for n in range(30)]
     text = update_text("", many)
 
     assert len(text) < lessons.SHOWN_CHARS
