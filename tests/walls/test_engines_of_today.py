@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -166,3 +167,26 @@ def test_what_docker_29_leaves_out_of_its_inspect_is_no_difference() -> None:
 
     assert [] == container_diff(wanted, inspected, facts)
     assert ["HostConfig.ReadonlyRootfs: asked True, is None"] == container_diff(wanted, weaker, facts)
+
+
+def test_an_image_is_known_by_its_content_wherever_it_was_loaded() -> None:
+    """Its id is another one in the containerd image store; other layers, or another environment, are another image."""
+    image: dict[str, Any] = {
+        "Id": DIGEST,
+        "RootFS": {"Layers": ["sha256:1", "sha256:2"]},
+        "Config": {"Env": ["PATH=/bin"]},
+    }
+    images = {
+        "here": image,
+        "loaded": image | {"Id": f"sha256:{'b' * 64}", "Created": "later"},
+        "rebuilt": image | {"RootFS": {"Layers": ["sha256:1", "sha256:3"]}},
+        "other": image | {"Config": {"Env": ["PATH=/opt"]}},
+        "podman": {"Id": "a" * 64, "RootFS": {}, "Config": {}},
+    }
+    engine = Engine(cast("Any", SimpleNamespace(inspect_image=images.__getitem__)), {})
+    content = {name: engine.image_sha256(name) for name in images}
+
+    assert content["here"] == content["loaded"]
+    assert 3 == len({content[name] for name in ("here", "rebuilt", "other")})
+    assert "" == content["podman"]
+    assert engine.image_id("here") != engine.image_id("loaded")
