@@ -20,9 +20,9 @@ from tests.support import fakes, sessions
 from tests.support.ray_cluster import stand_in_cluster
 from tests.support.stand_in_slot import PausingRunner, parabola
 
-PAUSE_S = 10.0  # of a stand-in experiment; real ones take 25 to 300
+PAUSE_S = 5.0  # of a stand-in experiment; real ones take 25 to 300
 SHORT_S = 0.2
-EACH = 5  # experiments per slot
+EACH = 16  # experiments per slot
 RATES = [f"0.{number:03d}" for number in range(1, 400)]
 
 

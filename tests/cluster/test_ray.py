@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.events import ContainerStarted, Event, ExperimentBegun, ExperimentFinished
 from orchestrator.execution import join
-from orchestrator.execution.remote import RayCluster
+from orchestrator.execution.remote import RayCluster, RemoteRunner
 from orchestrator.loop import run_session
 from orchestrator.record.journal import Journal
+from orchestrator.types import Candidate, Plan, Proposal, Reply
 from tests.support import fakes, sessions
 from tests.support.ray_cluster import PORT, StandInCluster, kill, processes_in, stand_in_cluster, variables
 
@@ -24,7 +25,7 @@ LOSSES = {2: ((SLOT, 1), (SLOT, 2)), 4: ((RAYLET, 2),), 5: ((HEAD, 0), (DRIVER, 
 def test_a_storm_in_a_teacup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slot's process, a host's raylet and the head are killed: every experiment ends once, none is lost.
 
-    The key of the head is nowhere in the cluster, and nobody joins with another token.
+    The key of the head is nowhere in the cluster, nobody joins with another token, and `end` reaches what runs.
     """
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("AUTORESEARCH_LIMITS__CONSECUTIVE_INFRA", "9")
@@ -38,6 +39,7 @@ def test_a_storm_in_a_teacup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         runners[0].ready()
         leaks += leaks_of(made)
         refusal = refused(made, tmp_path)
+        cancelled = end_trial(runners[0], tmp_path)
 
         def lose(event: Event) -> None:
             if isinstance(event, ContainerStarted) and event.experiment_id not in killed:
@@ -61,6 +63,20 @@ def test_a_storm_in_a_teacup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [] == owed
     assert [] == leaks
     assert "another token" in refusal
+    assert "ended" == cancelled
+
+
+def end_trial(runner: RemoteRunner, folder: Path) -> str:
+    """What a trial comes to that is ended while it runs."""
+    candidate = Candidate(
+        proposal=Proposal(hypothesis="h"), source=fakes.TRAIN_PY, parent_id=None, parent_source="",
+        reply=Reply(proposer="p"),
+    )  # fmt: skip
+    record, runner.record = runner.record, lambda _: runner.end("somebody else needs the device")
+    with pytest.raises(SandboxError) as raised:
+        runner.run(candidate, Plan.draw(), experiment_id=99, folder=folder, best=None)
+    runner.record = record
+    return str(raised.value)
 
 
 def leaks_of(made: StandInCluster) -> list[str]:

@@ -36,6 +36,7 @@ class PausingRunner(fakes.ArithmeticRunner):
             self.slot.outbox.put({"event": event.kind, "body": body_of(event)})
             self.slot.outbox.put({"line": "training", "role": Role.TRAINER})
         if self.ended.wait(self.pause_s):
+            self.ended.clear()
             raise SandboxError("ended")
         (folder / "trainer.log").write_text("trained\n")
         return fakes.ArithmeticRunner.run(self, candidate, plan, experiment_id=experiment_id, folder=folder, best=best)
