@@ -39,6 +39,8 @@ from orchestrator.look.report import Report
 from orchestrator.look.terminal import can_redraw, is_narrow
 from orchestrator.propose.lessons import write_lessons
 from orchestrator.record import checkpoint
+from orchestrator.record.claims import describe as describe_claims
+from orchestrator.record.claims import describe_claim, find_doubtful, smallest_gain
 from orchestrator.record.confirmations import confirmed_ids
 from orchestrator.record.experiment_files import read_text, trial_folder
 from orchestrator.record.journal import Journal, is_live
@@ -73,6 +75,9 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
             run = {"tag": journal.folder.name, "state": describe_status(journal), "best": best.id if best else None}
             counts = {
                 "conditions": describe_usual(journal),
+                "claim": describe_claim(journal),
+                "in_doubt": find_doubtful(journal),
+                "smallest_gain": smallest_gain(journal),
                 "experiments": rows,
                 "spent": asdict(spent),
                 "unfinished": len(journal.unfinished()),
@@ -89,6 +94,8 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
             console.print(
                 f"best: [bold green]{best.value:.6f}[/] {escape(metric)}{best.trust_suffix}, experiment {best.id}"
             )
+        for line in describe_claims(journal):
+            console.print(Text(sanitise(line)), soft_wrap=True)
         console.print(summary_line(spent))
         for note in journal.notes():
             console.print(Text(f"note: {sanitise(note, limit=NOTE_LIMIT)}", "yellow"), soft_wrap=True)

@@ -9,6 +9,7 @@ from orchestrator import estimates, policy
 from orchestrator.errors import JournalError
 from orchestrator.events import ExperimentBegun, SessionEnded, SessionFailed, SessionStarted
 from orchestrator.look.conditions import describe_usual
+from orchestrator.record import claims
 from orchestrator.record.journal import Journal
 from orchestrator.text import sanitise
 from orchestrator.types import Champion, Conditions, Environment, Experiment, Spent, Status
@@ -63,6 +64,7 @@ class RunHistory:
     environment: Environment = field(default_factory=Environment)  # of the newest session
     tasks: frozenset[str] = frozenset()
     ended: str = ""  # why the newest session ended; "" while it runs
+    claims: tuple[str, ...] = ()  # what the newest duel says, what is in doubt, what can be shown here
     usual: str = ""  # how much others work beside it
     damaged: tuple[str, ...] = ()  # a line for each
     head: str = ""
@@ -124,6 +126,7 @@ def load_history(journal: Journal) -> RunHistory:
         tasks=frozenset(session.task for session in started),
         ended=last.event.reason if last and isinstance(last.event, SessionEnded | SessionFailed) else "",
         usual=read(lambda: describe_usual(journal), ""),
+        claims=read(lambda: claims.describe(journal), ()),
         damaged=tuple(damaged),
         head=journal.head(),
         events=journal.span()[1],

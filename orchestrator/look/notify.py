@@ -16,6 +16,7 @@ import structlog
 
 from orchestrator.events import Event, ExperimentFinished, SessionEnded, SessionFailed
 from orchestrator.look.conditions import describe_usual
+from orchestrator.record.claims import describe_claim, find_doubtful, smallest_gain
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
 from orchestrator.settings import Notify
@@ -79,6 +80,9 @@ class Notifier:
             "best": self._describe(champion.experiment, champion.value) if champion else None,
             "spent": asdict(self.journal.spent()),
             "conditions": describe_usual(self.journal),
+            "claim": describe_claim(self.journal),
+            "in_doubt": find_doubtful(self.journal),
+            "smallest_gain": smallest_gain(self.journal),
         }
 
     def _start(self, occasion: str, facts: dict[str, object]) -> None:

@@ -172,6 +172,7 @@ def _facts(experiment: Experiment, journal: Journal, finished: ExperimentFinishe
         ("audit", Text(_audit(score))),
         ("claims", Text(_claims(score))),
         ("noise", Text(noise)),
+        *((("gain", Text(_gain(experiment))),) if experiment.sure is not None else ()),
         ("machine", Text(describe_loads(experiment))),
         *(
             ("holdout", Text(f"{confirmed}, {Level.L3}", "bold"))
@@ -193,6 +194,12 @@ def _patch_notes(journal: Journal, experiment_id: int) -> tuple[str, ...]:
         return next((recorded.event.patch_notes for recorded in journal.events(ExperimentBegun, experiment_id)), ())
     except JournalError:
         return ()
+
+
+def _gain(experiment: Experiment) -> str:
+    """Return how sure its gain was when it was judged."""
+    by = "" if experiment.gain is None else f"{experiment.gain:+.2g} over the best of then, "
+    return f"{by}a gain with {experiment.sure:.2f}"
 
 
 def _audit(score: Score | None) -> str:

@@ -1,0 +1,120 @@
+"""Every view leads with what the newest duel says, what is in doubt, and what can be shown here."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator.cli import app
+from orchestrator.events import DuelEnded, SessionStarted
+from orchestrator.look.history import load_history
+from orchestrator.look.page import render_report
+from orchestrator.record import claims
+from orchestrator.record.journal import Journal
+from orchestrator.types import DuelOutcome, Environment, Status
+from tests.support.journals import finish, kept
+
+ENDED = DuelEnded(
+    champion_id=1, rival_id=0, outcome=DuelOutcome.SHOWN, reason="95% interval of 6 pairs", mean=0.0123, low=0.004,
+    high=0.0206, pairs=6, trials=(), environment=Environment(),
+)  # fmt: skip
+CLAIM = (
+    "experiment 1 is better than the baseline: a gain of +0.012 val_bpb, 95 % interval +0.004 to +0.021,"
+    " by 6 pairs of new trials"
+)
+
+
+def begin(journal: Journal, *events: DuelEnded) -> None:
+    """Record a run that kept a change, not sure of it, and its duels."""
+    journal.append(
+        SessionStarted(task="t", metric="val_bpb", proposer="sweep", environment=Environment(), rule="estimate")
+    )
+    finish(journal, kept(2.0, duration_s=30.0))
+    finish(journal, kept(1.99, id=1, parent_id=0, gain=0.01, sure=0.7, reason="better with 0.70"))
+    finish(journal, kept(2.02, id=2, parent_id=1, status=Status.DISCARD))
+    for event in events:
+        journal.append(event)
+
+
+def test_a_claim_is_the_interval_of_the_newest_duel(tmp_path: Path) -> None:
+    """Whatever it says; "" before the first one."""
+    refuted = replace(ENDED, outcome=DuelOutcome.REFUTED, mean=-0.01, low=-0.02, high=-0.001)
+    open_ = replace(ENDED, outcome=DuelOutcome.NOT_SHOWN, low=-0.004)
+    failed = replace(ENDED, outcome=DuelOutcome.FAILED, reason="why", mean=None, low=None, high=None)
+    with Journal.open(tmp_path) as journal:
+        begin(journal)
+        told = [claims.describe_claim(journal)]
+        for event in (ENDED, refuted, open_, failed):
+            journal.append(event)
+            told.append(claims.describe_claim(journal))
+
+    assert ["", CLAIM] == told[:2]
+    assert told[2].startswith("experiment 1 is worse than the baseline: a gain of -0.01 val_bpb")
+    assert told[3].startswith("experiment 1 is not shown to be better than the baseline: ")
+    assert "the duel of experiment 1 with the baseline has no result: why" == told[4]
+
+
+def test_a_change_that_is_not_sure_is_in_doubt_until_trials_show_it(tmp_path: Path) -> None:
+    """Of the best file's line only; by all trials, not by those it was kept for."""
+    with Journal.open(tmp_path) as journal:
+        begin(journal)
+        before = claims.find_doubtful(journal)
+        for number in range(3, 15):
+            value = 1.5 if number % 2 else 2.0
+            finish(journal, kept(value, id=number, status=Status.DISCARD, remeasures_id=number % 2))
+        after = claims.find_doubtful(journal)
+
+    assert [1] == list(before)
+    assert {} == after
+
+
+def test_the_smallest_gain_is_known_after_two_trials(tmp_path: Path) -> None:
+    """That the duels of one night can show; none under another rule."""
+    with Journal.open(tmp_path) as journal:
+        assert claims.smallest_gain(journal) is None
+        begin(journal)
+        gain = claims.smallest_gain(journal)
+
+    assert gain is not None
+    assert 0 < gain < 1
+    assert f"a gain below about {gain:.2g} val_bpb cannot be shown here in one night" == claims_line(tmp_path)
+
+
+def claims_line(folder: Path) -> str:
+    """Return what is said of the smallest gain."""
+    with Journal.read(folder) as journal:
+        return claims.describe_smallest(journal)
+
+
+@pytest.mark.parametrize("view", ["status", "report"])
+def test_views_lead_with_the_claim(tmp_path: Path, view: str) -> None:
+    """The terminal and the page: the claim, what is in doubt, what can be shown; no ± of an audit."""
+    with Journal.open(tmp_path / "runs" / "t") as journal:
+        begin(journal, ENDED)
+        doubts, smallest = claims.describe_doubts(journal), claims.describe_smallest(journal)
+        page = render_report(load_history(journal), {}, "") if view == "report" else ""
+    if view == "status":
+        page = " ".join(
+            CliRunner().invoke(app, ["status", "--run", "t", "--runs", str(tmp_path / "runs")]).output.split()
+        )
+
+    assert CLAIM in page
+    assert doubts in page
+    assert doubts.startswith("in doubt, and may be taken out: experiment 1 (a gain with 0.")
+    assert smallest in page
+    assert "± 0.0e+00" not in page
+
+
+def test_status_as_json_has_the_figures(tmp_path: Path) -> None:
+    """For programs."""
+    with Journal.open(tmp_path / "runs" / "t") as journal:
+        begin(journal, ENDED)
+    command = ["status", "--json", "--run", "t", "--runs", str(tmp_path / "runs")]
+    found = json.load(io.StringIO(CliRunner().invoke(app, command).output))
+
+    assert CLAIM == found["claim"]
+    assert ["1"] == list(found["in_doubt"])
+    assert found["smallest_gain"] > 0
