@@ -62,8 +62,8 @@ def test_a_driver_that_fails_is_no_machine_without_a_gpu(commands: Path) -> None
     assert 0 != stopped.returncode
     assert f"nvidia-smi is here, but fails: {MISMATCH}; fix the driver" in stopped.stderr
     assert 0 == given.returncode, given.stderr
-    assert "--profile cpu" in without.stdout
-    assert "--profile gpu" in found.stdout
+    assert "--profile 'cpu'" in without.stdout
+    assert "--profile 'gpu'" in found.stdout
 
 
 def test_an_engine_that_hands_out_no_gpu_is_named_before_an_image_is_built(commands: Path) -> None:
