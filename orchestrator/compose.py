@@ -119,6 +119,8 @@ def open_session(
     With `data`, where the data is to be made from, what is missing is set up first.
     """
     parse_quiet_hours(config.quiet_hours)  # a typing error is reported before the journal is made
+    if config.executor == "ray":
+        join.require_cluster(config.address, config.token_file)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
         subscribe(journal)
@@ -219,9 +221,7 @@ def open_remote_slots(config: Config, journal: Journal, show: Show) -> Iterator[
 
     Raises ConfigError or LeaseUnavailable.
     """
-    join.require_ray()
-    join.split_address(config.address)
-    token = join.require_token(config.token_file, create=True)
+    token = join.require_cluster(config.address, config.token_file)
     with closing(Engine.connect()) as engine:
         preflight.check_head(config, engine, journal)
         facts = join.collect_facts(config, engine)

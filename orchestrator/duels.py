@@ -108,12 +108,14 @@ class Result:
 def next_step(duel: Duel, trials: Sequence[Experiment]) -> NextTrial | Result:
     """Return what follows from the trials of a duel so far, in order.
 
-    A pair with a trial that others disturbed, or that the sandbox spoiled, is drawn anew. A trial that crashed, was too
+    A pair with a trial that others disturbed, or that the sandbox spoiled, is drawn anew, as is one whose second trial
+    ran on another host of a cluster than its first. A trial that crashed, was too
     slow or cheated ends the duel: what does not train reliably has no claim.
     """
     pair, differences, disturbed = list[Experiment](), list[float](), 0
     for trial in trials:
-        if trial.status in QUEUED_AGAIN:
+        moved = bool(pair) and trial.value is not None and trial.host != pair[0].host  # a slot was lost in between
+        if trial.status in QUEUED_AGAIN or moved:
             pair, disturbed = [], disturbed + 1
             if disturbed > MOST_DISTURBED:
                 return Result(outcome=DuelOutcome.DISTURBED, reason=f"{disturbed} pairs were disturbed: {trial.reason}")

@@ -1,6 +1,7 @@
 """Duels: pairs, looks, the interval."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -144,3 +145,11 @@ def test_a_disturbed_pair_is_drawn_anew(status: Status) -> None:
     ended = duels.next_step(DUEL, [half(n, 3, None, status) for n in range(4)])
     assert isinstance(ended, Result)
     assert (DuelOutcome.DISTURBED, None) == (ended.outcome, ended.interval)
+
+
+def test_a_pair_on_two_hosts_is_drawn_anew() -> None:
+    """Both trials of a pair run on one host of a cluster, whose slot may be lost in between."""
+    first, second = (replace(half(number, source), host=f"host{number}") for number, source in ((7, 3), (8, 0)))
+
+    assert NextTrial(source_id=None) == duels.next_step(DUEL, [first, second])
+    assert NextTrial(source_id=0, seed_of=7) == duels.next_step(DUEL, [first])

@@ -37,6 +37,10 @@ class Refused(Exception):
     """The cluster cannot be used; one line with the mend."""
 
 
+class WrongToken(Refused):
+    """Its head does not take our token: no use in trying again."""
+
+
 def die_with_parent() -> None:
     """Have the kernel end this process when the thread that started it dies."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -171,7 +175,7 @@ def ask_store(address: str) -> str:
             join.KEY.encode(), join.NAMESPACE.encode(), timeout=10
         )
     except AuthenticationError as error:
-        raise Refused(WRONG_TOKEN.format(address)) from error
+        raise WrongToken(WRONG_TOKEN.format(address)) from error
     except RayError as error:
         raise Refused(f"--address {address}: something listens there, but no Ray head answers: {error}") from error
     return found.decode() if found else ""

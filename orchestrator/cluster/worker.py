@@ -8,18 +8,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import compose
 from orchestrator.cluster import host
-from orchestrator.cluster.driver import OBJECT_STORE_BYTES, Refused, ask_store, end_process, last_line, ray_start
+from orchestrator.cluster.driver import OBJECT_STORE_BYTES, WrongToken, ask_store, end_process, last_line, ray_start
 from orchestrator.cluster.slot import remove_leftovers
 from orchestrator.config import Config
 from orchestrator.devices import gpu
 from orchestrator.devices.lease import build_lease_policy, count_by_hardware
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.execution import join
 from orchestrator.execution.join import HeadFacts
 from orchestrator.host.data import IN_IMAGE, name_corpus
@@ -28,8 +28,8 @@ from orchestrator.walls.reaper import reap_in_background
 
 LOOK_S = 2.0
 ASK_EVERY = 3  # looks
-LIVE_S = 12.0  # within which a living head writes its facts again
 ASK_S = 60.0
+AGAIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +58,25 @@ class Worker:
             here = host.Host(folder=Path(name), root=self.root, accept_risk=self.accept_risk)
             host.write_host(here)
             variables = join.cluster_environment(token, environment) | {host.VARIABLE: name}
+            joined = False
             while True:
                 head = self.wait_for_head(variables)
-                config, engine = self.prepare(here, head)
-                with closing(engine), reap_in_background(engine.reap):
-                    try:
-                        self.serve(here, head, config, variables)
-                    finally:
-                        engine.reap()
-                        remove_leftovers(here.folder)
+                try:
+                    config, engine = self.prepare(here, head)
+                    with closing(engine), reap_in_background(engine.reap):
+                        joined = True
+                        try:
+                            self.serve(here, head, config, variables)
+                        finally:
+                            with suppress(SandboxError):  # the next start reaps
+                                engine.reap()
+                except SandboxError as error:  # the engine: it may come back
+                    if not joined:
+                        raise
+                    self.say(f"{error}; trying again")
+                    time.sleep(AGAIN_S)
+                finally:
+                    remove_leftovers(here.folder)
 
     def wait_for_head(self, variables: Mapping[str, str]) -> HeadFacts:
         """Return the facts of a head that lives. Raises ConfigError where it does not take this host's token."""
@@ -191,6 +201,6 @@ def route_to(address: str) -> str:
 if __name__ == "__main__":
     try:
         print(ask_store(sys.argv[1]))  # noqa: T201  # its answer
-    except Refused as error:
+    except WrongToken as error:
         print(error)  # noqa: T201
         sys.exit(REFUSED)

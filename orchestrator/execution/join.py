@@ -175,6 +175,13 @@ def require_ray() -> None:
         raise ConfigError(NO_RAY)
 
 
+def require_cluster(address: str, token_file: Path | None) -> Path:
+    """Return the token's file for a head at an address, made where there is none. Raises ConfigError."""
+    require_ray()
+    split_address(address)
+    return require_token(token_file, create=True)
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Return host and port. Raises ConfigError."""
     host, _, port = address.rpartition(":")

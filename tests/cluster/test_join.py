@@ -16,6 +16,7 @@ from orchestrator.execution.join import HeadFacts
 from orchestrator.types import Candidate, Plan, Proposal, Reply
 from tests.support import fakes, sessions
 
+ROOT = Path(__file__).parents[2]
 HEAD = HeadFacts(
     run="nov27", code="c" * 64, release="1.0", locked="l" * 64, data="d" * 64, image_id="sha256:1", image="i" * 64,
     ray="2.60.0", python="3.11.7", settings={"profile_name": "gpu", "corpus": "python"}, clock=1000.0,
@@ -189,3 +190,25 @@ def test_a_job_carries_the_source_and_the_seeds_but_nothing_of_the_llm() -> None
     assert plan == frames.load_plan(job)
     assert "the prompt" not in str(job)
     assert "the reply" not in str(job)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("loop", "--executor", "ray", "--run", "t"), "--address '': must be HOST:PORT"),
+        (("loop", "--executor", "rya", "--run", "t"), "--executor 'rya'"),
+        (("worker",), "--address '': must be HOST:PORT"),
+        (("worker", "--address", "127.0.0.1:1"), "nothing answers"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_leaves_nothing(tmp_path: Path, words: tuple[str, ...], why: str) -> None:
+    """No run is begun."""
+    sessions.task(tmp_path)
+    token = join.require_token(tmp_path / "token", create=True)
+    argv = [sys.executable, "-m", "orchestrator", *words, "--task", str(tmp_path), "--token-file", str(token)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
+
+    assert 1 == done.returncode
+    assert 1 == len(done.stderr.splitlines())
+    assert why in done.stderr
+    assert not list(tmp_path.glob("runs/t/record.jsonl"))
