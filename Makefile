@@ -95,6 +95,9 @@ provenance: require-exp setup ## the provenance of a kept experiment, as an in-t
 confirm: require-exp preflight prepare-data ## retrain a kept experiment with other seeds, score it on the holdout: EXP=3
 	@$(CLI) confirm $(call quote,EXP) $(CONTAINERS) $(TARGET)
 
+claim: require-exp preflight prepare-data ## duel a kept experiment with the baseline in pairs of new trials, for the gain with its interval: EXP=3
+	@$(CLI) claim $(call quote,EXP) $(CONTAINERS) $(TARGET)
+
 calibrate: preflight prepare-data ## measure how far honest models' answers differ on this hardware
 	@$(CLI) calibrate $(CONTAINERS) $(call options,TASK RUNS)
 

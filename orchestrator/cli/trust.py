@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import compose, files
+from orchestrator import compose, duels, files, policy
 from orchestrator.cli.options import (
     CURRENT_DIR,
     AcceptRisk,
@@ -25,6 +25,7 @@ from orchestrator.cli.options import (
 from orchestrator.host.data import IN_IMAGE
 from orchestrator.lifecycle import interruptible
 from orchestrator.record import index
+from orchestrator.record.claims import describe_claim
 from orchestrator.record.journal import Journal, is_live
 from orchestrator.record.provenance import statement
 from orchestrator.record.record_file import canonical
@@ -32,7 +33,7 @@ from orchestrator.record.session_log import log_to
 from orchestrator.record.verify import find_damage, find_runs
 from orchestrator.scoring import thresholds
 from orchestrator.text import counted, sanitise
-from orchestrator.trust import calibrate, confirm
+from orchestrator.trust import calibrate, claim, confirm
 
 app = typer.Typer()
 
@@ -96,6 +97,36 @@ def confirm_experiment(
         slot = stack.enter_context(compose.make_single_slot(config, holdout=True))
         confirmation = confirm.confirm_experiment(journal, slot, exp, seeds, lambda line: print(line, flush=True))
     print("\n".join(confirm.describe_confirmation(confirmation)))
+
+
+@app.command("claim")
+@takes_target
+def claim_gain(
+    exp: int,
+    target: Target,
+    profile: Profile = "cpu",
+    data: Data = IN_IMAGE,
+    accept_risk: AcceptRisk = None,
+    pairs: Annotated[int, typer.Option(min=duels.LEAST_PAIRS, help="Pairs of trials, at most.")] = 12,
+) -> None:
+    """Duel a kept experiment with the baseline in pairs of new trials: what was gained?"""
+    folder = target.run_dir()
+    config = Target(task=target.task, run=folder.name, runs=folder.parent).load_config(
+        container_flags(profile, data, accept_risk)
+    )
+    with Journal.read(folder) as journal:
+        baseline = journal.baseline()
+        duel = duels.Duel(champion_id=exp, rival_id=baseline.id if baseline else exp, most=pairs)
+        claim.require_kept(journal, duel)  # before a device is waited for
+    with ExitStack() as stack:
+        stack.enter_context(interruptible())
+        stack.enter_context(log_to(config.run_path, screen=False))
+        journal = stack.enter_context(Journal.open(config.run_path))
+        slot = stack.enter_context(compose.make_single_slot(config))
+        budget_s = config.active_profile.time_budget_s
+        rules = policy.Rules(noise=config.noise, time_budget_s=budget_s, needed_k=config.needed_k)
+        claim.run_duel(journal, slot, rules, duel, lambda line: print(line, flush=True))
+        print(describe_claim(journal))
 
 
 @app.command("calibrate")
