@@ -1,14 +1,11 @@
 """The judge of examples/drift: what it reads, finds, measures and refuses."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import archive
+import brief
 import first_posts
 import judge
 import post
@@ -292,7 +289,8 @@ def test_a_kept_post_is_what_the_next_is_compared_with() -> None:
         assert ["Where the millimetre begins", "A litre of milk is not a litre", "The network is slow at seven"] == [
             one.title for one in newest
         ]
-        assert 14 == len(archive.titles(connection))  # the search left nothing behind
+        assert 14 == len(archive.titles(connection))
+        assert (14,) == connection.execute("SELECT COUNT(*) FROM topics").fetchone()  # the search left nothing behind
         assert pytest.approx(1.0) == overlap
         assert "The network is slow at seven" == nearest
 
@@ -343,42 +341,15 @@ def test_the_drawer_has_drafts_to_keep_and_drafts_to_refuse() -> None:
     assert 9 == len(kept) - len(KEPT)
 
 
-# the scorer as a program
+# what the proposer is shown
 
 
-def run_scorer(root: Path, post_text: bytes, kept: dict[str, bytes]) -> tuple[int, list[dict[str, object]], str]:
-    """How the scorer ends, what it sends, and what it complains."""
-    for name, data in {"mutable/post.md": post_text, **{f"kept/{name}": data for name, data in kept.items()}}.items():
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_bytes(data)
-    found = os.pathsep.join(str(folder) for folder in (DRIFT / "locked", DRIFT.parents[1] / "orchestrator" / "runtime"))
-    command = [sys.executable, "-s", "-B", str(DRIFT / "locked" / "score.py"), "--root", str(root)]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": found}, capture_output=True, text=True, check=False, timeout=60
-    )
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+def test_the_proposer_is_shown_the_last_three_posts_and_all_titles(tmp_path: Path) -> None:
+    """Kept ones included, the newest last."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "0000-post.md").write_bytes(BASELINE)
+    shown = brief.brief(tmp_path)
 
-
-def test_the_scorer_sends_one_score_with_its_parts(tmp_path: Path) -> None:
-    """Beside what the run kept."""
-    code, sent, _ = run_scorer(tmp_path, GOOD.encode(), {"0000-post.md": BASELINE})
-
-    assert (0, 1) == (code, len(sent))
-    assert ("score", "post_score") == (sent[0]["event"], sent[0]["metric"])
-    assert {"clean", "voice", "substance", "fresh"} == set(sent[0]["parts"])  # type: ignore[call-overload]
-    assert 70 < sent[0]["value"] == min(sent[0]["parts"].values())  # type: ignore[attr-defined,operator]
-
-
-def test_the_scorer_refuses_by_name_and_names_a_damaged_archive(tmp_path: Path) -> None:
-    """A post that was kept before is a copy; 10 MB are refused unread; what is no post in the archive is no score."""
-    code, sent, _ = run_scorer(tmp_path, BASELINE, {"0000-post.md": BASELINE})
-
-    assert (3, "refused") == (code, sent[0]["event"])
-    assert str(sent[0]["reason"]).startswith("copy: 100% of its runs of four words stand in")
-    code, sent, _ = run_scorer(tmp_path, b"a" * 10_000_000, {})
-    assert (3, "too-large: ") == (code, str(sent[0]["reason"])[:11])
-    code, sent, complained = run_scorer(tmp_path, GOOD.encode(), {"0001-post.md": b"\xff"})
-    assert (1, []) == (code, sent)
-    assert (
-        "error: kept post 0001-post.md: encoding: byte 0 is not UTF-8; restore it from the record" == complained.strip()
-    )
+    assert all(f"- {post.read_post(data).title}" in shown for _, data in KEPT)
+    assert shown.endswith(BASELINE.decode())
+    assert shown.count("\n# ") == 3

@@ -17,18 +17,7 @@ ROOT = Path(__file__).parents[2]
 KERNEL = ROOT / "examples" / "kernel"
 ZOO = ROOT / "attacks" / "scores" / "zoo" / "kernel"
 SEED = bytes(range(32))
-RUN = """
-import sys
-from pathlib import Path
-import asked
-def load():
-    import importlib.util
-    spec = importlib.util.spec_from_file_location("kernel", sys.argv[1])
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.nearest
-asked.answer_questions(Path(sys.argv[2]), Path(sys.argv[3]), load)
-"""
+RUN = "import sys, answer; from pathlib import Path; answer.answer_questions(*map(Path, sys.argv[1:]))"
 
 
 @contextmanager
@@ -42,7 +31,6 @@ def program(root: Path, name: str, path: Path) -> Iterator[turns.Program]:
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         asker = turns.Program(name=name, root=root, until=time.monotonic() + 60)
-        asker.begin()
         yield asker
     finally:
         process.kill()
@@ -52,7 +40,7 @@ def program(root: Path, name: str, path: Path) -> Iterator[turns.Program]:
 def measure(tmp_path: Path, candidate: Path) -> turns.timing.Ratio:
     with (
         program(tmp_path, "a", candidate) as asked,
-        program(tmp_path, "b", KERNEL / "mutable" / "kernel.py") as reference,
+        program(tmp_path, "b", KERNEL / "locked" / "reference.py") as reference,
     ):
         turns.rehearse(reference)
         quiet = turns.time_quietly(reference, np.random.default_rng(1))

@@ -31,7 +31,7 @@ def read_folder(folder: Path) -> list[tuple[str, bytes]]:
     if not folder.is_dir():
         return []
     found = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda path: (len(path.name), path.name)):  # 9999.md, 10000.md
         try:
             found.append((path.name, path.read_bytes()))
         except OSError as error:

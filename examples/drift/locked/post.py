@@ -30,6 +30,7 @@ ALONE = re.compile(r" {0,3}(?:#{1,6} |[-*+] |\d{1,3}[.)] )")  # begins a block w
 WORD = re.compile(r"\d+(?:[.,:/]\d+)*%?|[A-Za-zÀ-ÿŒœ]+(?:['-][A-Za-zÀ-ÿŒœ]+)*")
 END = re.compile(r"(?<=[.!?])[\"')]?\s+(?=[\"'(]?[A-ZÀ-Þ0-9])")
 ABBREVIATIONS = ("e.g.", "i.e.", "vs.", "Dr.", "Mr.", "Mrs.", "Ms.", "No.", "St.", "approx.", "cf.", "ca.")
+FAULTS = frozenset({"too-large", "encoding", "no-title", "length", "fence", "mostly-code"})  # mistakes, no deception
 STRAIGHT = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"'})
 
 

@@ -13,7 +13,6 @@ TOLERANCE = 1e-9  # of an answer; coordinates are of size 1, and no query is nea
 POINTS, QUERIES, DIMENSIONS = (1200, 1600), (250, 350), (6, 10)  # from, up to
 KINDS = ("uniform", "clustered", "line", "sorted", "near", "few")
 HEADER = struct.Struct("<III")
-BLOCK = 512  # queries at once
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,6 @@ class Question:
     def answer_bytes(self) -> int:
         """Return the size of an answer: float64 [Q]."""
         return 8 * len(self.queries)
-
-
-def nearest(points: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return the distance of each query to its nearest point, float64 [Q]: the reference."""
-    found = np.empty(len(queries))
-    for start in range(0, len(queries), BLOCK):
-        difference = queries[start : start + BLOCK, None, :] - points[None]
-        found[start : start + BLOCK] = np.sqrt((difference * difference).sum(-1).min(1))
-    return found
 
 
 def draw(chance: np.random.Generator, kind: str = "uniform") -> Question:

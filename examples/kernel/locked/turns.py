@@ -33,10 +33,6 @@ class Program:
     until: float  # monotonic
     asked: int = field(default=0)
 
-    def begin(self) -> None:
-        """Let it start."""
-        frames.write(self.root / f"ask-{self.name}", "begin", b"")
-
     def ask(self, question: problem.Question) -> tuple[bytes, float]:
         """Return the answer's bytes, and the seconds from the question to the answer read. Raises FrameError."""
         number, self.asked = self.asked, self.asked + 1

@@ -1,6 +1,6 @@
 """Right for the first inputs that it sees, then computes one query in eight and repeats it for its neighbours.
 
-Ends: cheat, off by more than
+Ends: crash, off by more than
 """
 
 import numpy as np

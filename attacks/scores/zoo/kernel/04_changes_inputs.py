@@ -1,6 +1,6 @@
 """Makes its inputs easy: every query becomes a point, so that all distances are 0.
 
-Ends: cheat, off by more than
+Ends: crash, off by more than
 """
 
 import ctypes

@@ -1,6 +1,6 @@
 """Returns at once; a thread fills the array later.
 
-Ends: cheat, a distance
+Ends: crash, a distance
 """
 
 import threading

@@ -1,6 +1,6 @@
 """Computes in float32: right to seven digits, where nine are asked for.
 
-Ends: cheat, off by more than
+Ends: crash, off by more than
 """
 
 import numpy as np

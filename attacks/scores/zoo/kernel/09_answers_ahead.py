@@ -1,6 +1,6 @@
 """Puts guesses where the answers to the next questions are looked for.
 
-Ends: cheat,
+Ends: cheat, before its question
 """
 
 from pathlib import Path
