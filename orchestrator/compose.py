@@ -19,21 +19,22 @@ from orchestrator.devices.schedule import StartGate, parse_quiet_hours
 from orchestrator.errors import ConfigError
 from orchestrator.events import ConditionsChanged, LoopWaiting
 from orchestrator.execution import join
+from orchestrator.execution.brief import run_brief
 from orchestrator.execution.experiment import ContainerRunner, ignore
 from orchestrator.execution.remote import RayCluster, RemoteRunner
 from orchestrator.execution.slot import Slot
 from orchestrator.host.compile_cache_build import add_compile_cache
-from orchestrator.host.data import IN_IMAGE, is_ready, prepare
+from orchestrator.host.data import IN_IMAGE, is_ready, needs_data, prepare
 from orchestrator.host.image import build_image, start_engine
 from orchestrator.host.source import find_change
 from orchestrator.lifecycle import record_failure
-from orchestrator.proposals import Proposals
+from orchestrator.proposals import Proposals, read_source
 from orchestrator.propose.lessons import LessonsWriter
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.scoring.thresholds import UNBOUNDED
 from orchestrator.session import Session
-from orchestrator.types import Role
+from orchestrator.types import Kept, Role, Stages
 from orchestrator.units import SECONDS_PER_HOUR
 from orchestrator.walls import compile_cache, gpu_check
 from orchestrator.walls.engine import Engine
@@ -89,6 +90,8 @@ def prepare_data(config: Config, data: str, engine: Engine, say: Callable[[str],
 
     Raises ConfigError, where a run depends on what was prepared too, or SandboxError.
     """
+    if not needs_data(config):
+        return
     if is_ready(config.data_path):
         if data == IN_IMAGE or not (change := find_change(data, config.data_path)):
             return
@@ -158,12 +161,19 @@ def open_session(
                 max_attempts=config.claude.max_attempts,
                 asks_ahead=config.asks_ahead,
                 rules=tuple((rule.pattern, rule.reason) for rule in config.rules),
-                needs_contract=not config.self_reported,
+                needs_contract=config.task.stages is Stages.TRAIN and not config.self_reported,
+                file_name=config.task.mutable.name,
+                brief=lambda: run_brief(build_execution_context(config, engine), list_kept(journal)),
                 noise=config.noise,
             ),
             runners=leased,
             branch=branch,
         )
+
+
+def list_kept(journal: Journal) -> list[Kept]:
+    """Return the files of the run that are kept now, in the order in which they were kept."""
+    return [Kept(id=one.id, source=read_source(one)) for one in journal.history().kept]
 
 
 def wait_on(journal: Journal) -> Callable[[str], None]:
@@ -189,7 +199,7 @@ def open_slots(
 
     def make(leased: Lease) -> ContainerRunner:
         place = add_compile_cache(build_leased_context(config, engine, leased), branch, on_wait)
-        return ContainerRunner(place=place, record=journal.append, show=show)
+        return ContainerRunner(place=place, record=journal.append, show=show, kept=partial(list_kept, journal))
 
     with ExitStack() as stack:
         first = stack.enter_context(make_slot(config, on_wait, policy, make, gate))

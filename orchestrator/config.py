@@ -34,6 +34,7 @@ from orchestrator.settings import (
     Rule,
     Task,
 )
+from orchestrator.types import Stages
 
 TASK_FILE = "task.toml"
 FLAGS = {
@@ -127,6 +128,13 @@ class Config(BaseSettings):
             raise ValueError(f"[profile.{self.profile_name}] is missing")
         return self
 
+    @model_validator(mode="after")
+    def reports_only_what_trains(self) -> Self:
+        """Check that only a script that trains is asked for its own score."""
+        if self.self_reported and self.task.stages is not Stages.TRAIN:
+            raise ValueError(f'scoring: self-reported is for stages = "{Stages.TRAIN}"; use audited')
+        return self
+
     @property
     def active_profile(self) -> Profile:
         """The chosen profile."""
@@ -145,7 +153,8 @@ class Config(BaseSettings):
     @property
     def needed_k(self) -> int:
         """How many positions of a new best must have been audited."""
-        return 0 if self.self_reported else self.active_profile.large_k
+        audited = self.task.stages is Stages.TRAIN and not self.self_reported
+        return self.active_profile.large_k if audited else 0
 
     @property
     def mutable_path(self) -> Path:

@@ -187,7 +187,7 @@ def keep_experiment(journal: Journal, branch: ResultBranch, experiment: Experime
     journal.append(ExperimentCommitted(experiment_id=experiment.id, commit=commit))
     if failure:
         journal.note(failure)
-    parent = files.read_text(experiment.folder / "parent.py")
+    parent = files.read_text(experiment_dir.parent_path(experiment.folder))
     last = (read_source(journal.experiment(number)) for number in placed)
     if not branch.put(source, ours=(parent, source, *last)):  # the parent may be an older one
         journal.note(
@@ -201,17 +201,19 @@ def reload_candidate(journal: Journal, experiment_id: int) -> Candidate:
     """Return the candidate of an earlier experiment, from its folder and the journal."""
     folder = journal.folder / f"{experiment_id:04d}"
     begun = journal.begun(experiment_id)
-    texts = {name: files.read_text(folder / name) for name in ("train.py", "parent.py", "prompt.txt", "reply.txt")}
+    source = experiment_dir.source_path(folder)
+    texts = {name: files.read_text(folder / name) for name in ("prompt.txt", "reply.txt")}
     return Candidate(
         proposal=begun.proposal,
-        source=texts["train.py"],
+        source=files.read_text(source),
         parent_id=begun.parent_id,
-        parent_source=texts["parent.py"],
+        parent_source=files.read_text(experiment_dir.parent_path(folder)),
         reply=replace(begun.reply, prompt=texts["prompt.txt"], text=texts["reply.txt"]),
         attempt=begun.attempt,
         retry_of=begun.retry_of,
         remeasures_id=begun.remeasures_id,
         patch_notes=begun.patch_notes,
+        suffix=source.suffix,
     )
 
 

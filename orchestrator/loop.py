@@ -20,6 +20,7 @@ from orchestrator.lifecycle import end_session, interrupt_session, limit_reached
 from orchestrator.policy import Decision, Rerun
 from orchestrator.proposals import InFlight, read_source
 from orchestrator.protocols import Runner
+from orchestrator.record.experiment_dir import source_path
 from orchestrator.session import ActiveExperiment, Session
 from orchestrator.types import QUEUED_AGAIN, Candidate, Champion, Experiment, Proposal, Reply, Status, Trial, Verdict
 
@@ -115,12 +116,12 @@ def make_baseline(session: Session) -> Candidate:
         )
     try:
         source = files.read_text(path)
-        patch.check(source, proposals.rules, contract=proposals.needs_contract)
+        patch.check(source, proposals.rules, contract=proposals.needs_contract, python=proposals.is_python)
     except (OSError, UnicodeDecodeError, PatchRejected) as error:
         raise ConfigError(f"{path}: cannot be the baseline: {error}") from error
-    idea = Proposal(hypothesis="baseline: train.py as it is")
+    idea, reply = Proposal(hypothesis=f"baseline: {proposals.file_name} as it is"), Reply(proposer="baseline")
     return Candidate(
-        proposal=idea, source=source, parent_id=None, parent_source=source, reply=Reply(proposer="baseline")
+        proposal=idea, source=source, parent_id=None, parent_source=source, reply=reply, suffix=proposals.suffix
     )
 
 
@@ -146,6 +147,7 @@ def remeasure(champion: Champion, why: str) -> Candidate:
         parent_source=source,
         reply=Reply(proposer="remeasure"),
         remeasures_id=champion.id,
+        suffix=source_path(champion.experiment.folder).suffix,
     )
 
 
@@ -191,6 +193,7 @@ def record_invalid(session: Session, champion: Champion | None, runner: Runner, 
         parent_id=champion.id if champion else None,
         parent_source=parent,
         reply=session.journal.last_reply(),
+        suffix=session.proposals.suffix,
     )
     active = begin_experiment(session.journal, candidate, runner, champion)
     trial = Trial(executions=(), score=None, failure=Status.INVALID, message=reason)

@@ -31,7 +31,12 @@ class Patched:
 
 
 def apply(
-    parent_source: str, proposal: Proposal, rules: Sequence[tuple[str, str]] = (), *, contract: bool = True
+    parent_source: str,
+    proposal: Proposal,
+    rules: Sequence[tuple[str, str]] = (),
+    *,
+    contract: bool = True,
+    python: bool = True,
 ) -> Patched:
     """Return the candidate's full source. Raises PatchRejected; `rules` are (pattern, reason) from task.toml."""
     if proposal.source is not None and proposal.edits:
@@ -41,9 +46,10 @@ def apply(
         patched = Patched(source=edited.text, notes=edited.notes)
     else:
         patched = Patched(source=as_encoded(parent_source, proposal.source))
-    check(patched.source, rules, contract=contract)
+    check(patched.source, rules, contract=contract, python=python)
     if fingerprint(patched.source) == fingerprint(parent_source):
-        raise PatchRejected("only comments, docstrings or layout change; propose a change in behaviour")
+        what = "only comments, docstrings or layout change; propose a change in behaviour"
+        raise PatchRejected(what if python else "nothing changes but layout; propose a change")
     return patched
 
 
@@ -59,17 +65,18 @@ def as_encoded(parent_source: str, source: str) -> str:
     return BOM + source if parent_source.startswith(BOM) and not source.startswith(BOM) else source
 
 
-def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool = True) -> None:
+def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool = True, python: bool = True) -> None:
     """Raise PatchRejected unless size and encoding are allowed, the file parses, and contract and rules are met.
 
-    `contract` is false for a script that reports its own score.
+    `contract` is true for a train.py that does not report its own score; `python` is false for any other text.
     """
-    _check_text(source)
+    _check_text(source, python=python)
     source = as_shown(source)
-    tree = _parse(source)
-    fingerprint(source)
-    if contract:
-        _check_contract(tree)
+    if python:
+        tree = _parse(source)
+        fingerprint(source)
+        if contract:
+            _check_contract(tree)
     for pattern, reason in rules:
         if (found := re.search(pattern, source)) is not None:
             quote = found.group().strip().splitlines()[0][:80] if found.group().strip() else ""
@@ -78,8 +85,14 @@ def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool 
 
 @lru_cache(maxsize=16)  # the device is idle while a proposal is compared with its parent and the experiments in flight
 def fingerprint(source: str) -> str:
-    """Return the SHA-256 of the syntax tree: equal for files that differ in comments, docstrings and layout only."""
-    tree = _parse(source)
+    """Return the SHA-256 of the syntax tree: equal for files that differ in comments, docstrings and layout only.
+
+    A text that is not a Python program is compared by its words.
+    """
+    try:
+        tree = _parse(source)
+    except PatchRejected:
+        return hashlib.sha256(" ".join(source.split()).encode("utf-8", "backslashreplace")).hexdigest()
     try:
         dumped = ast.dump(_WithoutTexts().visit(tree), annotate_fields=False)
     except (RecursionError, MemoryError) as error:
@@ -96,7 +109,7 @@ class _WithoutTexts(ast.NodeTransformer):
         return None if alone else self.generic_visit(node)
 
 
-def _check_text(source: str) -> None:
+def _check_text(source: str, *, python: bool) -> None:
     try:
         data = source.encode()
     except UnicodeEncodeError as error:
@@ -107,6 +120,8 @@ def _check_text(source: str) -> None:
         raise PatchRejected(f"the file has {len(data)} bytes, at most {MAX_SOURCE_BYTES} are allowed; make it smaller")
     if "\0" in source:
         raise PatchRejected(f"line {line_number(source, source.index(chr(0)))}: a NUL character; remove it")
+    if not python:
+        return
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     except SyntaxError:

@@ -19,6 +19,7 @@ Champion    The kept experiment with the best estimate under the conditions of t
 Remeasure   The champion is measured again at once under conditions where it has no score.
 Duel        At the end of a session the champion against the baseline, then changes in doubt against the champion
             without them, as far as a tenth of the device time and `claim_hours` allow. Duels claim; they keep nothing.
+Threshold   Where the task has one, every score that reaches it is kept, whatever the champion has.
 Invalidate  A kept experiment that cheats when it is measured again, in a duel or on the holdout is not kept any more,
             nor are its descendants.
 
@@ -37,7 +38,7 @@ from orchestrator.estimates import Estimates, Gain
 from orchestrator.events import Revision
 from orchestrator.settings import Noise
 from orchestrator.text import counted
-from orchestrator.types import Champion, Conditions, Experiment, MachineLoad, Status, Trial, Verdict
+from orchestrator.types import Champion, Conditions, Experiment, MachineLoad, Score, Status, Trial, Verdict
 
 ESTIMATE = "estimate"  # the rule of keeping
 EVEN = 0.5  # the probability above which a challenger becomes the champion
@@ -59,6 +60,8 @@ class Rules:
     noise: Noise
     time_budget_s: float
     needed_k: int = 0  # audited positions of a new champion
+    threshold: float | None = None  # where every score that reaches it is kept
+    higher_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +134,8 @@ def next_step(  # noqa: PLR0911  # one return per rule, in order
         change = champion.conditions.describe_change(attempt.conditions)
         reason = f"not judged under other conditions than the champion: {change}"
         return Decision(trial=trial, verdict=Verdict(status=Status.CONTENDED, reason=reason))
+    if rules.threshold is not None and champion and trial.score and attempt.remeasures_id is None:
+        return Decision(trial=trial, verdict=compare_with_threshold(trial, trial.score, rules.threshold, rules))
     estimates = None if rules.noise.is_off else history.estimates.get(attempt.conditions)
     if attempt.suspicion and champion:
         return settle_doubt(attempt, champion, estimates)
@@ -188,6 +193,19 @@ def describe_gain(gain: Gain, trial: Trial, champion: Champion) -> str:
     if gain.is_broken:
         return f"{than}; far worse"
     return f"{than}: better with {gain.probability:.2f}, by {gain.mean:.2g} ± {gain.sd:.1g}"
+
+
+def compare_with_threshold(trial: Trial, score: Score, threshold: float, rules: Rules) -> Verdict:
+    """Return keep for a score that reaches the task's threshold; otherwise what the scorer would have improved."""
+    if trial.failure is Status.CHEAT:
+        return describe_failure(trial)
+    if trial.contended_by:
+        return Verdict(status=Status.CONTENDED, reason=f"not judged: {trial.contended_by} used the device too")
+    reaches = score.value >= threshold if rules.higher_is_better else score.value <= threshold
+    if reaches:
+        return Verdict(status=Status.KEEP, reason=f"{score.value:.6g} reaches the threshold of {threshold:g}")
+    why = "; ".join((f"{score.value:.6g} does not reach the threshold of {threshold:g}", *score.reasons))
+    return Verdict(status=Status.DISCARD, reason=why)
 
 
 def describe_failure(trial: Trial, prefix: str = "") -> Verdict:

@@ -9,7 +9,7 @@ from orchestrator.devices import processes
 from orchestrator.devices.lease import LeasePolicy, build_lease_policy, count_leasable
 from orchestrator.errors import ConfigError, SpecRefused
 from orchestrator.files import explain_write_error
-from orchestrator.host.data import check_train, is_ready
+from orchestrator.host.data import check_train, is_ready, needs_data
 from orchestrator.host.doctor import find_blocking_checks, run_checks
 from orchestrator.host.host_facts import collect
 from orchestrator.record.git_branch import ResultBranch
@@ -184,6 +184,8 @@ def require_strict_containers(context: ExecutionContext) -> None:
 
 def require_data(config: Config) -> None:
     """Require the prepared data, unchanged since."""
+    if not needs_data(config):
+        return
     if not is_ready(config.data_path):
         raise ConfigError(f"{config.data_path}: the data is not prepared; run `autoresearch prepare-data`")
     check_train(config.data_path)

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
@@ -13,6 +14,7 @@ from orchestrator.propose import similarity
 from orchestrator.propose.history import FullHistory, select_history
 from orchestrator.propose.prefetch import ProposalPrefetcher
 from orchestrator.protocols import Proposer
+from orchestrator.record import experiment_dir
 from orchestrator.record.claims import smallest_gain
 from orchestrator.record.journal import Journal
 from orchestrator.settings import Noise
@@ -51,6 +53,8 @@ class Proposals:
     asks_ahead: bool = False
     rules: tuple[tuple[str, str], ...] = ()  # the task's forbidden patterns, each with its reason
     needs_contract: bool = True  # train.py must define load_model
+    file_name: str = "train.py"  # of the mutable file
+    brief: Callable[[], str] = str  # what the task tells the proposer besides
     noise: Noise = field(default_factory=Noise)
     prefetcher: ProposalPrefetcher = field(default_factory=ProposalPrefetcher)
 
@@ -69,10 +73,11 @@ class Proposals:
             try:
                 return self._read_reply(champion, reply, in_flight)
             except PatchRejected as refusal:
-                self.journal.append(ReplyRejected(reply=seq, reason=str(refusal)))
-                rejected.append((reply, str(refusal)))
+                reason = str(refusal).replace("train.py", self.file_name)
+                self.journal.append(ReplyRejected(reply=seq, reason=reason))
+                rejected.append((reply, reason))
                 if len(rejected) >= self.max_attempts:
-                    raise
+                    raise PatchRejected(reason) from refusal
 
     def ask_ahead(
         self,
@@ -110,6 +115,7 @@ class Proposals:
             seed_std=None if self.noise.is_off else self.journal.history().seed_std(environment.conditions),
             smallest_gain=smallest_gain(self.journal),
             hardware=environment.hardware,
+            brief=self.brief(),
             rejected=rejected,
         )
 
@@ -122,15 +128,25 @@ class Proposals:
         proposal = self.proposer.read(reply)
         parent = self._find_parent(champion, reply, proposal)
         parent_source = read_source(parent)
-        patched = patch.apply(parent_source, proposal, self.rules, contract=self.needs_contract)
+        patched = patch.apply(parent_source, proposal, self.rules, contract=self.needs_contract, python=self.is_python)
         source = patched.source
         self._refuse_repeat(source, in_flight)
         if not proposal.retry_rationale:
             self._refuse_similar(champion, proposal, parent_source, source)
         return Candidate(
             proposal=proposal, source=source, parent_id=parent.id, parent_source=parent_source, reply=reply,
-            patch_notes=patched.notes,
+            patch_notes=patched.notes, suffix=self.suffix,
         )  # fmt: skip
+
+    @property
+    def suffix(self) -> str:
+        """Return what the name of the mutable file ends with."""
+        return Path(self.file_name).suffix
+
+    @property
+    def is_python(self) -> bool:
+        """Return whether the mutable file is a Python program; any other file is text."""
+        return self.suffix == ".py"
 
     def _find_parent(self, champion: Champion, reply: Reply, proposal: Proposal) -> Experiment:
         """Return the experiment that the edits are made to: the one named, else the champion when it was asked."""
@@ -177,5 +193,5 @@ class Proposals:
 
 
 def read_source(experiment: Experiment) -> str:
-    """Return the train.py that an experiment ran."""
-    return files.read_text(experiment.folder / "train.py")
+    """Return the mutable file as an experiment ran it."""
+    return files.read_text(experiment_dir.source_path(experiment.folder))

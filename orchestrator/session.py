@@ -33,7 +33,14 @@ class Session:
     def rules(self) -> Rules:
         """Return the settings that decide."""
         budget_s = self.config.active_profile.time_budget_s
-        return Rules(noise=self.config.noise, time_budget_s=budget_s, needed_k=self.config.needed_k)
+        task = self.config.task
+        return Rules(
+            noise=self.config.noise,
+            time_budget_s=budget_s,
+            needed_k=self.config.needed_k,
+            threshold=task.threshold,
+            higher_is_better=task.direction == "higher",
+        )
 
     @property
     def elapsed_s(self) -> float:

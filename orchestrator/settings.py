@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from orchestrator.types import Stages
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -37,6 +39,11 @@ class Task(Section):
     mutable: Path
     instructions: Path
     metric: Annotated[str, Field(max_length=40, pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")] = "val_bpb"
+    direction: Literal["lower", "higher"] = "lower"  # which scores are better
+    stages: Stages = Stages.TRAIN
+    keep: Literal["improve", "threshold"] = "improve"
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None  # the worst score that is kept
+    contract: str = ""  # what the mutable file must offer; shown to the LLM
 
     @field_validator("metric")
     @classmethod
@@ -45,6 +52,20 @@ class Task(Section):
         if metric in TAKEN_NAMES:
             raise ValueError(f"{metric!r} is the name of another column of the exports; try 'val_{metric}'")
         return metric
+
+    @model_validator(mode="after")
+    def has_threshold(self) -> Self:
+        """Require a threshold where one decides, and refuse one that would not be used."""
+        if (self.keep == "threshold") != (self.threshold is not None):
+            raise ValueError('keep = "threshold" and threshold = NUMBER belong together')
+        if self.direction == "higher" and self.keep != "threshold":
+            raise ValueError('direction = "higher" needs keep = "threshold"; else let the scorer send the negative')
+        return self
+
+    @property
+    def is_python(self) -> bool:
+        """Whether the mutable file is a Python program; any other file is text."""
+        return self.mutable.suffix == ".py"
 
 
 class Limits(Section):

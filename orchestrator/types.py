@@ -75,8 +75,19 @@ class Role(StrEnum):
     PREDICTOR_A = "predictor-a"
     PREDICTOR_B = "predictor-b"
     SCORER = "scorer"
+    ANSWERER = "answerer"  # the candidate, asked by the scorer
+    REFERENCE = "reference"  # the task's own program, asked in turns with the candidate
+    BRIEF = "brief"  # turns the kept files into what the proposer is shown
     PREPARE = "prepare"
     EXPORTER = "exporter"  # copies the checkpoint of a would-be champion to the host
+
+
+class Stages(StrEnum):
+    """What an experiment of a task consists of (docs/tasks.md)."""
+
+    TRAIN = "train, predict, score"  # a model: trained, asked twice by fresh containers, scored apart
+    ANSWER = "answer, score"  # a program: the scorer asks it, and a reference beside it
+    SCORE = "score"  # a text or a configuration: only locked code runs
 
 
 class Level(StrEnum):
@@ -159,7 +170,16 @@ class Candidate:
     attempt: int = 1
     retry_of: int | None = None
     remeasures_id: int | None = None  # the kept experiment that this one runs again, to see whether it holds
+    suffix: str = ".py"  # of the mutable file
     patch_notes: tuple[str, ...] = ()  # what of the proposal was not taken word for word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A kept file of the run."""
+
+    id: int  # of its experiment
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,6 +334,8 @@ class Score:
     audit_seed: str = ""
     mean_difference_nats: float | None = None  # of audited - claimed
     max_difference_nats: float | None = None  # of |audited - claimed|
+    parts: tuple[tuple[str, float], ...] = ()  # what the score was made from, by name
+    reasons: tuple[str, ...] = ()  # what to improve, in the scorer's words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -538,4 +560,5 @@ class Context:
     seed_std: float | None = None  # standard deviation between trials of one source here; None: not known yet
     smallest_gain: float | None = None  # that duels of a night can show here; None: not known yet
     hardware: str = ""  # where it will run
+    brief: str = ""  # what the task's brief.py printed
     rejected: tuple[tuple[Reply, str], ...] = ()  # replies of this turn and why each was refused

@@ -163,7 +163,7 @@ def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
         ("a.jsonl", b"[1]\n", "a.jsonl line 1 is no JSON object"),
         ("a.jsonl", b'{"text": "caf\xe9"}\n', "a.jsonl line 1 is not UTF-8"),
         ("a.txt.gz", b"text", r"a.txt.gz cannot be read \(Not a gzipped file"),
-        ("a.txt.gz", gzip.compress(b"text" * 99)[:-9], "a.txt.gz cannot be read"),
+        ("a.txt.gz", gzip.compress(b"text" * 99, mtime=0)[:-9], "a.txt.gz cannot be read"),
         ("a.jsonl.zst", b"text", "a.jsonl.zst cannot be read"),
         ("a.parquet", b"PAR1", "a.parquet cannot be read as Parquet"),
         ("a.parquet.gz", b"x", "holds no .txt, .jsonl or .parquet file; left out: 1 file .1 .gz.: only .txt"),
@@ -260,7 +260,7 @@ JSONL = "".join(json.dumps({"text": row} if row is not None else {"id": 1}) + "\
     [
         ("a.jsonl", JSONL),
         ("a.JSONL", b"\xef\xbb\xbf" + JSONL.replace(b"\n", b"\r\n")),
-        ("a.jsonl.gz", gzip.compress(JSONL)),
+        ("a.jsonl.gz", gzip.compress(JSONL, mtime=0)),
         ("a.jsonl.zst", pa.compress(JSONL, codec="zstd", asbytes=True)),
         ("a.parquet", parquet(ROWS)),
         ("a.Parquet", parquet(pa.array(ROWS).cast(pa.large_string()))),

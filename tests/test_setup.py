@@ -14,6 +14,7 @@ from orchestrator.config import load
 from orchestrator.errors import SandboxError
 from orchestrator.host import image
 from orchestrator.shipped import SANDBOX, SHIPPED
+from orchestrator.types import Stages
 from orchestrator.walls import locked_files
 from tests.support.wheels import build_wheel
 
@@ -56,7 +57,7 @@ def test_a_new_task_is_whole_and_says_what_to_type_next(tmp_path: Path) -> None:
 
     assert 0 == done.exit_code, done.output
     assert {"task.toml", "program.md", "mutable/train.py", "reference_models/base.py", ".gitignore"} <= made
-    assert {f"locked/{name}" for name in locked_files.WANTED} <= made
+    assert {f"locked/{name}" for name in locked_files.WANTED[Stages.TRAIN]} <= made
     assert not [name for name in made if "__pycache__" in name or name.startswith(("runs/", "data/", "build/"))]
     assert (SHIPPED / "mutable" / "train.py").read_text() == (folder / "mutable" / "train.py").read_text()
     assert "language-model" == load(folder, {"tag": "t", "runs": folder / "runs"}).task.name

@@ -1,13 +1,15 @@
-"""The choreography of one experiment: trainer, predictors A and B, scorer, each a fresh container.
+"""The choreography of one experiment, by the stages of its task; each container is a fresh one.
 
-predictors and scorer wait (they hold the volumes) -> trainer trains and dies -> scorer collects A's claims
--> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer sends its score
+train, predict, score: predictors and scorer wait (they hold the volumes) -> trainer trains and dies -> scorer collects
+A's claims -> A is destroyed -> the host hands the audit seed to the scorer -> B answers prefixes -> the scorer sends
+its score.
+answer, score: the candidate's program and the task's reference answer the scorer's questions, which sends its score.
+score: the scorer reads the mutable file and sends its score.
 """
 
-import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +18,31 @@ from orchestrator.errors import SandboxError
 from orchestrator.events import ContainerStarted, Event, ScoringBegun
 from orchestrator.execution.checkpoint_export import export_checkpoint
 from orchestrator.execution.early_end import TrainingWatch
+from orchestrator.execution.failures import (
+    BROKEN_CONTRACT,
+    DIVERGED,
+    HINT,
+    LOST,
+    NO_SPACE,
+    SLOW,
+    SUSPECT,
+    UNANSWERED,
+    UNANSWERED_QUESTION,
+    UNREPORTED,
+    UNSEEN,
+    UNSEEN_ANSWER,
+    explain,
+    failure_of,
+    unless_changed,
+)
 from orchestrator.scoring.messages import (
     CheckpointMessage,
     ClaimsMessage,
+    FailedMessage,
     Malformed,
     Message,
     NoAnswerMessage,
+    Outcome,
     RefusedMessage,
     RehearsedMessage,
     TooSlowMessage,
@@ -31,53 +52,23 @@ from orchestrator.scoring.messages import (
     read_outcome,
 )
 from orchestrator.scoring.self_reported import parse_reported
-from orchestrator.types import Candidate, Environment, ExecutionResult, Plan, Role, Score, Status, Trial
+from orchestrator.types import Candidate, Environment, ExecutionResult, Kept, Plan, Role, Score, Stages, Status, Trial
 from orchestrator.units import MIB
-from orchestrator.walls.container import OUTSIDE, RunningContainer
+from orchestrator.walls.container import RunningContainer
 from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import SUFFIX, ExperimentSandbox
 
 POLL_S = 0.05
-FIXES = {
-    Status.TIMEOUT: "was still running at its deadline: end before prepare.time_left() is over",
-    Status.OOM: "was killed for memory: make it smaller",
-    Status.INFRA: "was killed from outside its container: did the container engine restart?",
-}
-UNANSWERED = (
-    "load_model or the model it returns did not answer within {:g} s, which is for a few hundred forward passes: make"
-    " loading and inference faster"
-)
-SLOW = (
-    "{}: the training took {:.1f} of its {:g} s, and what it leaves is for load_model, with {:g} s on top: train less,"
-    " or make loading faster. What a model takes longer for its first answers than for others counts as loading"
-)
-UNSEEN = (
-    "the model that load_model returns failed on validation text, after it had answered random tokens; its output is"
-    " not shown, for it may hold that text: look for values that depend on the tokens, a probability of 0, NaN or"
-    " growing memory"
-)
-HINT = (
-    "; hint: the same random rows got other log-probabilities when other rows stood beside them, so dropout or batch"
-    " statistics may still be on (call model.eval()), or answers depend on other rows, on chance or on earlier calls"
-)
-DIVERGED = "; hint: the last loss that the training itself printed was NaN or infinite"
-SUSPECT = "it ended or fell silent during the audit, which could not be finished; "
-BROKEN_CONTRACT = "the scorer's output is not what docs/tasks.md says: {}"
-UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
-GPU_FULL = re.compile("OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
-GPU_FULL_FIX = "ran out of GPU memory: make the model or its batches smaller"
-GPU_BROKEN = re.compile(r"uncorrectable (?:ECC|NVLink) error|GPU is lost|device\(s\) is/are busy or unavailable")
-GPU_BROKEN_FIX = "could not use its GPU, which is broken or somebody else's: see `autoresearch doctor`"
-TRACEBACK_END = 10  # lines: CUDA's errors have advice behind them
-LOST = (
-    "Look for a learning rate that is too high, a division by zero, a logarithm of 0, or something that waits for ever"
-)
 ENDS = "the session ends"
-NO_SPACE = "No space left on device"
 
 
 def ignore(*_: object) -> None:
     """Do nothing with an event or a line, outside a session."""
+
+
+def keep_nothing() -> Iterable[Kept]:
+    """Return no kept files, outside a session."""
+    return ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,6 +78,7 @@ class ContainerRunner:
     place: ExecutionContext
     record: Callable[[Event], object] = ignore
     show: Callable[[int, Role, str], object] = ignore  # called with every line that a container of an experiment prints
+    kept: Callable[[], Iterable[Kept]] = keep_nothing  # the files of the run that are kept now, in order
     stopped: threading.Event = field(default_factory=threading.Event)
     _driver: "_ExperimentDriver | None" = None  # of the trial that runs, or of the last one
 
@@ -107,7 +99,10 @@ class ContainerRunner:
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
-        with ExperimentSandbox.open(self.place, candidate, plan, experiment_id=experiment_id, folder=folder) as box:
+        kept = () if self.place.config.task.stages is Stages.TRAIN else self.kept()
+        with ExperimentSandbox.open(
+            self.place, candidate, plan, experiment_id=experiment_id, folder=folder, kept=kept
+        ) as box:
             profile = self.place.config.active_profile
             watch = TrainingWatch(time_budget_s=profile.time_budget_s, sees_idle=self.place.gpu_uuid is None)
             self._driver = driver = _ExperimentDriver(
@@ -152,6 +147,47 @@ class _ExperimentDriver:
             running.kill(why)
 
     def run(self) -> Trial:
+        match self.box.stages:
+            case Stages.TRAIN:
+                return self.run_training()
+            case Stages.ANSWER:
+                return self.run_answers()
+            case Stages.SCORE:
+                self.record_scoring()
+                return self.conclude(self.wait(self.start(Role.SCORER)))
+
+    def run_answers(self) -> Trial:
+        with ThreadPoolExecutor(3) as pool:
+            *programs, scorer = pool.map(self.start, (Role.ANSWERER, Role.REFERENCE, Role.SCORER))
+        self.record_scoring()
+        while scorer.alive():
+            for program in programs:
+                if not program.alive() and scorer.alive():
+                    return self.answerer_died(scorer, program)
+            time.sleep(POLL_S)
+        for program in programs:
+            program.kill("the score is in")
+            self.wait(program)
+        return self.conclude(self.wait(scorer))
+
+    def answerer_died(self, scorer: RunningContainer, program: RunningContainer) -> Trial:
+        died = self.wait(program)
+        scorer.kill("a program ended")
+        self.wait(scorer)
+        failure = failure_of(died) or Status.CRASH
+        if died.role is Role.REFERENCE:
+            return self.trial(Status.INFRA, explain(failure, "the task's reference", died))
+        if self.rehearsed(died.role):
+            return self.trial(
+                Status.CRASH if failure is Status.INFRA and not died.killed_by else failure, UNSEEN_ANSWER
+            )
+        return self.trial(failure, explain(failure, "the program", died))
+
+    def record_scoring(self) -> None:
+        deadline_s = self.box.place.config.active_profile.score_budget_s
+        self.record(ScoringBegun(experiment_id=self.box.experiment_id, deadline_s=deadline_s))
+
+    def run_training(self) -> Trial:
         if self.box.place.config.self_reported:
             return self.reported(self.train())
         with ThreadPoolExecutor(3) as pool:
@@ -196,8 +232,7 @@ class _ExperimentDriver:
 
     def score(self, first: RunningContainer, second: RunningContainer, scorer: RunningContainer) -> Trial:
         self.box.signal_training_done(self.load_budget_s())
-        deadline_s = self.box.place.config.active_profile.score_budget_s
-        self.record(ScoringBegun(experiment_id=self.box.experiment_id, deadline_s=deadline_s))
+        self.record_scoring()
         while not self.claimed.wait(POLL_S) and scorer.alive():
             if not first.alive():
                 return self.predictor_died(scorer, first)
@@ -222,17 +257,18 @@ class _ExperimentDriver:
             self.export(outcome)
         second.kill("the score is in")
         self.wait(second)
-        profile = self.box.place.config.active_profile
+        return self.conclude(scorer)
+
+    def conclude(self, scorer: ExecutionResult) -> Trial:
+        """Return the trial that the scorer's messages amount to."""
+        outcome = read_outcome(self.messages, self.box.place.config.task.metric)
         if isinstance(outcome, RefusedMessage):
             hint = HINT if find_message(self.messages, UnsteadyMessage) else ""
             return self.trial(Status.CHEAT, f"the scorer refused it: {outcome.reason}{hint}{self.diverged()}")
-        if isinstance(outcome, TooSlowMessage):
-            trained_s = self.ended[0].duration_s
-            message = SLOW.format(outcome.reason, trained_s, profile.time_budget_s, profile.load_budget_s)
-            return self.trial(Status.TIMEOUT, message)
-        if isinstance(outcome, NoAnswerMessage) or scorer.timed_out:
-            unanswered = UNANSWERED.format(profile.score_budget_s)
-            return self.trial(Status.TIMEOUT, self.suspicion() + unanswered, needs_review=bool(self.suspicion()))
+        if isinstance(outcome, FailedMessage):
+            return self.trial(Status.CRASH, outcome.reason)
+        if isinstance(outcome, TooSlowMessage | NoAnswerMessage) or scorer.timed_out:
+            return self.timeout(outcome)
         if scorer.exit_code != 0:
             return self.trial(
                 Status.INFRA, f"the scorer failed with exit code {scorer.exit_code}: {scorer.log_tail[-500:]}"
@@ -240,6 +276,16 @@ class _ExperimentDriver:
         if isinstance(outcome, Malformed):
             return self.trial(Status.INFRA, BROKEN_CONTRACT.format(outcome.reason))
         return self.trial(None, "", replace(outcome, audit_seed=self.plan.audit_seed.hex()))
+
+    def timeout(self, outcome: Outcome) -> Trial:
+        profile, trains = self.box.place.config.active_profile, self.box.stages is Stages.TRAIN
+        if isinstance(outcome, TooSlowMessage):
+            trained_s, budgets = self.ended[0].duration_s, (profile.time_budget_s, profile.load_budget_s)
+            return self.trial(
+                Status.TIMEOUT, SLOW.format(outcome.reason, trained_s, *budgets) if trains else outcome.reason
+            )
+        unanswered = (UNANSWERED if trains else UNANSWERED_QUESTION).format(profile.score_budget_s)
+        return self.trial(Status.TIMEOUT, self.suspicion() + unanswered, needs_review=bool(self.suspicion()))
 
     def export(self, score: Score) -> None:
         """Copy the checkpoint of a would-be champion to the host, while B still holds the volume."""
@@ -317,42 +363,3 @@ class _ExperimentDriver:
             checkpoint_bytes=(checkpoint_message.bytes if checkpoint_message else None) or 0,
             checkpoint_file=self.checkpoint, needs_review=needs_review,
         )  # fmt: skip
-
-
-def unless_changed(trial: Trial, changed: list[str]) -> Trial:
-    """Return the trial, or a cheat in its place: changing a read-only file takes an escape from the walls."""
-    if not changed:
-        return trial
-    message = f"locked files changed while it ran, which only code that broke out can do: {', '.join(changed)}"
-    return replace(trial, score=None, failure=Status.CHEAT, message=message)
-
-
-def failure_of(result: ExecutionResult) -> Status | None:
-    """Return how an untrusted container failed, None if it ended as it should.
-
-    That a GPU was full or broken only its own words say; as they only make one failure another, nothing is to be won by
-    them: what is run again for our failure is so three times at most.
-    """
-    if result.timed_out:
-        return Status.TIMEOUT
-    if result.oom_killed:
-        return Status.OOM
-    if result.killed_by == OUTSIDE:
-        return Status.INFRA
-    if result.exit_code == 0:
-        return None
-    if _ends_with(result, GPU_BROKEN):
-        return Status.INFRA
-    return Status.OOM if _ends_with(result, GPU_FULL) else Status.CRASH
-
-
-def explain(failure: Status, what: str, result: ExecutionResult) -> str:
-    """Explain to the LLM and the human what failed, with the end of its output."""
-    fix = FIXES.get(failure, f"ended with exit code {result.exit_code}")
-    fix = GPU_FULL_FIX if failure is Status.OOM and not result.oom_killed else fix
-    fix = GPU_BROKEN_FIX if failure is Status.INFRA and not result.killed_by else fix
-    return f"{what} {fix}\n{result.log_tail[-2000:]}".strip()
-
-
-def _ends_with(result: ExecutionResult, words: re.Pattern[str]) -> bool:
-    return bool(words.search("\n".join(result.log_tail.rstrip().splitlines()[-TRACEBACK_END:])))

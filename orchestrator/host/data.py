@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from orchestrator.config import Config
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.host.source import CORPUS, MANIFEST, describe_change, mount_source, scan_source
+from orchestrator.types import Stages
 from orchestrator.walls import locked_files
 from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.experiment_sandbox import unique_name
@@ -31,6 +33,11 @@ def name_corpus(data: str) -> str:
     path = Path(data).resolve()
     plain = re.sub(r"[^A-Za-z0-9]+", "-", path.name).strip("-")[:20]
     return f"{plain}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def needs_data(config: Config) -> bool:
+    """Return whether the task makes data before its first experiment."""
+    return config.task.stages is Stages.TRAIN or (config.root / "locked" / locked_files.MAKE_DATA).is_file()
 
 
 def is_ready(target: Path) -> bool:
@@ -68,7 +75,7 @@ def prepare(place: ExecutionContext, data: str, image_id: str, on_line: Callable
         staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=target.parent))
         private = _private(staging)
         try:
-            locked_files.copy(place.config.root, private / "locked")
+            locked_files.copy(place.config.root, private / "locked", place.config.task.stages)
             source = None if data == IN_IMAGE else scan_source(data)
             _run(replace(place, image_id=image_id), staging, data, on_line)
             if source is not None:

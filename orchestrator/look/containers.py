@@ -11,7 +11,9 @@ from orchestrator.types import ExecutionResult, Role
 from orchestrator.units import MIB
 from orchestrator.walls.inspect_diff import container_diff
 
-ORDER = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.EXPORTER)
+ORDER = (
+    Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.ANSWERER, Role.REFERENCE, Role.SCORER, Role.EXPORTER
+)  # fmt: skip
 FILE_NAMES = {Role.EXPORTER: (Role.EXPORTER.value, "courier")}  # the second one in old records
 FIRST_TRIAL, UNKNOWN_TRIAL = "first trial", "trial not on record"
 BILLION = 1_000_000_000

@@ -18,7 +18,7 @@ from orchestrator.look.containers import FIRST_TRIAL, Container, Fact, describe_
 from orchestrator.look.live_view import COLOURS
 from orchestrator.look.terminal import is_narrow
 from orchestrator.record.confirmations import list_confirmations
-from orchestrator.record.experiment_dir import format_diff
+from orchestrator.record.experiment_dir import format_diff, source_path
 from orchestrator.record.experiment_files import ExperimentFolder, read_text, unreadable
 from orchestrator.record.journal import Journal
 from orchestrator.scoring.self_reported import describe_figures
@@ -59,9 +59,10 @@ def print_diff(console: Console, text: str) -> None:
 
 
 def diff_sources(old: Experiment, new: Experiment) -> str:
-    """Return the train.py of one as a unified diff against that of another. Raises JournalError."""
-    before, after = (read_text(e, "train.py").splitlines(keepends=True) for e in (old, new))
-    return format_diff(before, after, f"{old.id}/train.py", f"{new.id}/train.py")
+    """Return the file of one as a unified diff against that of another. Raises JournalError."""
+    names = [source_path(e.folder).name for e in (old, new)]
+    before, after = (read_text(e, name).splitlines(keepends=True) for e, name in zip((old, new), names, strict=True))
+    return format_diff(before, after, f"{old.id}/{names[0]}", f"{new.id}/{names[1]}")
 
 
 def experiment_json(journal: Journal, experiment: Experiment) -> dict[str, Any]:

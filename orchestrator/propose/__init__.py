@@ -19,6 +19,7 @@ from orchestrator.propose.phases import CONSTANTS_FIRST
 from orchestrator.propose.prompt import PromptBuilder
 from orchestrator.propose.token_count import counter
 from orchestrator.protocols import Proposer
+from orchestrator.types import Stages
 from orchestrator.units import SECONDS_PER_HOUR
 
 log = structlog.get_logger()
@@ -124,12 +125,18 @@ def prompts(config: Config) -> PromptBuilder:
         constants_first=0 if config.proposer == "mix" else CONSTANTS_FIRST,
         metric=config.task.metric,
         lessons=config.runs / lessons.NAME if config.recording.lessons else None,
+        file_name=config.task.mutable.name,
+        contract=config.task.contract,
+        trains=config.task.stages is Stages.TRAIN,
     )
 
 
 def contract(config: Config) -> dict[str, str]:
     """Return the limits of an experiment and its resources under the active profile."""
     profile = config.active_profile
+    if config.task.stages is not Stages.TRAIN:
+        limit = f"{profile.score_budget_s:g} s for scoring, {profile.memory_gb:g} GB of memory, {profile.cpus:g} CPUs"
+        return {"profile": config.profile_name, "resources per experiment": limit}
     facts = {
         "profile": config.profile_name,
         "resources per experiment": (

@@ -36,7 +36,7 @@ SCHEMA: dict[str, Any] = {
         },
         "edits": {
             "type": "array",
-            "description": "All apply to the train.py shown; they must not overlap, their order does not matter.",
+            "description": "All apply to the file shown; they must not overlap, their order does not matter.",
             "items": {
                 "type": "object",
                 "additionalProperties": False,
@@ -44,10 +44,10 @@ SCHEMA: dict[str, Any] = {
                 "properties": {"search": _TEXT, "replace": _TEXT},
             },
         },
-        "source": {"type": "string", "description": "The whole new train.py; only with empty edits."},
+        "source": {"type": "string", "description": "The whole new file; only with empty edits."},
         "parent_id": {
             "type": "integer",
-            "description": "The experiment whose train.py the edits apply to, if one other than the best was offered.",
+            "description": "The experiment whose file the edits apply to, if one other than the best was offered.",
         },
         "retry_rationale": {
             "type": "string",

@@ -1,6 +1,7 @@
 """Text that experiments or models made, turned into harmless data for a prompt. Pure."""
 
 import re
+from collections.abc import Iterable
 
 from orchestrator.text import sanitise
 
@@ -27,6 +28,11 @@ def fence(text: str, limit: int, language: str = "text") -> str:
     text = head_and_tail(text, limit)
     marks = fence_for(text)
     return f"{marks}{language}\n{text}\n{marks}"
+
+
+def join_parts(parts: Iterable[tuple[str, float]]) -> str:
+    """Return the parts of a score, each with its name."""
+    return ", ".join(f"{name} {value:.6g}" for name, value in parts)
 
 
 def fence_for(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Self
 
 from orchestrator.errors import BudgetExhausted, ConfigError, JournalError, PatchRejected
 from orchestrator.events import SessionStarted
+from orchestrator.record.experiment_dir import source_path
 from orchestrator.record.journal import Journal
 from orchestrator.text import counted
 from orchestrator.types import Context, Experiment, Proposal, Reply, Status
@@ -66,7 +67,7 @@ class ReplayProposer:
             raise PatchRejected(f"not a reply of a replay: {error!r}") from error
 
     def _reply(self, e: Experiment) -> Reply:
-        path = e.folder / "train.py"
+        path = source_path(e.folder)
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from optuna.trial import TrialState, create_trial
 from orchestrator.errors import PatchRejected, ProposerUnavailable
 from orchestrator.propose import tunables as kn
 from orchestrator.propose.tunables import Tunable, Value
+from orchestrator.record.experiment_dir import source_path
 from orchestrator.types import Context, Edit, Experiment, Proposal, Reply, Status
 
 NAME = "sweep"
@@ -101,7 +102,7 @@ class SweepProposer:
         """Return the constants that an experiment ran with, from its recorded source."""
         if e.id not in self._points:
             try:
-                found = kn.find_tunables((e.folder / "train.py").read_text(encoding="utf-8"), self.profile)
+                found = kn.find_tunables(source_path(e.folder).read_text(encoding="utf-8"), self.profile)
             except (OSError, SyntaxError, ValueError):
                 found = {}  # its folder was removed
             self._points[e.id] = {name: knob.value for name, knob in found.items()}

@@ -13,6 +13,7 @@ from orchestrator.units import MIB
 LINE_CHARS = 300
 EFFECT_CHARS = 160
 DIFF_CHARS = 1500
+MOST_REASONS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,11 @@ class Teller:
     def _more(self, e: Experiment) -> str:
         """Return the difference to its parent, the expected effect, and what it printed about its training."""
         parts = [self._difference(e), read_diagnostics(e.folder / "trainer.log").line()]
+        if e.score and e.score.parts:
+            parts.append(prompt_text.join_parts(e.score.parts))
+        if e.score and e.score.reasons:
+            reasons = "; ".join(prompt_text.line(reason, LINE_CHARS) for reason in e.score.reasons[:MOST_REASONS])
+            parts.append(f"to improve: {reasons}")
         if e.peak_memory_bytes:
             parts.append(f"{e.peak_memory_bytes / MIB:,.0f} MB")
         if e.expected_effect:

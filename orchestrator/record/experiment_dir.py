@@ -24,10 +24,26 @@ def make_folder(path: Path) -> None:
         raise explain_write_error(path, error) from error
 
 
+def source_path(folder: Path) -> Path:
+    """Return where the folder of an experiment has its candidate: train.py, or source.md of a task of texts."""
+    return next(folder.glob("source.*"), folder / "train.py")
+
+
+def parent_path(folder: Path) -> Path:
+    """Return where the folder of an experiment has what its candidate was made from."""
+    return next(folder.glob("parent.*"), folder / "parent.py")
+
+
+def source_name(suffix: str) -> str:
+    """Return the name of a candidate in the folder of its experiment."""
+    return "train.py" if suffix == ".py" else f"source{suffix}"
+
+
 def diff_of(candidate: Candidate) -> str:
     """Return the patch as a unified diff against the parent; "" for the baseline."""
     before, after = (text.splitlines(keepends=True) for text in (candidate.parent_source, candidate.source))
-    return format_diff(before, after, "a/train.py", "b/train.py")
+    name = source_name(candidate.suffix)
+    return format_diff(before, after, f"a/{name}", f"b/{name}")
 
 
 def format_diff(before: list[str], after: list[str], old: str, new: str) -> str:
@@ -38,8 +54,8 @@ def format_diff(before: list[str], after: list[str], old: str, new: str) -> str:
 
 def write_candidate(folder: Path, candidate: Candidate) -> None:
     """Write the candidate and its origin, before it runs."""
-    write(folder / "train.py", candidate.source)
-    write(folder / "parent.py", candidate.parent_source)
+    write(folder / source_name(candidate.suffix), candidate.source)
+    write(folder / f"parent{candidate.suffix}", candidate.parent_source)
     write(folder / "patch.diff", diff_of(candidate))
     write(folder / "prompt.txt", candidate.reply.prompt)
     write(folder / "reply.txt", candidate.reply.text)

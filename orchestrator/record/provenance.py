@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator import __version__
 from orchestrator.errors import JournalError
 from orchestrator.events import ExperimentBegun, ExperimentFinished
+from orchestrator.record.experiment_dir import parent_path, source_path
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
 from orchestrator.types import Experiment, Status
@@ -42,8 +43,10 @@ def statement(journal: Journal, experiment: Experiment) -> dict[str, Any]:
 
 
 def _subject(experiment: Experiment, finished: ExperimentFinished) -> list[dict[str, Any]]:
-    """List the outputs of the experiment: the kept train.py, and the checkpoint that was scored."""
-    subject: list[dict[str, Any]] = [{"name": "train.py", "digest": {"sha256": experiment.source_sha256}}]
+    """List the outputs of the experiment: the kept file, and the checkpoint that was scored."""
+    subject: list[dict[str, Any]] = [
+        {"name": source_path(experiment.folder).name, "digest": {"sha256": experiment.source_sha256}}
+    ]
     if finished.checkpoint_sha256:
         subject.append({"name": "checkpoint", "digest": {"sha256": finished.checkpoint_sha256}})
     return subject
@@ -66,10 +69,10 @@ def _definition(experiment: Experiment, begun: ExperimentBegun) -> dict[str, Any
 
 
 def _dependencies(begun: ExperimentBegun, folder: Path) -> list[dict[str, Any]]:
-    """List the image, the parent's train.py, the profile, and every locked file and part of the data by its hash."""
+    """List the image, the parent's file, the profile, and every locked file and part of the data by its hash."""
     found = [
         ("image", begun.environment.image_id.removeprefix("sha256:")),
-        ("parent/train.py", begun.files.get("parent.py", "")),
+        (f"parent/{source_path(folder).name}", begun.files.get(parent_path(folder).name, "")),
         ("seccomp.json", begun.environment.seccomp_sha256),
         ("locked", begun.environment.locked_sha256),
         ("data", begun.environment.data_sha256),

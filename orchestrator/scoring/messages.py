@@ -22,6 +22,8 @@ from orchestrator.types import Level, Score
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
+MOST_PARTS = 20
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 
 
@@ -73,6 +75,8 @@ class ScoreMessage(_Message):
     undetectable: NonNegativeFloat | None = None  # the largest lie that the audit would have missed, at 5 %
     mean_difference: FiniteFloat | None = None  # of audited - claimed
     max_difference: NonNegativeFloat | None = None  # of |audited - claimed|
+    parts: Annotated[dict[str, FiniteFloat], Field(max_length=MOST_PARTS)] = {}  # what the score was made from
+    reasons: Annotated[list[Reason], Field(max_length=MOST_PARTS)] = []  # what to improve; the LLM reads them
 
     @model_validator(mode="after")
     def _require_audit(self) -> Self:
@@ -94,6 +98,8 @@ class ScoreMessage(_Message):
             claims_sha256=claims_sha256,
             mean_difference_nats=self.mean_difference,
             max_difference_nats=self.max_difference,
+            parts=tuple(self.parts.items()),
+            reasons=tuple(self.reasons),
         )
 
 
@@ -105,6 +111,13 @@ class RefusedMessage(_Message):
     detail: str = ""  # for a person who reads the scorer's log
     mean_difference: FiniteFloat | None = None
     max_difference: NonNegativeFloat | None = None
+
+
+class FailedMessage(_Message):
+    """The candidate does not do what it must, in the open: a wrong answer, a text that cannot be read."""
+
+    event: Literal["failed"]
+    reason: Text  # the LLM reads it
 
 
 class TooSlowMessage(_Message):
@@ -134,10 +147,11 @@ Message = (
     | ClaimsMessage
     | ScoreMessage
     | RefusedMessage
+    | FailedMessage
     | TooSlowMessage
     | NoAnswerMessage
 )
-Outcome = Score | RefusedMessage | TooSlowMessage | NoAnswerMessage | Malformed
+Outcome = Score | RefusedMessage | FailedMessage | TooSlowMessage | NoAnswerMessage | Malformed
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
 _Kind = TypeVar("_Kind", bound=_Message)
 
@@ -176,9 +190,9 @@ def read_outcome(messages: Iterable[Message | Malformed], metric: str) -> Outcom
         return refused
     if malformed := find_message(messages, Malformed):
         return malformed
-    outcomes = [m for m in messages if isinstance(m, ScoreMessage | TooSlowMessage | NoAnswerMessage)]
+    outcomes = [m for m in messages if isinstance(m, ScoreMessage | FailedMessage | TooSlowMessage | NoAnswerMessage)]
     if len(outcomes) != 1:
-        expected = "expected exactly one score, refused, too_slow or no_answer message"
+        expected = "expected exactly one score, refused, failed, too_slow or no_answer message"
         return Malformed(reason=f"{expected}, got {len(outcomes)}")
     if not isinstance(outcome := outcomes[0], ScoreMessage):
         return outcome

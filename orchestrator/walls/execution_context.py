@@ -54,7 +54,7 @@ class ExecutionContext:
             driver=self.driver,
             tier=self.tier(),
             cache_sha256=self.warm.sha256 if self.warm else "",
-            locked_sha256=staging.digest(locked_files.hashes(self.config.root)),
+            locked_sha256=staging.digest(locked_files.hashes(self.config.root, self.config.task.stages)),
             data_sha256=staging.digest(staging.manifests(self.config.data_path)),
             **self.engine.describe(),
         )

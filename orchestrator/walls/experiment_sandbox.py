@@ -4,15 +4,17 @@ import hashlib
 import os
 import secrets
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from orchestrator.config import Config
+from orchestrator.errors import ConfigError
 from orchestrator.files import write_json
-from orchestrator.types import Candidate, Plan, Role
+from orchestrator.types import Candidate, Kept, Plan, Role, Stages
 from orchestrator.units import MIB
 from orchestrator.walls import container, container_labels, locked_files, staging
 from orchestrator.walls.container import RunningContainer
@@ -22,12 +24,16 @@ from orchestrator.walls.spec_policy import validate_spec
 
 STARTING_S = 30.0  # containers may be slow to start; all others wait through the whole training
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
-AUDITED = (Role.PREDICTOR_A, Role.PREDICTOR_B)
-OURS = (Role.SCORER, Role.EXPORTER)  # they run no line of train.py
+ROLES = {
+    Stages.TRAIN: (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.EXPORTER),
+    Stages.ANSWER: (Role.ANSWERER, Role.REFERENCE, Role.SCORER),
+    Stages.SCORE: (Role.SCORER,),
+}
+OURS = (Role.SCORER, Role.EXPORTER)  # they run no line of the mutable file
 TRAINED, SEED, LOAD_SECONDS = "trained", "seed", struct.Struct("<d")  # read by runtime/channel.py
 EXPORT_S = 300.0  # for gigabytes
 LAUNCHER = "self_reported.py"
-SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b"}
+SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b", Role.ANSWERER: "a", Role.REFERENCE: "b"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +52,27 @@ class ExperimentSandbox:
 
     @classmethod
     @contextmanager
-    def open(
-        cls, place: ExecutionContext, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path
+    def open(  # noqa: PLR0913  # what goes into the containers
+        cls,
+        place: ExecutionContext,
+        candidate: Candidate,
+        plan: Plan,
+        *,
+        experiment_id: int,
+        folder: Path,
+        kept: Iterable[Kept] = (),
     ) -> Iterator[Self]:
         """Make copies and volumes; remove every container and volume at the end. Raises SandboxError."""
+        task = place.config.task
         with staging.private_folder(folder) as private:
-            for role in (Role.TRAINER, *AUDITED, Role.SCORER, Role.EXPORTER):
-                locked_files.copy(place.config.root, private / role / "locked")
+            for role in ROLES[task.stages]:
+                locked_files.copy(place.config.root, private / role / "locked", task.stages)
                 staging.copy(place.config.data_path / "tokenizer", private / role / "tokenizer", "*")
-                if role not in OURS:
+                if role not in OURS and task.stages is Stages.TRAIN:
                     staging.put(private / role / "train.py", candidate.source.encode())
+            if task.stages is not Stages.TRAIN:
+                copy_subjects(place.config, candidate, private)
+                copy_kept(kept, private / Role.SCORER / "kept", task.mutable.suffix)
             if place.config.self_reported:  # such a script evaluates itself
                 staging.copy(place.config.data_path / place.evaluation, private / Role.TRAINER / "locked" / "val", "*")
             if place.warm is not None:
@@ -100,6 +117,8 @@ class ExperimentSandbox:
             training += profile.score_budget_s
         if role is Role.TRAINER:
             return training
+        if self.stages is not Stages.TRAIN:
+            return STARTING_S + profile.load_budget_s + profile.score_budget_s
         loading = 2 * (
             profile.load_budget_s + profile.time_budget_s
         )  # A's and B's, where the training leaves all of its budget
@@ -156,6 +175,8 @@ class ExperimentSandbox:
             return (*python, *self._launcher(), "/mutable/train.py")
         if role is Role.EXPORTER:
             return (*python, "/locked/export_checkpoint.py", str(self.place.config.recording.checkpoint_mb * MIB))
+        if role in (Role.ANSWERER, Role.REFERENCE):
+            return (*python, "/locked/answer.py", self._subject())
         if role is not Role.SCORER:
             return (*python, "/locked/predict.py")
         profile = self.place.config.active_profile
@@ -168,7 +189,17 @@ class ExperimentSandbox:
             "floor": self.place.thresholds.floor_nats,
             "seconds": profile.score_budget_s,
         }
-        return (*python, "/locked/score.py", *(f"--{key}={value}" for key, value in options.items()))
+        subject = (self._subject(),) if self.stages is Stages.SCORE else ()
+        return (*python, "/locked/score.py", *(f"--{key}={value}" for key, value in options.items()), *subject)
+
+    @property
+    def stages(self) -> Stages:
+        """Return what an experiment of the task consists of."""
+        return self.place.config.task.stages
+
+    def _subject(self) -> str:
+        """Return the path of the mutable file in a container, where nothing is trained."""
+        return f"/mutable/{self.place.config.task.mutable.name}"
 
     def _launcher(self) -> tuple[str, ...]:
         """Return the program that runs a script reporting its own number, if the task has one."""
@@ -186,10 +217,19 @@ class ExperimentSandbox:
                 source=str(private / "tokenizer"), target="/data/tokenizer"
             ),  # empty where the task is not about text
         ]
+        subject = Mount(source=str(private / "mutable"), target="/mutable")
+        if role in (Role.ANSWERER, Role.REFERENCE):
+            ask, answer = (self._volume(f"{name}-{SUFFIX[role]}", f"/{name}") for name in ("ask", "answer"))
+            return (mounts[0], subject, ask, replace(answer, writable=True))
         if role is Role.SCORER:
-            mounts.append(Mount(source=str(data / self.place.evaluation), target="/data/val"))
+            if (data / self.place.evaluation).is_dir():  # a task may need no data
+                mounts.append(Mount(source=str(data / self.place.evaluation), target="/data/val"))
             mounts.append(Mount(source=str(self.private / "control"), target="/control"))
-            for which in SUFFIX.values():
+            if self.stages is not Stages.TRAIN:
+                mounts.append(Mount(source=str(private / "kept"), target="/kept"))
+            if self.stages is Stages.SCORE:
+                return (*mounts, subject)
+            for which in ("a", "b"):
                 mounts.append(self._volume(f"ask-{which}", f"/ask-{which}", writable=True))
                 mounts.append(self._volume(f"answer-{which}", f"/answer-{which}"))
             return tuple(mounts)
@@ -209,8 +249,10 @@ class ExperimentSandbox:
 
     def _volumes(self) -> dict[str, int]:
         profile = self.place.config.active_profile
-        frames = {f"{what}-{which}": profile.ipc_mb for what in ("ask", "answer") for which in SUFFIX.values()}
-        return {f"{self.name}-{which}": size * MIB for which, size in {"out": profile.out_mb, **frames}.items()}
+        asked = () if self.stages is Stages.SCORE else ("a", "b")
+        sizes = {f"{what}-{which}": profile.ipc_mb for what in ("ask", "answer") for which in asked}
+        sizes |= {"out": profile.out_mb} if self.stages is Stages.TRAIN else {}
+        return {f"{self.name}-{which}": size * MIB for which, size in sizes.items()}
 
     def _labels(self, role: str, limit: float) -> dict[str, str]:
         return container_labels.owner_labels(
@@ -222,7 +264,7 @@ class ExperimentSandbox:
         )
 
     def _make_volumes(self) -> None:
-        labels = self._labels("volume", self.deadline_s(Role.PREDICTOR_A) + self.deadline_s(Role.SCORER))
+        labels = self._labels("volume", 2 * self.deadline_s(Role.SCORER))
         for name, size in self._volumes().items():
             self.place.engine.volume(name, size, labels)
 
@@ -231,6 +273,34 @@ class ExperimentSandbox:
             list(pool.map(RunningContainer.close, self.running))
         for name in self._volumes():
             self.place.engine.remove_volume(name)
+
+
+def copy_subjects(config: Config, candidate: Candidate, private: Path) -> None:
+    """Copy the mutable file to where its program runs, and the task's reference to where that runs.
+
+    Where nothing is asked the scorer sees the mutable file, as data. Raises ConfigError for a missing reference.
+    """
+    name, source = config.task.mutable.name, candidate.source.encode()
+    if config.task.stages is Stages.SCORE:
+        staging.put(private / Role.SCORER / "mutable" / name, source)
+        return
+    staging.put(private / Role.ANSWERER / "mutable" / name, source)
+    reference = config.root / "locked" / f"reference{config.task.mutable.suffix}"
+    try:
+        staging.put(private / Role.REFERENCE / "mutable" / name, reference.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"{reference}: cannot be read: {error.strerror}; the candidate is compared with it"
+        ) from error
+
+
+def copy_kept(kept: Iterable[Kept], folder: Path, suffix: str) -> None:
+    """Copy the kept files of the run, which sort in the order in which they were kept: 0000.md is the baseline."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder, folder.parent):
+        path.chmod(0o755)
+    for one in kept:
+        staging.put(folder / f"{one.id:04d}{suffix}", one.source.encode())
 
 
 def unique_name(name: str) -> str:
@@ -245,5 +315,5 @@ def validate_specs(place: ExecutionContext) -> None:
         place=place, plan=plan, experiment_id=0, attempt=0, folder=run, private=run / "0000", hashes={},
         name=unique_name(f"{place.config.tag}-0000-0"),
     )  # fmt: skip
-    for role in (Role.TRAINER, *AUDITED, *OURS):
+    for role in ROLES[place.config.task.stages]:
         validate_spec(sandbox.spec(role, None))

@@ -31,7 +31,7 @@ def check_gpu(place: ExecutionContext) -> None:
     build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=build, prefix=".cuda-") as name, staging.private_folder(Path(name)) as private:
         Path(name).chmod(0o755)
-        locked_files.copy(place.config.root, private / "locked")
+        locked_files.copy(place.config.root, private / "locked", place.config.task.stages)
         result = run_once(
             place,
             "cuda",

@@ -9,30 +9,35 @@ import hashlib
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
+from orchestrator.types import Stages
 from orchestrator.walls import staging
 
 OURS = Path(__file__).parents[1] / "runtime"
-WANTED = ("prepare.py", "make_data.py", "predict.py", "score.py")
+WANTED = {
+    Stages.TRAIN: ("prepare.py", "make_data.py", "predict.py", "score.py"),
+    Stages.ANSWER: ("answer.py", "score.py"),
+    Stages.SCORE: ("score.py",),
+}
+MAKE_DATA, BRIEF = "make_data.py", "brief.py"
 SHARED = ("guard.py", "frames.py", "channel.py", "harness.py", "corpus.py", "texts.py", "export_checkpoint.py")
 
 
-def files(root: Path) -> list[Path]:
+def files(root: Path, stages: Stages = Stages.TRAIN) -> list[Path]:
     """List all of them, by name; the task's own ones win. Raises ConfigError."""
     own = {path.name: path for path in (root / "locked").glob("*.py")}
-    if missing := [name for name in WANTED if name not in own]:
-        raise ConfigError(
-            f"{root / 'locked' / missing[0]}: no such file; a task brings {', '.join(WANTED)} (docs/tasks.md)"
-        )
+    if missing := [name for name in WANTED[stages] if name not in own]:
+        brings = f'a task with stages = "{stages}" brings {", ".join(WANTED[stages])} (docs/tasks.md)'
+        raise ConfigError(f"{root / 'locked' / missing[0]}: no such file; {brings}")
     found = {name: OURS / name for name in SHARED} | own
     return [found[name] for name in sorted(found)]
 
 
-def copy(root: Path, target: Path) -> None:
+def copy(root: Path, target: Path, stages: Stages = Stages.TRAIN) -> None:
     """Copy to new inodes: a read-only mount is not an integrity boundary for shared ones."""
-    for path in files(root):
+    for path in files(root, stages):
         staging.put(target / path.name, path.read_bytes())
 
 
-def hashes(root: Path) -> dict[str, str]:
+def hashes(root: Path, stages: Stages = Stages.TRAIN) -> dict[str, str]:
     """Return the SHA-256 of each, by name."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files(root)}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files(root, stages)}

@@ -39,7 +39,7 @@ def check_mounts(place: ExecutionContext) -> None:
     except OSError as error:
         raise explain_write_error(runs, error) from error
     with staging.private_folder(runs) as private, tempfile.TemporaryDirectory() as folder:
-        locked_files.copy(place.config.root, private / "locked")
+        locked_files.copy(place.config.root, private / "locked", place.config.task.stages)
         staging.put(private / "locked" / PROBE, secrets.token_bytes(32))
         expected = [private / "locked" / PROBE, data / MANIFEST.name]
         try:

@@ -15,6 +15,7 @@ def run_once(  # noqa: PLR0913  # each is a field of the spec
     label: str,
     program: tuple[str, ...],
     *,
+    role: Role = Role.PREPARE,
     name: str,
     mounts: tuple[Mount, ...],
     deadline_s: float,
@@ -26,7 +27,7 @@ def run_once(  # noqa: PLR0913  # each is a field of the spec
 ) -> ExecutionResult:
     """Run Python with these arguments where experiments run; block until it is removed. Raises SandboxError."""
     spec = ContainerSpec(
-        role=Role.PREPARE,
+        role=role,
         name=name,
         image_id=place.image_id,
         program=("python3", "-s", "-B", *program),

@@ -24,7 +24,10 @@ READABLE = {  # the only places where something may be mounted, tmpfs apart
     Role.TRAINER: {"/locked", "/mutable/train.py", "/data/tokenizer", "/data/train", "/warm"},
     Role.PREDICTOR_A: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
     Role.PREDICTOR_B: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
-    Role.SCORER: {"/locked", "/data/tokenizer", "/data/val", "/control", "/answer-a", "/answer-b"},
+    Role.SCORER: {"/locked", "/data/tokenizer", "/data/val", "/control", "/answer-a", "/answer-b", "/mutable", "/kept"},
+    Role.ANSWERER: {"/locked", "/mutable", "/ask"},
+    Role.REFERENCE: {"/locked", "/mutable", "/ask"},
+    Role.BRIEF: {"/locked", "/kept"},
     Role.PREPARE: {"/locked", "/corpus", "/source", *LINKED},
     Role.EXPORTER: {"/locked", "/out"},
 }
@@ -33,6 +36,9 @@ WRITABLE = {  # and the only ones that may be written to
     Role.PREDICTOR_A: {"/answer"},
     Role.PREDICTOR_B: {"/answer"},
     Role.SCORER: {"/ask-a", "/ask-b"},
+    Role.ANSWERER: {"/answer"},
+    Role.REFERENCE: {"/answer"},
+    Role.BRIEF: set(),
     Role.PREPARE: {"/staging"},  # runs our code only, before any experiment; the one writable place that lasts
     Role.EXPORTER: set(),
 }

@@ -79,7 +79,13 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_starts(
     if (tmp_path / "runs" / "t" / "record.jsonl").exists():
         with Journal.read(tmp_path / "runs" / "t") as journal:
             kinds = {one.event.kind for one in journal.events_after(0)}
-            assert kinds <= {"call.reserved", "call.settled", "loop.waiting", "session.failed"}  # of a refused request
+            assert kinds <= {
+                "call.reserved",
+                "call.settled",
+                "loop.waiting",
+                "session.note",
+                "session.failed",
+            }  # of a refused request
             assert 0 == journal.charged().cost_usd
 
 

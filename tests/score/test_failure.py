@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.execution.early_end import TrainingWatch
 from orchestrator.execution.experiment import _ExperimentDriver, explain, failure_of, ignore
-from orchestrator.types import Level, Plan, Role, Score, Status, Trial
+from orchestrator.types import Level, Plan, Role, Score, Stages, Status, Trial
 from tests.support import fakes
 
 FULL = (
@@ -105,7 +105,7 @@ def driver() -> _ExperimentDriver:
     config = SimpleNamespace(
         task=SimpleNamespace(metric="val_bpb"), active_profile=profile, recording=SimpleNamespace(checkpoints=False)
     )
-    box = SimpleNamespace(experiment_id=1, running=[], place=SimpleNamespace(config=config))
+    box = SimpleNamespace(stages=Stages.TRAIN, experiment_id=1, running=[], place=SimpleNamespace(config=config))
     plan = Plan(train_seed=1, audit_seed=bytes(32))
     return _ExperimentDriver(
         box=cast("Any", box),

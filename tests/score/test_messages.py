@@ -145,7 +145,7 @@ def test_a_broken_score_is_refused(line: str, reason: str) -> None:
 )
 def test_no_score_message_is_no_score(lines: tuple[str, ...]) -> None:
     """Prose, broken JSON and what is wrapped in something else mean nothing; none is not 0.0."""
-    expected = "expected exactly one score, refused, too_slow or no_answer message, got 0"
+    expected = "expected exactly one score, refused, failed, too_slow or no_answer message, got 0"
 
     assert Malformed(reason=expected) == outcome(*lines)
 
@@ -153,7 +153,7 @@ def test_no_score_message_is_no_score(lines: tuple[str, ...]) -> None:
 @given(st.floats(0, 100), st.integers(2, 5))
 def test_a_repeated_score_is_never_a_score(value: float, times: int) -> None:
     """However often and whatever is repeated, the same number too."""
-    expected = f"expected exactly one score, refused, too_slow or no_answer message, got {times}"
+    expected = f"expected exactly one score, refused, failed, too_slow or no_answer message, got {times}"
 
     assert Malformed(reason=expected) == outcome(CLAIMS, *[changed(value=value)] * times)
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.errors import SandboxError
-from orchestrator.types import ExecutionResult
+from orchestrator.types import ExecutionResult, Stages
 from orchestrator.walls import mount_check
 from orchestrator.walls.execution_context import ExecutionContext
 from tests.support.fakes import execution
@@ -21,7 +21,8 @@ def place(tmp_path: Path) -> ExecutionContext:
     """Where experiments would run: prepared data, and no run yet."""
     (tmp_path / "data" / "train").mkdir(parents=True)
     (tmp_path / "data" / "train" / "manifest.json").write_text("{}")
-    config = SimpleNamespace(root=ROOT, runs=tmp_path / "a b" / "runs", tag="t", data_path=tmp_path / "data")
+    task = SimpleNamespace(stages=Stages.TRAIN)
+    config = SimpleNamespace(task=task, root=ROOT, runs=tmp_path / "a b" / "runs", tag="t", data_path=tmp_path / "data")
     return cast("ExecutionContext", SimpleNamespace(config=config))
 
 
