@@ -135,6 +135,13 @@ class Config(BaseSettings):
             raise ValueError(f'scoring: self-reported is for stages = "{Stages.TRAIN}"; use audited')
         return self
 
+    @model_validator(mode="after")
+    def needs_no_estimates(self) -> Self:
+        """Check that nothing is estimated where a threshold decides."""
+        if self.task.keep == "threshold" and not self.noise.is_off:
+            raise ValueError('noise.rule: with task.keep = "threshold" it must be "lowest"')
+        return self
+
     @property
     def active_profile(self) -> Profile:
         """The chosen profile."""

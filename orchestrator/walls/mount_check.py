@@ -41,17 +41,18 @@ def check_mounts(place: ExecutionContext) -> None:
     with staging.private_folder(runs) as private, tempfile.TemporaryDirectory() as folder:
         locked_files.copy(place.config.root, private / "locked", place.config.task.stages)
         staging.put(private / "locked" / PROBE, secrets.token_bytes(32))
-        expected = [private / "locked" / PROBE, data / MANIFEST.name]
+        expected = {f"/locked/{PROBE}": private / "locked" / PROBE}
+        mounts = [Mount(source=str(private / "locked"), target="/locked")]
+        if data.is_dir():  # a task may need no data
+            expected[f"/corpus/{MANIFEST.name}"] = data / MANIFEST.name
+            mounts.append(Mount(source=str(data), target="/corpus"))
         try:
             result = run_once(
                 place,
                 "preflight",
-                ("-c", CHECK, f"/locked/{PROBE}", f"/corpus/{MANIFEST.name}"),
+                ("-c", CHECK, *expected),
                 name=unique_name(f"{place.config.tag}-preflight"),
-                mounts=(
-                    Mount(source=str(private / "locked"), target="/locked"),
-                    Mount(source=str(data), target="/corpus"),
-                ),
+                mounts=tuple(mounts),
                 deadline_s=CHECK_S,
                 folder=Path(folder),
             )
@@ -60,7 +61,7 @@ def check_mounts(place: ExecutionContext) -> None:
                 raise SandboxError(f"the engine does not see this machine's files: {error}; {MEND}") from error
             raise
         seen = [line.split()[-1] for line in result.log_tail.splitlines() if " seen " in f" {line} "]
-        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in expected]
+        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in expected.values()]
         if result.exit_code != 0 or seen != hashes:
             said = (result.log_tail.strip().splitlines() or [f"exit code {result.exit_code}"])[-1][:REASON_CHARS]
             raise SandboxError(f"containers do not see {runs} and {data} as they are here ({said}); {MEND}")
