@@ -17,6 +17,7 @@ from orchestrator.types import MachineLoad, Trial
 from tests.soak import aa
 from tests.soak.aa import Counts, Gain, Patches
 from tests.support import fakes, sessions
+from tests.trust.test_calibrate import slot
 
 SHIPPED = (Path(__file__).parents[1] / "mutable" / "train.py").read_text()
 SMALL = '''"""A program."""
@@ -95,13 +96,16 @@ def test_what_was_kept_is_counted(tmp_path: Path) -> None:
     patches = Patches(plan=[None, None, gain, None])
     with session.journal as journal:
         run_session(replace(session, proposals=replace(session.proposals, proposer=patches)))
+        leased = slot(tmp_path, iter(()))
+        leased.make = lambda _: fakes.ArithmeticRunner(score)
+        aa.duel_kept(journal, leased, session.rules, 4)
         counts = aa.count(journal)
 
-    assert (3, 0, 1, 1) == (counts.nulls, counts.kept, counts.planted, counts.found)
-    assert {0.1} == set(counts.waited)
-    both = str(counts + Counts(nulls=30, kept=1, waited=(0.3,) * len(counts.waited)))
-    assert both.startswith("33 null patches, 1 kept")
-    assert "; 1 planted, 1 kept; waited 20.0 %" in both
+    assert (3, 0, 0) == (counts.nulls, counts.kept, counts.claimed)
+    assert (1, 1, 1) == (counts.planted, counts.found, counts.shown)
+    assert 5 == len(counts.waited)
+    both = str(counts + Counts(nulls=30, kept=2, claimed=1, waited=(0.3,) * len(counts.waited)))
+    assert "33 null patches, 2 kept, 1 claimed; 1 planted, 1 kept; waited 20.0 %" == both
 
 
 def test_the_second_process_ends_with_its_block() -> None:

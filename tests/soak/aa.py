@@ -5,9 +5,9 @@
 Patches that change nothing (an unused constant, an unused function, an unused local, a renamed one) and a few whose
 gain is known go through the real loop, on a machine that is otherwise idle and then beside a second process that
 works at half load in bursts. The gains: the run begins with constants of train.py that were made worse, and each
-planted patch puts one right. GAINS says what each is worth, measured with a fixed number of steps, so that no other
-load on the machine played a part. Needs the engine, the image and the data (`make image prepare-data`), and for the
-quiet half a machine on which nothing else works: 30 patches take about 20 minutes in each half.
+planted patch puts one right. What was kept duels with its parent: that is the claim. GAINS says what each is worth,
+measured with a fixed number of steps, so that no other load on the machine played a part. Needs the engine, the image
+and the data (`make image prepare-data`), and for the quiet half a machine on which nothing else works.
 """
 
 import argparse
@@ -30,10 +30,15 @@ from typing import Any
 
 from orchestrator import compose
 from orchestrator.config import Config, load
+from orchestrator.duels import Duel
 from orchestrator.errors import BudgetExhausted
+from orchestrator.events import DuelEnded
+from orchestrator.execution.slot import Slot
 from orchestrator.loop import run_session
+from orchestrator.policy import Rules
 from orchestrator.record.journal import Journal
-from orchestrator.types import Context, Proposal, Reply, Status
+from orchestrator.trust.claim import run_duel
+from orchestrator.types import Context, DuelOutcome, Proposal, Reply, Status
 
 ROOT = Path(__file__).parents[2]
 NAME, NULL, PLANTED = "aa", "null", "planted"
@@ -77,23 +82,25 @@ class Counts:
 
     nulls: int = 0
     kept: int = 0
+    claimed: int = 0  # null patches that a duel shows to be a gain over their parents
     planted: int = 0
     found: int = 0
+    shown: int = 0  # planted gains, likewise
     waited: tuple[float, ...] = ()  # the share of its time that each training waited
 
     def __add__(self, other: "Counts") -> "Counts":
         """Both together."""
         return Counts(
-            nulls=self.nulls + other.nulls, kept=self.kept + other.kept, planted=self.planted + other.planted,
-            found=self.found + other.found, waited=self.waited + other.waited,
+            nulls=self.nulls + other.nulls, kept=self.kept + other.kept, claimed=self.claimed + other.claimed,
+            planted=self.planted + other.planted, found=self.found + other.found, shown=self.shown + other.shown,
+            waited=self.waited + other.waited,
         )  # fmt: skip
 
     def __str__(self) -> str:
         """In a line."""
         waited = f"{statistics.fmean(self.waited):.1%}".replace("%", " %") if self.waited else "unknown"
-        return (
-            f"{self.nulls} null patches, {self.kept} kept; {self.planted} planted, {self.found} kept; waited {waited}"
-        )
+        nulls = f"{self.nulls} null patches, {self.kept} kept, {self.claimed} claimed"
+        return f"{nulls}; {self.planted} planted, {self.found} kept; waited {waited}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -215,26 +222,49 @@ def make_task(root: Path, gains: Sequence[Gain], example: Path = ROOT) -> Path:
     return root
 
 
-def run(config: Config, patches: Patches) -> Counts:
-    """Let the real loop try all of them, and count what it kept. Raises AutoresearchError."""
+def run(config: Config, patches: Patches, pairs: int = 0) -> Counts:
+    """Let the real loop try all of them, and duel what it kept with its parent. Raises AutoresearchError.
+
+    Returns what came of it; without `pairs` there are no duels.
+    """
     with compose.open_session(config, lambda journal: journal.subscribe(show)) as opened:
         session = replace(opened, proposals=replace(opened.proposals, proposer=patches))
         run_session(session)
+    if pairs:
+        with Journal.open(config.run_path) as journal:
+            duel_kept(journal, compose.make_single_slot(config), session.rules, pairs)
     with Journal.read(config.run_path) as journal:
         return count(journal)
 
 
+def duel_kept(journal: Journal, slot: Slot, rules: Rules, pairs: int) -> None:
+    """Duel each patch that was kept with its parent, in so many pairs at most. Raises SandboxError."""
+    kept = [e for e in journal.kept() if e.proposer == NAME and e.parent_id is not None]
+    with slot:
+        for experiment in kept:
+            duel = Duel(champion_id=experiment.id, rival_id=experiment.parent_id or 0, most=pairs)
+            run_duel(journal, slot, rules, duel, lambda _: None)
+
+
 def count(journal: Journal) -> Counts:
     """Return what came of the patches of a run; one that was run again counts once, at its end."""
-    again = {e.retry_of for e in journal.experiments()}
-    last = [e for e in journal.experiments() if e.id not in again]
-    nulls, planted = ([e for e in last if e.proposer == NAME and e.model == kind] for kind in (NULL, PLANTED))
-    shares = [load.wait_share for e in journal.experiments() for load in e.loads if load is not None]
+    experiments = journal.experiments()
+    again = {e.retry_of for e in experiments}
+    last = [e for e in experiments if e.id not in again and e.proposer == NAME]
+    nulls, planted = ([e for e in last if e.model == kind] for kind in (NULL, PLANTED))
+    ended = [recorded.event for recorded in journal.events(DuelEnded)]
+    parents = {e.id: e.parent_id for e in last}
+    shown = {
+        d.champion_id for d in ended if d.outcome is DuelOutcome.SHOWN and parents.get(d.champion_id) == d.rival_id
+    }
+    shares = [load.wait_share for e in experiments for load in e.loads if load is not None]
     return Counts(
         nulls=len(nulls),
         kept=sum(e.status is Status.KEEP for e in nulls),
+        claimed=sum(e.id in shown for e in nulls),
         planted=len(planted),
         found=sum(e.status is Status.KEEP for e in planted),
+        shown=sum(e.id in shown for e in planted),
         waited=tuple(share for share in shares if share is not None),
     )
 
@@ -259,23 +289,25 @@ def second_process(seed: int) -> Iterator[int]:
 
 
 def main() -> int:
-    """Run both halves and count; exit 1 if more than one null patch in a half was kept, or a planted gain was not."""
+    """Run both halves; return 1 if a null patch was claimed, two were kept in a half, or a gain was missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak.aa", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nulls", type=int, default=30, help="patches that change nothing, in each half")
     parser.add_argument("--seed", type=int, default=1, help="of their order, and of the second process's bursts")
+    parser.add_argument("--pairs", type=int, default=6, help="of the duel that each kept patch has with its parent")
     parser.add_argument("--only", choices=("quiet", "busy"), help="one half")
     options = parser.parse_args()
     total, bad = Counts(), False
     for half in ("quiet", "busy"):
         if options.only in (None, half):
-            counts = run_half(half, options.nulls, options.seed)
-            print(f"{half}: {counts}", flush=True)
-            total, bad = total + counts, bad or counts.kept > 1 or counts.found < counts.planted
+            counts = run_half(half, options.nulls, options.seed, options.pairs)
+            print(f"{half}: {counts}; {counts.shown} of {counts.planted} planted gains claimed", flush=True)
+            missed = counts.found < counts.planted or counts.shown < counts.planted
+            total, bad = total + counts, bad or counts.kept > 1 or counts.claimed > 0 or missed
     print(f"aa: {total}")
     return int(bad)
 
 
-def run_half(half: str, nulls: int, seed: int) -> Counts:
+def run_half(half: str, nulls: int, seed: int, pairs: int) -> Counts:
     """Run all patches, quiet or beside a second process."""
     order = plan_patches(nulls, GAINS, random.Random(seed))  # noqa: S311  # no secret
     with tempfile.TemporaryDirectory(prefix="aa-") as name:
@@ -289,7 +321,7 @@ def run_half(half: str, nulls: int, seed: int) -> Counts:
         }
         config = load(task, {**flags, "limits.experiments": 0})
         with second_process(seed) if half == "busy" else nullcontext():
-            return run(config, Patches(plan=order))
+            return run(config, Patches(plan=order), pairs)
 
 
 if __name__ == "__main__":
