@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import propose
+from orchestrator import compose, propose
 from orchestrator.errors import ConfigError, ProposerUnavailable
 from orchestrator.record.journal import Journal
 from orchestrator.types import Status
@@ -193,3 +193,24 @@ def test_an_address_without_the_api_is_no_missing_model(tmp_path: Path, case: st
         pytest.raises(ConfigError, match=rf"^{api.url}: no Messages API at this address; fix \[claude\] base_url"),
     ):
         propose.build(task(tmp_path, api), journal, KEYED)
+
+
+def test_what_is_not_used_of_the_shell_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the session then fails: before anything is sent, and told to whoever subscribes."""
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://elsewhere")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-wrong-0123456789")
+    told = list[str]()
+
+    def subscribe(journal: Journal) -> None:
+        journal.subscribe(lambda recorded: told.append(recorded.event.kind))
+
+    with FakeMessagesApi() as api:
+        config = task(tmp_path, api)
+        with pytest.raises(ConfigError, match="invalid API key"), compose.open_session(config, subscribe):
+            pass
+    with Journal.read(config.run_path) as journal:
+        notes = journal.notes()
+
+    assert ["session.note", "session.note"] == told[:2]
+    assert [f"ANTHROPIC_API_KEY of your shell is sent to {api.url}; [claude] key_file names another key"] == notes[:1]
+    assert notes[1].startswith("ANTHROPIC_BASE_URL of your shell is not used: ")
