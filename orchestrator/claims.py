@@ -7,38 +7,64 @@ from orchestrator import duels
 from orchestrator.duels import Duel, NextTrial, Result
 from orchestrator.events import DuelBegun, DuelEnded, ExperimentBegun
 from orchestrator.proposals import read_source
+from orchestrator.record.claims import find_doubtful
 from orchestrator.record.journal import DUEL, Journal
 from orchestrator.settings import Noise
-from orchestrator.types import Candidate, Conditions, Environment, Experiment, Plan, Proposal, Reply
+from orchestrator.types import Candidate, Champion, Conditions, Environment, Experiment, Plan, Proposal, Reply
 from orchestrator.units import SECONDS_PER_HOUR
 
 
 def next_duel_trial(journal: Journal, environment: Environment, noise: Noise) -> tuple[Candidate, Plan] | None:
     """Return the trial of a duel that is due, None if none is; records where a duel begins or ends."""
-    begin_duel(journal, environment.conditions, noise)
-    if (begun := find_duel(journal)) is None:
-        return None
-    seq, duel = begun
-    trials = duel_trials(journal, seq)
-    step = duels.next_step(duel, trials)
-    if isinstance(step, NextTrial):
-        return make_trial(journal, duel, step)
-    end_duel(journal, duel, step, trials, environment)
-    return None
+    while True:
+        begin_duel(journal, environment.conditions, noise)
+        if (begun := find_duel(journal)) is None:
+            return None
+        seq, duel = begun
+        trials = duel_trials(journal, seq)
+        step = duels.next_step(duel, trials)
+        if isinstance(step, NextTrial):
+            return make_trial(journal, duel, step)
+        end_duel(journal, duel, step, trials, environment)
 
 
 def begin_duel(journal: Journal, conditions: Conditions, noise: Noise) -> None:
-    """Record that the session's duel begins, the champion's with the baseline, if the run can pay for it."""
-    champion, baseline, last = journal.champion(), journal.baseline(), journal.last_event(DuelBegun)
-    if last is not None and last.seq > journal.session_seq():
+    """Record that the next duel of the session begins, if one is wanted and the session can pay for it."""
+    champion = journal.champion()
+    if noise.is_off or champion is None or champion.conditions != conditions or find_duel(journal) is not None:
         return
-    if noise.is_off or champion is None or baseline is None or champion.conditions != conditions:
-        return
-    ended = journal.last_event(DuelEnded)
-    device_s = sum(e.duration_s for e in journal.after(max(ended.event.trials, default=0) if ended else -1))
-    pairs = duels.affordable_pairs(device_s, trial_seconds(champion.experiment), noise.claim_hours)
-    if champion.id != baseline.id and pairs >= duels.LEAST_PAIRS:
-        journal.append(DuelBegun(champion_id=champion.id, rival_id=baseline.id, pairs=pairs))
+    pairs = min(count_pairs(journal, trial_seconds(champion.experiment), noise.claim_hours), duels.MOST_PAIRS)
+    wanted = find_wanted(journal, champion)
+    if wanted and pairs >= duels.LEAST_PAIRS:
+        journal.append(DuelBegun(champion_id=wanted[0][0], rival_id=wanted[0][1], pairs=pairs))
+
+
+def find_wanted(journal: Journal, champion: Champion) -> list[tuple[int, int]]:
+    """Return the duels that the session has not begun yet, each of a kept experiment and its rival, in order.
+
+    First the champion with the baseline; then each change that is in doubt, the least likely gain first, with the file
+    that it was made to.
+    """
+    baseline, doubtful = journal.baseline(), find_doubtful(journal)
+    begun = [r.event for r in journal.events(DuelBegun, after=journal.session_seq())]
+    wanted = [] if baseline is None else [(champion.id, baseline.id)]
+    for number in sorted(doubtful, key=lambda one: doubtful[one]):
+        parent = journal.experiment(number).parent_id
+        wanted += [] if parent is None else [(number, parent)]
+    known = {(event.champion_id, event.rival_id) for event in begun}
+    headline = bool(begun) and begun[0].rival_id == (baseline.id if baseline else None)
+    new = [pair for pair in dict.fromkeys(wanted) if pair not in known and pair[0] != pair[1]]
+    return [pair for pair in new if not (headline and pair == wanted[0])]  # one headline a session
+
+
+def count_pairs(journal: Journal, trial_s: float, claim_hours: float) -> int:
+    """Return how many pairs the session can still pay for; what it used before its last duels is paid for."""
+    before = [r.event.trials for r in journal.events(DuelEnded) if r.seq < journal.session_seq()]
+    since = journal.after(max((number for trials in before for number in trials), default=-1))
+    device_s = sum(e.duration_s for e in since if e.proposer != DUEL)
+    here = {r.event.experiment_id for r in journal.events(ExperimentBegun, after=journal.session_seq())}
+    used = sum(e.proposer == DUEL for e in since if e.id in here)
+    return duels.affordable_pairs(device_s, trial_s, claim_hours) - (used + 1) // 2
 
 
 def find_duel(journal: Journal) -> tuple[int, Duel] | None:

@@ -21,7 +21,7 @@ from orchestrator.types import QUEUED_AGAIN, DuelOutcome, Experiment, Status
 
 CONFIDENCE = 0.95  # of the interval; a gain is claimed where all of it is above 0: one-sided 2.5 %
 LEAST_PAIRS = 4  # fewer give an interval too wide to be of use
-MOST_PAIRS = 24
+MOST_PAIRS = 24  # of one duel
 CLAIM_SHARE = 0.1  # of a session's device time, for duels
 SPENDING_POWER = 4
 POWER = 0.8  # with which the smallest gain is shown
@@ -143,9 +143,9 @@ def describe(found: Interval) -> Result:
 
 
 def affordable_pairs(device_s: float, trial_s: float, claim_hours: float) -> int:
-    """Return how many pairs a session's device time pays for, so that duels are CLAIM_SHARE of all of it."""
+    """Return how many pairs the device time of ideas pays for, so that duels are CLAIM_SHARE of all of it."""
     seconds = min(device_s * CLAIM_SHARE / (1 - CLAIM_SHARE), claim_hours * 3600)
-    return min(MOST_PAIRS, int(seconds / (2 * trial_s))) if trial_s > 0 else 0
+    return int(seconds / (2 * trial_s)) if trial_s > 0 else 0
 
 
 def smallest_gain(pair_sd: float, pairs: int) -> float:

@@ -17,8 +17,8 @@ Doubt       A gain that is hard to believe is trained again and audited in full;
 Champion    The kept experiment with the best estimate under the conditions of the newest experiment. Later trials, its
             children's too, may undo a keep: then the kept one with the best estimate is the champion once more.
 Remeasure   The champion is measured again at once under conditions where it has no score.
-Duel        At the end of a session the champion against the baseline, then changes in doubt against the champion
-            without them, as far as a tenth of the device time and `claim_hours` allow. Duels claim; they keep nothing.
+Duel        At the end of a session the champion against the baseline, then changes in doubt against the files they were
+            made to, as far as a tenth of the device time and `claim_hours` allow. Duels claim; they keep nothing.
 Threshold   Where the task has one, every score that reaches it is kept, whatever the champion has.
 Invalidate  A kept experiment that cheats when it is measured again, in a duel or on the holdout is not kept any more,
             nor are its descendants.

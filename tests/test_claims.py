@@ -12,6 +12,7 @@ from orchestrator.config import Config, load
 from orchestrator.errors import ConfigError
 from orchestrator.events import DuelBegun, DuelEnded, ExperimentBegun, SessionStarted
 from orchestrator.loop import run_session
+from orchestrator.record import claims
 from orchestrator.record.journal import DUEL, Journal
 from orchestrator.record.verify import find_damage
 from orchestrator.types import DuelOutcome, Experiment, Status, Trial
@@ -170,6 +171,25 @@ def test_a_duel_that_was_interrupted_is_begun_anew_by_the_next_session(tmp_path:
 
     assert 2 == len(begun)
     assert [DuelOutcome.SHOWN] == [result.outcome for result in ended(config)]
+
+
+def test_changes_in_doubt_have_a_duel_with_the_file_they_were_made_to(tmp_path: Path) -> None:
+    """After the champion's with the baseline, each once; what they show moves the estimate of the change."""
+    config = shipped(tmp_path, 2)
+
+    def step_by_step(rate: float, before: int) -> Trial:
+        return fakes.scored({0.02: 2.0, 0.03: 1.8, 0.04: 1.795}[rate] + 0.004 * (before % 3 - 1))
+
+    run(config, score_by(step_by_step), ("0.03", "0.04"))
+    with Journal.read(config.run_path) as journal:
+        begun = [(r.event.champion_id, r.event.rival_id) for r in journal.events(DuelBegun)]
+        line = claims.describe_claim(journal)
+
+    assert len(begun) == len(set(begun)) == len(ended(config)) > 1
+    assert 0 == begun[0][1]
+    assert {(1, 0), (2, 1)} & set(begun[1:])
+    assert all(parent == child - 1 for child, parent in begun[1:])
+    assert "the baseline" in line
 
 
 def test_a_duel_stays_on_one_slot(tmp_path: Path) -> None:

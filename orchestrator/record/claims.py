@@ -17,7 +17,7 @@ def smallest_gain(journal: Journal) -> float | None:
         return None
     trial_s = baseline.duration_s / max(1, len(baseline.scores))
     pairs = duels.affordable_pairs((1 - duels.CLAIM_SHARE) * NIGHT_HOURS * SECONDS_PER_HOUR, trial_s, NIGHT_HOURS)
-    return duels.smallest_gain(known.pair_sd, pairs)
+    return duels.smallest_gain(known.pair_sd, min(pairs, duels.MOST_PAIRS))
 
 
 def describe_smallest(journal: Journal) -> str:
@@ -28,10 +28,11 @@ def describe_smallest(journal: Journal) -> str:
 
 def describe_claim(journal: Journal) -> str:
     """Return in one line what the newest duel says; "" before the first one."""
-    last, best = journal.last_event(DuelEnded), journal.champion()
-    if last is None:
+    baseline, best = journal.baseline(), journal.champion()
+    ended = [r.event for r in journal.events(DuelEnded) if baseline is not None and r.event.rival_id == baseline.id]
+    if not ended:
         return ""
-    event = last.event
+    event = next((one for one in reversed(ended) if best is not None and one.champion_id == best.id), ended[-1])
     since = "" if best is None or best.id == event.champion_id else f"; experiment {best.id} is the best since"
     if event.mean is None or event.low is None or event.high is None:
         return f"the duel of experiment {event.champion_id} with the baseline has no result: {event.reason}{since}"
