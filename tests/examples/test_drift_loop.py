@@ -1,0 +1,114 @@
+"""Ten cycles of examples/drift in the real loop, with its drafts and its scorer as a program, without containers."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import compose
+from orchestrator.config import Config, load
+from orchestrator.loop import run_session
+from orchestrator.propose.drafts import DraftsProposer
+from orchestrator.record.journal import Journal
+from orchestrator.record.verify import find_damage
+from orchestrator.scoring.messages import FailedMessage, Message, RefusedMessage, parse_message, read_outcome
+from orchestrator.types import Kept, Score, Status, Trial
+from tests.support import fakes
+from tests.support.sessions import open_session
+
+ROOT = Path(__file__).parents[2]
+DRIFT = ROOT / "examples" / "drift"
+ENDS = {RefusedMessage: Status.CHEAT, FailedMessage: Status.CRASH}
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Runs the scorer on a post, with what was kept so far; stands in for the containers."""
+
+    folder: Path
+    kept: Callable[[], list[Kept]]
+
+    def __call__(self, source: str) -> Trial:
+        """Return the trial that the scorer's messages amount to."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / "kept").mkdir(parents=True)
+        (self.folder / "post.md").write_text(source)
+        for kept in self.kept():
+            (self.folder / "kept" / f"{kept.id:04d}.md").write_text(kept.source)
+        path = f"{DRIFT / 'locked'}:{ROOT / 'orchestrator' / 'runtime'}"
+        command = [sys.executable, "-B", str(DRIFT / "locked" / "score.py"), f"--kept={self.folder / 'kept'}"]
+        done = subprocess.run(
+            [*command, str(self.folder / "post.md")],
+            env={"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        messages = [message for line in done.stdout.splitlines() if isinstance(message := parse_message(line), Message)]
+        outcome = read_outcome(messages, "post_score")
+        if isinstance(outcome, Score):
+            return replace(fakes.scored(0), executions=(), score=outcome)
+        assert isinstance(outcome, RefusedMessage | FailedMessage), done.stderr
+        return replace(fakes.broken(ENDS[type(outcome)], outcome.reason), executions=())
+
+
+def run(tmp_path: Path, experiments: int) -> Config:
+    """A session of the loop on a copy of the task."""
+    if not (tmp_path / "drift").exists():
+        shutil.copytree(DRIFT, tmp_path / "drift")
+        subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path / "drift")], check=True)
+    root = tmp_path / "drift"
+    config = load(root, {"tag": "t", "runs": tmp_path / "runs", "limits.experiments": experiments})
+    journal = Journal.open(config.run_path)
+    runner = fakes.ArithmeticRunner(Scorer(tmp_path / "box", lambda: compose.list_kept(journal)))
+    session = open_session(config, DraftsProposer.open(root, ".md"), runner, journal=journal)
+    session = replace(
+        session, proposals=replace(session.proposals, needs_contract=False, file_name=config.task.mutable.name)
+    )
+    with session.journal:
+        run_session(session)
+    return config
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Ten cycles, in two sessions."""
+    tmp_path = tmp_path_factory.mktemp("drift")
+    run(tmp_path, 6)
+    return run(tmp_path, 4)
+
+
+def test_good_drafts_are_kept_and_bad_ones_refused_by_name(config: Config) -> None:
+    """In the order of the drawer; a kept post reached the threshold, whatever the ones before it had."""
+    with Journal.read(config.run_path) as journal:
+        found = [e for e in journal.experiments() if e.remeasures_id is None]
+    expected = ["keep", "keep", "discard", "keep", "discard", "keep", "discard", "keep", "discard", "keep", "cheat"]
+
+    assert expected == [e.status.value for e in found]
+    assert all(e.value >= 70 for e in found if e.status is Status.KEEP and e.value)
+    assert "copy: 63% of its runs of four words stand in the archived post" in found[-1].message
+
+
+def test_the_reasons_and_parts_are_on_record(config: Config) -> None:
+    """What the proposer is shown next."""
+    with Journal.read(config.run_path) as journal:
+        cliches, vague = (journal.experiment(number).score for number in (2, 4))
+
+    assert cliches and vague
+    assert 'needless-to-say (filler): "Needless to say": then do not say it' in cliches.reasons
+    assert dict(vague.parts)["substance"] == vague.value < 30
+
+
+def test_the_archive_of_ten_cycles_verifies(config: Config) -> None:
+    """The record is the only state: the kept posts come from it, oldest first, and it is whole."""
+    with Journal.read(config.run_path) as journal:
+        kept = compose.list_kept(journal)
+
+    assert [0, 1, 3, 5, 7, 9] == [one.id for one in kept]
+    assert kept[-1].source == (DRIFT / "drafts" / "09-stairs.md").read_text()
+    assert (config.root / "mutable" / "post.md").read_text() == kept[-1].source
+    assert [] == list(find_damage(config.run_path))
