@@ -12,6 +12,12 @@ if [ "${ENGINE[0]}" = podman ] && [ -z "$CONFIGURED$LISTENS" ]; then
     say "podman is here, but nothing listens for its API: systemctl $([ "$(id -u)" = 0 ] || echo --user) enable --now podman.socket" >&2
     exit 1
 fi
+address=${DOCKER_HOST:-}
+[ -n "$address" ] || [ -z "$CONFIGURED" ] || address=$(timeout 20 docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || true)
+if [[ "$address" == ssh://* ]]; then
+    say "$CONFIGURED: containers on another machine cannot see the files of this one; run the loop on that machine, or $UNDO" >&2
+    exit 1
+fi
 answers && exit 0
 words=$(tr '\n' ' ' <<<"${words:-it says nothing}")
 if [ -n "$CONFIGURED" ]; then # another engine than the user's is never started

@@ -216,6 +216,25 @@ def test_an_engine_is_never_started_over_another(home: Path, case: str) -> None:
         assert done.stderr.startswith(f"engine: {named.get(case, f'{case}=unix:///gone.sock does not answer')}")
 
 
+@pytest.mark.parametrize("way", ["DOCKER_HOST", "context"])
+def test_an_engine_on_another_machine_is_said_at_once(home: Path, way: str) -> None:
+    """Whether it answers or not: it cannot see this machine's files."""
+    (home / "docker").write_text('#!/bin/sh\n[ "$1" != context ] || echo ssh://me@far\n')
+    (home / "docker").chmod(0o755)
+    environment = {"PATH": f"{home}:{os.environ['PATH']}", "HOME": str(home)}
+    if way == "context":
+        context(home, "far", "ssh://me@far")
+    else:
+        environment[way] = "ssh://me@far"
+    done = subprocess.run(
+        [str(SANDBOX / "engine.sh")], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    named = {"context": "the docker context 'far'", "DOCKER_HOST": "DOCKER_HOST=ssh://me@far"}[way]
+    assert 1 == done.returncode
+    assert done.stderr.startswith(f"engine: {named}: containers on another machine cannot see the files of this one; ")
+
+
 def test_a_podman_whose_api_nothing_serves_is_named(home: Path) -> None:
     """Its command works, but containers are made through the API."""
     tools = home / "bin"
