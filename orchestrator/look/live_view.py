@@ -32,6 +32,7 @@ from orchestrator.events import (
 from orchestrator.look.conditions import describe_usual
 from orchestrator.look.history import champion_scores
 from orchestrator.look.terminal import is_narrow
+from orchestrator.record import claims
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
 from orchestrator.text import counted, sanitise
@@ -100,6 +101,7 @@ class LiveView:
     _curve: list[float | None] = field(default_factory=list)
     _champion: Champion | None = None
     _usual: str = ""  # how much others work beside it
+    _claims: tuple[str, ...] = ()  # what the newest duel says, what is in doubt, what can be shown here
     _spent: Spent = field(default_factory=Spent)
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _live: Live | None = None
@@ -183,12 +185,15 @@ class LiveView:
             text.append(f"\n{curve}", "green")
         used = f"{spent.device_seconds / 60:.0f} min · ${spent.usage.cost_usd:.2f}"
         text.append(f"\n{summary_line(spent, self.goal)} · {used}", "dim")
+        for line in self._claims:
+            text.append(f"\n{sanitise(line, limit=300)}", "dim")
         return text.append(f"\n{self._usual}", "yellow") if self._usual else text
 
     def _sum_up(self, journal: Journal) -> None:
         champion, spent, usual = journal.champion(), journal.spent(), describe_usual(journal)
+        told = claims.describe(journal)
         with self._guard:
-            self._champion, self._spent, self._usual = champion, spent, usual
+            self._champion, self._spent, self._usual, self._claims = champion, spent, usual, told
 
 
 def _update(

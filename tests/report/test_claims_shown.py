@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.events import DuelEnded, SessionStarted
 from orchestrator.look.history import load_history
+from orchestrator.look.live_view import LiveView
 from orchestrator.look.page import render_report
 from orchestrator.record import claims
 from orchestrator.record.journal import Journal
@@ -89,13 +91,19 @@ def claims_line(folder: Path) -> str:
         return claims.describe_smallest(journal)
 
 
-@pytest.mark.parametrize("view", ["status", "report"])
+@pytest.mark.parametrize("view", ["status", "report", "live view"])
 def test_views_lead_with_the_claim(tmp_path: Path, view: str) -> None:
-    """The terminal and the page: the claim, what is in doubt, what can be shown; no ± of an audit."""
+    """The terminal, the screen and the page: the claim, what is in doubt, what can be shown; no ± of an audit."""
     with Journal.open(tmp_path / "runs" / "t") as journal:
         begin(journal, ENDED)
         doubts, smallest = claims.describe_doubts(journal), claims.describe_smallest(journal)
         page = render_report(load_history(journal), {}, "") if view == "report" else ""
+        if view == "live view":
+            screen = Console(width=400, file=io.StringIO())
+            live = LiveView(tag="t", console=screen)
+            live.attach(journal)
+            screen.print(live.render())
+            page = screen.file.getvalue()  # type: ignore[attr-defined]
     if view == "status":
         page = " ".join(
             CliRunner().invoke(app, ["status", "--run", "t", "--runs", str(tmp_path / "runs")]).output.split()
