@@ -49,7 +49,7 @@ def local_rate(experiments: int, pause_s: float) -> float:
 
 def measure(config: Config, journal: Journal, runners: tuple[Runner, ...]) -> float:
     """Run a session; experiments per hour after the baseline."""
-    config = config.model_copy(update={"noise": config.noise.model_copy(update={"baseline_runs": 1, "reruns": 0})})
+    config = config.model_copy(update={"noise": config.noise.model_copy(update={"rule": "lowest"})})
     ended = list[float]()
 
     def note(finished: object) -> None:

@@ -82,7 +82,7 @@ def measure_head() -> float:
     """Return the head's seconds per experiment: the real loop and record, with a runner that only computes."""
     with tempfile.TemporaryDirectory() as name:
         config = sessions.task(Path(name), experiments=MEASURED)
-        config = config.model_copy(update={"noise": config.noise.model_copy(update={"baseline_runs": 1, "reruns": 0})})
+        config = config.model_copy(update={"noise": config.noise.model_copy(update={"rule": "lowest"})})
         runner = fakes.ArithmeticRunner(sessions.parabola)
         with Journal.open(config.run_path) as journal:
             session = sessions.open_session(config, fakes.ScriptedProposer(RATES), runner, journal=journal)

@@ -247,7 +247,8 @@ def open_remote_slots(config: Config, journal: Journal, show: Show) -> Iterator[
         known = champion.conditions[0] if champion else ""
         return known or (runners[0].known_hardware if runners else "")
 
-    with RayCluster(driver, hello, join.cluster_environment(token, os.environ)) as cluster:
+    said = config.run_path / "ray.log"
+    with RayCluster(driver, hello, join.cluster_environment(token, os.environ), said) as cluster:
         runners += [
             RemoteRunner(
                 cluster=cluster, number=number, config=config, facts=facts, hardware=hardware, on_wait=on_wait,

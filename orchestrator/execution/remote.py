@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -23,6 +23,7 @@ from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.events import ContainerStarted, Event, ScoringBegun, experiment_id_of, parse_event
 from orchestrator.execution import frames, join
 from orchestrator.execution.frames import Message
+from orchestrator.files import explain_write_error
 from orchestrator.record.checkpoint import NAME
 from orchestrator.types import Candidate, Environment, Plan, Role, Trial
 from orchestrator.units import MIB, SECONDS_PER_HOUR
@@ -72,8 +73,11 @@ class Call:
 class RayCluster:
     """The driver process and its calls; it is started when it is needed, and again after it died. A context manager."""
 
-    def __init__(self, argv: tuple[str, ...], hello: Message, environment: Mapping[str, str]) -> None:
-        """Start nothing yet."""
+    def __init__(
+        self, argv: tuple[str, ...], hello: Message, environment: Mapping[str, str], log_file: Path | None = None
+    ) -> None:
+        """Start nothing yet; what Ray prints goes to `log_file`, away from the screen."""
+        self._log_file = log_file
         self._argv, self._hello, self._environment = argv, hello, dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -93,9 +97,12 @@ class RayCluster:
             self._stop()
             self._refusal, self._gone = "", False
             self._up = up = threading.Event()
-            self._process = process = subprocess.Popen(  # noqa: S603  # an argv list of ours
-                self._argv, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-            )
+            with ExitStack() as stack:
+                said = stack.enter_context(open_log(self._log_file)) if self._log_file else None
+                self._process = process = subprocess.Popen(  # noqa: S603  # an argv list of ours
+                    self._argv, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+                    start_new_session=True,
+                )  # fmt: skip
             source = cast("BinaryIO", process.stdout)
             self._reader = threading.Thread(target=self._read, args=(source, up), daemon=True, name="ray driver")
             self._reader.start()
@@ -415,6 +422,14 @@ class ReceivedFiles:
         if self._open is not None:
             os.close(self._open[1])
             self._open = None
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log for its owner alone, to append to. Raises RecordFailed."""
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
+    except OSError as error:
+        raise explain_write_error(path, error) from error
 
 
 def bound_trial_s(config: Config) -> float:

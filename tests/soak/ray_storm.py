@@ -10,6 +10,7 @@ network. Then all is quiet: a last session runs what is owed, and everything is 
 import argparse
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,8 +35,9 @@ from tests.support.ray_cluster import PORT, kill, processes_in
 ROOT = Path(__file__).parents[2]
 TAG = "ray-storm"
 BUDGETS = {"time_budget_s": 6.0, "score_budget_s": 30.0, "cpus": 1.0}
-PAUSE_S = (6.0, 18.0)  # between two kills
+PAUSE_S = (8.0, 30.0)  # between two kills
 CUT_S = (5.0, 40.0)
+WARM_S = 300.0  # for the baseline, before anything is killed
 CALM_S = 420.0  # for the last session
 REAPED_S = 90.0  # for what is left behind to be removed
 WORDS = {  # in the command lines of what is killed, and where
@@ -74,16 +76,21 @@ class StormEngine:
         until_it_answers(self.daemon, self.address, self.root / "log")
 
     def kill(self) -> None:
-        """As the kernel would."""
+        """As the kernel would, its containerd too; what runs in containers goes on for now."""
+        containerd = self.root / "exec" / "containerd" / "containerd.pid"
         if self.daemon is not None:
             self.daemon.kill()
             self.daemon.wait()
+            with suppress(OSError, ValueError):
+                os.kill(int(containerd.read_text()), signal.SIGKILL)
+            containerd.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it well, with its containers."""
         if self.daemon is not None:
             self.daemon.terminate()
             self.daemon.wait(60)
+            subprocess.run(["umount", str(self.root / "data")], capture_output=True, check=False)  # its own, on itself
 
     def containers(self) -> list[dict[str, str]]:
         """The labels of the run's containers that run; none while it does not answer."""
@@ -124,7 +131,7 @@ class Storm:
         """Tests' limits, and the storm's engine."""
         return {
             **os.environ, "PYTHONPATH": str(ROOT), "DOCKER_HOST": self.engine.address,
-            "AUTORESEARCH_NOISE__BASELINE_RUNS": "1", "AUTORESEARCH_CONTENTION__MAX_EXTRA_WAIT_SHARE": "1",
+            "AUTORESEARCH_NOISE__RULE": "lowest", "AUTORESEARCH_CONTENTION__MAX_EXTRA_WAIT_SHARE": "1",
             "AUTORESEARCH_LIMITS__CONSECUTIVE_INFRA": "100000",
         }  # fmt: skip
 
@@ -141,6 +148,14 @@ class Storm:
     def hosts(self) -> list[str]:
         """The names of the workers."""
         return [f"host{number}" for number in range(1, self.net.hosts)]
+
+    def warm_up(self) -> None:
+        """Start everything, and wait for the baseline."""
+        record = self.task / "runs" / TAG / "record.jsonl"
+        until = time.monotonic() + WARM_S
+        while time.monotonic() < until and not (record.exists() and b"experiment.finished" in record.read_bytes()):
+            self.keep_running("loop", *self.hosts)
+            time.sleep(1.0)
 
     def rage(self, seconds: float) -> None:
         """Kill one thing after another."""
@@ -254,7 +269,7 @@ def main(minutes: float, hosts: int, seed: int) -> int:
     """Storm, calm down, count."""
     kill_storm.BUDGETS = BUDGETS
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="storm-", ignore_cleanup_errors=True)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="s-", ignore_cleanup_errors=True)))
         folder.chmod(0o711)
         for name in ("task", "engine", "logs"):
             (folder / name).mkdir()
@@ -270,6 +285,7 @@ def main(minutes: float, hosts: int, seed: int) -> int:
             token=join.require_token(folder / "token", create=True),
         )  # fmt: skip
         stack.callback(storm.stop)
+        storm.warm_up()
         storm.rage(minutes * 60)
         well = storm.calm()
         storm.stop()

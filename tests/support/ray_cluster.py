@@ -62,7 +62,7 @@ def stand_in_cluster(folder: Path, *, slots: tuple[int, ...], pause_s: float) ->
     token = join.require_token(folder / "token", create=True)
     facts = HeadFacts(
         run="t", code="", release="", locked="", data="", image_id="sha256:fake", image="", ray="", python="",
-        settings={"pause_s": pause_s},
+        settings={"pause_s": pause_s, "folder": str(folder)},
     )  # fmt: skip
     with ExitStack() as stack:
         net = stack.enter_context(network(len(slots) + 1))

@@ -57,7 +57,7 @@ class StandInSlot(RemoteSlot):
         """Make the runner; the order says how long a trial takes."""
         runner = PausingRunner(parabola, hardware=order["hardware"] or "stand-in", slot=self)
         runner.pause_s = order["settings"]["pause_s"]
-        folder = Path(tempfile.mkdtemp(prefix="slot-"))
+        folder = Path(tempfile.mkdtemp(prefix="slot-", dir=order["settings"]["folder"]))
         return Workplace(
             slot=runner,  # type: ignore[arg-type]
             outbox=self.outbox, folder=folder, checkpoint_bytes=1 << 20, image_id=order["image_id"],
