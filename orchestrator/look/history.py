@@ -146,21 +146,34 @@ def make_entries(experiments: Iterable[Experiment], *, estimated: bool = False) 
 
 def champion_scores(experiments: Iterable[Experiment], *, estimated: bool = False) -> list[float | None]:
     """Return the champion's score after each experiment; it rises where a champion did not hold."""
-    known: dict[Conditions, estimates.Estimates] = {}
+    if estimated:
+        return _estimated_scores(experiments)
     kept: list[Experiment] = []
     remeasurements: list[Experiment] = []
     scores: list[float | None] = []
     champion: Champion | None = None
     for experiment in experiments:
         again = experiment.remeasures_id is not None and experiment.judged_value is not None
-        learnt = policy.learn(known.get(experiment.conditions), experiment) if estimated else None
-        if learnt is not None:
-            known[experiment.conditions] = learnt
         if experiment.status is Status.KEEP or again:
             (remeasurements if again else kept).append(experiment)
-        if kept and (learnt is not None or experiment.status is Status.KEEP or again):
-            champion = policy.choose_champion(kept, remeasurements, known)
+            champion = policy.choose_champion(kept, remeasurements)
         scores.append(champion.value if champion else None)
+    return scores
+
+
+def _estimated_scores(experiments: Iterable[Experiment]) -> list[float | None]:
+    """Return the best estimate after each experiment, under the conditions of the newest that is kept or remeasured."""
+    known: dict[Conditions, estimates.Estimates] = {}
+    scores: list[float | None] = []
+    now: Conditions | None = None
+    for experiment in experiments:
+        learnt = policy.learn(known.get(experiment.conditions), experiment)
+        if learnt is not None:
+            known[experiment.conditions] = learnt
+        if experiment.status is Status.KEEP or (experiment.remeasures_id is not None and experiment.is_judged):
+            now = experiment.conditions
+        here = known.get(now) if now is not None else None
+        scores.append(here.level(here.best())[0] if here else None)
     return scores
 
 
