@@ -6,7 +6,16 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("sandbox", "locked", "mutable", "reference_models", "program.md", "task.toml")
+SHIPPED = (
+    "sandbox",
+    "locked",
+    "mutable",
+    "reference_models",
+    "skeletons",
+    "gpu_day/shim/kernels.py",
+    "program.md",
+    "task.toml",
+)
 
 
 class BuildWithShippedFiles(build_py):
@@ -24,6 +33,7 @@ class BuildWithShippedFiles(build_py):
             if Path(name).is_dir():
                 shutil.copytree(name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(name, target / name)
 
 

@@ -129,6 +129,15 @@ class Config(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def has_budgets(self) -> Self:
+        """Require every budget of a training where there is one."""
+        for name, profile in self.profile.items():
+            missing = [key for key in Profile.model_fields if key not in profile.model_fields_set]
+            if missing and self.task.stages is Stages.TRAIN:
+                raise ValueError(f"key 'profile.{name}.{missing[0]}' is missing; add it")
+        return self
+
+    @model_validator(mode="after")
     def reports_only_what_trains(self) -> Self:
         """Check that only a script that trains is asked for its own score."""
         if self.self_reported and self.task.stages is not Stages.TRAIN:
@@ -136,10 +145,15 @@ class Config(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def needs_no_estimates(self) -> Self:
-        """Check that nothing is estimated where a threshold decides."""
-        if self.task.keep == "threshold" and not self.noise.is_off:
-            raise ValueError('noise.rule: with task.keep = "threshold" it must be "lowest"')
+    def estimates_noise_where_there_is_some(self) -> Self:
+        """Keep every better score where the metric has no noise or a threshold decides; a duel would tell nothing."""
+        if self.noise.is_off or (self.task.noise == "measured" and self.task.keep == "improve"):
+            return self
+        if "rule" in self.noise.model_fields_set:
+            why = 'keep = "threshold"' if self.task.keep == "threshold" else 'noise = "none"'
+            raise ValueError(f'noise.rule: with {why} in [task] it must be "lowest"; leave it out')
+        exact = self.noise.model_copy(update={"rule": "lowest", "claim_hours": 0.0})
+        object.__setattr__(self, "noise", exact)  # within validation, before anyone has read it
         return self
 
     @property

@@ -125,7 +125,7 @@ def next_step(duel: Duel, trials: Sequence[Experiment]) -> NextTrial | Result:
             return Result(outcome=DuelOutcome.FAILED, reason=reason)
         pair.append(trial)
         if len(pair) == 2:  # noqa: PLR2004  # a pair
-            scores = {one.remeasures_id: one.value or 0.0 for one in pair}
+            scores = {one.remeasures_id: one.cost or 0.0 for one in pair}
             differences.append(scores[duel.rival_id] - scores[duel.champion_id])
             pair = []
     if not pair:

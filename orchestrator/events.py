@@ -51,6 +51,8 @@ class SessionStarted:
     metric: str
     proposer: str
     environment: Environment
+    unit: str = ""  # of the metric
+    direction: str = "lower"  # which scores are better
     rule: str = ""  # of keeping; "": by the spread of three baseline runs, as until November 2026
 
 

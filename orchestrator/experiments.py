@@ -152,7 +152,7 @@ def finish_experiment(journal: Journal, active: ActiveExperiment, decision: Deci
     )
     files.write(active.folder / "result.json", canonical(body_of(finished)))
     journal.append(replace(finished, files=experiment_dir.hashes(active.folder)))
-    experiment_dir.write_results(journal.folder, journal.experiments())
+    experiment_dir.write_results(journal.folder, journal.experiments(), journal.metric())
     return experiment
 
 
@@ -179,7 +179,7 @@ def keep_experiment(journal: Journal, branch: ResultBranch, experiment: Experime
     placed = [recorded.event.experiment_id for recorded in journal.events(ExperimentCommitted)][-1:]
     commit, failure = "", ""
     try:
-        commit = branch.commit(experiment, source, first, head)
+        commit = branch.commit(experiment, source, first, head, journal.metric())
     except RecordFailed as error:  # a lock of another git, or a full disk: the record has the file
         failure = (
             f"experiment {experiment.id} is no git commit: {error}; the next session tries to commit the best again"
@@ -194,7 +194,7 @@ def keep_experiment(journal: Journal, branch: ResultBranch, experiment: Experime
             f"{branch.path} was edited by hand and is left as it is: what this run keeps is not put there, but is in"
             f" {journal.folder}, as train.py of each experiment"
         )
-    experiment_dir.write_results(journal.folder, journal.experiments())
+    experiment_dir.write_results(journal.folder, journal.experiments(), journal.metric())
 
 
 def reload_candidate(journal: Journal, experiment_id: int) -> Candidate:

@@ -72,6 +72,8 @@ def recover(session: Session) -> CountOffset:
         SessionStarted(
             task=task.name,
             metric=task.metric,
+            unit=task.unit,
+            direction=task.direction,
             proposer=proposer,
             environment=session.environment,
             rule=session.config.noise.rule,

@@ -3,7 +3,8 @@
 The score of one source differs from trial to trial: by its seed, and by what the machine does. So a change is not kept
 for its score, but for its estimated gain: estimates.py takes from all trials of the run, of every source, what the
 machine's drift and other users explain, and says with which probability a source is better than the champion. What is
-claimed of a run is another question, and has another answer: a duel (duels.py). Lower scores are better.
+claimed of a run is another question, and has another answer: a duel (duels.py). A score's sign makes a cost of it, of
+which the lower is better, whatever the direction of the task's metric.
 
 Keep        A gain that is more likely than not, by more than a tenth of seed noise and by more than the audits leave
             open, and audited as a champion must be. The reason says how sure it is. Without a champion the first score
@@ -23,7 +24,8 @@ Threshold   Where the task has one, every score that reaches it is kept, whateve
 Invalidate  A kept experiment that cheats when it is measured again, in a duel or on the holdout is not kept any more,
             nor are its descendants.
 
-With `[noise] rule = "lowest"` every strictly lower score is kept at once, as upstream does: for scores without noise.
+With `[noise] rule = "lowest"` every strictly better score is kept at once, as upstream does: for scores without noise.
+Where a task says that its metric has none, its baseline is scored twice, and must have the same score twice.
 """
 
 import math
@@ -61,7 +63,7 @@ class Rules:
     time_budget_s: float
     needed_k: int = 0  # audited positions of a new champion
     threshold: float | None = None  # where every score that reaches it is kept
-    higher_is_better: bool = False
+    is_exact: bool = False  # the task says that its metric has no noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ class Decision:
     revisions: tuple[Revision, ...] = ()
 
 
-def next_step(  # noqa: PLR0911  # one return per rule, in order
+def next_step(  # noqa: C901, PLR0911  # one return per rule, in order
     attempt: Attempt, history: History, rules: Rules
 ) -> Rerun | Decision:
     """Return what follows from the attempt's last trial."""
@@ -135,7 +137,12 @@ def next_step(  # noqa: PLR0911  # one return per rule, in order
         reason = f"not judged under other conditions than the champion: {change}"
         return Decision(trial=trial, verdict=Verdict(status=Status.CONTENDED, reason=reason))
     if rules.threshold is not None and champion and trial.score and attempt.remeasures_id is None:
-        return Decision(trial=trial, verdict=compare_with_threshold(trial, trial.score, rules.threshold, rules))
+        return Decision(trial=trial, verdict=compare_with_threshold(trial, trial.score, rules.threshold))
+    if champion is None and rules.is_exact and trial.score and not trial.contended_by:
+        if len(attempt.trials) == 1:
+            return Rerun(at_most=2, mean_so_far=trial.score.value)
+        if len(set(trial.scores)) > 1:
+            return Decision(trial=replace(trial, score=None, repeat_scores=()), verdict=describe_noise(trial.scores))
     estimates = None if rules.noise.is_off else history.estimates.get(attempt.conditions)
     if attempt.suspicion and champion:
         return settle_doubt(attempt, champion, estimates)
@@ -166,7 +173,7 @@ def judge(  # noqa: C901, PLR0911  # one return per rule, in order
     if remeasures_id is not None:
         return Verdict(status=Status.DISCARD, reason=describe_remeasurement(trial, champion))
     if gain is None:
-        gain = Gain.exact(champion.value - fmean(trial.scores))
+        gain = Gain.exact(champion.cost - trial.sign * fmean(trial.scores))
     than = describe_gain(gain, trial, champion)
     if gain.is_broken:  # its estimate is that of any idea
         return Verdict(status=Status.DISCARD, reason=f"not better than {than}", sure=0.0)
@@ -184,6 +191,13 @@ def judge(  # noqa: C901, PLR0911  # one return per rule, in order
     )
 
 
+def describe_noise(scores: Sequence[float]) -> Verdict:
+    """Return the verdict on a baseline whose metric differs from trial to trial, though its task says it does not."""
+    both = " and ".join(repr(score) for score in scores)
+    reason = f'task.toml says noise = "none", but two trials of the baseline scored {both}; say noise = "measured"'
+    return Verdict(status=Status.CRASH, reason=reason)
+
+
 def describe_gain(gain: Gain, trial: Trial, champion: Champion) -> str:
     """Return what a challenger is compared with, and how sure the comparison is."""
     over = f", over {len(trial.scores)} trials" if len(trial.scores) > 1 else ""
@@ -195,14 +209,13 @@ def describe_gain(gain: Gain, trial: Trial, champion: Champion) -> str:
     return f"{than}: better with {gain.probability:.2f}, by {gain.mean:.2g} ± {gain.sd:.1g}"
 
 
-def compare_with_threshold(trial: Trial, score: Score, threshold: float, rules: Rules) -> Verdict:
+def compare_with_threshold(trial: Trial, score: Score, threshold: float) -> Verdict:
     """Return keep for a score that reaches the task's threshold; otherwise what the scorer would have improved."""
     if trial.failure is Status.CHEAT:
         return describe_failure(trial)
     if trial.contended_by:
         return Verdict(status=Status.CONTENDED, reason=f"not judged: {trial.contended_by} used the device too")
-    reaches = score.value >= threshold if rules.higher_is_better else score.value <= threshold
-    if reaches:
+    if score.sign * score.value <= score.sign * threshold:
         return Verdict(status=Status.KEEP, reason=f"{score.value:.6g} reaches the threshold of {threshold:g}")
     why = "; ".join((f"{score.value:.6g} does not reach the threshold of {threshold:g}", *score.reasons))
     return Verdict(status=Status.DISCARD, reason=why)
@@ -240,8 +253,11 @@ def choose_champion(
     if now in estimates:
         known_here = estimates[now]
         best = next((c for c in champions if c.id == known_here.best()), None)
-        return best and replace(best, estimate=known_here.level(best.id)[0], to_beat=known_here.expected_next(best.id))
-    return min(champions, key=lambda c: (c.value, c.id), default=None)
+        if best is None:
+            return None
+        level, to_beat = known_here.level(best.id)[0], known_here.expected_next(best.id)
+        return replace(best, estimate=best.experiment.sign * level, to_beat=best.experiment.sign * to_beat)
+    return min(champions, key=lambda c: (c.cost, c.id), default=None)
 
 
 def find_rival(attempt: Attempt, kept: Sequence[Experiment], champion: Champion | None) -> Champion | None:
@@ -370,7 +386,7 @@ def estimate_gain(
     """Return the gain of a challenger over the champion; None where nothing is estimated."""
     if estimates is None or champion is None or attempt.remeasures_id is not None:
         return None
-    scores = tuple((t.score.value, others_of(t.load)) for t in trials if t.score and not t.contended_by)
+    scores = tuple((t.sign * t.score.value, others_of(t.load)) for t in trials if t.score and not t.contended_by)
     if not scores or not estimates.knows(champion.id):
         return None
     home = champion.id if attempt.parent_id is None else attempt.parent_id
@@ -381,7 +397,8 @@ def learn(estimates: Estimates | None, experiment: Experiment) -> Estimates | No
     """Return what is known once an experiment is judged, under the conditions that it ran in."""
     source = experiment.id if experiment.remeasures_id is None else experiment.remeasures_id
     loads = experiment.loads or (None,) * len(experiment.scores)
-    trials = tuple((score, others_of(load)) for score, load in zip(experiment.scores, loads, strict=False))
+    sign = experiment.sign
+    trials = tuple((sign * score, others_of(load)) for score, load in zip(experiment.scores, loads, strict=False))
     is_kept = experiment.status is Status.KEEP or experiment.remeasures_id is not None
     if not trials or not experiment.is_judged or (estimates is None and not is_kept):
         return estimates
@@ -411,11 +428,11 @@ def suspect(
     """Return why this would-be champion is hard to believe; "" if it is not."""
     if trial.score is None:
         return ""
-    gain = estimated.mean if estimated else champion.value - trial.score.value
+    gain = estimated.mean if estimated else champion.cost - trial.sign * trial.score.value
     usual = median_gain(kept)
     if usual and estimated:
         usual = max(usual, estimated.sd)  # where most gains are small, a large one is no wonder
-    bound = JUMP * usual if usual else FIRST_JUMP * champion.value
+    bound = JUMP * usual if usual else FIRST_JUMP * abs(champion.value)
     if gain > bound:
         return f"a gain of {gain:.4f} is far beyond this run's usual gain, {usual or bound:.4f}"
     trainer = trial.trainer
@@ -430,7 +447,7 @@ def suspect(
 
 def median_gain(kept: Sequence[Experiment]) -> float:
     """Return the median gain of the kept experiments over the one before; 0 before there are three gains."""
-    scores = [e.value for e in kept if e.value is not None]
+    scores = [e.cost for e in kept if e.cost is not None]
     gains = [e.gain for e in kept if e.gain is not None] or [before - after for before, after in pairwise(scores)]
     return median(gains) if len(gains) >= GAINS_FOR_MEDIAN else 0.0
 
@@ -440,13 +457,17 @@ def settle_doubt(attempt: Attempt, champion: Champion, estimates: Estimates | No
     first, second, why = merge_trials(attempt.trials[:-1], first=False), attempt.trials[-1], attempt.suspicion
     if second.contended_by:
         return Decision(trial=second, verdict=judge(second, champion, 0, None))
-    worse = second.score is None or first.score is None or second.score.value > first.score.value
+    worse = (
+        second.score is None
+        or first.score is None
+        or (second.sign * second.score.value > first.sign * first.score.value)
+    )
     trial = replace(second if worse else first, executions=(*first.executions, *second.executions))
     if second.score is None:
         verdict = describe_failure(second, f"doubtful: {why}; trained again it had no score: ")
         return Decision(trial=trial, verdict=verdict)
     value = second.score.value
-    gain = estimate_gain(estimates, attempt, champion, (trial,)) or Gain.exact(champion.value - value)
+    gain = estimate_gain(estimates, attempt, champion, (trial,)) or Gain.exact(champion.cost - second.sign * value)
     if gain.is_broken or not is_better(gain.probability) or is_within_audit_error(gain.mean, second, champion):
         before = first.score.value if first.score else math.nan
         reason = f"doubtful: {why}; trained again with another seed it reached {value:.6f}, not {before:.6f}"

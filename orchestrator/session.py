@@ -39,7 +39,7 @@ class Session:
             time_budget_s=budget_s,
             needed_k=self.config.needed_k,
             threshold=task.threshold,
-            higher_is_better=task.direction == "higher",
+            is_exact=task.noise == "none",
         )
 
     @property

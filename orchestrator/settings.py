@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from orchestrator.types import Stages
 
@@ -20,7 +20,7 @@ TAKEN_NAMES = frozenset({
     "clock_mhz", "commit", "conditions", "cost_usd", "duration_s", "event", "expected_effect", "experiment_id",
     "experiments", "gpu_clock_mhz", "gpu_power_w", "gpu_temperature_c", "gpu_throttled_s", "hardware", "head",
     "hypothesis", "id", "image_id", "input_tokens", "level", "model", "needs_review", "others_share", "output_tokens",
-    "pace_before", "parent_id", "peak_memory_bytes", "proposer", "reason", "remeasures_id", "retry_of", "run",
+    "pace_before", "parent_id", "peak_memory_bytes", "proposer", "reason", "remeasures_id", "retry_of", "run", "score",
     "source_sha256", "spent", "standard_error", "started_at", "status", "steal_s", "timestamp", "train_s", "trial",
     "trials", "trust", "wait_share",
 })  # fmt: skip
@@ -38,12 +38,23 @@ class Task(Section):
     name: str
     mutable: Path
     instructions: Path
-    metric: Annotated[str, Field(max_length=40, pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")] = "val_bpb"
+    metric: Annotated[str, Field(max_length=40, pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
+    unit: Annotated[str, Field(max_length=40)] = ""  # of the metric, as every view shows it
     direction: Literal["lower", "higher"] = "lower"  # which scores are better
+    range: tuple[FiniteFloat, FiniteFloat] | None = None  # a score outside it is not believed
+    noise: Literal["measured", "none"] = "measured"  # none: the same file has the same score, which is checked once
     stages: Stages = Stages.TRAIN
     keep: Literal["improve", "threshold"] = "improve"
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None  # the worst score that is kept
     contract: str = ""  # what the mutable file must offer; shown to the LLM
+
+    @field_validator("range")
+    @classmethod
+    def is_ascending(cls, found: tuple[float, float] | None) -> tuple[float, float] | None:
+        """Refuse a range that contains no score."""
+        if found is not None and not found[0] < found[1]:
+            raise ValueError("the first number must be lower than the second")
+        return found
 
     @field_validator("metric")
     @classmethod
@@ -58,8 +69,6 @@ class Task(Section):
         """Require a threshold where one decides, and refuse one that would not be used."""
         if (self.keep == "threshold") != (self.threshold is not None):
             raise ValueError('keep = "threshold" and threshold = NUMBER belong together')
-        if self.direction == "higher" and self.keep != "threshold":
-            raise ValueError('direction = "higher" needs keep = "threshold"; else let the scorer send the negative')
         return self
 
     @property
@@ -79,25 +88,28 @@ class Limits(Section):
 
 
 class Profile(Section):
-    """Budgets, walls and audit sizes of one kind of hardware; units are in the names."""
+    """Budgets, walls and audit sizes of one kind of hardware; units are in the names.
 
-    time_budget_s: Positive
-    grace_s: Positive
-    load_budget_s: Positive
+    Those that have a default here are required where a model is trained.
+    """
+
+    time_budget_s: Positive = 60.0
+    grace_s: Positive = 1.0
+    load_budget_s: Positive = 5.0
     score_budget_s: Positive
     memory_gb: Positive
     cpus: Positive
     pids: PositiveInt
-    out_mb: PositiveInt
-    tmp_mb: PositiveInt
-    cache_mb: PositiveInt
-    shm_mb: PositiveInt
-    ipc_mb: PositiveInt
-    batch_rows: PositiveInt
-    small_k: AuditSize
-    large_k: AuditSize
-    cap_nats: Positive
-    floor_nats: Positive
+    out_mb: PositiveInt = 1
+    tmp_mb: PositiveInt = 64
+    cache_mb: PositiveInt = 64
+    shm_mb: PositiveInt = 64
+    ipc_mb: PositiveInt = 16
+    batch_rows: PositiveInt = 1
+    small_k: AuditSize = 2
+    large_k: AuditSize = 2
+    cap_nats: Positive = 1.0
+    floor_nats: Positive = 1.0
 
 
 class Claude(Section):

@@ -9,5 +9,7 @@ PACKAGE = Path(__file__).parent
 SHIPPED = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent
 SANDBOX = SHIPPED / "sandbox"
 SECCOMP = SANDBOX / "seccomp.json"
+SKELETONS = SHIPPED / "skeletons"
+KERNELS_SHIM = SHIPPED / "gpu_day" / "shim" / "kernels.py"  # what upstream fetches from a hub
 CORPUS = PACKAGE / "runtime" / "corpus.py"
 TASK = ("task.toml", "program.md", "locked", "mutable", "reference_models")  # the task, by its names in SHIPPED

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from statistics import fmean
-from typing import ClassVar, NamedTuple, Self
+from typing import Annotated, ClassVar, NamedTuple, Self
+
+from pydantic import AliasChoices, Field
 
 KEEP_RULE = "1"  # version of the rule in policy.py: another one may judge the same trials otherwise
 DIGEST_CHARS = 19  # of sha256:..., where a difference is named
@@ -94,8 +96,8 @@ class Level(StrEnum):
     """How far a score can be trusted (docs/scoring.md)."""
 
     L0 = "L0"  # self-reported by the code under test
-    L1 = "L1"  # scored apart from full logits of a fresh predictor
-    L2 = "L2"  # claims + prefix audit
+    L1 = "L1"  # scored apart: by locked code, from what a fresh container answers or from a file
+    L2 = "L2"  # L1, and audited: claims or answers checked on questions drawn in secret
     L3 = "L3"  # L2, retrained with host-chosen seeds, on a second private holdout
 
 
@@ -320,22 +322,28 @@ class ExecutionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The scorer's number. `val_bpb` is in bits per byte of raw validation text."""
+    """The scorer's number, in the unit of the task's metric."""
 
     value: float
     level: Level
     standard_error: float | None = None  # of the audit; None where there is none: L0, L1
     audited_positions: int = 0  # K
-    undetectable_bpb: float | None = (
-        None  # the largest lie about few tokens that the audit would have overlooked, at 5 %
+    undetectable: Annotated[float | None, Field(validation_alias=AliasChoices("undetectable", "undetectable_bpb"))] = (
+        None  # the largest lie about few positions that the audit would have overlooked, at 5 %
     )
-    tokens: int = 0
+    tokens: int = 0  # positions that could be audited; 0 for unknown
     claims_sha256: str = ""
     audit_seed: str = ""
     mean_difference_nats: float | None = None  # of audited - claimed
     max_difference_nats: float | None = None  # of |audited - claimed|
     parts: tuple[tuple[str, float], ...] = ()  # what the score was made from, by name
     reasons: tuple[str, ...] = ()  # what to improve, in the scorer's words
+    higher_is_better: bool = False
+
+    @property
+    def sign(self) -> int:
+        """Return what makes a cost of a score: whatever decides compares costs, of which the lower is better."""
+        return -1 if self.higher_is_better else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,6 +372,11 @@ class Trial:
     def scores(self) -> tuple[float, ...]:
         """Return the score of every trial; empty if there is none."""
         return self.repeat_scores or ((self.score.value,) if self.score else ())
+
+    @property
+    def sign(self) -> int:
+        """Return what makes costs of its scores."""
+        return self.score.sign if self.score else 1
 
     @property
     def standard_error(self) -> float:
@@ -442,6 +455,16 @@ class Experiment:
         return fmean(self.scores) if self.scores else None
 
     @property
+    def sign(self) -> int:
+        """Return what makes costs of its scores."""
+        return self.score.sign if self.score else 1
+
+    @property
+    def cost(self) -> float | None:
+        """Return its value as a cost: the lower, the better."""
+        return None if self.value is None else self.sign * self.value
+
+    @property
     def proposed_by(self) -> str:
         """Return the proposer and its model: `claude-opus-4-5`, `sweep`."""
         return self.model if self.model.startswith(self.proposer) else f"{self.proposer} {self.model}".strip()
@@ -491,7 +514,7 @@ class Champion:
     scores: tuple[float, ...]
     conditions: Conditions
     estimate: float | None = None  # of its score where nothing disturbs it; None: its mean is all that is known
-    to_beat: float | None = None  # below it a score is audited in full at once; None: its value
+    to_beat: float | None = None  # better than this a score is audited in full at once; None: its value
 
     @property
     def id(self) -> int:
@@ -504,8 +527,13 @@ class Champion:
         return fmean(self.scores) if self.estimate is None else self.estimate
 
     @property
+    def cost(self) -> float:
+        """Return its value as a cost: the lower, the better."""
+        return self.experiment.sign * self.value
+
+    @property
     def audit_below(self) -> float:
-        """Return below which score a challenger is audited in full at once."""
+        """Return which score a challenger has to beat to be audited in full at once."""
         return self.value if self.to_beat is None else self.to_beat
 
     @property
@@ -535,7 +563,7 @@ class Memory:
     """The few experiments of a run that say most, however long it is."""
 
     kept: tuple[Experiment, ...] = ()  # oldest first
-    near_misses: tuple[Experiment, ...] = ()  # discarded ones, lowest val_bpb first
+    near_misses: tuple[Experiment, ...] = ()  # discarded ones, smallest loss first
     failures: tuple[Experiment, ...] = ()  # newest first
     recent: tuple[Experiment, ...] = ()  # oldest first
     since_improvement: int = 0  # judged ones since the best was found

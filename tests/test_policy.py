@@ -681,3 +681,36 @@ def test_only_a_remeasurement_that_cheats_invalidates() -> None:
     assert "it cheated when it was measured again, in experiment 9" == caught[0].reason
     assert () == decide(attempt(fakes.broken(Status.OOM), remeasures_id=1, parent_id=1), past).revisions
     assert () == decide(attempt(cheat, parent_id=1), past).revisions
+
+
+@pytest.mark.parametrize(("value", "expected"), [(60.0, Status.KEEP), (40.0, Status.DISCARD)])
+def test_where_higher_is_better_a_higher_score_is_kept(value: float, expected: Status) -> None:
+    """The same rule, on the negative; the reason has the scores as they are."""
+    score = Score(value=50.0, level=Level.L1, higher_is_better=True)
+    baseline = kept(50.0, id=0, score=score)
+    new = replace(fakes.scored(value), score=replace(score, value=value))
+    rules = Rules(noise=OFF, time_budget_s=BUDGET_S)
+    first = attempt(new, conditions=baseline.conditions)
+    found = policy.next_step(first, History(kept=(baseline,)), rules)
+    if isinstance(found, Rerun):  # a large gain is doubted, and holds
+        found = policy.next_step(
+            replace(first, trials=(new, new), suspicion=found.suspicion), History(kept=(baseline,)), rules
+        )
+
+    assert isinstance(found, Decision)
+    assert expected is found.verdict.status
+    assert "-" not in found.verdict.reason
+
+
+@pytest.mark.parametrize(("second", "expected"), [(50.0, Status.KEEP), (50.000001, Status.CRASH)])
+def test_a_metric_without_noise_is_checked_once(second: float, expected: Status) -> None:
+    """The baseline is scored twice; where both differ the key and its mend are named."""
+    rules = Rules(noise=OFF, time_budget_s=BUDGET_S, is_exact=True)
+    trials = fakes.scored(50.0), fakes.scored(second)
+    first = policy.next_step(attempt(trials[0], parent_id=None, id=0), History(), rules)
+    last = policy.next_step(attempt(*trials, parent_id=None, id=0), History(), rules)
+
+    assert isinstance(first, Rerun)
+    assert isinstance(last, Decision)
+    assert expected is last.verdict.status
+    assert expected is Status.KEEP or 'noise = "measured"' in last.verdict.reason

@@ -150,9 +150,9 @@ def test_the_wheel_has_what_a_checkout_has(tmp_path: Path) -> None:
         shipped = {name: wheel.read(name) for name in wheel.namelist() if not name.startswith("autoresearch_sandbox-")}
     prefix = "orchestrator/shipped/"
     expected = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "orchestrator").rglob("*.*")}
-    for folder in (SANDBOX, ROOT / "locked", ROOT / "mutable", ROOT / "reference_models"):
+    for folder in (SANDBOX, *(ROOT / name for name in ("locked", "mutable", "reference_models", "skeletons"))):
         expected |= {prefix + path.relative_to(ROOT).as_posix(): path for path in folder.rglob("*.*")}
-    expected |= {prefix + name: ROOT / name for name in ("task.toml", "program.md")}
+    expected |= {prefix + name: ROOT / name for name in ("task.toml", "program.md", "gpu_day/shim/kernels.py")}
     expected |= {f"{prefix}sandbox/Dockerfile": SANDBOX / "Dockerfile"}
     files = {name: path.read_bytes() for name, path in expected.items() if path.is_file() and path.suffix != ".pyc"}
 

@@ -2,7 +2,8 @@
 
 import shlex
 import shutil
-from contextlib import closing
+import tempfile
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +22,14 @@ from orchestrator.cli.options import (
     takes_target,
 )
 from orchestrator.errors import ConfigError
+from orchestrator.host.adopt import adopt_checkout, needs_gpu, require_checkout
 from orchestrator.host.data import IN_IMAGE, is_ready
 from orchestrator.host.image import build_image, start_engine
-from orchestrator.shipped import SHIPPED, TASK
+from orchestrator.lifecycle import interruptible
+from orchestrator.record.session_log import log_to
+from orchestrator.shipped import KERNELS_SHIM, SHIPPED, SKELETONS, TASK
+from orchestrator.trust.controls import run_controls
+from orchestrator.types import Stages
 from orchestrator.walls.engine import Engine
 
 IGNORED = "build/\ndata/\nruns/\n__pycache__/\n"  # by git: what is made in a task directory
@@ -34,18 +40,31 @@ app = typer.Typer()
 @app.command("new")
 def create_task(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder that is missing or empty")],
+    stages: Annotated[
+        Stages, typer.Option(help="What an experiment consists of (docs/tasks.md); the first one: the shipped task.")
+    ] = Stages.TRAIN,
+    checkout: Annotated[
+        Path | None, typer.Option("--from", help="A checkout with prepare.py, train.py and program.md to make it of.")
+    ] = None,
 ) -> None:
-    """Make a task directory to work in: a copy of the language-model task that comes with the product."""
+    """Make a task directory to work in: the task that comes with the product, or a skeleton of another kind."""
+    if checkout is not None and stages is not Stages.TRAIN:
+        raise ConfigError(f'--from: makes a task with stages = "{Stages.TRAIN}"; leave out --stages')
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder}: exists and is not an empty folder; name another")
+        if checkout is not None:
+            require_checkout(checkout)
+        if checkout is not None and folder.resolve().is_relative_to(checkout.resolve()):
+            raise ConfigError(f"{folder}: is in the checkout, which is only read; name another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        for name in TASK:
-            source = SHIPPED / name
+        home = SHIPPED if stages is Stages.TRAIN else SKELETONS / stages.partition(",")[0]
+        for source in [home / name for name in TASK] if stages is Stages.TRAIN else sorted(home.iterdir()):
             if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
-                shutil.copy(source, folder / name)
+                shutil.copy(source, folder / source.name)
+        needs = adopt_checkout(checkout, folder, KERNELS_SHIM) if checkout is not None else []
         (folder / ".gitignore").write_text(IGNORED, encoding="utf-8")
     except OSError as error:
         raise ConfigError(
@@ -53,7 +72,34 @@ def create_task(
         ) from error
     print(f"{folder}: a task; program.md tells the LLM what to do, task.toml holds budgets and limits")
     print("to keep improvements as git commits, make it a repository: git init, and commit what is there")
-    print(f"next: cd {shlex.quote(str(folder))} && autoresearch loop --experiments 3")
+    if checkout is not None:
+        print(f"{checkout / 'train.py'} runs as it is at L0, its own number; an audited score (L2) needs:")
+        print("\n".join(f"  {need}" for need in needs))
+    options = {Stages.TRAIN: "--experiments 3"}.get(stages, "--experiments 3 --proposer drafts")
+    if checkout is not None:
+        options += " --scoring self-reported"
+        options += " --profile gpu" if needs_gpu((folder / "mutable" / "train.py").read_text(encoding="utf-8")) else ""
+    print(f"next: cd {shlex.quote(str(folder))} && autoresearch loop {options}")
+
+
+@app.command("check")
+def check_task(
+    task: Annotated[Path, typer.Argument(metavar="DIR", help="a task directory")] = CURRENT_DIR,
+    profile: Profile = "cpu",
+    data: Data = IN_IMAGE,
+    accept_risk: AcceptRisk = None,
+) -> None:
+    """Run a task's controls: its baseline has a score, a broken file has none, a forged score counts for nothing."""
+    config = Target(task=task, run="check").load_config(container_flags(profile, data, accept_risk))
+    compose.set_up(config, data, print_line)
+    with ExitStack() as stack:
+        stack.enter_context(interruptible())
+        stack.enter_context(log_to(config.run_path, screen=False))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=config.run_path, prefix="controls-")))
+        slot = stack.enter_context(compose.make_single_slot(config))
+        found = run_controls(slot, config, folder, lambda one: print_line(one.describe(config.task.metric)))
+    if problems := [one for one in found if one.problem]:
+        raise ConfigError(f"{task}: {problems[0].control.name}: {problems[0].problem}")
 
 
 @app.command("start-engine")

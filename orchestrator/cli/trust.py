@@ -148,7 +148,9 @@ def calibrate_audit(
         stack.enter_context(log_to(config.run_path, screen=False))
         slot = stack.enter_context(compose.make_single_slot(config, refuses=False))
         print(f"{len(models)} honest runs, each in containers of its own; nothing is refused", flush=True)
-        measurements = calibrate.run(slot, models, folder, lambda run: print(calibrate.line(run), flush=True))
+        measurements = calibrate.run(
+            slot, models, folder, lambda run: print(calibrate.line(run, config.task.metric), flush=True)
+        )
         environment = slot.environment()
     measured = calibrate.summary(measurements, config, environment.image_id)
     kept = thresholds.save(config, environment.hardware, measured)

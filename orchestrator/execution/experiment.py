@@ -24,6 +24,7 @@ from orchestrator.execution.failures import (
     HINT,
     LOST,
     NO_SPACE,
+    OUT_OF_RANGE,
     SLOW,
     SUSPECT,
     UNANSWERED,
@@ -147,6 +148,9 @@ class _ExperimentDriver:
             running.kill(why)
 
     def run(self) -> Trial:
+        if self.box.stages is not Stages.TRAIN:  # nothing to wait for: the scorer alone decides when it asks
+            self.box.signal_training_done(self.box.place.config.active_profile.load_budget_s)
+            self.box.release_audit_seed(self.plan.audit_seed)
         match self.box.stages:
             case Stages.TRAIN:
                 return self.run_training()
@@ -224,11 +228,11 @@ class _ExperimentDriver:
     def reported(self, trained: ExecutionResult) -> Trial:
         if (failure := failure_of(trained)) is not None:
             return self.untrained(failure, trained)
-        metric = self.box.place.config.task.metric
-        score = parse_reported(trained.log_tail, metric)
+        task = self.box.place.config.task
+        score = parse_reported(trained.log_tail, task.metric)
         if score is None:
-            return self.trial(Status.CRASH, f"train.py {UNREPORTED.format(metric)}\n{trained.log_tail[-2000:]}")
-        return self.trial(None, "", score)
+            return self.trial(Status.CRASH, f"train.py {UNREPORTED.format(task.metric)}\n{trained.log_tail[-2000:]}")
+        return self.believe(replace(score, higher_is_better=task.direction == "higher"))
 
     def score(self, first: RunningContainer, second: RunningContainer, scorer: RunningContainer) -> Trial:
         self.box.signal_training_done(self.load_budget_s())
@@ -254,14 +258,16 @@ class _ExperimentDriver:
     def judge(self, scorer: ExecutionResult, second: RunningContainer) -> Trial:
         outcome = read_outcome(self.messages, self.box.place.config.task.metric)
         if scorer.exit_code == 0 and isinstance(outcome, Score):
-            self.export(outcome)
+            self.export(replace(outcome, higher_is_better=self.box.place.config.task.direction == "higher"))
         second.kill("the score is in")
         self.wait(second)
         return self.conclude(scorer)
 
     def conclude(self, scorer: ExecutionResult) -> Trial:
         """Return the trial that the scorer's messages amount to."""
-        outcome = read_outcome(self.messages, self.box.place.config.task.metric)
+        outcome = read_outcome(
+            self.messages, self.box.place.config.task.metric, with_claims=self.box.stages is Stages.TRAIN
+        )
         if isinstance(outcome, RefusedMessage):
             hint = HINT if find_message(self.messages, UnsteadyMessage) else ""
             return self.trial(Status.CHEAT, f"the scorer refused it: {outcome.reason}{hint}{self.diverged()}")
@@ -275,7 +281,18 @@ class _ExperimentDriver:
             )
         if isinstance(outcome, Malformed):
             return self.trial(Status.INFRA, BROKEN_CONTRACT.format(outcome.reason))
-        return self.trial(None, "", replace(outcome, audit_seed=self.plan.audit_seed.hex()))
+        task = self.box.place.config.task
+        return self.believe(replace(
+            outcome, audit_seed=self.plan.audit_seed.hex(), higher_is_better=task.direction == "higher"
+        ))  # fmt: skip
+
+    def believe(self, score: Score) -> Trial:
+        """Return a trial with a score, unless that leaves the range in which the task's scores can be."""
+        task = self.box.place.config.task
+        if task.range is not None and not task.range[0] <= score.value <= task.range[1]:
+            low, high = task.range
+            return self.trial(Status.CRASH, OUT_OF_RANGE.format(task.metric, score.value, low, high), needs_review=True)
+        return self.trial(None, "", score)
 
     def timeout(self, outcome: Outcome) -> Trial:
         profile, trains = self.box.place.config.active_profile, self.box.stages is Stages.TRAIN
@@ -290,7 +307,7 @@ class _ExperimentDriver:
     def export(self, score: Score) -> None:
         """Copy the checkpoint of a would-be champion to the host, while B still holds the volume."""
         recording = self.box.place.config.recording
-        if recording.checkpoints and (self.best is None or score.value < self.best):
+        if recording.checkpoints and (self.best is None or score.sign * score.value < score.sign * self.best):
             message = find_message(self.messages, CheckpointMessage)
             expected = message.sha256 if message else ""
             result, self.checkpoint = export_checkpoint(self.box, recording.checkpoint_mb * MIB, expected)

@@ -37,6 +37,9 @@ DIVERGED = "; hint: the last loss that the training itself printed was NaN or in
 SUSPECT = "it ended or fell silent during the audit, which could not be finished; "
 BROKEN_CONTRACT = "the scorer's output is not what docs/tasks.md says: {}"
 UNREPORTED = "ended well, but printed no line `{}: <number>`, which is its score here"
+OUT_OF_RANGE = (
+    "{} is {!r}, outside of [{:g}, {:g}], so it is not believed: look at the scorer's log, or mend `range` in task.toml"
+)
 GPU_FULL = re.compile("OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 GPU_FULL_FIX = "ran out of GPU memory: make the model or its batches smaller"
 GPU_BROKEN = re.compile(r"uncorrectable (?:ECC|NVLink) error|GPU is lost|device\(s\) is/are busy or unavailable")

@@ -20,7 +20,7 @@ from orchestrator.walls.experiment_sandbox import unique_name
 from orchestrator.walls.run_once import run_once
 from orchestrator.walls.spec import UID, Mount
 
-PARTS = ("train", "val", "holdout")  # a task about text has a tokenizer beside them
+PARTS = ("train", "val", "holdout")  # what all containers need may lie beside them
 ERROR = "error: "  # begins the one line in which the files in the container say what is wrong
 PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours
 IN_IMAGE = "python"

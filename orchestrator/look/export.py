@@ -82,7 +82,7 @@ def make_row(experiment: Experiment, metric: str) -> dict[str, Cell]:
 def render_text(experiments: Iterable[Experiment], how: Format, metric: str) -> str:
     """Return a run in one of the formats that are text."""
     if how is Format.TSV:
-        return experiment_dir.results(experiments)
+        return experiment_dir.results(experiments, metric)
     rows = [make_row(experiment, metric) for experiment in experiments]
     out = io.StringIO()
     table = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")

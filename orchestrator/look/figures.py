@@ -27,29 +27,42 @@ FEW = 4  # scores; with fewer, outliers are not detected
 def draw_best_so_far(history: RunHistory) -> dict[str, Any]:
     """Draw the best so far as a line, every experiment as a point, those without a score below."""
     low, high = score_range(history)
+    worst = low if history.sign < 0 else high  # the edge at which outliers are drawn
     traces = [*_band(history), _steps(history)]
     for status in Status:
         entries = [entry for entry in history.entries if entry.experiment.status is status]
         scored = [entry for entry in entries if entry.experiment.judged_value is not None]
         unscored = [entry for entry in entries if entry.experiment.judged_value is None]
         if scored:
-            traces.append(_points(status, scored, high))
+            traces.append(_points(status, scored, worst, history.sign))
         if unscored:
             traces.append(_strip(status, unscored))
-    beyond = sum(1 for entry in history.entries if (entry.experiment.judged_value or low) > high)
-    return {"data": traces, "layout": {**_layout(low, high, history), "annotations": _beyond(beyond, high)}}
+    scores = [e.experiment.judged_value for e in history.entries if e.experiment.judged_value is not None]
+    beyond = sum(_is_beyond(score, worst, history.sign) for score in scores)
+    return {"data": traces, "layout": {**_layout(low, high, history), "annotations": _beyond(beyond, worst)}}
 
 
 def score_range(history: RunHistory) -> tuple[float, float]:
-    """Return the range of scores that is shown; outliers above it are drawn at its upper edge."""
-    values = sorted(t.experiment.judged_value for t in history.entries if t.experiment.judged_value is not None)
+    """Return the range of scores that is shown; outliers that are worse are drawn at its edge."""
+    low, high = _cost_range(history)
+    return (-high, -low) if history.sign < 0 else (low, high)
+
+
+def _is_beyond(score: float, worst: float, sign: int) -> bool:
+    """Return whether a score is worse than the worst that is shown."""
+    return sign * score > sign * worst
+
+
+def _cost_range(history: RunHistory) -> tuple[float, float]:
+    sign = history.sign
+    values = sorted(sign * t.experiment.judged_value for t in history.entries if t.experiment.judged_value is not None)
     if not values:
         return 0.0, 1.0
     high = values[-1]
     if len(values) >= FEW:
         first, _, third = quantiles(values, n=4)
         usual = third + 1.5 * (third - first)
-        best = [entry.after for entry in history.entries if entry.after is not None]
+        best = [sign * entry.after for entry in history.entries if entry.after is not None]
         high = max(v for v in values if v <= max(usual, *best))
     room = (high - values[0]) * ROOM or 0.01
     return values[0] - room, high + room
@@ -105,15 +118,15 @@ def draw_outcomes(history: RunHistory) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _points(status: Status, entries: list[HistoryEntry], high: float) -> dict[str, Any]:
+def _points(status: Status, entries: list[HistoryEntry], worst: float, sign: int) -> dict[str, Any]:
     values = [entry.experiment.judged_value for entry in entries]
-    beyond = [value is not None and value > high for value in values]
+    beyond = [value is not None and _is_beyond(value, worst, sign) for value in values]
     symbol = SYMBOLS[status]
     return {
         **_marked(status, entries),
-        "y": [high if out else value for value, out in zip(values, beyond, strict=True)],
+        "y": [worst if out else value for value, out in zip(values, beyond, strict=True)],
         "marker": {
-            "symbol": ["triangle-up-open" if out else symbol for out in beyond],
+            "symbol": [("triangle-up-open" if sign > 0 else "triangle-down-open") if out else symbol for out in beyond],
             "size": SIZES.get(status, 8), "line": {"width": 1.6}, "opacity": 1,
         },
     }  # fmt: skip
@@ -155,7 +168,8 @@ def _band(history: RunHistory) -> list[dict[str, Any]]:
 
 
 def _layout(low: float, high: float, history: RunHistory) -> dict[str, Any]:
-    count = len(history.entries)
+    count, better = len(history.entries), "higher" if history.sign < 0 else "lower"
+    unit = f" ({plain_name(history.unit)})" if history.unit else ""
     in_order = all(entry.rank == entry.experiment.id for entry in history.entries)
     title = "experiment" if in_order else "experiments in the order they finished"
     strip = any(entry.experiment.judged_value is None for entry in history.entries)
@@ -169,7 +183,8 @@ def _layout(low: float, high: float, history: RunHistory) -> dict[str, Any]:
             "tickformat": "d", "nticks": 12, **({"dtick": 1} if count <= FEW_TICKS else {}),
         },
         "yaxis": {
-            "title": {"text": f"{plain_name(history.metric)}, lower is better", "standoff": 10}, "zeroline": False,
+            "title": {"text": f"{plain_name(history.metric)}{unit}, {better} is better", "standoff": 10},
+            "zeroline": False,
             "domain": [0.15 if strip else 0, 1],
             "range": [low, high], "nticks": 7,
         },

@@ -69,7 +69,9 @@ class RunHistory:
     damaged: tuple[str, ...] = ()  # a line for each
     head: str = ""
     events: int = 0
-    metric: str = "val_bpb"
+    metric: str = ""
+    unit: str = ""
+    sign: int = 1  # makes costs of its scores: -1 where the higher one is better
 
     @property
     def kept(self) -> tuple[HistoryEntry, ...]:
@@ -130,7 +132,9 @@ def load_history(journal: Journal) -> RunHistory:
         damaged=tuple(damaged),
         head=journal.head(),
         events=journal.span()[1],
-        metric=sanitise(started[0].metric if started else "val_bpb", 40),
+        metric=sanitise(started[0].metric if started else "", 40),
+        unit=sanitise(started[-1].unit if started else "", 40),
+        sign=next((e.sign for e in experiments if e.score), 1),
     )
 
 

@@ -93,7 +93,7 @@ class LiveView:
     tag: str
     console: Console = field(default_factory=Console)
     goal: int = 0  # experiments at which the session ends; 0: no limit
-    metric: str = "val_bpb"
+    metric: str = ""
     _journal: Journal | None = None
     _now: str = "starting"
     _active: dict[int, ActivePanel] = field(default_factory=dict)

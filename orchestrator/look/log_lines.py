@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 def log_event(  # noqa: C901, PLR0912  # one case per kind of event
-    recorded: Recorded[Event], metric: str = "val_bpb"
+    recorded: Recorded[Event], metric: str = "value"
 ) -> None:
     """Log an event under its kind, with its facts as keywords; scores are logged under the metric's name.
 

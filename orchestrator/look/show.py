@@ -209,7 +209,7 @@ def _audit(score: Score | None) -> str:
         return "-"
     if score.level is Level.L0:
         return f"{score.level}: none, the number is self-reported"
-    hidden = f"; undetected at most {score.undetectable_bpb:.1e}" if score.undetectable_bpb else ""
+    hidden = f"; undetected at most {score.undetectable:.1e}" if score.undetectable else ""
     return f"{score.level}, {score.audited_positions:,} positions{hidden}"
 
 

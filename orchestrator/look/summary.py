@@ -70,7 +70,7 @@ def summarise(history: RunHistory) -> Summary:
 
 def _largest_step(history: RunHistory) -> HistoryEntry | None:
     steps = [(entry.delta, entry) for entry in history.kept if entry.delta is not None]
-    entry = min(steps, key=lambda step: step[0])[1] if steps else None
+    entry = min(steps, key=lambda step: step[1].experiment.sign * step[0])[1] if steps else None
     is_best = entry and history.champion and entry.experiment.id == history.champion.id
     return None if is_best else entry
 

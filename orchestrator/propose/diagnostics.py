@@ -18,7 +18,7 @@ _STEP = re.compile(
     r"^step\s+(\d{1,9})\b.*?\bloss[ :=]+(-?\d{1,9}(?:\.\d{1,9})?|nan|inf)\b", re.MULTILINE | re.IGNORECASE
 )
 _STEPS = re.compile(r"^num_steps: +(\d{1,9})$", re.MULTILINE)
-_FINAL = re.compile(r"^train_(?:loss|bpb): +(-?\d{1,9}(?:\.\d{1,9})?|nan|inf)$", re.MULTILINE | re.IGNORECASE)
+_FINAL = re.compile(r"^train_\w{1,20}: +(-?\d{1,9}(?:\.\d{1,9})?|nan|inf)$", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Diagnostics:
     tokens_per_second: float | None = None
     startup_s: float | None = None
     curve: tuple[str, ...] = ()  # training loss at evenly spaced printed steps, the last one included
-    final: str = ""  # training loss or bpb at the end
+    final: str = ""  # training loss at the end
 
     def line(self) -> str:
         """Return it as a few words, "" where nothing is known."""

@@ -55,7 +55,7 @@ def rank_near_misses(discarded: Iterable[Experiment], parents: Mapping[int, Expe
 
     def rank(e: Experiment) -> tuple[bool, float, int]:
         loss = subtract_parent(e, parents)
-        return loss is None, loss if loss is not None else e.value or math.inf, -e.id
+        return loss is None, e.sign * loss if loss is not None else e.cost or math.inf, -e.id
 
     return tuple(sorted(discarded, key=rank))
 

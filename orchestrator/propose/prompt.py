@@ -79,7 +79,7 @@ class PromptBuilder:
     count: Count
     stagnation_after: int = 8  # judged experiments without a new best before another kind of idea is requested
     constants_first: int = CONSTANTS_FIRST
-    metric: str = "val_bpb"
+    metric: str = "value"
     lessons: Path | None = None  # a file that is reread for each prompt
     file_name: str = "train.py"  # of the mutable file
     contract: str = ""  # what the file must offer, in the task's words

@@ -93,7 +93,7 @@ class SweepProposer:
         scored = e.value is not None
         return create_trial(
             state=TrialState.COMPLETE if scored else TrialState.FAIL,
-            value=e.value if scored else None,
+            value=e.cost if scored else None,
             params=inside,
             distributions={name: space[name] for name in inside},
         )
@@ -111,10 +111,11 @@ class SweepProposer:
     def _reply(
         self, context: Context, knobs: Mapping[str, Tunable], values: Mapping[str, Value], hypothesis: str
     ) -> Reply:
+        better = "above" if context.champion.experiment.sign < 0 else "below"
         text = json.dumps(
             {
                 "hypothesis": hypothesis,
-                "expected_effect": f"below {context.champion.value}",
+                "expected_effect": f"{better} {context.champion.value}",
                 "params": dict(values),
                 "edits": [
                     {"search": edit.search, "replace": edit.replace}

@@ -92,16 +92,16 @@ def hashes(folder: Path) -> dict[str, str]:
     return found
 
 
-def write_results(folder: Path, experiments: Iterable[Experiment]) -> None:
+def write_results(folder: Path, experiments: Iterable[Experiment], metric: str) -> None:
     """Write results.tsv with all experiments so far."""
-    write(folder / RESULTS, results(experiments))
+    write(folder / RESULTS, results(experiments, metric))
 
 
-def results(experiments: Iterable[Experiment]) -> str:
-    """Build results.tsv in upstream's five columns; a missing number stays empty."""
+def results(experiments: Iterable[Experiment], metric: str) -> str:
+    """Build results.tsv in upstream's five columns, one under the metric's name; a missing number stays empty."""
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
-    table.writerow(["commit", "val_bpb", "memory_gb", "status", "description"])
+    table.writerow(["commit", metric, "memory_gb", "status", "description"])
     for experiment in experiments:
         status = experiment.status if experiment.status in (Status.KEEP, Status.DISCARD) else Status.CRASH
         memory = experiment.peak_memory_bytes

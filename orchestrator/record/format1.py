@@ -106,7 +106,7 @@ def _experiment_finished(body: Body) -> tuple[str, Body]:
 
 
 def _score(score: Body | None) -> Body | None:
-    return score and _rename(score, val_bpb="value", unseen_bpb="undetectable_bpb")
+    return score and _rename(score, val_bpb="value", unseen_bpb="undetectable")
 
 
 def _confirmation(kind: str) -> Callable[[Body], tuple[str, Body]]:

@@ -102,7 +102,7 @@ class ResultBranch:
         )  # fmt: skip
         return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
-    def commit(self, experiment: Experiment, source: str, first: str, head: str) -> str:
+    def commit(self, experiment: Experiment, source: str, first: str, head: str, metric: str = "value") -> str:
         """Commit `source` with the hashes of the journal's first record and of its head, on a branch of its own.
 
         Returns the commit, "" outside a git repository. Doing it again after a crash finds the one already there.
@@ -118,7 +118,7 @@ class ResultBranch:
         parent = tip or self._git("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False)
         tree = self._tree(parent, f"{prefix}{self.path.name}", source)
         parents = ("-p", parent) if parent else ()
-        commit = self._git("commit-tree", tree, *parents, stdin=_message(experiment, first, head)) or ""
+        commit = self._git("commit-tree", tree, *parents, stdin=_message(experiment, first, head, metric)) or ""
         self._git("update-ref", ref, commit, tip or "0" * 40)
         return commit
 
@@ -215,9 +215,9 @@ def branch_refs(tag: str, first: str) -> tuple[str, str]:
     return usual, f"{usual}-{first[:8]}"
 
 
-def _message(experiment: Experiment, first: str, head: str) -> str:
+def _message(experiment: Experiment, first: str, head: str, metric: str) -> str:
     subject = " ".join(experiment.hypothesis.split())[:72] or f"experiment {experiment.id}"
     return (
-        f"{subject}\n\nval_bpb {experiment.value:.6f}{experiment.trust_suffix}: {experiment.reason}\n\n"
+        f"{subject}\n\n{metric} {experiment.value:.6f}{experiment.trust_suffix}: {experiment.reason}\n\n"
         f"{EXPERIMENT}: {experiment.id}\n{RUN}: {first}\n{JOURNAL}: {head}\n"
     )

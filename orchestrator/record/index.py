@@ -40,7 +40,7 @@ CREATE TABLE events (
 CREATE INDEX events_by_kind ON events (kind, experiment_id);
 CREATE INDEX events_by_kind_and_seq ON events (kind, seq);
 CREATE INDEX events_by_experiment ON events (experiment_id);
-CREATE TABLE experiments (
+CREATE TABLE experiments ( -- value: the score as a cost, the lower the better
     id INTEGER PRIMARY KEY, status TEXT NOT NULL, value REAL, retry_of INTEGER, remeasures_id INTEGER,
     trials INTEGER NOT NULL, fingerprint TEXT NOT NULL, revised INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL
 );
@@ -246,7 +246,7 @@ class Index:
     def _finish(self, experiment: Experiment) -> None:
         body = canonical(EXPERIMENT.dump_python(experiment, mode="json", exclude={"folder"}))
         row = (
-            experiment.id, experiment.status, experiment.value, experiment.retry_of, experiment.remeasures_id,
+            experiment.id, experiment.status, experiment.cost, experiment.retry_of, experiment.remeasures_id,
             len(experiment.scores), experiment.fingerprint, 0, body,
         )  # fmt: skip
         self.db.execute("INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)

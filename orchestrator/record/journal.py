@@ -221,10 +221,10 @@ class Journal:
         """Return the first kept experiment; None before there is one."""
         return next(iter(self._experiments("status = ?", Status.KEEP, limit=1)), None)
 
-    def discarded_ideas(self, lowest: int, newest: int) -> list[Experiment]:
-        """Return the discarded ideas with the lowest scores, and the newest ones, each once."""
+    def discarded_ideas(self, best: int, newest: int) -> list[Experiment]:
+        """Return the discarded ideas with the best scores, and the newest ones, each once."""
         where = "status = ? AND remeasures_id IS NULL"
-        found = self._experiments(where, Status.DISCARD, order="value", limit=lowest)
+        found = self._experiments(where, Status.DISCARD, order="value", limit=best)
         found += self._experiments(where, Status.DISCARD, order="id DESC", limit=newest)
         return list({e.id: e for e in found}.values())
 
@@ -340,7 +340,7 @@ class Journal:
     def metric(self) -> str:
         """Return the task's name for its score."""
         first = self.events(SessionStarted)[:1]
-        return first[0].event.metric if first else "val_bpb"
+        return first[0].event.metric if first else "value"
 
     def spent(self) -> Spent:
         """Return the time and money that the run has used so far, over all sessions."""

@@ -93,7 +93,7 @@ class ScoreMessage(_Message):
             level=Level(self.level),
             standard_error=self.standard_error,
             audited_positions=self.audited_positions,
-            undetectable_bpb=self.undetectable,
+            undetectable=self.undetectable,
             tokens=self.total_positions,
             claims_sha256=claims_sha256,
             mean_difference_nats=self.mean_difference,
@@ -180,7 +180,7 @@ def find_message(messages: Iterable[_Message], kind: type[_Kind]) -> _Kind | Non
     return next((message for message in messages if isinstance(message, kind)), None)
 
 
-def read_outcome(messages: Iterable[Message | Malformed], metric: str) -> Outcome:
+def read_outcome(messages: Iterable[Message | Malformed], metric: str, *, with_claims: bool = True) -> Outcome:
     """Return how a score came out on a task with this metric; Malformed unless there is exactly one outcome.
 
     A refusal wins over everything else that was printed.
@@ -197,12 +197,12 @@ def read_outcome(messages: Iterable[Message | Malformed], metric: str) -> Outcom
     if not isinstance(outcome := outcomes[0], ScoreMessage):
         return outcome
     claims = [m.sha256 for m in messages if isinstance(m, ClaimsMessage)]
-    return _read_score(outcome, claims, metric)
+    return _read_score(outcome, claims, metric, with_claims=with_claims)
 
 
-def _read_score(message: ScoreMessage, claims: list[str], metric: str) -> Score | Malformed:
+def _read_score(message: ScoreMessage, claims: list[str], metric: str, *, with_claims: bool) -> Score | Malformed:
     if message.metric != metric:
         return Malformed(reason=f"score message: metric is {message.metric!r}; task.toml has {metric!r}")
-    if message.level == Level.L2 and len(claims) != 1:
+    if with_claims and message.level == Level.L2 and len(claims) != 1:
         return Malformed(reason=f"score message: level L2 needs exactly one claims message, got {len(claims)}")
     return message.to_score("".join(claims[:1]))

@@ -18,7 +18,7 @@ _LINE = re.compile(r"^(\w+): +(\d{1,15}(?:\.\d{0,15})?)$", re.MULTILINE)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
-def parse_reported(output: str, metric: str = "val_bpb") -> Score | None:
+def parse_reported(output: str, metric: str) -> Score | None:
     """Return the number that a script says it reached, at L0: its last `metric: number` line, as upstream prints it."""
     values = re.findall(rf"^{re.escape(metric)}:[ \t]+(\S+)[ \t]*$", output, re.MULTILINE)
     if not values or not _NUMBER.fullmatch(values[-1]):

@@ -93,12 +93,12 @@ def summary(measurements: Iterable[Measurement], config: Config, image_id: str) 
     )  # fmt: skip
 
 
-def line(measurement: Measurement) -> str:
+def line(measurement: Measurement, metric: str) -> str:
     """Format one run for a terminal."""
     score, name = measurement.score, measurement.model.name
     if score is None:
         return f"{name:24} no score: {measurement.why}"
-    line = f"{name:24} val_bpb {score.value:.4f}  K {score.audited_positions}"
+    line = f"{name:24} {metric} {score.value:.4f}  K {score.audited_positions}"
     if score.max_difference_nats is None or score.mean_difference_nats is None:
         return line
     return f"{line}  worst {score.max_difference_nats:.1e}  mean {score.mean_difference_nats:+.1e} nat"

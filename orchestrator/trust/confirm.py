@@ -30,6 +30,7 @@ class Confirmation:
 
     kept: HoldoutScores
     baseline: HoldoutScores
+    sign: int = 1  # -1 where the higher score is better
 
     @property
     def is_baseline(self) -> bool:
@@ -39,7 +40,8 @@ class Confirmation:
     @property
     def gains(self) -> tuple[float, float]:
         """Return the gain over the baseline: on val, and on the holdout."""
-        return self.baseline.value - self.kept.value, self.baseline.mean - self.kept.mean
+        on_val, on_holdout = self.baseline.value - self.kept.value, self.baseline.mean - self.kept.mean
+        return self.sign * on_val, self.sign * on_holdout
 
     @property
     def optimism(self) -> float:
@@ -76,6 +78,7 @@ def confirm_experiment(
     return Confirmation(
         baseline=before or _retrain(journal, slot, baseline, seeds, on_progress),
         kept=_retrain(journal, slot, kept, seeds, on_progress),
+        sign=kept.sign,
     )
 
 
@@ -135,7 +138,7 @@ def _record(journal: Journal, slot: Slot, experiment: Experiment, trials: list[T
             folder=folder, files=hashes, environment=environment, revisions=revisions,
         )
     )  # fmt: skip
-    experiment_dir.write_results(journal.folder, journal.experiments())
+    experiment_dir.write_results(journal.folder, journal.experiments(), journal.metric())
     consequence = "; it is not kept any more, nor is what descends from it" if cheated else ""
     raise SandboxError(
         f"experiment {experiment.id} has no score on the holdout: {last.failure}: {last.message}{consequence}"
@@ -155,5 +158,5 @@ def describe_confirmation(found: Confirmation) -> list[str]:
     return [
         *rows,
         f"{'gain':16}{on_val:10.6f}{on_holdout:12.6f} ± {found.standard_error:.6f}, which {verdict}",
-        f"level: L3; the val score was optimistic by {found.optimism:+.6f} bpb",
+        f"level: L3; the val score was optimistic by {found.optimism:+.6f}",
     ]

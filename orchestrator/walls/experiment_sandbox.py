@@ -184,7 +184,7 @@ class ExperimentSandbox:
             "batch": profile.batch_rows,
             "small-k": profile.small_k,
             "large-k": profile.large_k,
-            "keep-below": "inf" if best is None else repr(best),
+            **self._to_beat(best),
             "cap": self.place.thresholds.cap_nats,
             "floor": self.place.thresholds.floor_nats,
             "seconds": profile.score_budget_s,
@@ -200,6 +200,12 @@ class ExperimentSandbox:
     def _subject(self) -> str:
         """Return the path of the mutable file in a container, where nothing is trained."""
         return f"/mutable/{self.place.config.task.mutable.name}"
+
+    def _to_beat(self, best: float | None) -> dict[str, str]:
+        """Return the score from which on a candidate may be kept, so that it is audited in full."""
+        if self.place.config.task.direction == "higher":
+            return {"keep-above": "-inf" if best is None else repr(best)}
+        return {"keep-below": "inf" if best is None else repr(best)}
 
     def _launcher(self) -> tuple[str, ...]:
         """Return the program that runs a script reporting its own number, if the task has one."""

@@ -100,7 +100,7 @@ def test_a_run_in_real_containers_reads_too(tmp_path: Path) -> None:
         assert ["keep", "keep", "discard"] == [e.status.value for e in experiments[:3]]
         assert {"contended"} == {e.status.value for e in experiments[3:]}
         assert [3, 3] == [len(e.scores) for e in experiments[:2]]
-        assert all(e.level == "L2" and e.score and e.score.undetectable_bpb for e in experiments[:3])
+        assert all(e.level == "L2" and e.score and e.score.undetectable for e in experiments[:3])
         assert {Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER} <= {e.role for e in executions}
         assert journal.begun(0).environment.image_id.startswith("sha256:")
         assert journal.finished(0).self_reported["tokens_per_second"] > 0

@@ -116,12 +116,12 @@ def test_each_trial_of_an_experiment_has_a_line_above_its_containers(tmp_path: P
 def test_a_score_s_parts_are_lines_of_their_own(tmp_path: Path) -> None:
     """The number with its trials, the audit with what it may have missed, and how far trials of one source differ."""
     score = Score(
-        value=2.12, level=Level.L2, standard_error=1.6e-9, audited_positions=4096, undetectable_bpb=6.5e-3,
+        value=2.12, level=Level.L2, standard_error=1.6e-9, audited_positions=4096, undetectable=6.5e-3,
         claims_sha256="ab" * 32, audit_seed="cd" * 32,
     )  # fmt: skip
     lines = shown(tmp_path, score, repeat_scores=(2.13, 2.11))
 
-    assert "val_bpb   2.120000 (mean of 2.130000, 2.110000)" in lines
+    assert "value     2.120000 (mean of 2.130000, 2.110000)" in lines
     assert "audit     L2, 4,096 positions; undetected at most 6.5e-03" in lines
     assert "claims    abababababababab, audit seed cdcdcdcdcdcdcdcd; standard error 1.6e-09" in lines
     assert "noise     0.014142 between single trials of one source (1 sigma)" in lines
@@ -131,7 +131,7 @@ def test_a_number_that_nobody_audited_is_called_so(tmp_path: Path) -> None:
     """And a noise that nobody has measured."""
     lines = shown(tmp_path, Score(value=2.12, level=Level.L0))
 
-    assert "val_bpb   2.120000" in lines
+    assert "value     2.120000" in lines
     assert "audit     L0: none, the number is self-reported" in lines
     assert "noise     not known yet" in lines
 

@@ -103,7 +103,9 @@ def driver() -> _ExperimentDriver:
     """Return an experiment under way in a sandbox of which only the settings are there."""
     profile = SimpleNamespace(time_budget_s=25.0, load_budget_s=3.0, score_budget_s=30.0)
     config = SimpleNamespace(
-        task=SimpleNamespace(metric="val_bpb"), active_profile=profile, recording=SimpleNamespace(checkpoints=False)
+        task=SimpleNamespace(metric="val_bpb", direction="lower", range=None),
+        active_profile=profile,
+        recording=SimpleNamespace(checkpoints=False),
     )
     box = SimpleNamespace(stages=Stages.TRAIN, experiment_id=1, running=[], place=SimpleNamespace(config=config))
     plan = Plan(train_seed=1, audit_seed=bytes(32))

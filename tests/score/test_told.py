@@ -28,7 +28,7 @@ def test_whatever_is_printed_is_a_finite_number_or_nothing(name: str, text: str)
 
 def test_what_a_script_reports_is_l0() -> None:
     """As upstream prints it; the last one counts."""
-    assert Score(value=0.9979, level=Level.L0) == parse_reported(f"val_bpb:  1.5\n{UPSTREAM}")
+    assert Score(value=0.9979, level=Level.L0) == parse_reported(f"val_bpb:  1.5\n{UPSTREAM}", "val_bpb")
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_what_a_script_reports_is_l0() -> None:
 )
 def test_what_is_no_number_is_no_report(output: str) -> None:
     """A missing number is none, never 0.0."""
-    assert parse_reported(output) is None
+    assert parse_reported(output, "val_bpb") is None

@@ -1,0 +1,5 @@
+"""Sorts nothing: the answers are wrong."""
+
+
+def answer(numbers):
+    return list(numbers)

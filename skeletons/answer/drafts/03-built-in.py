@@ -1,0 +1,5 @@
+"""Sorts numbers, with Python's own sort."""
+
+
+def answer(numbers):
+    return sorted(numbers)

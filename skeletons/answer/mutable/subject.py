@@ -1,0 +1,11 @@
+"""Sorts numbers. The one file that experiments change."""
+
+
+def answer(numbers):
+    """A list of integers to the same numbers in order, as a list."""
+    found = list(numbers)
+    for end in range(len(found) - 1, 0, -1):
+        for at in range(end):
+            if found[at] > found[at + 1]:
+                found[at], found[at + 1] = found[at + 1], found[at]
+    return found
