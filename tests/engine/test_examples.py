@@ -51,3 +51,35 @@ def test_a_task_that_is_no_language_model_runs_on_the_same_loop(tmp_path: Path, 
     assert f"{unique}: intact" in autoresearch(task, "verify", "--run", unique)
     with Journal.read(task / "runs" / unique) as journal:
         assert "val_rmse" == journal.metric()
+
+
+def run_drafts(task: Path, tag: str, *drafts: str) -> list[dict[str, object]]:
+    """The experiments of a loop over some of an example's drafts, on a copy of it; its record is intact."""
+    shutil.copytree(ROOT / "examples" / task.name, task)
+    for path in (task / "drafts").iterdir():
+        if not path.name.startswith(drafts):
+            path.unlink()
+    try:
+        autoresearch(task, "loop", "--run", tag, "--experiments", str(len(drafts)), "--proposer", "drafts")
+    finally:
+        Engine.connect().reap()
+    found = json.loads(autoresearch(task, "status", "--run", tag, "--json"))["experiments"]
+
+    assert f"{tag}: intact" in autoresearch(task, "verify", "--run", tag)
+    return list(found)
+
+
+def test_a_post_is_kept_or_refused_by_name(tmp_path: Path, unique: str) -> None:
+    """No program of a proposer runs; a draft that copies a kept post is a copy beside the archive in the container."""
+    found = run_drafts(tmp_path / "drift", unique, "01", "02", "10")
+
+    assert ["keep", "keep", "discard", "cheat"] == [e["status"] for e in found]
+    assert all(e["post_score"] >= 70 for e in found[:2])  # type: ignore[operator]
+
+
+def test_a_faster_routine_is_kept_and_a_wrong_one_is_not(tmp_path: Path, unique: str) -> None:
+    """A product of matrices is many times faster; single precision gets no time at all."""
+    found = run_drafts(tmp_path / "kernel", unique, "02", "05")
+
+    assert ["keep", "crash", "keep"] == [e["status"] for e in found]
+    assert found[2]["time_ratio"] < 0.5 < found[0]["time_ratio"]  # type: ignore[operator]
