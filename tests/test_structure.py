@@ -1,6 +1,7 @@
 """Imports never lead back, in the orchestrator or in locked files; docstrings of public functions begin with a verb."""
 
 import ast
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -122,3 +123,22 @@ def test_docstrings_of_public_functions_begin_with_a_verb() -> None:
     assert unlike_a_verb("Whether it is due.")
     assert unlike_a_verb("Returns it.")
     assert not unlike_a_verb("Pass it on.")
+
+
+def test_the_orchestrator_knows_no_language_models() -> None:
+    """What is particular to a task lies in its folder; old records, and a folder of a task's data, have their names."""
+    words = re.compile(r"val_bpb|bpb\b|language.?model|perplexity|tokenizer", re.IGNORECASE)
+    known = {
+        "record/format1.py",  # the records of one task, as they were written
+        "types.py",  # a field of older records
+        "propose/__init__.py", "propose/token_count.py",  # data/*/tokenizer, where a task has one: it counts prompts
+        "walls/experiment_sandbox.py", "walls/spec_policy.py",  # the same folder, mounted
+    }  # fmt: skip
+    home = ROOT / "orchestrator"
+    found = {
+        path.relative_to(home).as_posix()
+        for path in home.rglob("*.*")
+        if path.suffix in {".py", ".html", ".js"} and words.search(path.read_text(encoding="utf-8"))
+    }
+
+    assert known == {name for name in found if not name.startswith("shipped/")}
