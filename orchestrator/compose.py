@@ -252,7 +252,7 @@ def open_remote_slots(config: Config, journal: Journal, show: Show) -> Iterator[
         runners += [
             RemoteRunner(
                 cluster=cluster, number=number, config=config, facts=facts, hardware=hardware, on_wait=on_wait,
-                record=journal.append, show=show, gate=gate,
+                record=journal.append, show=show, gate=gate, kept=partial(list_kept, journal),
             )
             for number in range(config.parallel)
         ]  # fmt: skip

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator import compose
@@ -25,7 +25,7 @@ from orchestrator.execution import frames
 from orchestrator.execution.experiment import ContainerRunner
 from orchestrator.execution.frames import Message
 from orchestrator.execution.slot import Slot
-from orchestrator.types import Environment, Role, Trial
+from orchestrator.types import Environment, Kept, Role, Trial
 from orchestrator.walls.engine import Engine
 
 POLL_S = 0.5  # the longest that a poll waits
@@ -126,6 +126,7 @@ class Workplace:
     folder: Path
     checkpoint_bytes: int
     engine: Engine | None = None
+    kept: list[Kept] = field(default_factory=list)  # of the run, as the head sent them with the last job
     image_id: str  # the head's name of the image, whose content is the same here
 
     @classmethod
@@ -145,16 +146,24 @@ class Workplace:
         def show(_: int, role: Role, text: str) -> None:
             outbox.put({"line": text, "role": role})
 
+        kept = list[Kept]()
+
         def make(leased: Lease) -> ContainerRunner:
             place = compose.build_leased_context(config, engine, leased)
-            return ContainerRunner(place=replace(place, warm=None), record=record, show=show)  # caches are a host's own
+            return ContainerRunner(place=replace(place, warm=None), record=record, show=show, kept=lambda: kept)
 
         policy = replace(build_lease_policy(config), hardware=order["hardware"])
         slot = compose.make_slot(config, say, policy, make)
         slot.__enter__()
         limit = config.recording.checkpoint_mb << 20
         return cls(
-            slot=slot, outbox=outbox, folder=folder, checkpoint_bytes=limit, engine=engine, image_id=order["image_id"]
+            slot=slot,
+            outbox=outbox,
+            folder=folder,
+            checkpoint_bytes=limit,
+            engine=engine,
+            image_id=order["image_id"],
+            kept=kept,
         )
 
     def ready(self) -> bool:
@@ -174,6 +183,7 @@ class Workplace:
     def run(self, job: Message) -> Trial:
         """Run a trial, send its files, and leave nothing here."""
         number, attempt = int(job["experiment_id"]), int(job["candidate"]["attempt"])
+        self.kept[:] = frames.load_kept(job)
         folder = Path(tempfile.mkdtemp(prefix=f"{number:04d}-{attempt}-", dir=self.folder))
         try:
             with host.holding(self.folder.parent, f"experiment {number}, attempt {attempt}"):

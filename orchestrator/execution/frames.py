@@ -3,13 +3,14 @@
 import json
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter
 
-from orchestrator.types import Candidate, Environment, Plan, Reply, Trial
+from orchestrator.types import Candidate, Environment, Kept, Plan, Reply, Trial
 
 _HEADER = struct.Struct(">II")
 MAX_MESSAGE = 64 << 20  # bytes; a candidate carries a prompt and two whole files
@@ -57,7 +58,9 @@ def parse(text: bytes | str) -> Message:
     return message
 
 
-def dump_job(candidate: Candidate, plan: Plan, *, experiment_id: int, best: float | None) -> Message:
+def dump_job(
+    candidate: Candidate, plan: Plan, *, experiment_id: int, best: float | None, kept: Iterable[Kept] = ()
+) -> Message:
     """Return a trial to run as plain data; what was said to and by the LLM stays here."""
     lean = replace(candidate, reply=Reply(proposer=candidate.reply.proposer), parent_source="")
     return {
@@ -66,12 +69,18 @@ def dump_job(candidate: Candidate, plan: Plan, *, experiment_id: int, best: floa
         "audit_seed": plan.audit_seed.hex(),
         "experiment_id": experiment_id,
         "best": best,
+        "kept": [[one.id, one.source] for one in kept],
     }
 
 
 def load_candidate(job: Message) -> Candidate:
     """Return the candidate of a job. Raises ValueError."""
     return _CANDIDATE.validate_python(job["candidate"])
+
+
+def load_kept(job: Message) -> list[Kept]:
+    """Return the kept files of the run that go with a job. Raises ValueError."""
+    return [Kept(id=int(number), source=str(source)) for number, source in job["kept"]]
 
 
 def load_plan(job: Message) -> Plan:

@@ -100,7 +100,7 @@ def collect_versions() -> dict[str, str]:
 
 def collect_locked(config: Config) -> dict[str, str]:
     """Return the hash of the task's locked files."""
-    return {"locked": staging.digest(locked_files.hashes(config.root))}
+    return {"locked": staging.digest(locked_files.hashes(config.root, config.task.stages))}
 
 
 def collect_inputs(config: Config, engine: Engine) -> dict[str, str]:

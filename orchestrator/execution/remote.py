@@ -8,7 +8,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +22,11 @@ from orchestrator.devices.schedule import StartGate
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.events import ContainerStarted, Event, ScoringBegun, experiment_id_of, parse_event
 from orchestrator.execution import frames, join
+from orchestrator.execution.experiment import keep_nothing
 from orchestrator.execution.frames import Message
 from orchestrator.files import explain_write_error
 from orchestrator.record.checkpoint import NAME
-from orchestrator.types import Candidate, Environment, Plan, Role, Trial
+from orchestrator.types import Candidate, Environment, Kept, Plan, Role, Stages, Trial
 from orchestrator.units import MIB, SECONDS_PER_HOUR
 
 START_S = 150.0  # for the driver, and the head that it may have to start
@@ -222,6 +223,7 @@ class RemoteRunner:
     record: Callable[[Event], object]
     show: Callable[[int, Role, str], object]
     gate: StartGate
+    kept: Callable[[], Iterable[Kept]] = keep_nothing  # the files of the run that are kept now, in order
     again_s: float = AGAIN_S
     _environment: Environment | None = None
     _holds: bool = False
@@ -259,7 +261,8 @@ class RemoteRunner:
         if self._stopped:
             raise SandboxError(ENDS)
         self._containers = []
-        job = frames.dump_job(candidate, plan, experiment_id=experiment_id, best=best)
+        kept = () if self.config.task.stages is Stages.TRAIN else self.kept()
+        job = frames.dump_job(candidate, plan, experiment_id=experiment_id, best=best, kept=kept)
         files = ReceivedFiles(folder=folder, checkpoint_bytes=self.config.recording.checkpoint_mb * MIB)
         call = self.cluster.call(self.number, {"do": "run", **job})
         try:

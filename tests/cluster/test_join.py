@@ -13,7 +13,7 @@ from orchestrator.cluster.worker import Worker, count_slots
 from orchestrator.errors import ConfigError
 from orchestrator.execution import frames, join
 from orchestrator.execution.join import HeadFacts
-from orchestrator.types import Candidate, Plan, Proposal, Reply
+from orchestrator.types import Candidate, Kept, Plan, Proposal, Reply
 from tests.support import fakes, sessions
 
 ROOT = Path(__file__).parents[2]
@@ -184,10 +184,13 @@ def test_a_job_carries_the_source_and_the_seeds_but_nothing_of_the_llm() -> None
     )  # fmt: skip
     plan = Plan.draw()
 
-    job = frames.dump_job(candidate, plan, experiment_id=7, best=float("inf"))
+    kept = [Kept(id=3, source="a text")]
+
+    job = frames.dump_job(candidate, plan, experiment_id=7, best=float("inf"), kept=kept)
 
     assert (fakes.TRAIN_PY, 2) == (frames.load_candidate(job).source, frames.load_candidate(job).attempt)
     assert plan == frames.load_plan(job)
+    assert kept == frames.load_kept(job)
     assert "the prompt" not in str(job)
     assert "the reply" not in str(job)
 
