@@ -168,7 +168,7 @@ def test_what_says_nothing_to_a_reader_is_not_logged(tmp_path: Path) -> None:
 def test_an_experiment_is_logged_with_the_head_of_the_record(tmp_path: Path) -> None:
     """What a log that is kept elsewhere can hold against a record that was changed; a cheat is a warning."""
     with Journal.open(tmp_path) as journal, log_to(tmp_path, screen=False):
-        journal.subscribe(log_lines.log_event)
+        journal.subscribe(partial(log_lines.log_event, metric="val_bpb"))
         begin(journal)
         finish(journal, kept(2.0))
         head = journal.head()
