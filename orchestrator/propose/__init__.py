@@ -19,6 +19,7 @@ from orchestrator.propose.phases import CONSTANTS_FIRST
 from orchestrator.propose.prompt import PromptBuilder
 from orchestrator.propose.token_count import counter
 from orchestrator.protocols import Proposer
+from orchestrator.settings import Task
 from orchestrator.types import Stages
 from orchestrator.units import SECONDS_PER_HOUR
 
@@ -134,10 +135,12 @@ def prompts(config: Config) -> PromptBuilder:
 def contract(config: Config) -> dict[str, str]:
     """Return the limits of an experiment and its resources under the active profile."""
     profile = config.active_profile
+    score = {"score": describe_metric(config.task)}
     if config.task.stages is not Stages.TRAIN:
         limit = f"{profile.score_budget_s:g} s for scoring, {profile.memory_gb:g} GB of memory, {profile.cpus:g} CPUs"
-        return {"profile": config.profile_name, "resources per experiment": limit}
+        return {**score, "profile": config.profile_name, "resources per experiment": limit}
     facts = {
+        **score,
         "profile": config.profile_name,
         "resources per experiment": (
             f"{profile.time_budget_s:g} s of wall clock from start to end, {profile.memory_gb:g} GB of memory,"
@@ -155,6 +158,13 @@ def contract(config: Config) -> dict[str, str]:
     if config.profile_name == "cpu" and (features := processor_features()):
         facts["CPU features"] = ", ".join(features)
     return facts
+
+
+def describe_metric(task: Task) -> str:
+    """Return what a score is called, in what it is, and which scores are better or good enough."""
+    unit = f" in {task.unit}" if task.unit else ""
+    kept = f"; every score is kept that reaches {task.threshold:g}" if task.threshold is not None else ""
+    return f"{task.metric}{unit}, {task.direction} is better{kept}"
 
 
 def processor_features() -> list[str]:

@@ -120,6 +120,7 @@ def test_the_contract_is_told_in_numbers(tmp_path: Path) -> None:
 
     assert "25 s of wall clock from start to end, 4 GB of memory, 2 CPUs" == found["resources per experiment"]
     assert "256 MB" == found["maximum checkpoint size"]
+    assert "val_bpb in bits/byte, lower is better" == found["score"]
     assert "3 s, plus the unused part of the training time" == found["time for load_model and its first prediction"]
     assert found["scorer requests"].startswith("32 rows at a time")
     assert "1,234,567 tokens" == found["training set"]
