@@ -18,31 +18,31 @@ class Wrong(Exception):
     """An answer is wrong; says nothing that the candidate chose."""
 
 
-def ask(which: str, number: int, numbers: list[int], until: float) -> float:
+def ask(root: Path, which: str, number: int, numbers: list[int], until: float) -> float:
     """Return the seconds from a question to its answer. Raises Wrong, or FrameError for what is no answer."""
     data = b"".join(one.to_bytes(4, "little") for one in numbers)
     began = time.perf_counter()
-    frames.write(Path(f"/ask-{which}"), f"{number}.ask", data)
-    frames.wait(Path(f"/answer-{which}"), f"{number}.answer", until=until)
+    frames.write(root / f"ask-{which}", f"{number}.ask", data)
+    frames.wait(root / f"answer-{which}", f"{number}.answer", until=until)
     took = time.perf_counter() - began
-    found = frames.read(Path(f"/answer-{which}"), f"{number}.answer", len(data))
+    found = frames.read(root / f"answer-{which}", f"{number}.answer", len(data))
     if found != b"".join(one.to_bytes(4, "little") for one in sorted(numbers)):
         raise Wrong("an answer is not the sorted numbers")
     return took
 
 
-def score(seconds: float) -> None:
+def score(root: Path, seconds: float) -> None:
     """Run the whole protocol and send the score."""
     until = time.monotonic() + seconds
-    chance = random.Random(channel.wait_for_seed(Path("/control"), until))  # noqa: S311  # drawn by the host for this trial
+    chance = random.Random(channel.wait_for_seed(root / "control", until))  # noqa: S311  # drawn by the host for this trial
     for which in (B, A):  # an open question, so that what fails there may be shown
-        ask(which, 0, list(range(SIZE, 0, -1)), until)
+        ask(root, which, 0, list(range(SIZE, 0, -1)), until)
         channel.send("rehearsed", predictor=which)
     ratios = []
     for number in range(1, PAIRS + 1):
         numbers = [chance.randrange(1 << 32) for _ in range(SIZE)]
         order = (A, B) if chance.random() < 0.5 else (B, A)
-        took = {which: ask(which, number, numbers, until) for which in order}
+        took = {which: ask(root, which, number, numbers, until) for which in order}
         ratios.append(took[A] / took[B])
     error = statistics.stdev(ratios) / PAIRS**0.5
     value = statistics.median(ratios)
@@ -52,9 +52,11 @@ def score(seconds: float) -> None:
 def main() -> None:
     """Send a score, or why there is none."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--root", type=Path, default=Path("/"))
     parser.add_argument("--seconds", type=float, required=True, help="time for the whole score")
+    options = parser.parse_known_args()[0]
     try:
-        score(parser.parse_known_args()[0].seconds)
+        score(options.root, options.seconds)
     except frames.NoAnswer as fault:
         channel.send("no_answer", reason=str(fault))
         sys.exit(4)
