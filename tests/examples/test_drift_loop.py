@@ -51,7 +51,7 @@ class Scorer:
         messages = [message for line in done.stdout.splitlines() if isinstance(message := parse_message(line), Message)]
         outcome = read_outcome(messages, "post_score")
         if isinstance(outcome, Score):
-            return replace(fakes.scored(0), executions=(), score=outcome)
+            return replace(fakes.scored(0), executions=(), score=replace(outcome, higher_is_better=True))
         assert isinstance(outcome, RefusedMessage | FailedMessage), done.stderr
         return replace(fakes.broken(ENDS[type(outcome)], outcome.reason), executions=())
 
