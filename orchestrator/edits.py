@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from orchestrator.errors import PatchRejected
 from orchestrator.types import Edit
@@ -144,6 +145,7 @@ def _occurrences(text: str, search: str) -> Iterator[int]:
         start = text.find(search, start + 1)
 
 
+@lru_cache(maxsize=4)  # the file is searched by every edit
 def _squeeze(text: str) -> tuple[str, list[int]]:
     """Return a text without white space that separates no words or lines, and the index of each character kept."""
     kept: list[str] = []
@@ -321,7 +323,8 @@ def _describe_difference(ours: str | None, theirs: str | None, line: int) -> str
     if theirs is None:
         return f"line {line}: train.py has {_shown(ours)}, which the search text leaves out"
     names = "".join(_name_characters(ours, theirs))
-    start = max(0, _common_prefix(ours, theirs) - DIFFERENCE_CHARS // 4)
+    is_long = max(len(ours), len(theirs)) > DIFFERENCE_CHARS
+    start = max(0, _common_prefix(ours, theirs) - DIFFERENCE_CHARS // 4) if is_long else 0
     return f"line {line}: train.py has {_shown(ours, start)}, the search text has {_shown(theirs, start)}{names}"
 
 
