@@ -309,7 +309,7 @@ def test_every_call_to_the_engine_is_of_a_harmless_kind(
         return send(self, request, **how)
 
     monkeypatch.setattr(type(boxes.engine._api), "send", recorded)
-    config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path, "profile.cpu.time_budget_s": 20.0})
+    config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path, "profile.cpu.time_budget_s": 50.0})
     place = compose.build_execution_context(config, boxes.engine)
     reply = Reply(proposer="test", model="", prompt="", text="")
     candidate = Candidate(
@@ -349,7 +349,7 @@ LOST = (
 
 def test_a_training_whose_losses_are_no_numbers_ends_early(engine: Engine, tmp_path: Path, unique: str) -> None:
     """Not at its deadline; its own words are what the LLM is told."""
-    config = load(ROOT, {"tag": unique, "runs": tmp_path, "profile.cpu.time_budget_s": 20.0})
+    config = load(ROOT, {"tag": unique, "runs": tmp_path, "profile.cpu.time_budget_s": 50.0})
     place = compose.build_execution_context(config, engine)
     candidate = Candidate(
         proposal=Proposal(hypothesis="lost"),
@@ -365,4 +365,4 @@ def test_a_training_whose_losses_are_no_numbers_ends_early(engine: Engine, tmp_p
     assert trial.message.startswith("train.py was ended early: its last ")
     assert trial.message.endswith("step 1 | loss nan | 5 tok/s")
     assert trial.trainer is not None
-    assert trial.trainer.duration_s < 18
+    assert trial.trainer.duration_s < 45
