@@ -261,7 +261,10 @@ def _one_line(path: Path, flags: dict[str, Any], error: ValidationError) -> str:
         return f"{source}: key {key!r} is missing; add it"
     if successor := RENAMED_VALUES.get((key.rstrip("0123456789."), str(value))):
         return f"{source}: {key} = {value!r} is now called {successor!r}; rename it"
-    return f"{source}: {key} = {value!r}: {message}" if key else f"{source}: {message}"
+    if isinstance(value, dict) and key:  # several keys of a table that do not go together
+        key = f"[{key}]"
+    where = key if isinstance(value, dict) else f"{key} = {value!r}:"
+    return f"{source}: {where} {message}" if key else f"{source}: {message}"
 
 
 def _key(error: ErrorDetails) -> str:

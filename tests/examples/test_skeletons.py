@@ -63,3 +63,32 @@ def test_what_is_no_checkout_is_refused_by_the_file_that_is_missing(tmp_path: Pa
     assert isinstance(inside.exception, ConfigError)
     assert "is in the checkout" in str(inside.exception)
     assert "train.py: cannot be read" in str(without.exception)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('direction = "lower"', 'direction = "up"', "task.direction = 'up': Input should be 'lower' or 'higher'"),
+        ("[0.0, 1000.0]", "[5.0, 1.0]", "task.range = [5.0, 1.0]: the first number must be lower than the second"),
+        ('keep = "improve"', 'keep = "threshold"', '[task] keep = "threshold" and threshold = NUMBER belong together'),
+        ('stages = "score"', 'stages = "scores"', "task.stages = 'scores': Input should be 'train, predict, score'"),
+        ('metric = "distance"', "", "key 'task.metric' is missing; add it"),
+        ('stages = "score"', "", "key 'profile.cpu.time_budget_s' is missing; add it"),
+        ("[limits]", '[noise]\nrule = "estimate"\n[limits]', 'with noise = "none" in [task] it must be "lowest"'),
+    ],
+)
+def test_a_wrong_key_of_a_task_is_named_with_its_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, expected: str
+) -> None:
+    """In one line, with the file."""
+    monkeypatch.delenv("AUTORESEARCH_NOISE__RULE", raising=False)
+    folder = tmp_path / "mine"
+    CliRunner().invoke(app, ["new", str(folder), "--stages", "score"])
+    path = folder / "task.toml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ConfigError) as refused:
+        load(folder, {"tag": "t", "runs": folder / "runs"})
+
+    assert str(refused.value).startswith(f"{path}: ")
+    assert expected in str(refused.value)
+    assert 1 == len(str(refused.value).splitlines())

@@ -193,3 +193,17 @@ def test_a_broken_message_ends_the_experiment_at_once() -> None:
 
     assert ["the scorer's output is not what docs/tasks.md says: claims message: sha256: Field required"] == killed
     assert Status.INFRA is turn.trial(Status.TIMEOUT, "it was slow").failure
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(1.0, None), (1.5, None), (1.500001, Status.CRASH), (-1.0, Status.CRASH)]
+)
+def test_a_score_outside_of_the_task_s_range_is_not_believed(value: float, expected: Status | None) -> None:
+    """It is no score, names metric, number and range, and a person should look."""
+    turn = driver()
+    turn.box.place.config.task.range = (0.0, 1.5)  # type: ignore[misc]
+    trial = turn.believe(Score(value=value, level=Level.L1))
+
+    assert expected is trial.failure
+    assert (expected is None) == (trial.score is not None)
+    assert expected is None or (f"val_bpb is {value!r}, outside of [0, 1.5]" in trial.message and trial.needs_review)
