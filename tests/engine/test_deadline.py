@@ -309,7 +309,7 @@ def test_every_call_to_the_engine_is_of_a_harmless_kind(
         return send(self, request, **how)
 
     monkeypatch.setattr(type(boxes.engine._api), "send", recorded)
-    config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path, "profile.cpu.time_budget_s": 50.0})
+    config = load(ROOT, {"tag": tmp_path.name[:40], "runs": tmp_path, "profile.cpu.time_budget_s": 20.0})
     place = compose.build_execution_context(config, boxes.engine)
     reply = Reply(proposer="test", model="", prompt="", text="")
     candidate = Candidate(
