@@ -97,7 +97,9 @@ def test_the_worst_of_all_honest_runs_counts_with_a_margin(config: Config, tmp_p
     told: list[str] = []
     with slot(tmp_path, trials) as leased:
         models = calibrate.models(config, 3, ())
-        found = calibrate.run(leased, models, tmp_path / "runs", lambda one: told.append(calibrate.line(one)))
+        found = calibrate.run(
+            leased, models, tmp_path / "runs", lambda one: told.append(calibrate.line(one, "val_bpb"))
+        )
         measured = calibrate.summary(found, config, "sha256:fake")
 
     assert (0.01, 6e-4) == pytest.approx((measured.cap_nats, measured.floor_nats))
@@ -116,7 +118,9 @@ def test_a_scorer_that_does_not_say_by_how_much_calibrates_nothing(
     told: list[str] = []
     with slot(tmp_path, trials) as leased:
         models = calibrate.models(config, 2, ())
-        found = calibrate.run(leased, models, tmp_path / "runs", lambda one: told.append(calibrate.line(one)))
+        found = calibrate.run(
+            leased, models, tmp_path / "runs", lambda one: told.append(calibrate.line(one, "val_bpb"))
+        )
     with pytest.raises(ConfigError, match=r"score\.py: its score messages need mean_difference and max_difference"):
         calibrate.summary(found, config, "sha256:fake")
 
