@@ -274,11 +274,13 @@ class Estimates:
     ages: tuple[int, ...]  # by slot: which were kept first
     beliefs: Beliefs
     others: float = 0.0  # in the last trial
+    usual_others: float = 0.0  # mean of all trials
+    seen: int = 1  # trials, broken ones included
 
     @classmethod
     def begin(cls, source: int, value: float, others: float = 0.0) -> "Estimates":
         """Return what the first trial of a run says."""
-        return cls(sources=(source,), ages=(0,), beliefs=begin(np.array([value]), np.array([others])), others=others)
+        return cls(sources=(source,), ages=(0,), beliefs=begin(np.array([value]), np.array([others]))).see(others)
 
     def knows(self, source: int | None) -> bool:
         """Return whether there is an estimate of a source."""
@@ -288,7 +290,11 @@ class Estimates:
         """Return what one more trial of a known source says."""
         slot = np.array([self.sources.index(source)])
         beliefs, _ = observe(self.beliefs, slot, np.array([value]), np.array([others]), np.array([True]))
-        return replace(self, beliefs=beliefs, others=others)
+        return replace(self, beliefs=beliefs, seen=self.seen + 1).see(others)
+
+    def see(self, others: float) -> "Estimates":
+        """Return the estimates with the others' share of the newest trial counted."""
+        return replace(self, others=others, usual_others=self.usual_others + (others - self.usual_others) / self.seen)
 
     def challenge(
         self, parent: int, champion: int, trials: tuple[tuple[float, float], ...]
@@ -306,7 +312,10 @@ class Estimates:
             mean=float(gains.mean[0]), sd=float(gains.sd[0]), probability=float(gains.probability[0]),
             worth=float(gains.worth[0]), worth_of_idea=float(worth_of_idea(beliefs, at)[0]), is_broken=broken,
         )  # fmt: skip
-        return replace(self, beliefs=beliefs, others=trials[-1][1] if trials else self.others), gain
+        after = replace(self, beliefs=beliefs)
+        for _, others in trials:
+            after = replace(after, seen=after.seen + 1).see(others)
+        return after, gain
 
     def keep(self, source: int) -> "Estimates":
         """Return the estimates with the challenger of just now among those that are kept."""
@@ -325,15 +334,23 @@ class Estimates:
         return self.sources[int(levels.argmin())]
 
     def level(self, source: int) -> tuple[float, float]:
-        """Return the expected score of a source where nothing disturbs it, and its standard deviation."""
-        slot = self.sources.index(source)
-        return float(self.beliefs.levels[0, slot]), float(self.beliefs.level_sds[0, slot])
+        """Return the expected score of a source beside the others' usual share, and its standard deviation.
+
+        Nothing is said of a machine that nobody else uses, if this run has never seen one.
+        """
+        beliefs, at, usual = self.beliefs, LEVELS + self.sources.index(source), self.usual_others
+        expected, weight = beliefs.mean[0, :, at] + usual * beliefs.mean[0, :, OTHERS], beliefs.weight[0]
+        cov = beliefs.cov[0]
+        own = cov[:, at, at] + 2 * usual * cov[:, at, OTHERS] + usual**2 * cov[:, OTHERS, OTHERS]
+        mean = float((weight * expected).sum())
+        return mean, math.sqrt(float((weight * (own * beliefs.variance[0] + (expected - mean) ** 2)).sum()))
 
     def expected_next(self, source: int) -> float:
         """Return the score that is expected of a source now, and half a deviation: what is below may be kept."""
         beliefs = self.beliefs
-        now = beliefs.mean[:, :, DRIFT] + self.others * beliefs.mean[:, :, OTHERS]
-        return self.level(source)[0] + float((beliefs.weight * now).sum()) + self.trial_sd / 2
+        level = beliefs.mean[:, :, LEVELS + self.sources.index(source)]
+        now = level + beliefs.mean[:, :, DRIFT] + self.others * beliefs.mean[:, :, OTHERS]
+        return float((beliefs.weight * now).sum()) + self.trial_sd / 2
 
     def gain(self, source: int, over: int) -> Gain:
         """Return by how much a kept source is better than another one."""

@@ -513,7 +513,7 @@ class Champion:
     experiment: Experiment
     scores: tuple[float, ...]
     conditions: Conditions
-    estimate: float | None = None  # of its score where nothing disturbs it; None: its mean is all that is known
+    estimate: float | None = None  # beside the usual load of this run; None: its mean is all that is known
     to_beat: float | None = None  # better than this a score is audited in full at once; None: its value
 
     @property

@@ -104,3 +104,14 @@ def test_the_expected_excess_is_the_mean_of_what_is_above_zero() -> None:
 
     assert drawn == pytest.approx(float(estimates.expected_excess(np.array(-0.3), np.array(0.8))), abs=0.005)
     assert math.isclose(0.0, float(estimates.expected_excess(np.array(-1.0), np.array(0.0))), abs_tol=1e-12)
+
+
+def test_an_estimate_is_for_the_usual_load_of_the_run() -> None:
+    """Where others always work, it says nothing of an idle machine: it lies among what was measured."""
+    known = Estimates.begin(0, 2.0, others=0.8)
+    for value, others in ((2.1, 0.9), (1.9, 0.7), (2.02, 0.82), (1.98, 0.78)):
+        known = known.repeat(0, value, others)
+    level, sd = known.level(0)
+
+    assert 2.0 == pytest.approx(level, abs=0.05)
+    assert sd < 0.2
