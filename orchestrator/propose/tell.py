@@ -13,6 +13,7 @@ from orchestrator.units import MIB
 LINE_CHARS = 300
 EFFECT_CHARS = 160
 DIFF_CHARS = 1500
+NOTICEABLE_SHARE = 0.1  # of the leased processors, used by others
 MOST_REASONS = 5
 
 
@@ -53,6 +54,7 @@ class Teller:
     def _more(self, e: Experiment) -> str:
         """Return the difference to its parent, the expected effect, and what it printed about its training."""
         parts = [self._difference(e), read_diagnostics(e.folder / "trainer.log").line()]
+        parts.append(_machine(e))
         if e.score and e.score.parts:
             parts.append(prompt_text.join_parts(e.score.parts))
         if e.score and e.score.reasons:
@@ -79,6 +81,15 @@ class Teller:
         """Format a number with the significant digits: two of the noise; six decimals if the noise is unknown."""
         digits = min(6, max(2, 1 - math.floor(math.log10(self.seed_std)))) if self.seed_std else 6
         return f"{value:{sign}.{digits}f}"
+
+
+def _machine(e: Experiment) -> str:
+    """Return how busy the machine was during the first trial, where others used a noticeable share of it."""
+    load = e.loads[0] if e.loads else None
+    if load is None or load.others_share is None or load.others_share < NOTICEABLE_SHARE:
+        return ""
+    waited = "" if load.wait_share is None else f", waited {load.wait_share:.0%} of its time for a processor"
+    return f"others used {load.others_share:.0%} of the processors{waited}"
 
 
 def tell_diff(e: Experiment) -> str:

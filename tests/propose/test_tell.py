@@ -8,7 +8,7 @@ from orchestrator.propose.diagnostics import Diagnostics, parse_diagnostics, rea
 from orchestrator.propose.history import rank_near_misses, select_history
 from orchestrator.propose.tell import DIFF_CHARS, Teller, tell_diff
 from orchestrator.record.journal import Journal
-from orchestrator.types import Experiment, Memory, Status
+from orchestrator.types import Experiment, MachineLoad, Memory, Status
 from tests.propose.test_prompt import builder, context, titles
 from tests.support.journals import finish, kept
 
@@ -136,3 +136,19 @@ def test_the_minutes_left_are_those_of_this_session(tmp_path: Path) -> None:
     """Whatever devices were used for before, and how many of them."""
     assert "17 minutes left" in builder(tmp_path).build(context(Memory(), hours_left=17.2 / 60)).text
     assert "minutes left" not in builder(tmp_path).build(context(Memory())).text
+
+
+@pytest.mark.parametrize(
+    ("others_cpu_s", "expected"),
+    [
+        (12.0, "others used 30% of the processors, waited 20% of its time for a processor"),
+        (2.0, None),  # what is usual anywhere
+        (None, None),
+    ],
+)
+def test_a_busy_machine_is_told_beside_the_score(others_cpu_s: float | None, expected: str | None) -> None:
+    """A score from a busy minute is read as such; a quiet one needs no word."""
+    load = MachineLoad(duration_s=20.0, cpus=2, waited_s=5.0, cpu_s=20.0, others_cpu_s=others_cpu_s)
+    line = Teller(parents={}, seed_std=None).outcome(discarded(3, 2.1, 0, loads=(load,)))
+
+    assert (expected in line) if expected else ("others" not in line)
