@@ -18,7 +18,7 @@ from orchestrator.config import load
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 RUNTIME = ROOT / "orchestrator" / "runtime"
-TEXT, PROGRAM = "A text that is scored", "A program that is asked"
+TEXT, PROGRAM, MODEL = "A text that is scored", "A program that is asked", "A model that is trained"
 
 
 def section(title: str) -> str:
@@ -28,14 +28,29 @@ def section(title: str) -> str:
 
 def make(title: str, folder: Path) -> Path:
     """The task of a section: its first command, then the files that it names."""
-    words = shlex.split(re.findall(r"^    autoresearch (.*)$", section(title), re.MULTILINE)[0])
-    words[1] = str(folder / words[1])
-    done = CliRunner().invoke(app, words)
+    first = re.findall(r"^    (.*)$", section(title), re.MULTILINE)[0]
+    words = shlex.split(first.removeprefix("autoresearch "))
+    words[-1 if title == MODEL else 1] = str(task := folder / words[-1 if title == MODEL else 1])
+    if title == MODEL:
+        subprocess.run(words, cwd=ROOT, check=True)
+    else:
+        done = CliRunner().invoke(app, words)
 
-    assert 0 == done.exit_code, done.output
-    for name, body in re.findall(r"In `([^`]+)`:\n\n```\w*\n(.*?)```", section(title), re.DOTALL):
-        (Path(words[1]) / name).write_text(body)
-    return Path(words[1])
+        assert 0 == done.exit_code, done.output
+    for name, part, body in re.findall(r"In `([^`]+)`(, the [^:]+)?:\n\n```\w*\n(.*?)```", section(title), re.DOTALL):
+        path = task / name
+        path.write_text(replace_part(path.read_text(), body) if part else body)
+    return task
+
+
+def replace_part(text: str, body: str) -> str:
+    """A file with one of its functions, or its first keys, in other words."""
+    function = re.match(r"def (\w+)\(", body)
+    pattern = rf"def {function[1]}\(.*?(?=\n\n\n)\n" if function else r"\[task\]\nname = .*\nmutable = .*\n"
+    changed, times = re.subn(pattern, lambda _: body, text, flags=re.DOTALL if function else 0)
+
+    assert 1 == times
+    return changed
 
 
 def start(task: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
@@ -54,14 +69,15 @@ def outcome(scorer: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("title", [TEXT, PROGRAM])
+@pytest.mark.parametrize("title", [TEXT, PROGRAM, MODEL])
 def test_a_task_written_from_the_page_is_whole(tmp_path: Path, title: str) -> None:
     """It loads, and the page goes on with the commands that check it and run it."""
     task = make(title, tmp_path)
     commands = re.findall(r"^    autoresearch (.*)$", section(title), re.MULTILINE)
 
     assert load(task, {"tag": "t", "runs": task / "runs"}).mutable_path.is_file()
-    assert [f"check {task.name}", f"loop --task {task.name}"] == [commands[1], commands[2].partition(" --prop")[0]]
+    assert f"check {task.name}" == commands[-2]
+    assert f"loop --task {task.name}" == re.split(" --(?:prop|exp)", commands[-1])[0]
 
 
 def test_the_text_of_the_page_is_scored_as_it_says(tmp_path: Path) -> None:
@@ -100,3 +116,18 @@ def test_the_program_of_the_page_is_asked_as_it_says(tmp_path: Path, name: str, 
 
     assert expected == found["event"]
     assert "failed" == expected or found["value"] < 1
+
+
+def test_the_model_of_the_page_has_the_data_that_it_says(tmp_path: Path) -> None:
+    """What is predicted is the depth of the stack: many simple lines are as shallow as a few."""
+    task = make(MODEL, tmp_path)
+    lines = "\n".join(f"    a{n} = x" for n in range(40))
+    source = f"def long(x):\n{lines}\ndef deep(x):\n    return f({', '.join('x' * 20)})\n"
+    program = "import make_data, sys; print([size for _, size in make_data.functions(sys.argv[1].encode())])"
+    environment = {**os.environ, "PYTHONPATH": f"{task / 'locked'}:{RUNTIME}"}
+    words = [sys.executable, "-c", program, source]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    long, deep = json.loads(done.stdout)
+
+    assert long < 5
+    assert deep > 20

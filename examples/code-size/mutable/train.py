@@ -44,8 +44,8 @@ def train() -> None:
     features, sizes = (torch.from_numpy(array).to(device) for array in prepare.load())
     model = Model().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    started, steps, loss = prepare.time_left() - RESERVE_SECONDS, 0, torch.zeros(())
-    while (left := (prepare.time_left() - RESERVE_SECONDS) / started) > 0:
+    whole, steps, loss = max(prepare.time_left() - RESERVE_SECONDS, 1e-9), 0, torch.zeros(())
+    while (left := (prepare.time_left() - RESERVE_SECONDS) / whole) > 0:
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * left
         chosen = torch.randint(len(features), (BATCH_SIZE,), device=device)
