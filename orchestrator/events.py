@@ -390,4 +390,15 @@ def parse_event(kind: str, experiment_id: int | None, body: Mapping[str, Any]) -
     values = dict(body)
     if "experiment_id" in KINDS[kind].__dataclass_fields__:
         values["experiment_id"] = experiment_id
+    if kind == ExperimentFinished.kind and "experiment" in values:
+        values["experiment"] = _with_new_names(values["experiment"])
     return _ADAPTERS[kind].validate_python(values)
+
+
+def _with_new_names(experiment: Any) -> Any:  # noqa: ANN401  # as it stands in the record
+    """Return a recorded experiment with the name that its score's field has now."""
+    score = experiment.get("score") if isinstance(experiment, dict) else None
+    if not isinstance(score, dict) or "undetectable_bpb" not in score:
+        return experiment
+    renamed = {"undetectable" if key == "undetectable_bpb" else key: value for key, value in score.items()}
+    return {**experiment, "score": renamed}

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, ClassVar, NamedTuple, Self
-
-from pydantic import AliasChoices, Field
+from typing import ClassVar, NamedTuple, Self
 
 KEEP_RULE = "1"  # version of the rule in policy.py: another one may judge the same trials otherwise
 DIGEST_CHARS = 19  # of sha256:..., where a difference is named
@@ -328,9 +326,7 @@ class Score:
     level: Level
     standard_error: float | None = None  # of the audit; None where there is none: L0, L1
     audited_positions: int = 0  # K
-    undetectable: Annotated[float | None, Field(validation_alias=AliasChoices("undetectable", "undetectable_bpb"))] = (
-        None  # the largest lie about few positions that the audit would have overlooked, at 5 %
-    )
+    undetectable: float | None = None  # the largest lie about few positions that the audit would have missed, at 5 %
     tokens: int = 0  # positions that could be audited; 0 for unknown
     claims_sha256: str = ""
     audit_seed: str = ""

@@ -1,5 +1,6 @@
 """What every test may ask for: the real engine, the real image, the real profile. A missing engine fails."""
 
+import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from orchestrator.walls.engine import Engine
 ROOT = Path(__file__).parent.parent
 settings.register_profile("shared machine", deadline=None)  # how long an example takes says who else is busy
 settings.load_profile("shared machine")
+for _name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the make that runs the tests
+    os.environ.pop(_name, None)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what runs in its background ignore Ctrl-C
 
 

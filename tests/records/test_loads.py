@@ -9,8 +9,9 @@ from orchestrator.experiments import loads_of
 from orchestrator.loop import run_session
 from orchestrator.record.index import NAME
 from orchestrator.record.journal import Journal
-from orchestrator.types import MachineLoad, Trial
+from orchestrator.types import Level, MachineLoad, Score, Trial
 from tests.support import fakes, sessions
+from tests.support.journals import kept
 
 BUSY, QUIET = MachineLoad(waited_s=6.6, cpu_s=30.0), MachineLoad(waited_s=1.2, cpu_s=37.0)
 
@@ -66,3 +67,15 @@ def test_shares_are_of_what_was_wanted_and_of_what_was_leased() -> None:
     assert MachineLoad(waited_s=0.0, cpu_s=0.0).wait_share is None
     assert 0.125 == MachineLoad(others_cpu_s=6.0, cpus=2, duration_s=24.0).others_share
     assert MachineLoad(others_cpu_s=6.0, duration_s=24.0).others_share is None
+
+
+def test_a_score_with_its_earlier_name_is_read() -> None:
+    """What an audit would have missed was once named after one task's unit."""
+    score = Score(value=2.0, level=Level.L2, standard_error=0.0, audited_positions=9, undetectable=0.25)
+    event = ExperimentFinished(experiment=kept(2.0, score=score), executions=())
+    body = body_of(event)
+    body["experiment"]["score"]["undetectable_bpb"] = body["experiment"]["score"].pop("undetectable")
+    found = parse_event(ExperimentFinished.kind, event.experiment_id, body)
+
+    assert isinstance(found, ExperimentFinished)
+    assert score == found.experiment.score

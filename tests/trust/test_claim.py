@@ -37,7 +37,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def test_a_duel_on_request_is_on_record(journal: Journal, tmp_path: Path) -> None:
     """Its trials, its interval, no idea counted; the record is intact. Equal scores show nothing."""
     before, told = journal.spent().experiments, list[str]()
-    scores = (fakes.scored(1.0 + 0.01 * (n % 3)) for n in itertools.count())
+    scores = (fakes.scored(1.0 + 0.01 * (n // 2 % 3)) for n in itertools.count())
     with slot(tmp_path, scores) as leased:
         run_duel(journal, leased, RULES, DUEL, told.append)
     (ended,) = [r.event for r in journal.events(DuelEnded)]
