@@ -130,7 +130,7 @@ def test_the_orchestrator_knows_no_language_models() -> None:
     words = re.compile(r"val_bpb|bpb\b|language.?model|perplexity|tokenizer", re.IGNORECASE)
     known = {
         "record/format1.py",  # the records of one task, as they were written
-        "types.py",  # a field of older records
+        "events.py",  # a field of older records
         "propose/__init__.py", "propose/token_count.py",  # data/*/tokenizer, where a task has one: it counts prompts
         "walls/experiment_sandbox.py", "walls/spec_policy.py",  # the same folder, mounted
     }  # fmt: skip
