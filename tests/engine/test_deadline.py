@@ -211,7 +211,7 @@ STARTS: dict[str, Callable[[Config], object]] = {
     "loop": lambda config: compose.open_session(config, lambda _: None).__enter__(),
     "warm": lambda config: compose.lease_context(config).__enter__(),
     "confirm, calibrate": compose.make_single_slot,
-    "data": lambda config: prepare_data(task=config.root, data=str(config.root / "docs")),
+    "data": lambda config: prepare_data(task=config.root, run=None, runs=config.runs, data=str(config.root / "docs")),
 }
 
 
