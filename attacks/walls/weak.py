@@ -55,7 +55,7 @@ class WeakEngine(Engine):
         no_walls = {
             "CapAdd": capabilities(), "CapDrop": [], "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined"],
             "ReadonlyRootfs": False, "MaskedPaths": [], "ReadonlyPaths": [], "DeviceCgroupRules": ["a *:* rwm"],
-            "Ulimits": [], "Runtime": self.facts()["default_runtime"], "OomScoreAdj": 0, "NanoCpus": 0,
+            "Ulimits": [], "Runtime": self.describe()["default_runtime"], "OomScoreAdj": 0, "NanoCpus": 0,
             "Memory": 1024 * MIB, "MemorySwap": 1024 * MIB, "PidsLimit": 600, "ShmSize": 64 * MIB,
             "UsernsMode": "host",  # where the engine maps users, only without that may one share the host's namespaces
         }  # fmt: skip
