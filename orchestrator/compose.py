@@ -19,7 +19,7 @@ from orchestrator.devices.schedule import StartGate, parse_quiet_hours
 from orchestrator.errors import ConfigError
 from orchestrator.events import ConditionsChanged, LoopWaiting
 from orchestrator.execution import join
-from orchestrator.execution.brief import run_brief
+from orchestrator.execution.brief import has_brief, run_brief
 from orchestrator.execution.experiment import ContainerRunner, ignore
 from orchestrator.execution.remote import RayCluster, RemoteRunner
 from orchestrator.execution.slot import Slot
@@ -138,16 +138,14 @@ def open_session(
         stack.callback(getattr(proposer, "stop", lambda: None))  # what it waits for, or runs, ends with the session
         if data:
             set_up(config, data, wait_on(journal))
+        if note := preflight.require_commits(config, journal):
+            journal.note(note)
         branch = ResultBranch(path=config.mutable_path, tag=config.tag)
         leased: tuple[Runner, ...]
         if config.executor == "ray":
-            if note := preflight.require_commits(config, journal):
-                journal.note(note)
             leased = stack.enter_context(open_remote_slots(config, journal, show))
         else:
             engine = connect_engine(config, journal)
-            if note := preflight.require_commits(config, journal):
-                journal.note(note)
             stack.enter_context(reap_in_background(engine.reap))  # before a wait for a device that an orphan may hold
             leased = stack.enter_context(open_slots(config, engine, journal, show, branch))
             if note := compile_cache.describe_missing(leased[0].environment()):
@@ -163,12 +161,20 @@ def open_session(
                 rules=tuple((rule.pattern, rule.reason) for rule in config.rules),
                 needs_contract=config.task.stages is Stages.TRAIN and not config.self_reported,
                 file_name=config.task.mutable.name,
-                brief=lambda: run_brief(build_execution_context(config, engine), list_kept(journal)),
+                brief=partial(make_brief, config, journal),
                 noise=config.noise,
             ),
             runners=leased,
             branch=branch,
         )
+
+
+def make_brief(config: Config, journal: Journal) -> str:
+    """Return what the task tells the proposer besides its instructions; "" for nothing. Raises SandboxError."""
+    if not has_brief(config):
+        return ""
+    with closing(Engine.connect()) as engine:
+        return run_brief(build_execution_context(config, engine), list_kept(journal))
 
 
 def list_kept(journal: Journal) -> list[Kept]:

@@ -26,7 +26,7 @@ from orchestrator.walls.mount_check import check_mounts
 def check(config: Config, engine: Engine, journal: Journal | None = None, *, machine_only: bool = False) -> None:
     """Raise the first reason why experiments of this config cannot run here; no device is leased for it.
 
-    What a night needs is tried: a commit, a lock, a container that reads this machine's files.
+    What a night needs is tried: a lock, a container that reads this machine's files.
 
     `journal` is that of the run to start or resume, if there is one; with `machine_only` neither image nor data are
     needed yet. Raises ConfigError or SandboxError, each with the fix.
@@ -40,7 +40,6 @@ def check(config: Config, engine: Engine, journal: Journal | None = None, *, mac
     require_storage(config)
     if journal is not None:
         require_same_scoring(config, journal)
-        require_commits(config, journal)
     require_data(config)
     context = build_context(config, engine)
     require_strict_containers(context)

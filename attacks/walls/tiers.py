@@ -88,7 +88,6 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {  # tests of the contract that a t
         "test_limits.py::test_processes": NO_LIMITS,
         "test_limits.py::test_threads": NO_LIMITS,
         "test_limits.py::test_processors": NO_LIMITS,
-        "test_deadline.py::test_every_start_reaps_before_it_waits_for_a_device[loop]": NO_LIMITS,
     },
 }
 

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.config import Config
 from orchestrator.errors import SandboxError
 from orchestrator.types import Kept, Role
 from orchestrator.walls import locked_files, staging
@@ -15,11 +16,14 @@ from orchestrator.walls.spec import Mount
 BRIEF_S = 60.0
 
 
+def has_brief(config: Config) -> bool:
+    """Return whether the task has a brief.py."""
+    return (config.root / "locked" / locked_files.BRIEF).is_file()
+
+
 def run_brief(place: ExecutionContext, kept: Sequence[Kept]) -> str:
-    """Return what the task's brief.py prints; "" if it has none. Raises SandboxError if it fails."""
+    """Return what the task's brief.py prints. Raises SandboxError if it fails."""
     task, root = place.config.task, place.config.root
-    if not (root / "locked" / locked_files.BRIEF).is_file():
-        return ""
     with tempfile.TemporaryDirectory() as name, staging.private_folder(Path(name)) as private:
         locked_files.copy(root, private / "locked", task.stages)
         copy_kept(kept, private / "kept", task.mutable.suffix)
