@@ -114,7 +114,7 @@ class Nights:
     marked: Array  # of those, the ones in doubt
     repeats: Array
     claims: Array  # trials
-    covered: Array  # 1: the headline's interval holds the truth, 0: it does not, NaN: there is none
+    covered: Array  # 1 if the headline's interval contains the truth, 0 if not, NaN without an interval
     claimed: Array  # 1: a gain is claimed
 
 

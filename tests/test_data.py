@@ -16,6 +16,7 @@ from tests.support.boxes import ROOT
 def prepared(tmp_path: Path) -> Path:
     """A copy of the prepared data in a task directory of its own."""
     shutil.copy(ROOT / "task.toml", tmp_path)
+    shutil.copytree(ROOT / "locked", tmp_path / "locked")
     shutil.copytree(ROOT / "data" / "cpu-python", tmp_path / "data" / "cpu-python")
     return tmp_path / "data" / "cpu-python"
 

@@ -28,7 +28,7 @@ from orchestrator.walls.engine import Engine
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 EXAMPLES = {name: ROOT / "examples" / name for name in ("drift", "kernel")}  # tasks whose cheats are in zoo/NAME
-HEAD_END = "===\n"  # of an entry that is no Python: what it tries is told above this line
+HEAD_END = "===\n"  # ends the description at the top of an entry that is not Python
 TOLERANCE = 0.001  # bpb
 ALL = 10**9  # audited positions of a full audit: as many as there are
 BUDGET = {"time_budget_s": 120.0, "score_budget_s": 120.0}  # of the cheats: none needs it, but a busy machine is slow

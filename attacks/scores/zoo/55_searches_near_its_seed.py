@@ -1,4 +1,4 @@
-"""Trains briefly with several seeds around its own, and goes on with the one that did best.
+"""Trains briefly with several seeds near its own, then continues with the best one.
 
 Allowed, and of no use beyond what it really reaches; the loop's next trial of it has another seed to search around.
 Truth: full audit
