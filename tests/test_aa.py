@@ -111,13 +111,18 @@ def test_what_was_kept_is_counted(tmp_path: Path) -> None:
 def test_the_second_process_ends_with_its_block() -> None:
     """And with everything that it started: one for each processor."""
     with aa.second_process(seed=1) as group:
-        deadline = time.monotonic() + 10
-        while len(members(group)) < len(os.sched_getaffinity(0)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        during = members(group)
+        during = wait_for_members(group, len(os.sched_getaffinity(0)))
 
     assert len(os.sched_getaffinity(0)) == len(during)
-    assert [] == members(group)
+    assert [] == wait_for_members(group, 0)
+
+
+def wait_for_members(group: int, number: int) -> list[str]:
+    """Return a group's processes as soon as there are so many of them, or after ten seconds."""
+    deadline = time.monotonic() + 10
+    while len(members(group)) != number and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return members(group)
 
 
 def members(group: int) -> list[str]:
