@@ -210,7 +210,7 @@ def ours(scenario: Scenario, nights: int, rng: np.random.Generator) -> Nights:
         for night in np.flatnonzero(kept):
             known = int(used[night].sum())
             place = estimates.free_slot(tuple(ages[night, :known].tolist()), int(best[night]))
-            line.grow(night, champion[night], place, (gain[night], found.mean[night], found.sd[night]))
+            line.grow(int(night), int(champion[night]), place, (gain[night], found.mean[night], found.sd[night]))
             used[night, place], ages[night, place], slot[night] = True, ages[night].max() + 1, place
             truth[night, place] = base[night] - gain[night]
         beliefs = estimates.settle(beliefs, slot, kept)
@@ -220,10 +220,11 @@ def ours(scenario: Scenario, nights: int, rng: np.random.Generator) -> Nights:
 
 
 def _best(beliefs: estimates.Beliefs, used: Mask) -> estimates.Slots:
-    return np.where(used, beliefs.levels[:, :KEPT_SLOTS], np.inf).argmin(axis=1)
+    best: estimates.Slots = np.where(used, beliefs.levels[:, :KEPT_SLOTS], np.inf).argmin(axis=1)
+    return best
 
 
-def claim(machines: Machines, truth: Array, line: Line, champion: Array, repeats: Array) -> Nights:
+def claim(machines: Machines, truth: Array, line: Line, champion: estimates.Slots, repeats: Array) -> Nights:
     """Duel the champion against the baseline, then the doubtful changes, and judge what is left."""
     nights, base, run = machines.nights, machines.scenario.base, np.arange(machines.nights)
     before = machines.spent.copy()

@@ -23,7 +23,7 @@ from pathlib import Path
 from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.devices.cpus import numbers, ranges
-from orchestrator.devices.lease import lease
+from orchestrator.devices.lease import build_lease_policy, lease
 from orchestrator.errors import AutoresearchError
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls.engine import Engine
@@ -104,7 +104,7 @@ def main() -> None:
     gpu = options.profile == "gpu"
     (ROOT / "build").mkdir(exist_ok=True)
     known = {"tag": "overhead", "runs": ROOT / "build", "profile_name": options.profile}
-    policy = replace(compose.build_lease_policy(load(ROOT, known)), cpus=2)
+    policy = replace(build_lease_policy(load(ROOT, known)), cpus=2)
     with lease(policy, wait_s=600, on_wait=print) as leased:
         cpus = numbers(leased.cpuset)
         flags = {"time_budget_s": options.seconds or (120.0 if gpu else 25.0)}

@@ -280,8 +280,8 @@ def run_all(wanted: list[Entry], folder: Path, *, jobs: int, heard: Callable[[st
 
     with ThreadPoolExecutor(jobs) as pool:
         models = [e for e in wanted if e.root == ROOT]
-        base = pool.submit(once, "truth", build_on_base(ROOT, ""), **FULL) if models else None
-        truths = {e.path: pool.submit(once, f"{e.name}-truth", e.source, **FULL) for e in models if e.own_truth}
+        base = pool.submit(once, "truth", build_on_base(ROOT, ""), ROOT, **FULL) if models else None
+        truths = {e.path: pool.submit(once, f"{e.name}-truth", e.source, ROOT, **FULL) for e in models if e.own_truth}
         budgets = [({} if e.honest or e.root != ROOT else BUDGET) | OVERRIDES.get(e.name, {}) for e in wanted]
         outcomes = [pool.submit(once, e.name, e.source, e.root, **b) for e, b in zip(wanted, budgets, strict=True)]
 

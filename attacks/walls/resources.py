@@ -11,7 +11,7 @@ from attacks.walls import host
 from attacks.walls.arena import INSIDE, Arena, Watch
 from attacks.walls.base import AttemptResult, Finding, Observation, Oracle, Outcome, Probe, judge
 from attacks.walls.weak import Weaker
-from orchestrator.execution.experiment import failure_of
+from orchestrator.execution.failures import failure_of
 from orchestrator.types import Status
 from orchestrator.walls.container import RunningContainer
 
@@ -126,7 +126,6 @@ FILES = "for i in range(400_000): os.close(os.open(f'/dev/shm/{i}', os.O_CREAT |
 def cases(*, fast: bool) -> tuple[Case, ...]:
     """List all cases; with `fast` floods are smaller, of which 200 MB kept prove the control."""
     flood, line, ends, bytes_ = (200, 200, 2, 20_000) if fast else (10_240, 1024, 100, 2_000_000)
-    careless = {"keeps": []}
     return (
         Case(probe=Probe(name="take more memory than allowed", source="held = bytearray(400 << 20)", oracle=peak)),
         Case(probe=Probe(name="take it bit by bit", source="held = [bytes(range(256)) * 4096 for _ in range(400)]", oracle=peak)),
@@ -143,13 +142,13 @@ def cases(*, fast: bool) -> tuple[Case, ...]:
                          source="os.fork(); os.fork()\nend = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass"),
              profile={"cpus": 0.2}, watch=throttling),
         Case(probe=Probe(name="flood its output", source=FLOOD.format(flood), oracle=above("grown", 150)), watch=memory,
-             weaker=Weaker(**careless), alone=True, profile={"time_budget_s": 600.0}),
+             weaker=Weaker(keeps=[]), alone=True, profile={"time_budget_s": 600.0}),
         Case(probe=Probe(name="print one endless line", source=LINE.format(line), oracle=above("grown", 150)), watch=memory,
-             weaker=Weaker(**careless), alone=True),
+             weaker=Weaker(keeps=[]), alone=True),
         Case(probe=Probe(name="print byte by byte to both outputs in turn", source=IN_TURN.format(bytes_), oracle=above("grown", 150)),
-             watch=memory, weaker=Weaker(**careless), alone=True),
+             watch=memory, weaker=Weaker(keeps=[]), alone=True),
         Case(probe=Probe(name="print line ends without end", source=ENDS.format(ends), oracle=above("grown", 150)), watch=memory,
-             weaker=Weaker(**careless), alone=True, profile={"time_budget_s": 60.0}),
+             weaker=Weaker(keeps=[]), alone=True, profile={"time_budget_s": 60.0}),
         Case(probe=Probe(name="fill the host's disk with its log", source=LINE.format(100), oracle=above("disk", 50)), watch=disk,
              weaker=Weaker(host={"LogConfig": {"Type": "json-file", "Config": {}}})),
         Case(probe=Probe(name="outlive the main process", source=ORPHAN, oracle=above("survivors", 0)),

@@ -121,7 +121,7 @@ class CpuMonitor:
         at_s, (work_s, steal_s) = self.clock(), work_and_steal_s(self.proc, cpus)
         ours_s = self._containers_s()
         ours_s |= {f"engine {pid}": processes.cpu_s(pid, self.proc) for pid in self._engine_pids()}
-        return _Counters(at_s=at_s, work_s=work_s - _own_s(), steal_s=steal_s, ours_s=ours_s)
+        return _Counters(at_s=at_s, work_s=work_s - sum(os.times()[:4]), steal_s=steal_s, ours_s=ours_s)
 
     def _engine_pids(self) -> frozenset[int]:
         """Return the processes that serve our containers; looked for only where those have changed."""
@@ -287,10 +287,6 @@ def _median(shares: Iterable[float | None]) -> float | None:
 
 def _rounded(share: float | None) -> float | None:
     return None if share is None else round(share, 3)
-
-
-def _own_s() -> float:
-    return sum(os.times()[:4])
 
 
 def _cgroup(cgroups: Path, container_id: str) -> Path:

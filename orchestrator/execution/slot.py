@@ -101,7 +101,9 @@ class Slot:
         by = seen.contended_by or self._compare_with_usual(trial, leased)
         self._must_wait = bool(by)
         self._contended = self._contended + 1 if by else 0
-        return replace(trial, contended_by=by, gpu_used=_used(trial, seen.used_by()))
+        users = seen.used_by()
+        used = None if users is None or trial.trainer is None else trial.trainer.container_id in users
+        return replace(trial, contended_by=by, gpu_used=used)
 
     def stop(self) -> None:
         """End the running trial and start no other; from another thread."""
@@ -182,7 +184,3 @@ class Slot:
     def __exit__(self, *_: object) -> None:
         """Release the device."""
         self.give_back()
-
-
-def _used(trial: Trial, by: Collection[str] | None) -> bool | None:
-    return None if by is None or trial.trainer is None else trial.trainer.container_id in by

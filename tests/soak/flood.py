@@ -7,10 +7,13 @@ Each case runs in a trainer's container, and this process, which drains and reco
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from attacks.walls.arena import Arena
+from attacks.walls.base import Observation
 from attacks.walls.host import memory_mib, while_alive
+from orchestrator.walls.container import RunningContainer
 from orchestrator.walls.engine import Engine
 
 LINES = "import sys\ndata = b'x' * 4095 + b'\\n'\nfor _ in range({0}): sys.stdout.buffer.write(data * 256)"
@@ -24,6 +27,11 @@ try:
 except OSError as error: print(i, error)
 """
 BOUND_MIB = 200
+
+
+def sample_memory(peak: list[float], running: RunningContainer, _seen: Observation) -> None:
+    """Note the host's memory, in MiB, for as long as the container runs."""
+    peak.extend(memory_mib() for _ in while_alive(running))
 
 
 def main(mib: int) -> int:
@@ -44,7 +52,7 @@ def main(mib: int) -> int:
             seen = attacked.one(
                 source,
                 profile={"time_budget_s": 540.0},
-                watch=lambda running, _seen, peak=peak: peak.extend(memory_mib() for _ in while_alive(running)),
+                watch=partial(sample_memory, peak),
             )
             result = seen.result
             if result is None:

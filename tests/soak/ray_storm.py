@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from attacks.walls.own_engine import load, until_it_answers
@@ -217,7 +218,7 @@ class Storm:
             argv[argv.index("--experiments") + 1] = "1"
             with (self.log / "loop.log").open("ab") as log:
                 last = subprocess.Popen(argv, env=self.environment(), stdout=log, stderr=log, cwd=ROOT)
-            if wait_for(lambda last=last: last.poll() is not None, until - time.monotonic()) and last.returncode == 0:
+            if wait_for(partial(_has_ended, last), until - time.monotonic()) and last.returncode == 0:
                 return True
             if last.poll() is None:
                 last.kill()
@@ -239,6 +240,10 @@ class Storm:
 def loop_words(task: Path) -> list[str]:
     """The command and the run."""
     return ["loop", "--task", str(task), "--run", TAG]
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:

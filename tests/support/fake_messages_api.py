@@ -92,7 +92,7 @@ class FakeMessagesApi:
         api = self
 
         class Handler(_Handler):
-            server_api = api
+            server_api = api  # type: ignore[assignment]  # the parameter of a class
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -261,7 +261,7 @@ def _blocks(
     says = body.get("thinking", {}).get("type")
     thinks = kind.has_rules and (says == "adaptive" or (says is None and RULES[body["model"]].thinks))
     if thinks if message.thinking is None else message.thinking:
-        start = {"type": "thinking", "thinking": "", "signature": ""}
+        start: dict[str, Any] = {"type": "thinking", "thinking": "", "signature": ""}
         yield start, [{"type": "thinking_delta", "thinking": ""}, {"type": "signature_delta", "signature": "c2ln"}]
     if message.text is not None:
         yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": message.text}]
@@ -286,7 +286,7 @@ def _events(message: Message, body: dict[str, Any], kind: Kind, bill: dict[str, 
         "cache_creation_input_tokens": bill["cache_write"], "cache_read_input_tokens": bill["cache_read"],
     }  # fmt: skip
     silent = message.without_usage or not kind.reports_usage
-    start = {
+    start: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",

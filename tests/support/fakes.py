@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import PatchRejected
 from orchestrator.types import (
@@ -75,7 +76,7 @@ class ArithmeticRunner:
     ran: list[str] = field(default_factory=list)
     below: list[float | None] = field(default_factory=list)  # None: audited in full in any case
     hardware: str = "arithmetic"
-    more: dict[str, str] = field(default_factory=dict)  # of the environment
+    more: dict[str, Any] = field(default_factory=dict)  # of the environment
     wait: Callable[[], bool] = lambda: False
     containers: tuple[str, ...] = ()  # that a test pretends it started
     stopped: bool = False
