@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from orchestrator import files, patch
 from orchestrator.errors import ConfigError, RecordFailed
@@ -20,7 +19,7 @@ from orchestrator.events import (
 from orchestrator.policy import Decision, Rerun
 from orchestrator.proposals import read_source
 from orchestrator.protocols import Runner
-from orchestrator.record import anchors, checkpoint, experiment_dir
+from orchestrator.record import checkpoint, experiment_dir
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import canonical
@@ -215,11 +214,6 @@ def reload_candidate(journal: Journal, experiment_id: int) -> Candidate:
         patch_notes=begun.patch_notes,
         suffix=source.suffix,
     )
-
-
-def anchor_run(journal: Journal, path: Path | None) -> None:
-    """Name the head of the record in the anchor file, if there is one."""
-    anchors.anchor_head(path, journal)
 
 
 def require_same_inputs(journal: Journal, environment: Environment) -> None:

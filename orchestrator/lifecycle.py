@@ -14,14 +14,13 @@ from orchestrator.claims import reserved_seconds
 from orchestrator.errors import AutoresearchError, ConfigError, SandboxError
 from orchestrator.events import CountOffset, SessionEnded, SessionFailed, SessionStarted
 from orchestrator.experiments import (
-    anchor_run,
     fail_experiment,
     keep_experiment,
     reload_candidate,
     require_same_inputs,
 )
 from orchestrator.proposals import Remaining, read_source
-from orchestrator.record import experiment_dir, session_log
+from orchestrator.record import anchors, experiment_dir, session_log
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import GENESIS
 from orchestrator.session import ActiveExperiment, Session
@@ -173,7 +172,7 @@ def end_session(session: Session, reason: str, *, limit_reached: bool = False) -
     log.info("session.ended", reason=reason)  # the last line that the digest covers
     digest = session_log.digest(journal.folder)
     journal.append(SessionEnded(reason=reason, limit_reached=limit_reached, offset=offset, log=digest))
-    anchor_run(journal, session.config.anchor_path)
+    anchors.anchor_head(session.config.anchor_path, journal)
     return reason
 
 

@@ -9,7 +9,6 @@ from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected
 from orchestrator.events import ChampionReplaced, CountOffset, ExperimentCommitted, SeedsRevealed
 from orchestrator.execution.pool import Pool, SlotReady, TrialEnded
 from orchestrator.experiments import (
-    anchor_run,
     begin_experiment,
     finish_experiment,
     keep_experiment,
@@ -20,6 +19,7 @@ from orchestrator.lifecycle import end_session, interrupt_session, limit_reached
 from orchestrator.policy import Decision, Rerun
 from orchestrator.proposals import InFlight, read_source
 from orchestrator.protocols import Runner
+from orchestrator.record import anchors
 from orchestrator.record.experiment_dir import source_path
 from orchestrator.session import ActiveExperiment, Session
 from orchestrator.types import QUEUED_AGAIN, Candidate, Champion, Experiment, Proposal, Reply, Status, Trial, Verdict
@@ -162,7 +162,7 @@ def conclude(session: Session, pool: Pool, active: ActiveExperiment, trial: Tria
             pool.release(active)
             before = journal.champion()
             experiment = finish_experiment(journal, active, decision)
-            anchor_run(journal, session.config.anchor_path)
+            anchors.anchor_head(session.config.anchor_path, journal)
             keep_or_go_back(session, experiment, before)
             require_baseline_score(session, experiment)
 
