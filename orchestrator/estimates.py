@@ -378,7 +378,10 @@ class Estimates:
 
 
 def free_slot(ages: tuple[int, ...], champion: int) -> int:
-    """Return the slot for a newly kept source: the next free one, else that of the oldest which is not the champion."""
+    """Return the slot for a newly kept source: the next free one, else the oldest but the champion's and the first.
+
+    The first one is the baseline's, with which every view compares.
+    """
     if len(ages) < KEPT_SLOTS:
         return len(ages)
-    return min((age, slot) for slot, age in enumerate(ages) if slot != champion)[1]
+    return min((age, slot) for slot, age in enumerate(ages) if age > 0 and slot != champion)[1]

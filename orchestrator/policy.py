@@ -81,6 +81,11 @@ class History:
         """Return the best kept experiment, by all trials under the conditions of the newest."""
         return choose_champion(self.kept, self.remeasurements, self.estimates)
 
+    def level(self, experiment: Experiment, conditions: Conditions) -> float | None:
+        """Return the estimated score of a kept experiment; None where nothing is estimated or it is forgotten."""
+        known = self.estimates.get(conditions)
+        return experiment.sign * known.level(experiment.id)[0] if known and known.knows(experiment.id) else None
+
     def why_invalid(self, experiment_id: int | None) -> str:
         """Return why an experiment is not kept any more; "" if it is, or was never kept."""
         return "" if experiment_id is None else self.invalidated.get(experiment_id, "")
@@ -255,8 +260,9 @@ def choose_champion(
         best = next((c for c in champions if c.id == known_here.best()), None)
         if best is None:
             return None
-        level, to_beat = known_here.level(best.id)[0], known_here.expected_next(best.id)
-        return replace(best, estimate=best.experiment.sign * level, to_beat=best.experiment.sign * to_beat)
+        sign, (level, sd), to_beat = best.experiment.sign, known_here.level(best.id), known_here.expected_next(best.id)
+        error = sd if known_here.trials > 1 else None
+        return replace(best, estimate=sign * level, estimate_sd=error, to_beat=sign * to_beat)
     return min(champions, key=lambda c: (c.cost, c.id), default=None)
 
 

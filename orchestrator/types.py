@@ -509,7 +509,8 @@ class Champion:
     experiment: Experiment
     scores: tuple[float, ...]
     conditions: Conditions
-    estimate: float | None = None  # beside the usual load of this run; None: its mean is all that is known
+    estimate: float | None = None  # at this machine's usual load; None: its mean is all that is known
+    estimate_sd: float | None = None  # the standard error of that; None before two trials
     to_beat: float | None = None  # better than this a score is audited in full at once; None: its value
 
     @property
@@ -520,7 +521,29 @@ class Champion:
     @property
     def value(self) -> float:
         """Return its estimated score; the mean of its trials where nothing is estimated."""
-        return fmean(self.scores) if self.estimate is None else self.estimate
+        return self.measured if self.estimate is None else self.estimate
+
+    @property
+    def measured(self) -> float:
+        """Return the mean of its trials."""
+        return fmean(self.scores)
+
+    def figure(self, metric: str, digits: int = 6) -> str:
+        """Return its value with the standard error, if that is known: `1.9012 ± 0.004 rmse`."""
+        error = "" if self.estimate_sd is None else f" ± {self.estimate_sd:.2g}"
+        return f"{self.value:.{digits}f}{error} {metric}{self.trust_suffix}"
+
+    def basis(self, digits: int = 6) -> str:
+        """Return what its value is, and the mean that was measured: every view says it beside the value."""
+        trials = "1 trial" if len(self.scores) == 1 else f"mean of {len(self.scores)} trials"
+        if self.estimate_sd is None:
+            return f"measured, {trials}"
+        return f"estimated at this machine's usual load; measured {self.measured:.{digits}f} ({trials})"
+
+    def facts(self, metric: str) -> dict[str, object]:
+        """Return the same for programs."""
+        known = {metric: self.value, "standard_error": self.estimate_sd, "measured": self.measured}
+        return known | {"trials": len(self.scores), "basis": self.basis()}
 
     @property
     def cost(self) -> float:

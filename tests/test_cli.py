@@ -184,7 +184,7 @@ def test_every_view_counts_experiments_in_one_way(tmp_path: Path) -> None:
     words = "1 experiment, 1 more not judged"
     contended = next(trace for trace in figures.draw_best_so_far(history)["data"] if trace["uid"] == "contended")
 
-    assert f"n                best 2.000000   {words}\n" == said("runs", *at)
+    assert f"n                best 2.000000 value (measured, mean of 2 trials), {words}\n" == said("runs", *at)
     assert f"\n{words}\n" in listed
     assert "1 of 4 experiments, 1 more not judged ·" in watched.get()
     assert f": 4 rows; {words}\n" in said("export", "--format", "csv", "--out", str(tmp_path / "n.csv"), *at)

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from orchestrator import policy
@@ -74,6 +73,7 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
             rows = [Journal.as_json(experiment) | {metric: experiment.value} for experiment in experiments]
             run = {"tag": journal.folder.name, "state": describe_status(journal), "best": best.id if best else None}
             counts = {
+                "best_score": best.facts(metric) if best else None,
                 "conditions": describe_usual(journal),
                 "claim": describe_claim(journal),
                 "in_doubt": find_doubtful(journal),
@@ -91,9 +91,8 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
         table.expand = console.is_terminal
         console.print(table)
         if best is not None:
-            console.print(
-                f"best: [bold green]{best.value:.6f}[/] {escape(metric)}{best.trust_suffix}, experiment {best.id}"
-            )
+            figure = Text(best.figure(metric), "bold green")
+            console.print(Text.assemble("best: ", figure, f", experiment {best.id}: {best.basis()}"))
         for line in describe_claims(journal):
             console.print(Text(sanitise(line)), soft_wrap=True)
         console.print(summary_line(spent))
@@ -209,10 +208,9 @@ def list_runs(task: Task = CURRENT_DIR, runs: Runs = None) -> None:
     """List the runs on record, newest last."""
     for folder in Target(task=task, runs=runs).run_dirs():
         with Journal.read(folder) as journal:
-            best, spent = journal.champion(), journal.spent()
-        print(
-            f"{folder.name:16} best {f'{best.value:.6f}{best.trust_suffix}' if best else '-':10} {summary_line(spent)}"
-        )
+            best, spent, metric = journal.champion(), journal.spent(), journal.metric()
+        known = f"best {best.figure(metric)} ({best.basis()})" if best else "no score yet"
+        print(f"{folder.name:16} {known}, {summary_line(spent)}")
 
 
 @app.command("report")

@@ -58,6 +58,7 @@ class RunHistory:
     at: str  # ISO 8601, UTC
     entries: tuple[HistoryEntry, ...]  # in the order they finished, not that of their ids where several run at once
     champion: Champion | None = None
+    baseline_value: float | None = None  # estimated as the champion's is; measured where it is not
     seed_std: float | None = None  # between trials of one source, under the champion's conditions
     spent: Spent = field(default_factory=Spent)
     running: tuple[str, ...] = ()  # a line for each
@@ -113,6 +114,8 @@ def load_history(journal: Journal) -> RunHistory:
     rank = {number: rank for rank, number in enumerate(journal.finish_order())}
     experiments = sorted(journal.experiments(), key=lambda e: rank[e.id])
     champion = journal.champion()
+    baseline = next((e for e in experiments if e.status is Status.KEEP), None)
+    level = journal.history().level(baseline, champion.conditions) if champion and baseline else None
     started = read(lambda: [recorded.event for recorded in journal.events(SessionStarted)], list[SessionStarted]())
     last = read(journal.last_session, None)
     unfinished = read(journal.unfinished, list[ExperimentBegun]())
@@ -121,6 +124,7 @@ def load_history(journal: Journal) -> RunHistory:
         at=datetime.now(UTC).isoformat(timespec="minutes"),
         entries=make_entries(experiments, estimated=journal.rule() == policy.ESTIMATE),
         champion=champion,
+        baseline_value=level if level is not None or baseline is None else baseline.value,
         seed_std=journal.history().seed_std(champion.conditions) if champion else None,
         spent=journal.spent(),
         running=tuple(f"experiment {begun.experiment_id}: {begun.proposal.hypothesis}" for begun in unfinished),

@@ -179,8 +179,10 @@ class LiveView:
         champion, spent = self._champion, self._spent
         best = "no score yet"
         if champion is not None:
-            best = f"{champion.value:.4f} {self.metric}{champion.trust_suffix} (experiment {champion.id})"
+            best = f"{champion.figure(self.metric, 4)} (experiment {champion.id})"
         text = Text.assemble(("best so far  ", "dim"), (best, "bold green"))
+        if champion is not None:
+            text.append(f"\n{champion.basis(4)}", "dim")
         if curve := draw_best_so_far(self._curve, self.console.width - len("│ 0.0000  0.0000 │")):
             text.append(f"\n{curve}", "green")
         used = f"{spent.device_seconds / 60:.0f} min · ${spent.usage.cost_usd:.2f}"

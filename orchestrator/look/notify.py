@@ -59,7 +59,7 @@ class Notifier:
                 self._end = self._facts() | {"reason": reason, "failed": True}
 
     def _handle_finished(self, experiment: Experiment) -> None:
-        facts = self._facts() | {"experiment": self._describe(experiment, experiment.value)}
+        facts = self._facts() | {"experiment": self._describe(experiment)}
         if experiment.status is Status.KEEP:
             self._start("best", facts)
             return
@@ -77,7 +77,7 @@ class Notifier:
         return {
             "run": folder.name,
             "folder": str(folder),
-            "best": self._describe(champion.experiment, champion.value) if champion else None,
+            "best": self._describe(champion.experiment) | champion.facts(self.journal.metric()) if champion else None,
             "spent": asdict(self.journal.spent()),
             "conditions": describe_usual(self.journal),
             "claim": describe_claim(self.journal),
@@ -94,11 +94,11 @@ class Notifier:
         self._threads = [*(one for one in self._threads if one.is_alive()), thread]
         thread.start()
 
-    def _describe(self, experiment: Experiment, value: float | None) -> dict[str, object]:
+    def _describe(self, experiment: Experiment) -> dict[str, object]:
         return {
             "id": experiment.id,
             "status": experiment.status.value,
-            self.journal.metric(): value,
+            self.journal.metric(): experiment.value,
             "hypothesis": experiment.hypothesis,
             "reason": experiment.reason,
             "commit": experiment.commit,

@@ -45,8 +45,9 @@ class Summary:
 
 def summarise(history: RunHistory) -> Summary:
     """Return the few facts that a run comes down to."""
-    baseline, champion = history.baseline, history.champion
-    gain = champion.value - baseline.value if champion and baseline and baseline.value is not None else None
+    baseline, champion, before = history.baseline, history.champion, history.baseline_value
+    is_better = champion is not None and baseline is not None and champion.id != baseline.id
+    gain = champion.value - before if champion and is_better and before is not None else None
     experiments = [entry.experiment for entry in history.entries]
     reasons, usage = _reasons(experiments), history.spent.usage
     return Summary(
@@ -54,7 +55,7 @@ def summarise(history: RunHistory) -> Summary:
         largest_step=_largest_step(history),
         baseline=baseline,
         gain=gain,
-        percent=None if gain is None or not baseline or not baseline.value else 100 * gain / baseline.value,
+        percent=100 * gain / before if gain is not None and before else None,
         counts=_counts(experiments, history),
         reasons=tuple(reasons[:MAX_REASONS]),
         more_reasons=max(0, len(reasons) - MAX_REASONS),

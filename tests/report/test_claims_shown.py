@@ -1,5 +1,6 @@
 """Every view leads with what the newest duel says, what is in doubt, and what can be shown here."""
 
+import html
 import io
 import json
 from dataclasses import replace
@@ -14,6 +15,7 @@ from orchestrator.events import DuelEnded, SessionStarted
 from orchestrator.look.history import load_history
 from orchestrator.look.live_view import LiveView
 from orchestrator.look.page import render_report
+from orchestrator.look.summary import summarise
 from orchestrator.record import claims
 from orchestrator.record.journal import Journal
 from orchestrator.types import DuelOutcome, Environment, Status
@@ -91,23 +93,72 @@ def claims_line(folder: Path) -> str:
         return claims.describe_smallest(journal)
 
 
+def show(folder: Path, view: str) -> str:
+    """Return what a view says of a run, in one line."""
+    with Journal.read(folder / "t") as journal:
+        if view == "report":
+            return " ".join(render_report(load_history(journal), {}, "").split())
+        if view == "live view":
+            screen = Console(width=400, file=io.StringIO())
+            live = LiveView(tag="t", console=screen, metric="val_bpb")
+            live.attach(journal)
+            screen.print(live.render())
+            return " ".join(screen.file.getvalue().split())  # type: ignore[attr-defined]
+    words = [view, "--runs", str(folder), *(["--run", "t"] if view == "status" else [])]
+    told = CliRunner().invoke(app, words, catch_exceptions=False)
+    return " ".join(told.output.split())
+
+
+@pytest.mark.parametrize("view", ["status", "report", "live view", "runs"])
+def test_views_say_what_the_score_of_the_best_is(tmp_path: Path, view: str) -> None:
+    """An estimate with its standard error, the measured mean beside it; measured as long as nothing else is known."""
+    with Journal.open(tmp_path / "t") as journal:
+        session = SessionStarted(task="t", metric="val_bpb", proposer="sweep", environment=Environment())
+        journal.append(replace(session, rule="estimate"))
+        finish(journal, kept(2.0, duration_s=30.0))
+        (tmp_path / "t" / "0000").mkdir()
+        first = show(tmp_path, view)
+        for number, value in enumerate((2.02, 2.05, 2.01, 2.06), start=1):
+            finish(journal, kept(value, id=number, parent_id=0, status=Status.DISCARD))
+        best = journal.champion()
+
+    digits = 4 if view == "live view" else 6
+    assert f"{2:.{digits}f} val_bpb" in first
+    assert "measured, 1 trial" in first
+    assert best is not None
+    assert best.estimate_sd is not None
+    assert best.value != best.measured
+    then = show(tmp_path, view)
+    assert f"{best.value:.{digits}f} ± {best.estimate_sd:.2g} val_bpb" in then
+    assert f"estimated at this machine's usual load; measured {2:.{digits}f} (1 trial)" in html.unescape(then)
+
+
+def test_the_report_compares_like_with_like(tmp_path: Path) -> None:
+    """Estimate with estimate; a baseline that is still the best has gained nothing over itself."""
+    with Journal.open(tmp_path) as journal:
+        begin(journal)
+        better, history = journal.champion(), load_history(journal)
+        known = journal.history().level(journal.experiment(0), better.conditions) if better else None
+    with Journal.open(tmp_path / "b") as journal:
+        session = SessionStarted(task="t", metric="val_bpb", proposer="sweep", environment=Environment())
+        journal.append(replace(session, rule="estimate"))
+        for number, value in enumerate((2.0, 2.02, 2.05, 2.01)):
+            finish(journal, kept(value, id=number, status=Status.DISCARD if number else Status.KEEP))
+        alone = load_history(journal)
+
+    assert better is not None
+    assert known is not None
+    assert summarise(history).gain == pytest.approx(better.value - known)
+    assert summarise(alone).gain is None
+
+
 @pytest.mark.parametrize("view", ["status", "report", "live view"])
 def test_views_lead_with_the_claim(tmp_path: Path, view: str) -> None:
     """The terminal, the screen and the page: the claim, what is in doubt, what can be shown; no ± of an audit."""
     with Journal.open(tmp_path / "runs" / "t") as journal:
         begin(journal, ENDED)
         doubts, smallest = claims.describe_doubts(journal), claims.describe_smallest(journal)
-        page = render_report(load_history(journal), {}, "") if view == "report" else ""
-        if view == "live view":
-            screen = Console(width=400, file=io.StringIO())
-            live = LiveView(tag="t", console=screen)
-            live.attach(journal)
-            screen.print(live.render())
-            page = screen.file.getvalue()  # type: ignore[attr-defined]
-    if view == "status":
-        page = " ".join(
-            CliRunner().invoke(app, ["status", "--run", "t", "--runs", str(tmp_path / "runs")]).output.split()
-        )
+    page = show(tmp_path / "runs", view)
 
     assert CLAIM in page
     assert doubts in page
@@ -124,5 +175,6 @@ def test_status_as_json_has_the_figures(tmp_path: Path) -> None:
     found = json.load(io.StringIO(CliRunner().invoke(app, command).output))
 
     assert CLAIM == found["claim"]
+    assert {"val_bpb", "standard_error", "measured", "trials", "basis"} == set(found["best_score"])
     assert ["1"] == list(found["in_doubt"])
     assert found["smallest_gain"] > 0
