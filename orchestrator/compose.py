@@ -7,7 +7,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -29,7 +28,9 @@ from orchestrator.host.image import build_image, start_engine
 from orchestrator.host.source import find_change
 from orchestrator.lifecycle import record_failure
 from orchestrator.proposals import Proposals, read_source
-from orchestrator.propose.lessons import LessonsWriter
+from orchestrator.propose import lessons
+from orchestrator.propose.lessons_writer import LessonsWriter
+from orchestrator.protocols import Proposer, Runner
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal
 from orchestrator.scoring.thresholds import UNBOUNDED
@@ -40,9 +41,6 @@ from orchestrator.walls import compile_cache, gpu_check
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.execution_context import ExecutionContext, build_context, get_image_name
 from orchestrator.walls.reaper import reap_in_background
-
-if TYPE_CHECKING:
-    from orchestrator.protocols import Runner
 
 Show = Callable[[int, Role, str], object]  # a line that a container of an experiment printed
 PATIENCE = 5  # times the time to load and to score
@@ -127,15 +125,17 @@ def open_session(
     with ExitStack() as stack:
         journal = stack.enter_context(Journal.open(config.run_path))
         subscribe(journal)
-        if config.recording.lessons:
-            writer = LessonsWriter(runs=config.runs, task=config.task.name)
-            journal.subscribe(writer.handle)
-            stack.callback(writer.write)
         stack.enter_context(record_failure(journal))
         for note in propose.notes(config, os.environ):
             journal.note(note)
         proposer = propose.build(config, journal, os.environ, wait_on(journal))  # before a device is waited for
         stack.callback(getattr(proposer, "stop", lambda: None))  # what it waits for, or runs, ends with the session
+        if config.recording.lessons:  # written at the end when the devices are given back, before the proposer stops
+            if note := lessons.find_problem(config.runs):
+                journal.note(note)
+            writer = make_lessons_writer(config, journal, proposer)
+            journal.subscribe(writer.handle)
+            stack.callback(writer.close)
         if data:
             set_up(config, data, wait_on(journal))
         if note := preflight.require_commits(config, journal):
@@ -167,6 +167,21 @@ def open_session(
             runners=leased,
             branch=branch,
         )
+
+
+def make_lessons_writer(config: Config, journal: Journal, proposer: Proposer) -> LessonsWriter:
+    """Return what keeps the lessons of the task up to date, with the LLM of the proposer where it has one."""
+    writer = LessonsWriter(
+        runs=config.runs,
+        task=config.task.name,
+        journal=journal,
+        distiller=propose.find_distiller(proposer) if config.recording.llm_lessons else None,
+        instructions=config.root / config.task.instructions,
+        score=propose.describe_metric(config.task),
+        file_name=config.task.mutable.name,
+    )
+    writer.start()
+    return writer
 
 
 def make_brief(config: Config, journal: Journal) -> str:

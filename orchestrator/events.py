@@ -16,6 +16,7 @@ from orchestrator.types import (
     Environment,
     ExecutionResult,
     Experiment,
+    Lesson,
     Proposal,
     Reply,
     Role,
@@ -148,6 +149,18 @@ class ReplyRejected:
 
     reply: int  # seq of its ReplyReceived
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LessonsDistilled:
+    """The LLM was asked what the runs of the task taught; without lessons, `reason` says why there are none."""
+
+    kind: ClassVar = "lessons.distilled"
+
+    reply: Reply  # word for word, with its prompt; empty where nothing answered
+    newest: int  # experiment of this run that was shown
+    lessons: tuple[Lesson, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,8 +374,8 @@ class FilesRemoved:
 
 Event = (
     SessionStarted | SessionEnded | SessionFailed | LoopWaiting | NoteRecorded | ConditionsChanged | CallReserved
-    | CallSettled | ReplyReceived | ReplyRejected | ExperimentBegun | ContainerStarted | ScoringBegun | TrialRepeated
-    | ExperimentDoubted | SeedsRevealed | ExperimentFinished | ExperimentCommitted | ChampionReplaced
+    | CallSettled | ReplyReceived | ReplyRejected | LessonsDistilled | ExperimentBegun | ContainerStarted | ScoringBegun
+    | TrialRepeated | ExperimentDoubted | SeedsRevealed | ExperimentFinished | ExperimentCommitted | ChampionReplaced
     | DuelBegun | DuelEnded | ConfirmationBegun | ExperimentConfirmed | ConfirmationFailed | FilesRemoved
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}

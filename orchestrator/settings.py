@@ -217,6 +217,7 @@ class Recording(Section):
     """What else is kept of a run: checkpoints of kept experiments, and the head of the chain elsewhere."""
 
     lessons: bool = True  # what the runs of a task taught: runs/lessons.md, shown in every prompt
+    llm_lessons: bool = True  # distilled by the LLM too, where one proposes; false: by rules alone
     checkpoints: bool = True  # of kept experiments, for `autoresearch export 3`
     checkpoint_mb: PositiveInt = 1024  # larger ones are not kept
     anchor: Path | None = None  # a file that gets the head of the chain after each experiment; best on another machine

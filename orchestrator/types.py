@@ -144,6 +144,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What experiments taught, in the words of an LLM."""
+
+    text: str  # one line
+    experiments: tuple[str, ...]  # that it rests on, each as run/number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """One idea: why, what is expected of it, and the patch as edits or as a whole file.
 

@@ -15,6 +15,7 @@ from orchestrator.events import (
     ExperimentConfirmed,
     ExperimentDoubted,
     ExperimentFinished,
+    LessonsDistilled,
     LoopWaiting,
     NoteRecorded,
     ReplyRejected,
@@ -52,6 +53,9 @@ def log_event(  # noqa: C901, PLR0912  # one case per kind of event
             level, facts = log.warning, {"reason": event.describe}
         case ReplyRejected(reason=reason):
             facts = {"reason": _text(next(iter(reason.splitlines()), ""))}
+        case LessonsDistilled(reply=reply, lessons=lessons, reason=reason):
+            facts = {"lessons": len(lessons), "model": reply.model, "cost_usd": round(reply.usage.cost_usd, 4)}
+            facts |= {"reason": _text(reason)} if reason else {}
         case ExperimentBegun(experiment_id=number, proposal=proposal, environment=environment):
             where = {"host": _text(environment.host)} if environment.host else {}
             facts = {"experiment_id": number, "hypothesis": _text(proposal.hypothesis), **where}

@@ -14,6 +14,7 @@ from orchestrator.config import Config
 from orchestrator.errors import ConfigError
 from orchestrator.propose import api_key, lessons
 from orchestrator.propose.budget import Budget, Ledger, outlives_cache
+from orchestrator.propose.distil import Distiller
 from orchestrator.propose.models import Answer, Model, PriceBand, find_model
 from orchestrator.propose.phases import CONSTANTS_FIRST
 from orchestrator.propose.prompt import PromptBuilder
@@ -94,6 +95,14 @@ def build(
     if config.proposer == "command":
         return _command(config, ledger, environment, waiting)
     return _claude(config, ledger, environment, waiting)
+
+
+def find_distiller(proposer: Proposer) -> Distiller | None:
+    """Return the LLM of a proposer, to be asked for lessons; None where there is none."""
+    from orchestrator.propose.mix import MixProposer  # noqa: PLC0415
+
+    llm = proposer.llm if isinstance(proposer, MixProposer) else proposer
+    return llm if isinstance(llm, Distiller) else None
 
 
 def _sweep(config: Config) -> Proposer:

@@ -9,6 +9,7 @@ blocks as they came; the arguments of a tool call are under "input" where they a
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -16,6 +17,29 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from orchestrator.errors import PatchRejected
 from orchestrator.propose.models import Answer
 from orchestrator.types import Edit, Proposal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a model is asked for: one JSON object of this schema, as a tool call or as text."""
+
+    what: str  # in words
+    key: str  # every such object has it
+    tool: str  # the name of the tool
+    instruction: str
+    schema: Mapping[str, Any]
+
+    def how(self, form: Answer) -> str:
+        """Return the instruction for an answer of this form."""
+        if form is Answer.TOOL:
+            return f"{self.instruction} Answer by calling the tool `{self.tool}` once."
+        if form is Answer.TEXT:
+            return (
+                f"{self.instruction} Answer with one JSON object and nothing else. It follows this JSON schema:\n\n"
+                f"{json.dumps(self.schema, indent=1)}"
+            )
+        return self.instruction
+
 
 TOOL_NAME = "propose_experiment"
 INSTRUCTION = (
@@ -55,14 +79,7 @@ SCHEMA: dict[str, Any] = {
         },
     },
 }
-HOW = {
-    Answer.STRUCTURED: INSTRUCTION,
-    Answer.TOOL: f"{INSTRUCTION} Answer by calling the tool `{TOOL_NAME}` once.",
-    Answer.TEXT: (
-        f"{INSTRUCTION} Answer with one JSON object and nothing else. It follows this JSON schema:\n\n"
-        f"{json.dumps(SCHEMA, indent=1)}"
-    ),
-}
+PROPOSAL = Wanted(what="a proposal", key="hypothesis", tool=TOOL_NAME, instruction=INSTRUCTION, schema=SCHEMA)
 WHOLE = ("end_turn", "tool_use", "stop_sequence")
 CUT_OFF = (
     "the answer was cut off at max_output_tokens, thinking included; make the change smaller, with short edits"
@@ -113,6 +130,16 @@ class _Fields(BaseModel):
 
 def read(text: str) -> Proposal:
     """Return the proposal in a stored reply of the Messages API. Raises PatchRejected with what to fix."""
+    return _proposal(read_object(text, PROPOSAL))
+
+
+def read_text(text: str) -> Proposal:
+    """Return the proposal in a text, fenced or with words around it. Raises PatchRejected with what to fix."""
+    return _proposal(find_object(text, PROPOSAL))
+
+
+def read_object(text: str, wanted: Wanted) -> object:
+    """Return the object in a stored reply of the Messages API, unchecked. Raises PatchRejected with what to fix."""
     try:
         message = json.loads(text)
         blocks, reason = list(message["content"]), message["stop_reason"]
@@ -122,23 +149,23 @@ def read(text: str) -> Proposal:
     _check_stop(reason, message.get("stop_details"))
     calls = [block for block in blocks if block["type"] == "tool_use"]
     if calls:
-        return _proposal(_arguments(calls))
+        return _arguments(calls, wanted)
     words = "".join(str(block.get("text", "")) for block in blocks if block["type"] == "text")
     if not words.strip():
         only = "nothing but thinking" if "thinking" in kinds or "redacted_thinking" in kinds else "nothing"
-        raise NoProposal(f"the answer contained {only}; give a proposal")
-    return read_text(words)
+        raise NoProposal(f"the answer contained {only}; give {wanted.what}")
+    return find_object(words, wanted)
 
 
-def read_text(text: str) -> Proposal:
-    """Return the proposal in a text, fenced or with words around it. Raises PatchRejected with what to fix."""
-    found = {json.dumps(item, sort_keys=True): item for item in _objects(text)}
+def find_object(text: str, wanted: Wanted) -> object:
+    """Return the object in a text, fenced or with words around it, unchecked. Raises PatchRejected."""
+    found = {json.dumps(item, sort_keys=True): item for item in _objects(text, wanted.key)}
     if not found:
         end = text.strip()[-200:]
-        raise NoProposal(f"the answer contained no JSON object with a `hypothesis`; it ends with {end!r}")
+        raise NoProposal(f"the answer contained no JSON object with a `{wanted.key}`; it ends with {end!r}")
     if len(found) > 1:
         raise PatchRejected(f"the answer contained {len(found)} proposals; give exactly one")
-    return _proposal(next(iter(found.values())))
+    return next(iter(found.values()))
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON
@@ -167,22 +194,24 @@ def _check_stop(reason: object, details: object) -> None:
         raise NoProposal(f"the answer stopped for an unknown reason, {str(reason)[:100]!r}; answer again")
 
 
-def _arguments(calls: list[dict[str, Any]]) -> object:
-    if len(calls) != 1 or calls[0].get("name") != TOOL_NAME:
-        raise PatchRejected(f"the answer contained {len(calls)} tool calls; call {TOOL_NAME} exactly once")
+def _arguments(calls: list[dict[str, Any]], wanted: Wanted) -> object:
+    if len(calls) != 1 or calls[0].get("name") != wanted.tool:
+        raise PatchRejected(f"the answer contained {len(calls)} tool calls; call {wanted.tool} exactly once")
     if "input_json" in calls[0]:
-        raise PatchRejected(f"the arguments of {TOOL_NAME} are not valid JSON: {str(calls[0]['input_json'])[-200:]!r}")
+        raise PatchRejected(
+            f"the arguments of {wanted.tool} are not valid JSON: {str(calls[0]['input_json'])[-200:]!r}"
+        )
     return calls[0].get("input")
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the proposals in a text: all of it, what is in fences, or objects among words."""
+def _objects(text: str, key: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects with this key in a text: all of it, what is in fences, or objects among words."""
     for candidate in (text, *re.findall(r"```[a-zA-Z]*\n(.*?)```", text, flags=re.DOTALL)):
         try:
             value = parse_json(candidate)
         except ValueError:
             continue
-        if isinstance(value, dict) and "hypothesis" in value:
+        if isinstance(value, dict) and key in value:
             yield value
             if candidate is text:
                 return
@@ -196,7 +225,7 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         except (ValueError, RecursionError):
             at += 1
             continue
-        if isinstance(value, dict) and "hypothesis" in value:
+        if isinstance(value, dict) and key in value:
             yield value
 
 

@@ -19,7 +19,7 @@ from orchestrator.propose import answer
 from orchestrator.propose.budget import Bill, Budget, cost_usd, total, worst_case
 from orchestrator.propose.message import Message
 from orchestrator.propose.messages_api import Endpoint, MessagesApi
-from orchestrator.propose.models import Model
+from orchestrator.propose.models import Answer, Model
 from orchestrator.propose.prompt import Prompt, PromptBuilder
 from orchestrator.propose.request import build_request, size_of
 from orchestrator.propose.retry import EndpointBusy, EndpointUnreachable, RetryableError, Stop, call_with_retry
@@ -30,6 +30,10 @@ log = structlog.get_logger()
 
 NAME = "claude"
 CHECK_TRIES = 3
+ASKED_FOR_TOKENS = 16_000  # the longest answer, thinking included, that is no proposal
+SOON = tenacity.stop_any(  # no such answer is waited for while the API is down
+    tenacity.stop_after_attempt(CHECK_TRIES), tenacity.stop_before_delay(60)
+)
 RETIRES_SOON_DAYS = 30
 ADVICE = {
     "": "raise [claude] max_output_tokens, or lower effort",
@@ -122,6 +126,34 @@ class ClaudeProposer:
         """Parse a stored reply. Raises PatchRejected with what to fix."""
         return answer.read(reply.text)
 
+    def ask_for(self, wanted: answer.Wanted, build: Callable[[Answer], Prompt]) -> Reply:
+        """Ask for something else than a proposal, for minutes at most; where a model refuses, the next one.
+
+        It waits for no API that is down, and counts no refusal. Raises ProposerUnavailable, ConfigError or
+        BudgetExhausted.
+        """
+        bill, refusals = Bill(self.budget), list[str]()
+        for model in (models := tuple(self._models)):
+            prompt = build(model.answer)
+            request = self._request(model, prompt, wanted)
+            request["max_tokens"] = min(request["max_tokens"], ASKED_FOR_TOKENS)
+            try:
+                message = self._repeat(model, request, bill, SOON, _ignore)
+            except RetryableError as error:
+                raise ProposerUnavailable(f"{self.settings.endpoint.url}: no answer: {error}") from None
+            text = self.settings.endpoint.without_key(json.dumps(message.as_json(), ensure_ascii=False, indent=1))
+            if not (category := answer.refusal_category(json.loads(text))) or model is models[-1]:
+                break
+            refusals.append(f"{model.id}: {category}")
+        return Reply(
+            proposer=self.name, model=message.model or model.id, prompt=prompt.text, text=text,
+            usage=total(bill.usages), calls=tuple(bill.calls), refusals=tuple(refusals),
+        )  # fmt: skip
+
+    def read_as(self, wanted: answer.Wanted, reply: Reply) -> object:
+        """Return the object in a stored reply, unchecked. Raises PatchRejected."""
+        return answer.read_object(reply.text, wanted)
+
     def stop(self) -> None:
         """End a wait in another thread."""
         self._stopped.set()
@@ -162,7 +194,7 @@ class ClaudeProposer:
         self._models = [*self._models[1:], model]
         return category
 
-    def _request(self, model: Model, prompt: Prompt) -> dict[str, Any]:
+    def _request(self, model: Model, prompt: Prompt, wanted: answer.Wanted = answer.PROPOSAL) -> dict[str, Any]:
         settings = self.settings
         return build_request(
             model,
@@ -170,6 +202,7 @@ class ClaudeProposer:
             effort=settings.effort,
             max_output_tokens=settings.max_output_tokens,
             cache_for_an_hour=settings.cache_for_an_hour,
+            wanted=wanted,
         )
 
     def _api(self) -> MessagesApi:
@@ -218,6 +251,10 @@ class ClaudeProposer:
         ours, apis = self.prompts.count(prompt.text), usage.prompt_tokens
         self.prompts.learn(ours, apis)
         log.info("prompt.counted", ours=ours, apis=apis)
+
+
+def _ignore(_reason: str) -> None:
+    """Tell nobody: an experiment runs meanwhile, or the session is over."""
 
 
 def check_settings(settings: ClaudeSettings, max_usd: float, today: date) -> None:

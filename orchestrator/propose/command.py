@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import IO, Any, Self
 
@@ -26,7 +26,7 @@ from orchestrator.errors import ConfigError, PatchRejected, ProposerUnavailable
 from orchestrator.propose import answer, prompt_text
 from orchestrator.propose.budget import Bill, Budget
 from orchestrator.propose.models import Answer
-from orchestrator.propose.prompt import PromptBuilder
+from orchestrator.propose.prompt import Prompt, PromptBuilder
 from orchestrator.propose.retry import RetryableError, call_with_retry
 from orchestrator.settings import Command
 from orchestrator.types import Context, Proposal, Reply, Usage
@@ -37,6 +37,7 @@ NAME = "command"
 TRIES = 3  # runs that fail in a row, and answers in a row without a proposal
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 60.0
 POLL_S = 0.05
+ASKED_FOR_S = 300.0  # for an answer that is no proposal, at most: the next proposal waits for it
 TERMINATE_S = 5.0  # between SIGTERM and SIGKILL
 MAX_BYTES = 16 * 1024 * 1024
 PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
@@ -56,6 +57,7 @@ class CommandProposer:
     first_wait_s: float = FIRST_WAIT_S
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
     _running: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _unanswered: int = 0
 
     @classmethod
@@ -83,17 +85,32 @@ class CommandProposer:
         tell = (lambda _reason: None) if context.in_flight else self.waiting
         try:
             text = call_with_retry(
-                lambda: self._run(prompt.text, bill), tenacity.stop_after_attempt(TRIES), tell,
+                lambda: self._run(prompt.text, bill, self.command.timeout_s), tenacity.stop_after_attempt(TRIES), tell,
                 first_s=self.first_wait_s, longest_s=LONGEST_WAIT_S, stopped=self._stopped,
             )  # fmt: skip
         except RetryableError as error:
             raise ProposerUnavailable(f"{self.command.argv[0]}: failed {TRIES} times in a row: {error}") from None
         self._count(text)
+        return replace(self._reply(prompt, text, bill), parent_id=context.champion.id)
+
+    def ask_for(self, wanted: answer.Wanted, build: Callable[[Answer], Prompt]) -> Reply:  # noqa: ARG002 - in the prompt
+        """Run the program once for something else than a proposal. Raises ProposerUnavailable or BudgetExhausted."""
+        prompt, bill = build(Answer.TEXT), Bill(self.budget)
+        try:
+            text = self._run(prompt.text, bill, min(self.command.timeout_s, ASKED_FOR_S))
+        except RetryableError as error:
+            raise ProposerUnavailable(f"{self.command.argv[0]}: {error}") from None
+        return self._reply(prompt, text, bill)
+
+    def read_as(self, wanted: answer.Wanted, reply: Reply) -> object:
+        """Return the object in the program's output, unchecked. Raises PatchRejected."""
+        return answer.find_object(answer_in(reply.text), wanted)
+
+    def _reply(self, prompt: Prompt, text: str, bill: Bill) -> Reply:
         usage = usage_in(text)
         return Reply(
             proposer=self.name, model=PurePath(self.command.argv[0]).name, prompt=prompt.text, text=text,
-            usage=usage or Usage(), parent_id=context.champion.id, calls=tuple(bill.calls),
-            cost_known=usage is not None,
+            usage=usage or Usage(), calls=tuple(bill.calls), cost_known=usage is not None,
         )  # fmt: skip
 
     def read(self, reply: Reply) -> Proposal:
@@ -106,16 +123,17 @@ class CommandProposer:
         for process in tuple(self._running):
             _end(process)
 
-    def _run(self, prompt: str, bill: Bill) -> str:
-        """Run the program once. Raises RetryableError if it fails, or takes or prints too much."""
-        if self._stopped.is_set():
-            raise ProposerUnavailable("stopped while a program of [command] ran")
-        with bill.charge(Usage()) as charge:
-            text = self._output(prompt)
-            charge.usage = usage_in(text) or Usage()
+    def _run(self, prompt: str, bill: Bill, timeout_s: float) -> str:
+        """Run the program, one at a time. Raises RetryableError if it fails, or takes or prints too much."""
+        with self._one_at_a_time:
+            if self._stopped.is_set():
+                raise ProposerUnavailable("stopped while a program of [command] ran")
+            with bill.charge(Usage()) as charge:
+                text = self._output(prompt, timeout_s)
+                charge.usage = usage_in(text) or Usage()
         return text
 
-    def _output(self, given: str) -> str:
+    def _output(self, given: str, timeout_s: float) -> str:
         """Return the program's output; it runs in an empty folder, removed afterwards. Raises RetryableError."""
         with (
             tempfile.TemporaryDirectory(prefix="autoresearch-proposal-", ignore_cleanup_errors=True) as folder,
@@ -131,7 +149,7 @@ class CommandProposer:
             )  # fmt: skip
             self._running.append(process)
             try:
-                _wait(process, self.command.timeout_s, self._stopped)
+                _wait(process, timeout_s, self._stopped)
             finally:
                 _end(process)
                 self._running.remove(process)

@@ -55,7 +55,7 @@ class Estimate:
 def estimate_cost(config: Config) -> Estimate:
     """Return the estimated cost of a run with this config and its first model. Raises ConfigError."""
     model = claude_models(config)[0]
-    texts = (ROLE, answer.HOW[model.answer], str(answer.SCHEMA), *_texts(config))
+    texts = (ROLE, answer.PROPOSAL.how(model.answer), str(answer.SCHEMA), *_texts(config))
     stable, fresh = sum(guess(text) for text in texts), HISTORY_TOKENS + TURN_TOKENS
     cached = stable if model.cache_marks and stable >= model.cache_minimum_tokens else 0
     fresh += stable - cached

@@ -1,36 +1,36 @@
-"""What the runs of a task taught, in one file that every prompt shows: kept changes, near misses, failures by kind.
+"""What the runs of a task taught, in one file that every prompt shows: what an LLM concluded, and the outcomes.
 
-`runs/lessons.md` is written again after each session and now and then within one, by rules, from the records of all
-runs of the task. What a person writes into it stays: text above the generated part, and the generated part too once it
-was edited; what it was made from is then not generated again. Whatever it contains is shown to the LLM as data.
+`runs/lessons.md` is written again after each session and now and then within one, from the records of all runs of the
+task: the newest lessons that an LLM distilled (distil.py), then kept changes, near misses and failures by kind, by
+rules. What a person writes into it stays: text above the generated part, and the generated part too once it was edited;
+what it was made from is then not generated again. Whatever it contains is shown to the LLM as data.
 """
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
 from orchestrator import files
-from orchestrator.errors import AutoresearchError
-from orchestrator.events import Event, ExperimentFinished, SessionStarted
+from orchestrator.errors import AutoresearchError, ConfigError
+from orchestrator.events import LessonsDistilled, SessionStarted
 from orchestrator.propose import prompt_text
 from orchestrator.propose.history import FAILED, select_history, subtract_parent
 from orchestrator.record.journal import Journal
-from orchestrator.record.record_file import Recorded
-from orchestrator.types import Experiment
+from orchestrator.types import Experiment, Lesson
 
 log = structlog.get_logger()
 
 NAME = "lessons.md"
-EVERY = 25  # experiments, within a session
 RUNS = 20  # the newest ones are read
 KEPT, NEAR_MISSES, DIFFS, FAILURES = 15, 8, 3, 3  # FAILURES: of each kind
-LINE_CHARS, DIFF_CHARS = 200, 600
+LINE_CHARS, DIFF_CHARS, LESSON_CHARS = 200, 600, 300
 SHOWN_CHARS = 16_000  # of the file are shown in a prompt
 MAX_BYTES = 1 << 20  # a larger file is not read
 ABOVE = (
@@ -50,6 +50,15 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Distilled:
+    """What an LLM concluded from the runs that it was shown."""
+
+    at: str  # ISO 8601
+    model: str
+    lessons: tuple[Lesson, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunLessons:
     """What one run taught."""
 
@@ -59,7 +68,10 @@ class RunLessons:
     kept: tuple[Experiment, ...] = ()  # oldest first, without the baseline
     near_misses: tuple[Experiment, ...] = ()  # smallest loss first
     failures: tuple[Experiment, ...] = ()  # newest first
+    recent: tuple[Experiment, ...] = ()  # oldest first
     parents: Mapping[int, Experiment] = field(default_factory=dict)
+    seed_std: float | None = None  # of repeated trials of one file
+    distilled: Distilled | None = None  # the newest of this run
 
     def after(self, experiment_id: int) -> "RunLessons":
         """Return what experiments after this one taught."""
@@ -67,15 +79,28 @@ class RunLessons:
         def newer(experiments: Iterable[Experiment]) -> tuple[Experiment, ...]:
             return tuple(e for e in experiments if e.id > experiment_id)
 
-        return RunLessons(
-            tag=self.tag, metric=self.metric, newest=self.newest, kept=newer(self.kept),
-            near_misses=newer(self.near_misses), failures=newer(self.failures), parents=self.parents,
+        return replace(
+            self, kept=newer(self.kept), near_misses=newer(self.near_misses), failures=newer(self.failures),
+            recent=newer(self.recent),
         )  # fmt: skip
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """Every experiment that is shown, once, oldest first."""
+        found = {e.id: e for e in (*self.kept, *self.near_misses, *self.failures, *self.recent)}
+        return [found[number] for number in sorted(found)]
 
     def difference(self, e: Experiment) -> float | None:
         """Return a score minus its parent's; None where one is missing, or they were scored under other conditions."""
         parent = self.parents.get(e.parent_id) if e.parent_id is not None else None
         return subtract_parent(e, self.parents) if parent and parent.conditions == e.conditions else None
+
+    def error(self, e: Experiment) -> float | None:
+        """Return the standard error of the difference to its parent, None where the noise is unknown."""
+        parent = self.parents.get(e.parent_id) if e.parent_id is not None else None
+        if self.seed_std is None or parent is None or not e.scores or not parent.scores:
+            return None
+        return self.seed_std * math.sqrt(1 / len(e.scores) + 1 / len(parent.scores))
 
 
 # ---- the text; pure
@@ -83,6 +108,17 @@ class RunLessons:
 
 def update_text(before: str, runs: Iterable[RunLessons]) -> str:
     """Return the file with its generated part made anew from these runs; what a person wrote stays."""
+    found = tuple(runs)
+    text, covered = split_text(before)
+    new = [run.after(covered.get(run.tag, -1)) for run in found]
+    body = "\n".join(_render(new, newest_distilled(found, covered)))
+    body += "\n" if body else ""
+    covers = {run.tag: run.newest for run in new}
+    return f"{text.rstrip()}\n\n{_mark('generated', {'covers': covers, 'sha256': _sha256(body)})}\n{body}"
+
+
+def split_text(before: str) -> tuple[str, dict[str, int]]:
+    """Return what a person wrote or edited, and by run the newest experiment that the edited parts rest on."""
     text = before if before.strip() else ABOVE
     marks = list(_MARK.finditer(text))
     if marks and marks[-1][1] == "generated":
@@ -95,35 +131,53 @@ def update_text(before: str, runs: Iterable[RunLessons]) -> str:
     for mark in _MARK.finditer(text):
         for tag, newest in _read_mark(mark).covers.items():
             covered[tag] = max(covered.get(tag, -1), newest)
-    new = [run.after(covered.get(run.tag, -1)) for run in runs]
-    body = "\n".join(_render(new))
-    body += "\n" if body else ""
-    covers = {run.tag: run.newest for run in new}
-    return f"{text.rstrip()}\n\n{_mark('generated', {'covers': covers, 'sha256': _sha256(body)})}\n{body}"
+    return text, covered
+
+
+def newest_distilled(runs: Iterable[RunLessons], covered: Mapping[str, int]) -> Distilled | None:
+    """Return what an LLM distilled last, without what rests on nothing newer than the parts that a person edited."""
+    last = max((run.distilled for run in runs if run.distilled), key=lambda one: one.at, default=None)
+    if last is None:
+        return None
+
+    def is_new(name: str) -> bool:
+        tag, _, number = name.rpartition("/")
+        return int(number) > covered.get(tag, -1)
+
+    lessons = tuple(lesson for lesson in last.lessons if any(map(is_new, lesson.experiments)))
+    return replace(last, lessons=lessons) if lessons else None
 
 
 def shown_text(text: str) -> str:
     """Return what a prompt shows of the file, without the program's own lines; its beginning where it is too long."""
-    plain = _MARK.sub("", text).replace(ABOVE, "").strip()
+    plain = _without_marks(text)
     left_out = len(plain) - SHOWN_CHARS
     return plain if left_out <= 0 else f"{plain[:SHOWN_CHARS]}\n[{left_out} characters more]"
 
 
-def _render(runs: list[RunLessons]) -> Iterator[str]:
+def _without_marks(text: str) -> str:
+    return _MARK.sub("", text).replace(ABOVE, "").strip()
+
+
+def _render(runs: list[RunLessons], distilled: Distilled | None) -> Iterator[str]:
     kept = [(run.difference(e), run, e) for run in runs for e in run.kept]
-    kept.sort(key=lambda one: one[0] if one[0] is not None else 0.0)
+    kept.sort(key=lambda one: one[2].sign * one[0] if one[0] is not None else 0.0)
     near = [(loss, run, e) for run in runs for e in run.near_misses if (loss := run.difference(e)) is not None]
-    near.sort(key=lambda one: one[0])
+    near.sort(key=lambda one: one[2].sign * one[0])
+    if distilled:
+        yield f"## Lessons, distilled by {_flat(distilled.model)} from the experiments named\n"
+        yield from (f"- {_flat(one.text, LESSON_CHARS)} ({', '.join(one.experiments)})" for one in distilled.lessons)
     if kept:
-        yield "## Kept, the largest gain over its parent first\n"
+        yield f"{chr(10) if distilled else ''}## Kept, the largest gain over its parent first\n"
         yield from _list(kept[:KEPT])
     if near:
-        yield f"{chr(10) if kept else ''}## Near misses: discarded, the smallest loss against its parent first\n"
+        before = chr(10) if kept or distilled else ""
+        yield f"{before}## Near misses: discarded, the smallest loss against its parent first\n"
         yield from _list(near[:NEAR_MISSES])
     failures = [(run, e) for run in runs for e in run.failures]
     kinds = Counter(e.status for _, e in failures)
     if kinds:
-        yield f"{chr(10) if kept or near else ''}## Failures by kind\n"
+        yield f"{chr(10) if kept or near or distilled else ''}## Failures by kind\n"
     for status in FAILED:
         ended = [(run, e) for run, e in failures if e.status is status]
         if ended:
@@ -141,7 +195,8 @@ def _list(ranked: Iterable[tuple[float | None, RunLessons, Experiment]]) -> Iter
 
 
 def _line(difference: float | None, run: RunLessons, e: Experiment) -> str:
-    change = "" if difference is None else f"{difference:+.4f} against its parent, "
+    error = run.error(e)
+    change = "" if difference is None else f"{difference:+.4f}{f' ± {error:.2g}' if error else ''} against its parent, "
     score = "" if e.value is None else f"{run.metric} {e.value:.4f}{e.trust_suffix}"
     where = ", ".join(
         filter(None, (_flat(e.hardware), f"{budget} s" if (budget := e.settings.get("time_budget_s")) else ""))
@@ -163,9 +218,9 @@ def _diff(e: Experiment) -> Iterator[str]:
         yield ""
 
 
-def _flat(text: str) -> str:
+def _flat(text: str, limit: int = LINE_CHARS) -> str:
     """Return what a model or a program wrote as a part of one line, which begins and ends no comment."""
-    return prompt_text.line(text, LINE_CHARS).replace("<!--", "<! --").replace("-->", "-- >")
+    return prompt_text.line(text, limit).replace("<!--", "<! --").replace("-->", "-- >")
 
 
 def _mark(kind: str, facts: Mapping[str, object]) -> str:
@@ -192,15 +247,39 @@ def _sha256(text: str) -> str:
 def read_lessons(path: Path) -> str:
     """Return what a prompt shows of the file; "" where there is none that can be read."""
     try:
+        return shown_text(read_file(path.parent))
+    except ConfigError as error:
+        log.warning("lessons.not_shown", reason=str(error))
+        return ""
+
+
+def read_file(runs: Path) -> str:
+    """Return the file as it is, "" where there is none. Raises ConfigError where it cannot be used."""
+    path = runs / NAME
+    until_then = "until then it is neither shown nor added to"
+    try:
         if path.stat().st_size > MAX_BYTES:
-            log.warning("lessons.not_shown", path=str(path), reason=f"more than {MAX_BYTES} bytes; shorten it")
-            return ""
-        return shown_text(files.read_text(path))
+            raise ConfigError(f"{path}: has more than {MAX_BYTES:,} bytes; shorten it: {until_then}")
+        return files.read_text(path)
     except FileNotFoundError:
         return ""
-    except (OSError, UnicodeDecodeError) as error:
-        log.warning("lessons.not_shown", path=str(path), reason=str(error))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); fix or delete it: {until_then}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; fix or delete it: {until_then}") from error
+
+
+def find_problem(runs: Path) -> str:
+    """Return in one line what keeps the file, or a part of it, from being shown, with the mend; "" for nothing."""
+    try:
+        left_out = len(_without_marks(read_file(runs))) - SHOWN_CHARS
+    except ConfigError as error:
+        return str(error)
+    if left_out <= 0:
         return ""
+    return (
+        f"{runs / NAME}: prompts show its first {SHOWN_CHARS:,} characters, and not the other {left_out:,}; shorten it"
+    )
 
 
 def load_run(folder: Path, task: str) -> RunLessons | None:
@@ -217,45 +296,36 @@ def load_run(folder: Path, task: str) -> RunLessons | None:
             kept=tuple(e for e in memory.kept if e.parent_id is not None),
             near_misses=memory.near_misses,
             failures=memory.failures,
+            recent=memory.recent,
             parents=memory.parents,
+            seed_std=journal.history().seed_std(champion.conditions),
+            distilled=_last_distilled(journal),
         )
 
 
-def write_lessons(runs: Path, task: str) -> Path:
-    """Bring `lessons.md` in the folder of all runs up to date. Raises RecordFailed, OSError or UnicodeDecodeError."""
-    path, found = runs / NAME, []
-    records = sorted(runs.glob("*/record.jsonl"), key=lambda record: -record.stat().st_mtime)
-    for record in records[:RUNS]:
+def _last_distilled(journal: Journal) -> Distilled | None:
+    for recorded in reversed(journal.events(LessonsDistilled)):
+        if lessons := recorded.event.lessons:
+            return Distilled(at=recorded.at, model=recorded.event.reply.model, lessons=lessons)
+    return None
+
+
+def load_runs(runs: Path, task: str) -> list[RunLessons]:
+    """Return what the newest runs of a task taught, the newest first; a damaged record is left out, and logged."""
+    found = list[RunLessons]()
+    for record in sorted(runs.glob("*/record.jsonl"), key=lambda record: -record.stat().st_mtime)[:RUNS]:
         try:
             run = load_run(record.parent, task)
         except AutoresearchError as error:  # one damaged record does not hide the others
             log.warning("lessons.run_left_out", run=record.parent.name, reason=str(error))
             continue
         found += [run] if run else []
-    before = files.read_text(path) if path.exists() else ""
+    return found
+
+
+def write_lessons(runs: Path, task: str) -> Path:
+    """Bring `lessons.md` in the folder of all runs up to date. Raises RecordFailed or ConfigError."""
+    found, before = load_runs(runs, task), read_file(runs)
     if found or before:
-        files.write(path, update_text(before, found))
-    return path
-
-
-@dataclass(slots=True, kw_only=True)
-class LessonsWriter:
-    """Writes the lessons now and then within a session; a failure is logged, and the loop continues."""
-
-    runs: Path
-    task: str
-    _finished: int = 0
-
-    def handle(self, recorded: Recorded[Event]) -> None:
-        """Write after so many experiments."""
-        if isinstance(recorded.event, ExperimentFinished):
-            self._finished += 1
-            if self._finished % EVERY == 0:
-                self.write()
-
-    def write(self) -> None:
-        """Write now."""
-        try:
-            write_lessons(self.runs, self.task)
-        except (AutoresearchError, OSError, UnicodeDecodeError) as error:
-            log.warning("lessons.not_written", path=str(self.runs / NAME), reason=str(error))
+        files.write(runs / NAME, update_text(before, found))
+    return runs / NAME

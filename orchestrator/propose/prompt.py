@@ -113,7 +113,7 @@ class PromptBuilder:
 
     def _stable(self, form: Answer) -> tuple[Block, ...]:
         """Return the blocks that do not change during a run; their files are reread for each prompt."""
-        how = answer.HOW[form].replace("train.py", self.file_name)
+        how = answer.PROPOSAL.how(form).replace("train.py", self.file_name)
         blocks = [
             Block(title="Task", text=ROLE, system=True),
             Block(title="How to answer", text=how, system=True),

@@ -3,21 +3,19 @@
 import json
 from typing import Any
 
-from orchestrator.propose import answer
+from orchestrator.propose.answer import PROPOSAL, Wanted
 from orchestrator.propose.models import Answer, Model
 from orchestrator.propose.prompt import Prompt
 
-TOOL = {
-    "name": answer.TOOL_NAME,
-    "description": answer.INSTRUCTION,
-    "input_schema": answer.SCHEMA,
-    "strict": True,
-}
-FORMAT = {"type": "json_schema", "schema": answer.SCHEMA}
 
-
-def build_request(
-    model: Model, prompt: Prompt, *, effort: str | None, max_output_tokens: int, cache_for_an_hour: bool
+def build_request(  # noqa: PLR0913
+    model: Model,
+    prompt: Prompt,
+    *,
+    effort: str | None,
+    max_output_tokens: int,
+    cache_for_an_hour: bool,
+    wanted: Wanted = PROPOSAL,
 ) -> dict[str, Any]:
     """Return the body: only what this model accepts. `effort` is left out where the model has none."""
     system, user = _blocks(prompt, model, cache_for_an_hour=cache_for_an_hour)
@@ -31,13 +29,15 @@ def build_request(
     if effort in model.efforts:
         output["effort"] = effort
     if model.answer is Answer.STRUCTURED:
-        output["format"] = FORMAT
+        output["format"] = {"type": "json_schema", "schema": wanted.schema}
     if output:
         request["output_config"] = output
     if model.answer is Answer.TOOL:
-        request["tools"] = [TOOL]
+        request["tools"] = [
+            {"name": wanted.tool, "description": wanted.instruction, "input_schema": wanted.schema, "strict": True}
+        ]
         forced = model.forced_tools and not model.ask_to_think  # a model that is to think may not be forced
-        choice = {"type": "tool", "name": answer.TOOL_NAME} if forced else {"type": "auto"}
+        choice = {"type": "tool", "name": wanted.tool} if forced else {"type": "auto"}
         request["tool_choice"] = choice | {"disable_parallel_tool_use": True}
     if model.ask_to_think:
         request["thinking"] = {"type": "adaptive"}

@@ -23,11 +23,13 @@ class Teller:
 
     parents: Mapping[int, Experiment]
     seed_std: float | None
+    run: str = ""  # named with each experiment, where those of several runs are told
 
     def outcome(self, e: Experiment) -> str:
         """Return the score, the status, the idea, and details of the training."""
         status = "kept" if e.status is Status.KEEP else e.status
-        return f"- {e.id}: {self.score(e)} {status}: {prompt_text.line(e.hypothesis, LINE_CHARS)}{self._more(e)}"
+        name = f"{self.run}/{e.id}" if self.run else e.id
+        return f"- {name}: {self.score(e)} {status}: {prompt_text.line(e.hypothesis, LINE_CHARS)}{self._more(e)}"
 
     def failure(self, e: Experiment) -> str:
         """Return the outcome with the reason of the failure."""

@@ -112,15 +112,16 @@ class Journal:
 
     def close(self) -> None:
         """Let the next session in."""
-        if self._closed:
-            return
-        self._closed = True
-        self._index.db.close()
-        os.close(self._file)
-        if self._record is not None:
-            self._record.close()
-        if self._lock is not None:
-            os.close(self._lock)
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            self._index.db.close()
+            os.close(self._file)
+            if self._record is not None:
+                self._record.close()
+            if self._lock is not None:
+                os.close(self._lock)
 
     def __enter__(self) -> Self:
         """Close at the end of the block."""
@@ -137,6 +138,8 @@ class Journal:
         if self._record is None:
             raise RecordFailed(f"{self.folder}: opened for reading only")
         with self._guard:
+            if self._closed:  # a thread that outlived its session; the file's number may be another's by now
+                raise RecordFailed(f"{self.folder}: closed")
             recorded, line = self._record.append(event)
             self._index.append(recorded, line)
             if isinstance(event, ExperimentFinished) or getattr(event, "revisions", None):

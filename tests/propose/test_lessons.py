@@ -1,6 +1,7 @@
 """Lessons: what the runs of a task taught, distilled into a file that every prompt shows and a person may edit."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from orchestrator.cli.look import print_lessons
 from orchestrator.loop import run_session
 from orchestrator.propose import lessons
 from orchestrator.propose.lessons import RunLessons, shown_text, update_text
+from orchestrator.propose.lessons_writer import LessonsWriter
 from orchestrator.types import Experiment, Memory, Status, Trial
 from tests.propose.test_prompt import builder, context
 from tests.support import fakes
@@ -152,7 +154,7 @@ def test_a_session_leaves_lessons_for_the_next_prompt(tmp_path: Path, capsys: py
     loop = open_session(config, fakes.ScriptedProposer(["0.05", "0.06", "7"]), fakes.ArithmeticRunner(score))
     with loop.journal:
         run_session(loop)
-    writer = lessons.LessonsWriter(runs=config.runs, task=config.task.name)
+    writer = LessonsWriter(runs=config.runs, task=config.task.name)
     writer.write()
     shown = builder(tmp_path, lessons=config.runs / lessons.NAME).build(context(Memory()))
     (block,) = [block for block in shown.blocks if block.title.startswith("Lessons")]
@@ -176,14 +178,38 @@ def test_runs_of_another_task_teach_nothing_here(tmp_path: Path) -> None:
     assert not lessons.write_lessons(config.runs, "another task").exists()
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"x" * (lessons.MAX_BYTES + 1)])
-def test_a_file_that_cannot_be_shown_ends_nothing(tmp_path: Path, content: bytes) -> None:
-    """Nor is it replaced."""
+UNUSABLE = {
+    "not text": (b"mine\n\xff\xfe", r"lessons.md: is not UTF-8 text \(byte 5\); fix or delete it"),
+    "far too long": (b"x" * (lessons.MAX_BYTES + 1), r"lessons.md: has more than 1,048,576 bytes; shorten it"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_a_file_that_cannot_be_shown_ends_nothing(tmp_path: Path, case: str) -> None:
+    """Nor is it replaced; one line says what to do."""
+    content, expected = UNUSABLE[case]
     (path := tmp_path / lessons.NAME).write_bytes(content)
-    lessons.LessonsWriter(runs=tmp_path, task="t").write()
+    LessonsWriter(runs=tmp_path, task="t").write()
 
     assert "" == lessons.read_lessons(path)
-    assert content[:2] == path.read_bytes()[:2]
+    assert content == path.read_bytes()
+    assert re.search(expected, lessons.find_problem(tmp_path))
+    assert "\n" not in lessons.find_problem(tmp_path)
+
+
+def test_the_user_is_told_how_much_of_a_long_file_is_shown(tmp_path: Path) -> None:
+    """In one line; a folder in its place is named, too."""
+    assert "" == lessons.find_problem(tmp_path)
+    (path := tmp_path / lessons.NAME).write_text("word " * 4000)
+
+    assert f"{path}: prompts show its first 16,000 characters, and not the other 3,999; shorten it" == (
+        lessons.find_problem(tmp_path)
+    )
+    path.unlink()
+    path.mkdir()
+
+    assert "cannot be read: Is a directory; fix or delete it" in lessons.find_problem(tmp_path)
+    assert "" == lessons.read_lessons(path)
 
 
 def test_a_mark_says_what_the_part_below_rests_on() -> None:

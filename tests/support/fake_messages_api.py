@@ -34,7 +34,7 @@ class Message:
     category: str | None = None  # of a refusal
     model: str | None = None  # None: the one that was asked
     calls: int = 1
-    tool: str = TOOL
+    tool: str = ""  # the name that is called; "": the one that was offered
     input_tokens: int | None = 1000  # None: counted, with the cache
     output_tokens: int = 200
     cache_read: int = 0
@@ -70,10 +70,14 @@ def proposal(search: str, replace: str, hypothesis: str = "a change", **more: An
 
 @dataclass
 class FakeMessagesApi:
-    """Answers from `script`, one entry a message request, then `always`; a request for one token is only checked."""
+    """Answers from `script`, one entry a message request, then `always`.
+
+    A request for one token is only checked; with `lessons`, one for lessons is answered by that.
+    """
 
     script: deque[Scripted] = field(default_factory=deque)
     always: Scripted = field(default_factory=lambda: Message(arguments=proposal("a", "b")))
+    lessons: Scripted | None = None  # how a request for lessons is answered; None: as any other
     check: Scripted | None = None  # how a request for one token is answered; None: as the rules say
     key: str = KEY
     models: tuple[str, ...] = tuple(RULES)
@@ -177,7 +181,10 @@ class _Handler(BaseHTTPRequestHandler):
         api = self.server_api
         if (refused := refusal(api.kind, body, api.today)) is not None:
             return Failure(status=refused[0], kind=refused[1], message=refused[2])
-        scripted = api.script.popleft() if api.script else api.always
+        if api.lessons is not None and asks_for_lessons(body):
+            scripted = api.lessons
+        else:
+            scripted = api.script.popleft() if api.script else api.always
         return scripted(body) if callable(scripted) else scripted
 
     def _checked(self, body: dict[str, Any]) -> Message | Failure:
@@ -248,6 +255,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
+def asks_for_lessons(body: dict[str, Any]) -> bool:
+    """Whether a request is not for a proposal."""
+    return "Distil the lessons." in str(body["messages"][-1]["content"][-1])
+
+
 def _form(message: Message, body: dict[str, Any], kind: Kind) -> str:
     """How a proposal is sent: as a tool call, or as a text of some kind."""
     asked = "tool" if body.get("tools") and "format" not in body.get("output_config", {}) else "text"
@@ -276,7 +288,8 @@ def _blocks(
         yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in pieces]
         return
     for call in range(message.calls):
-        start = {"type": "tool_use", "id": f"toolu_{call}", "name": message.tool, "input": {}}
+        name = message.tool or (body["tools"][0]["name"] if body.get("tools") else TOOL)
+        start = {"type": "tool_use", "id": f"toolu_{call}", "name": name, "input": {}}
         yield start, [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
 
 
