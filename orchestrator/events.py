@@ -55,6 +55,7 @@ class SessionStarted:
     unit: str = ""  # of the metric
     direction: str = "lower"  # which scores are better
     rule: str = ""  # of keeping; "": by the spread of three baseline runs, as until November 2026
+    threshold: float | None = None  # every score that reaches it is kept; None: only what is better
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

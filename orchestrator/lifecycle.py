@@ -54,9 +54,9 @@ def recover(session: Session) -> CountOffset:
         experiment_dir.drop_private(folder)
         fail_experiment(journal, active, "the orchestrator died while it ran; it runs again")
     require_same_inputs(journal, session.environment)
-    champion, edited = journal.champion(), ""
-    if champion is not None:
-        kept = journal.experiment(champion.id)
+    champion, parent, edited = journal.champion(), journal.parent(), ""
+    if parent is not None:
+        kept = journal.experiment(parent.id)
         if not kept.commit:
             keep_experiment(journal, session.branch, kept)
         elif files.read_text(session.branch.path) != read_source(kept):
@@ -76,6 +76,7 @@ def recover(session: Session) -> CountOffset:
             proposer=proposer,
             environment=session.environment,
             rule=session.config.noise.rule,
+            threshold=task.threshold,
         )
     )
     if edited:

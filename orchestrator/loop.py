@@ -65,24 +65,28 @@ def may_start(session: Session, active: Sequence[ActiveExperiment]) -> bool:
 
 def start_next(session: Session, pool: Pool, runner: Runner, offset: CountOffset) -> None:
     """Choose what to run next and start it on a free runner; ask for the idea after it."""
-    champion = session.journal.champion()
+    champion, parent = session.journal.champion(), session.journal.parent()
     try:
         with pool.lend_idle():
-            candidate = choose_next(session, champion, pool.active, offset)
+            candidate = choose_next(session, champion, parent, pool.active, offset)
     except PatchRejected as refusal:
-        record_invalid(session, champion, runner, str(refusal))
+        record_invalid(session, champion, parent, runner, str(refusal))
         return
     if pool.is_fresh(runner):  # the answer may have taken hours
         pool.start(begin_experiment(session.journal, candidate, runner, champion))
-        if champion is not None:
+        if parent is not None:
             left = remaining(session, offset, pool.active)
-            session.proposals.ask_ahead(champion, session.environment, left, in_flight(pool.active), then=pool.wake)
+            session.proposals.ask_ahead(parent, session.environment, left, in_flight(pool.active), then=pool.wake)
 
 
 def choose_next(
-    session: Session, champion: Champion | None, active: Sequence[ActiveExperiment], offset: CountOffset
+    session: Session,
+    champion: Champion | None,
+    parent: Champion | None,
+    active: Sequence[ActiveExperiment],
+    offset: CountOffset,
 ) -> Candidate:
-    """Return an attempt that is due, the baseline, the champion once more, or a new idea.
+    """Return an attempt that is due, the baseline, the champion once more, or a new idea, a change of the parent.
 
     Where the champion is not known under today's conditions nothing else is due: it could be compared with nothing.
     Raises PatchRejected when no reply led to a patch that applies.
@@ -93,12 +97,12 @@ def choose_next(
     for due in journal.queued():
         if due.id not in retried and (comparable or due.remeasures_id is not None):
             return replace(reload_candidate(journal, due.id), attempt=due.attempt + 1, retry_of=due.id)
-    if champion is None:
+    if champion is None or parent is None:
         return make_baseline(session)
     if all(one.candidate.remeasures_id is None for one in active) and is_remeasurement_due(session, champion):
         return remeasure(champion, champion.conditions.describe_change(environment.conditions))
     left = remaining(session, offset, active)
-    return session.proposals.next_candidate(champion, environment, left, in_flight(active))
+    return session.proposals.next_candidate(parent, environment, left, in_flight(active))
 
 
 def in_flight(active: Sequence[ActiveExperiment]) -> list[InFlight]:
@@ -160,7 +164,7 @@ def conclude(session: Session, pool: Pool, active: ActiveExperiment, trial: Tria
             pool.start(repeat_trial(journal, active, trial, rerun))
         case Decision() as decision:
             pool.release(active)
-            before = journal.champion()
+            before = journal.parent()
             experiment = finish_experiment(journal, active, decision)
             anchors.anchor_head(session.config.anchor_path, journal)
             keep_or_go_back(session, experiment, before)
@@ -168,13 +172,13 @@ def conclude(session: Session, pool: Pool, active: ActiveExperiment, trial: Tria
 
 
 def keep_or_go_back(session: Session, experiment: Experiment, before: Champion | None) -> None:
-    """Keep this one, or go back to an earlier one if the champion did not hold."""
-    journal, champion = session.journal, session.journal.champion()
+    """Keep this one, or go back to an earlier one if what the next proposal would begin with did not hold."""
+    journal, parent = session.journal, session.journal.parent()
     if experiment.status is Status.KEEP:
         keep_experiment(journal, session.branch, experiment)
-    elif before is not None and champion is not None and champion.id != before.id:
-        journal.append(ChampionReplaced(experiment_id=before.id, champion_id=champion.id, value=champion.value))
-        keep_experiment(journal, session.branch, journal.experiment(champion.id))
+    elif before is not None and parent is not None and parent.id != before.id:
+        journal.append(ChampionReplaced(experiment_id=before.id, champion_id=parent.id, value=parent.value))
+        keep_experiment(journal, session.branch, journal.experiment(parent.id))
 
 
 def require_baseline_score(session: Session, experiment: Experiment) -> None:
@@ -184,14 +188,16 @@ def require_baseline_score(session: Session, experiment: Experiment) -> None:
         raise ConfigError(f"the baseline itself has no score ({why}): fix {session.branch.path}")
 
 
-def record_invalid(session: Session, champion: Champion | None, runner: Runner, reason: str) -> None:
+def record_invalid(
+    session: Session, champion: Champion | None, parent: Champion | None, runner: Runner, reason: str
+) -> None:
     """Record an idea whose patch was refused until the attempts were used up; nothing ran."""
-    parent = read_source(champion.experiment) if champion else ""
+    source = read_source(parent.experiment) if parent else ""
     candidate = Candidate(
         proposal=Proposal(hypothesis=f"refused: {reason.splitlines()[0]}"),
-        source=parent,
-        parent_id=champion.id if champion else None,
-        parent_source=parent,
+        source=source,
+        parent_id=parent.id if parent else None,
+        parent_source=source,
         reply=session.journal.last_reply(),
         suffix=session.proposals.suffix,
     )

@@ -20,7 +20,8 @@ Champion    The kept experiment with the best estimate under the conditions of t
 Remeasure   The champion is measured again at once under conditions where it has no score.
 Duel        At the end of a session the champion against the baseline, then changes in doubt against the files they were
             made to, as far as a tenth of the device time and `claim_hours` allow. Duels claim; they keep nothing.
-Threshold   Where the task has one, every score that reaches it is kept, whatever the champion has.
+Threshold   Where the task has one, every score that reaches it is kept, whatever the champion has, and the next
+            proposal begins with the newest kept file, not with the champion. Every view names both.
 Invalidate  A kept experiment that cheats when it is measured again, in a duel or on the holdout is not kept any more,
             nor are its descendants.
 
@@ -75,11 +76,20 @@ class History:
     repeated: tuple[Experiment, ...] = ()  # with several trials: what is known of the noise
     invalidated: Mapping[int, str] = field(default_factory=dict)  # the reason, for each that is not kept any more
     estimates: Mapping[Conditions, Estimates] = field(default_factory=dict)  # empty under the rule of the lowest score
+    threshold: float | None = None  # where every score that reaches it is kept
 
     @property
     def champion(self) -> Champion | None:
         """Return the best kept experiment, by all trials under the conditions of the newest."""
         return choose_champion(self.kept, self.remeasurements, self.estimates)
+
+    @property
+    def parent(self) -> Champion | None:
+        """Return what the next proposal begins with: the champion; where a threshold decides, the newest kept one."""
+        if self.threshold is None or not self.kept:
+            return self.champion
+        newest = self.kept[-1]
+        return Champion(experiment=newest, scores=newest.scores, conditions=newest.conditions)
 
     def level(self, experiment: Experiment, conditions: Conditions) -> float | None:
         """Return the estimated score of a kept experiment; None where nothing is estimated or it is forgotten."""

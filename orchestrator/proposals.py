@@ -59,7 +59,7 @@ class Proposals:
     prefetcher: ProposalPrefetcher = field(default_factory=ProposalPrefetcher)
 
     def next_candidate(
-        self, champion: Champion, environment: Environment, remaining: Remaining, in_flight: Sequence[InFlight]
+        self, parent: Champion, environment: Environment, remaining: Remaining, in_flight: Sequence[InFlight]
     ) -> Candidate:
         """Ask until a patch applies, each refusal reported word for word. Raises PatchRejected after all attempts."""
         self.prefetcher.wait()  # a reply that is on its way is stored by then
@@ -67,11 +67,11 @@ class Proposals:
         while True:
             pending = self.journal.pending_reply()
             if pending is None:
-                context = self.build_context(champion, environment, remaining, in_flight, tuple(rejected))
+                context = self.build_context(parent, environment, remaining, in_flight, tuple(rejected))
                 pending = self._ask(context)
             seq, reply = pending
             try:
-                return self._read_reply(champion, reply, in_flight)
+                return self._read_reply(parent, reply, in_flight)
             except PatchRejected as refusal:
                 reason = str(refusal).replace("train.py", self.file_name)
                 self.journal.append(ReplyRejected(reply=seq, reason=reason))
@@ -81,7 +81,7 @@ class Proposals:
 
     def ask_ahead(
         self,
-        champion: Champion,
+        parent: Champion,
         environment: Environment,
         remaining: Remaining,
         in_flight: Sequence[InFlight],
@@ -90,12 +90,12 @@ class Proposals:
         """Ask for the next proposal in a thread, unless no experiment is left for it; `then` is called at its end."""
         exhausted = remaining.experiments == 0 or remaining.hours == 0
         if self.asks_ahead and not exhausted and self.journal.pending_reply() is None:
-            context = self.build_context(champion, environment, remaining, in_flight)
+            context = self.build_context(parent, environment, remaining, in_flight)
             self.prefetcher.start(lambda: self._ask(context), then)
 
     def build_context(
         self,
-        champion: Champion,
+        parent: Champion,
         environment: Environment,
         remaining: Remaining,
         in_flight: Sequence[InFlight],
@@ -104,13 +104,13 @@ class Proposals:
         """Return what the proposer is told; costs the same however long the run is."""
         return Context(
             experiment_id=self.journal.next_id(),
-            champion=champion,
-            champion_source=patch.as_shown(read_source(champion.experiment)),
+            champion=parent,
+            champion_source=patch.as_shown(read_source(parent.experiment)),
             history=FullHistory(self.journal),
             spent=self.journal.spent(),
             experiments_left=remaining.experiments,
             hours_left=remaining.hours,
-            memory=select_history(self.journal, champion),
+            memory=select_history(self.journal, parent),
             in_flight=tuple(one.hypothesis for one in in_flight),
             seed_std=None if self.noise.is_off else self.journal.history().seed_std(environment.conditions),
             smallest_gain=smallest_gain(self.journal),
@@ -123,18 +123,18 @@ class Proposals:
         reply = self.proposer.ask(context)
         return self.journal.append(ReplyReceived(reply=reply)).seq, reply
 
-    def _read_reply(self, champion: Champion, reply: Reply, in_flight: Sequence[InFlight]) -> Candidate:
+    def _read_reply(self, parent: Champion, reply: Reply, in_flight: Sequence[InFlight]) -> Candidate:
         """Return the full file that a reply makes of its parent. Raises PatchRejected."""
         proposal = self.proposer.read(reply)
-        parent = self._find_parent(champion, reply, proposal)
-        parent_source = read_source(parent)
+        chosen = self._find_parent(parent, reply, proposal)
+        parent_source = read_source(chosen)
         patched = patch.apply(parent_source, proposal, self.rules, contract=self.needs_contract, python=self.is_python)
         source = patched.source
         self._refuse_repeat(source, in_flight)
         if not proposal.retry_rationale:
-            self._refuse_similar(champion, proposal, parent_source, source)
+            self._refuse_similar(parent, proposal, parent_source, source)
         return Candidate(
-            proposal=proposal, source=source, parent_id=parent.id, parent_source=parent_source, reply=reply,
+            proposal=proposal, source=source, parent_id=chosen.id, parent_source=parent_source, reply=reply,
             patch_notes=patched.notes, suffix=self.suffix,
         )  # fmt: skip
 
@@ -148,16 +148,16 @@ class Proposals:
         """Return whether the mutable file is a Python program; any other file is text."""
         return self.suffix == ".py"
 
-    def _find_parent(self, champion: Champion, reply: Reply, proposal: Proposal) -> Experiment:
-        """Return the experiment that the edits are made to: the one named, else the champion when it was asked."""
+    def _find_parent(self, parent: Champion, reply: Reply, proposal: Proposal) -> Experiment:
+        """Return the experiment that the edits are made to: the one named, else the one shown when it was asked."""
         wanted = proposal.parent_id if proposal.parent_id is not None else reply.parent_id
-        if wanted is None or wanted == champion.id:
-            return champion.experiment
+        if wanted is None or wanted == parent.id:
+            return parent.experiment
         for kept in self.journal.history().kept:
             if kept.id == wanted:
                 return self.journal.experiment(wanted)
         raise PatchRejected(
-            f"parent_id {wanted}: not a kept experiment; omit it to change the best one, experiment {champion.id}"
+            f"parent_id {wanted}: not a kept experiment; omit it to change the file shown, of experiment {parent.id}"
         )
 
     def _refuse_repeat(self, source: str, in_flight: Sequence[InFlight]) -> None:
@@ -171,7 +171,7 @@ class Proposals:
             if patch.fingerprint(running.source) == fingerprint:
                 raise PatchRejected(f"this repeats experiment {running.id}, which is running now")
 
-    def _refuse_similar(self, champion: Champion, proposal: Proposal, parent_source: str, source: str) -> None:
+    def _refuse_similar(self, parent: Champion, proposal: Proposal, parent_source: str, source: str) -> None:
         """Raise PatchRejected, with the outcome, for what is close to a discarded experiment and gives no rationale."""
         before, after = (text.splitlines(keepends=True) for text in (parent_source, source))
         diff = "".join(difflib.unified_diff(before, after, n=0))
@@ -186,8 +186,8 @@ class Proposals:
                 metric = self.journal.metric()
                 outcome = "no score" if earlier.value is None else f"{metric} {earlier.value:.6f}"
                 raise PatchRejected(
-                    f"this is close to experiment {earlier.id}, {earlier.status} with {outcome} (the best has"
-                    f" {champion.value}): {earlier.hypothesis!r}. Propose something else, or the same with"
+                    f"this is close to experiment {earlier.id}, {earlier.status} with {outcome} (the file that you"
+                    f" change has {parent.value}): {earlier.hypothesis!r}. Propose something else, or the same with"
                     " retry_rationale: why it would end differently now"
                 )
 

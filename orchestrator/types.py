@@ -604,7 +604,7 @@ class Context:
     """What a proposer may know when it is asked for the next idea."""
 
     experiment_id: int
-    champion: Champion
+    champion: Champion  # whose file is changed; the newest kept one where a threshold decides
     champion_source: str
     history: Sequence[Experiment]  # oldest first, finished ones of every status
     spent: Spent

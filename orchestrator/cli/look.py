@@ -71,7 +71,12 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
         estimated = journal.rule() == policy.ESTIMATE
         if as_json:
             rows = [Journal.as_json(experiment) | {metric: experiment.value} for experiment in experiments]
-            run = {"tag": journal.folder.name, "state": describe_status(journal), "best": best.id if best else None}
+            run = {
+                "tag": journal.folder.name,
+                "state": describe_status(journal),
+                "best": best.id if best else None,
+                "parent": parent.id if (parent := journal.parent()) else None,
+            }
             counts = {
                 "best_score": best.facts(metric) if best else None,
                 "conditions": describe_usual(journal),

@@ -65,10 +65,10 @@ class Notifier:
             return
         if experiment.needs_review:
             self._start("cheat", facts)
-        champion, every = self.journal.champion(), self.settings.stagnation_after
+        parent, every = self.journal.parent(), self.settings.stagnation_after
         is_idea = experiment.is_judged and experiment.remeasures_id is None
-        if champion is not None and every and is_idea:
-            since = self.journal.since_improvement(champion.id)
+        if parent is not None and every and is_idea:
+            since = self.journal.since_improvement(parent.id)
             if since and since % every == 0:
                 self._start("stagnation", facts | {"since_improvement": since})
 

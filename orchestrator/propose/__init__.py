@@ -138,6 +138,7 @@ def prompts(config: Config) -> PromptBuilder:
         file_name=config.task.mutable.name,
         contract=config.task.contract,
         trains=config.task.stages is Stages.TRAIN,
+        by_threshold=config.task.threshold is not None,
     )
 
 

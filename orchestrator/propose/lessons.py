@@ -172,7 +172,7 @@ def _render(runs: list[RunLessons], distilled: Distilled | None) -> Iterator[str
         yield from _list(kept[:KEPT])
     if near:
         before = chr(10) if kept or distilled else ""
-        yield f"{before}## Near misses: discarded, the smallest loss against its parent first\n"
+        yield f"{before}## Near misses: discarded, the closest to its parent first\n"
         yield from _list(near[:NEAR_MISSES])
     failures = [(run, e) for run in runs for e in run.failures]
     kinds = Counter(e.status for _, e in failures)

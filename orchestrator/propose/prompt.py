@@ -35,7 +35,8 @@ OUTPUT_CHARS = 3000  # of what a program printed
 TAIL_BYTES = 1500
 REJECTED_CHARS = 6000
 BRIEF_CHARS = 20_000
-NEAR_MISSES = "Near misses: discarded, smallest loss against their own parent first"
+LANGUAGES = {".py": "python", ".md": "markdown", ".json": "json", ".toml": "toml"}  # of fenced files, by suffix
+NEAR_MISSES = "Near misses: discarded, the closest to their own parent first"
 SHARES = {"kept": 0.3, "near": 0.2, "diffs": 0.15, "failed": 0.15, "recent": 0.2}  # of HISTORY_TOKENS
 
 ROLE = """You propose experiments for an automated research loop. Each prompt contains everything you need; you have no
@@ -84,6 +85,7 @@ class PromptBuilder:
     file_name: str = "train.py"  # of the mutable file
     contract: str = ""  # what the file must offer, in the task's words
     trains: bool = True  # whether an experiment trains a model
+    by_threshold: bool = False  # the newest kept file is shown, not the best
     api_ratio: float = 1.0  # the API's tokens for each of ours, known after the first call
     _last_good: dict[Path, str] = field(default_factory=dict, repr=False)
 
@@ -107,7 +109,7 @@ class PromptBuilder:
 
     def build_check(self, form: Answer) -> Prompt:
         """Return a prompt of the same shape, for a request that checks the connection."""
-        best = Block(title=f"The best {self.file_name} so far", text="Not shown in this request.", cached=True)
+        best = Block(title=self._shown, text="Not shown in this request.", cached=True)
         now = Block(title="Now", text="This request only checks the connection. No proposal is needed yet.")
         return Prompt(blocks=(*self._stable(form), best, now))
 
@@ -146,16 +148,26 @@ class PromptBuilder:
         printed, curve = _tail(best.folder / "trainer.log"), read_diagnostics(best.folder / "trainer.log").curve_line()
         end = f"\n\nThe end of its output:\n{prompt_text.fence(printed, OUTPUT_CHARS)}" if printed else ""
         end += f"\n\nDuring its training: {curve}" if curve else ""
-        return Block(
-            title=f"The best {self.file_name} so far", text=text + _code(context.champion_source) + end, cached=True
-        )
+        return Block(title=self._shown, text=text + self._code(context.champion_source) + end, cached=True)
+
+    @property
+    def _shown(self) -> str:
+        """Return the title of the file that a proposal changes."""
+        return f"The newest kept {self.file_name}" if self.by_threshold else f"The best {self.file_name} so far"
+
+    def _code(self, source: str) -> str:
+        """Fence a file byte for byte: the search texts of edits must match it."""
+        fence = prompt_text.fence_for(source)
+        language = LANGUAGES.get(Path(self.file_name).suffix, "text")
+        return f"{fence}{language}\n{source.rstrip(chr(10))}\n{fence}"
 
     def _history(self, context: Context) -> Iterator[Block]:
         """Yield the earlier experiments, each kind within its share of the tokens."""
         memory = context.memory
         teller = _teller(context)
+        kept = "everything that reached the threshold" if self.by_threshold else "every improvement so far"
         parts = (
-            ("kept", "Kept: every improvement so far, oldest first", map(teller.outcome, memory.kept), True),
+            ("kept", f"Kept: {kept}, oldest first", map(teller.outcome, memory.kept), True),
             ("near", NEAR_MISSES, map(teller.outcome, memory.near_misses), False),
             ("diffs", "Changes of the nearest misses", map(tell_diff, memory.near_misses[:DIFFS]), False),
             ("failed", "Failures, newest first", map(teller.failure, memory.failures), False),
@@ -207,9 +219,9 @@ class PromptBuilder:
         except OSError:
             return phase.request
         return (
-            f"{phase.request}\nYou may start from an earlier kept file instead of the best one: apply your edits to the"
+            f"{phase.request}\nYou may start from an earlier kept file instead of that one: apply your edits to the"
             f" file below, and set parent_id to {parent.id}. It scored {self.metric} {_teller(context).score(parent)}."
-            f"\n{_code(source)}"
+            f"\n{self._code(source)}"
         )
 
     def _noise(self, context: Context) -> str:
@@ -272,12 +284,6 @@ class PromptBuilder:
                 f"{path}: has {tokens} tokens, at most {INSTRUCTION_TOKENS} fit into every prompt; shorten it"
             )
         return text
-
-
-def _code(source: str) -> str:
-    """Fence a train.py byte for byte: the search texts of edits must match it."""
-    fence = prompt_text.fence_for(source)
-    return f"{fence}python\n{source.rstrip(chr(10))}\n{fence}"
 
 
 def _tail(path: Path) -> str:

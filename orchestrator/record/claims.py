@@ -70,7 +70,15 @@ def describe_doubts(journal: Journal) -> str:
     )
 
 
+def describe_newest(journal: Journal) -> str:
+    """Return in one line what the next proposal begins with where a threshold decides; "" where it is the best."""
+    parent = journal.parent()
+    if parent is None or journal.threshold() is None:
+        return ""
+    return f"the newest kept, which the next one follows: experiment {parent.id}, {parent.value:.6g} {journal.metric()}"
+
+
 def describe(journal: Journal) -> tuple[str, ...]:
     """Return what every view leads with, a line each: the newest duel, what is in doubt, what can be shown here."""
-    lines = (describe_claim(journal), describe_doubts(journal), describe_smallest(journal))
+    lines = (describe_newest(journal), describe_claim(journal), describe_doubts(journal), describe_smallest(journal))
     return tuple(line for line in lines if line)

@@ -142,7 +142,7 @@ class Journal:
                 raise RecordFailed(f"{self.folder}: closed")
             recorded, line = self._record.append(event)
             self._index.append(recorded, line)
-            if isinstance(event, ExperimentFinished) or getattr(event, "revisions", None):
+            if isinstance(event, ExperimentFinished | SessionStarted) or getattr(event, "revisions", None):
                 self._history = None
             if getattr(event, "revisions", None):  # what cheated taught nothing
                 self._estimates, self._learnt = {}, 0
@@ -304,6 +304,7 @@ class Journal:
                     repeated=tuple(repeated[::-1]),
                     invalidated={e.id: e.reason for e in revised},
                     estimates=self.estimates(),
+                    threshold=self.threshold(),
                 )
             return self._history
 
@@ -331,6 +332,15 @@ class Journal:
         """Return the rule of keeping that the run goes by."""
         started = self.last_event(SessionStarted)
         return started.event.rule if started else ""
+
+    def threshold(self) -> float | None:
+        """Return the score from which on the run keeps everything; None where it keeps what is better."""
+        started = self.last_event(SessionStarted)
+        return started.event.threshold if started else None
+
+    def parent(self) -> Champion | None:
+        """Return the kept experiment that the next proposal begins with; None before there is one."""
+        return self.history().parent
 
     def champion(self) -> Champion | None:
         """Return the best kept experiment; None before there is one."""

@@ -13,6 +13,7 @@ from orchestrator import compose
 from orchestrator.config import Config, load
 from orchestrator.loop import run_session
 from orchestrator.propose.drafts import DraftsProposer
+from orchestrator.record import claims
 from orchestrator.record.journal import Journal
 from orchestrator.record.verify import find_damage
 from orchestrator.scoring.messages import FailedMessage, Message, RefusedMessage, parse_message, read_outcome
@@ -101,6 +102,31 @@ def test_the_reasons_and_parts_are_on_record(config: Config) -> None:
     assert cliches and vague
     assert 'needless-to-say (filler): "Needless to say": then do not say it' in cliches.reasons
     assert dict(vague.parts)["substance"] == vague.value < 30
+
+
+def test_the_newest_kept_post_is_what_the_next_one_follows(config: Config) -> None:
+    """Though an earlier one, the best, has more points; a second session goes on from it too, and notes nothing."""
+    with Journal.read(config.run_path) as journal:
+        ideas = [e for e in journal.experiments() if e.parent_id is not None]
+        best, parent, notes = journal.champion(), journal.parent(), journal.notes()
+        told = claims.describe(journal)
+
+    assert [0, 1, 1, 3, 3, 5, 5, 7, 7, 9] == [e.parent_id for e in ideas]
+    assert best and parent and (9, True) == (parent.id, best.value > parent.value)
+    assert (f"the newest kept, which the next one follows: experiment 9, {parent.value:.6g} post_score",) == told
+    assert [] == notes
+
+
+def test_an_index_that_is_lost_is_built_anew(config: Config) -> None:
+    """From the record, which has the whole archive; nothing is missing."""
+    with Journal.read(config.run_path) as journal:
+        before = journal.experiments(), compose.list_kept(journal)
+    (config.run_path / "index.db").unlink()
+    with Journal.read(config.run_path) as journal:
+        after = journal.experiments(), compose.list_kept(journal)
+
+    assert before == after
+    assert [] == list(find_damage(config.run_path))
 
 
 def test_the_archive_of_ten_cycles_verifies(config: Config) -> None:

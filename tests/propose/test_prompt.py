@@ -68,7 +68,7 @@ def test_what_was_tried_is_told_in_order(tmp_path: Path) -> None:
         "What train.py can import (prepare.py, read-only)",
         "The best train.py so far",
         "Kept: every improvement so far, oldest first",
-        "Near misses: discarded, smallest loss against their own parent first",
+        "Near misses: discarded, the closest to their own parent first",
         "Failures, newest first",
         "The latest experiments, oldest first",
         "End of the output of the last experiment, 8 (crash)",
