@@ -48,6 +48,9 @@ loop: check-limits $(if $(filter ray,$(EXECUTOR)),setup-ray,preflight) prepare-d
 worker: setup-ray engine ## offer this machine's devices to a loop on another one: ADDRESS=10.0.0.1:6379 SLOTS=2
 	@$(CLI) worker $(ACCEPT_RISK:%=--accept-risk %) $(OWN_DATA) $(call options,TASK ADDRESS TOKEN_FILE SLOTS NODE_IP)
 
+slurm-script: setup ## a batch script for Slurm, whose job ends its own containers: HOURS=8 RUN=tag > night.sh
+	@$(CLI) slurm-script $(CONTAINERS) $(TARGET) $(call options,HOURS PARALLEL)
+
 estimate: check-limits profile setup ## what a night of the LLM would cost; sends nothing
 	@$(CLI) estimate --profile $(call quote,PROFILE) $(LIMITS) $(call options,TASK MODEL)
 
@@ -210,6 +213,10 @@ test-tiers: .venv/ready-dev image prepare-data ## the contract and the attacks o
 	@tests/podman.sh
 	@$(BIN)/python -m attacks.walls.gvisor
 	@$(BIN)/python -m attacks.walls.rootless
+
+test-slurm: .venv/ready-dev image prepare-data ## jobs of a real Slurm are cancelled, requeued and timed out: none leaves a container
+	@tests/slurm.sh
+	@$(BIN)/python -m tests.soak.slurm_jobs
 
 probes: .venv/ready-dev image prepare-data ## attack the walls, each attack with a control: RUNTIME=runsc
 	@$(BIN)/python -m attacks.walls $(call options,RUNTIME)

@@ -26,6 +26,11 @@ def owner_labels(*, tag: str, experiment_id: int, attempt: int, role: str, dies_
     }
 
 
+def belongs_to(owner: str, found: Mapping[str, str]) -> bool:
+    """Return whether labels name this owner, a process of this user, as `boot:pid:start`."""
+    return LABEL in found and (found.get(f"{LABEL}.uid"), found.get(f"{LABEL}.owner")) == (str(os.getuid()), owner)
+
+
 def is_orphaned(found: Mapping[str, str]) -> bool:
     """Return whether the owner is dead or the deadline passed a minute ago; other users' containers are left to them.
 

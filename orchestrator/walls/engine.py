@@ -335,17 +335,18 @@ class Engine:
             if not (isinstance(cause, APIError) and cause.status_code in (404, 409)):  # gone, or going
                 raise
 
-    def reap(self) -> list[str]:
-        """Remove our containers and volumes whose owner is dead or whose deadline has passed; the containers' names."""
+    def reap(self, is_left: Callable[[Mapping[str, str]], bool] = container_labels.is_orphaned) -> list[str]:
+        """Remove our containers and volumes whose labels say that nobody needs them; return the containers' names.
+
+        By default those whose owner is dead or whose deadline has passed.
+        """
         with _translated("list containers"):
             containers = self._api.containers(all=True, filters={"label": LABEL})
             volumes = (self._api.volumes(filters={"label": LABEL}) or {}).get("Volumes") or []
-        gone = {
-            str(c["Names"][0]).lstrip("/"): c["Id"] for c in containers if container_labels.is_orphaned(c["Labels"])
-        }
+        gone = {str(c["Names"][0]).lstrip("/"): c["Id"] for c in containers if is_left(c["Labels"])}
         reaped = [name for name, container_id in gone.items() if _removed(name, partial(self.remove, container_id))]
         for volume in volumes:
-            if container_labels.is_orphaned(volume.get("Labels") or {}):
+            if is_left(volume.get("Labels") or {}):
                 _removed(volume["Name"], partial(self.remove_volume, volume["Name"]))
         if reaped:
             log.info("containers.reaped", names=reaped)

@@ -74,3 +74,13 @@ def test_what_others_own_is_theirs() -> None:
     """Another user's, and what is none of ours, at any time."""
     assert not container_labels.is_orphaned(labels(-1e6, uid=str(os.getuid() + 1)))
     assert not container_labels.is_orphaned({})
+
+
+def test_a_session_is_named_by_its_owner_alone() -> None:
+    """Not another session of the same process number, nor one of another user, nor a container that is not ours."""
+    mine, owner = labels(), labels()[f"{LABEL}.owner"]
+
+    assert container_labels.belongs_to(owner, mine)
+    assert not container_labels.belongs_to(owner.rpartition(":")[0] + ":1", mine)
+    assert not container_labels.belongs_to(owner, labels(uid="12345"))
+    assert not container_labels.belongs_to(owner, {f"{LABEL}.owner": owner, f"{LABEL}.uid": str(os.getuid())})
