@@ -10,61 +10,105 @@ from orchestrator.proposals import read_source
 from orchestrator.record.claims import find_doubtful
 from orchestrator.record.journal import DUEL, Journal
 from orchestrator.settings import Noise
-from orchestrator.types import Candidate, Champion, Conditions, Environment, Experiment, Plan, Proposal, Reply
+from orchestrator.types import (
+    Candidate,
+    Champion,
+    Conditions,
+    DuelOutcome,
+    Environment,
+    Experiment,
+    Plan,
+    Proposal,
+    Reply,
+)
 from orchestrator.units import SECONDS_PER_HOUR
 
 
-def next_duel_trial(journal: Journal, environment: Environment, noise: Noise) -> tuple[Candidate, Plan] | None:
-    """Return the trial of a duel that is due, None if none is; records where a duel begins or ends."""
+def next_duel_trial(
+    journal: Journal, environment: Environment, noise: Noise, *, idle: bool = False
+) -> tuple[Candidate, Plan] | None:
+    """Return the trial of a duel that is due, None if none is; records where a duel begins or ends.
+
+    At the end of a session, which is not `idle`, a duel that was begun in idle time gives way to the champion's.
+    """
     while True:
-        begin_duel(journal, environment.conditions, noise)
         if (begun := find_duel(journal)) is None:
-            return None
+            begin = plan_duel(journal, environment.conditions, noise, idle=idle)
+            if begin is None:
+                return None
+            journal.append(begin)
+            continue
         seq, duel = begun
         trials = duel_trials(journal, seq)
         step = duels.next_step(duel, trials)
+        if isinstance(step, NextTrial) and duel.idle and not idle:
+            step = Result(outcome=DuelOutcome.UNFINISHED, reason="the session ended before its last pair")
         if isinstance(step, NextTrial):
             return make_trial(journal, duel, step)
         end_duel(journal, duel, step, trials, environment)
 
 
-def begin_duel(journal: Journal, conditions: Conditions, noise: Noise) -> None:
-    """Record that the next duel of the session begins, if one is wanted and the session can pay for it."""
+def continue_duel(journal: Journal, environment: Environment) -> tuple[Candidate, Plan] | None:
+    """Return the second trial of the pair that a duel is in, None if no pair is open; records where a duel ends."""
+    if (begun := find_duel(journal)) is None:
+        return None
+    seq, duel = begun
+    trials = duel_trials(journal, seq)
+    step = duels.next_step(duel, trials)
+    if isinstance(step, Result):
+        end_duel(journal, duel, step, trials, environment)
+        return None
+    return None if step.source_id is None else make_trial(journal, duel, step)
+
+
+def has_idle_duel(journal: Journal, environment: Environment, noise: Noise) -> bool:
+    """Return whether a duel is open, or can begin in idle time."""
+    return find_duel(journal) is not None or plan_duel(journal, environment.conditions, noise, idle=True) is not None
+
+
+def plan_duel(journal: Journal, conditions: Conditions, noise: Noise, *, idle: bool) -> DuelBegun | None:
+    """Return the next duel of the session, None if none is wanted or the session cannot pay for it."""
     champion = journal.champion()
-    if noise.is_off or champion is None or champion.conditions != conditions or find_duel(journal) is not None:
-        return
-    pairs = min(count_pairs(journal, trial_seconds(champion.experiment), noise.claim_hours), duels.MOST_PAIRS)
-    wanted = find_wanted(journal, champion)
-    if wanted and pairs >= duels.LEAST_PAIRS:
-        journal.append(DuelBegun(champion_id=wanted[0][0], rival_id=wanted[0][1], pairs=pairs))
+    if noise.is_off or champion is None or champion.conditions != conditions:
+        return None
+    trial_s = trial_seconds(champion.experiment)
+    pairs = min(count_pairs(journal, trial_s, noise.claim_hours, idle=idle), duels.MOST_PAIRS)
+    if pairs < duels.LEAST_PAIRS:
+        return None
+    wanted = find_wanted(journal, champion, idle=idle)
+    return DuelBegun(champion_id=wanted[0][0], rival_id=wanted[0][1], pairs=pairs, idle=idle) if wanted else None
 
 
-def find_wanted(journal: Journal, champion: Champion) -> list[tuple[int, int]]:
-    """Return the duels that the session has not begun yet, each of a kept experiment and its rival, in order.
+def find_wanted(journal: Journal, champion: Champion, *, idle: bool = False) -> list[tuple[int, int]]:
+    """Return the duels that the session has not had yet, each of a kept experiment and its rival, in order.
 
-    First the champion with the baseline; then each change that is in doubt, the least likely gain first, with the file
-    that it was made to.
+    First the champion with the baseline, once, and at the end of the session only; then each change that is in doubt,
+    the least likely gain first, with the file that it was made to.
     """
     baseline, doubtful = journal.baseline(), find_doubtful(journal)
-    begun = [r.event for r in journal.events(DuelBegun, after=journal.session_seq())]
-    wanted = [] if baseline is None else [(champion.id, baseline.id)]
-    for number in sorted(doubtful, key=lambda one: doubtful[one]):
-        parent = journal.experiment(number).parent_id
-        wanted += [] if parent is None else [(number, parent)]
-    known = {(event.champion_id, event.rival_id) for event in begun}
-    headline = bool(begun) and begun[0].rival_id == (baseline.id if baseline else None)
-    new = [pair for pair in dict.fromkeys(wanted) if pair not in known and pair[0] != pair[1]]
-    return [pair for pair in new if not (headline and pair == wanted[0])]  # one headline a session
+    ended = [r.event for r in journal.events(DuelEnded, after=journal.session_seq())]
+    finished = {(event.champion_id, event.rival_id) for event in ended if event.outcome is not DuelOutcome.UNFINISHED}
+    has_headline = any(baseline is not None and not one.idle and one.rival_id == baseline.id for one in ended)
+    headline = [] if idle or has_headline or baseline is None else [(champion.id, baseline.id)]
+    parents = {number: journal.experiment(number).parent_id for number in sorted(doubtful, key=lambda n: doubtful[n])}
+    wanted = headline + [(number, parent) for number, parent in parents.items() if parent is not None]
+    return [pair for pair in dict.fromkeys(wanted) if pair not in finished and pair[0] != pair[1]]
 
 
-def count_pairs(journal: Journal, trial_s: float, claim_hours: float) -> int:
-    """Return how many pairs the session can still pay for; what it used before its last duels is paid for."""
-    before = [r.event.trials for r in journal.events(DuelEnded) if r.seq < journal.session_seq()]
-    since = journal.after(max((number for trials in before for number in trials), default=-1))
-    device_s = sum(e.duration_s for e in since if e.proposer != DUEL)
-    here = {r.event.experiment_id for r in journal.events(ExperimentBegun, after=journal.session_seq())}
-    used = sum(e.proposer == DUEL for e in since if e.id in here)
-    return duels.affordable_pairs(device_s, trial_s, claim_hours) - (used + 1) // 2
+def count_pairs(journal: Journal, trial_s: float, claim_hours: float, *, idle: bool = False) -> int:
+    """Return how many pairs the session can still pay for; what it used before its last duels is paid for.
+
+    Duels at its end and duels in idle time have a share each, and the latter at most half of `claim_hours`.
+    """
+    begins, ended = journal.session_seq(), journal.events(DuelEnded)
+    paid = [number for r in ended if r.seq < begins and not r.event.idle for number in r.event.trials]
+    device_s = sum(e.duration_s for e in journal.after(max(paid, default=-1)) if e.proposer != DUEL)
+    used = {
+        way: sum(len(r.event.trials) for r in ended if r.seq > begins and r.event.idle is way) for way in (False, True)
+    }
+    allowed = claim_hours * 3600 / (2 * trial_s) if trial_s > 0 else 0.0
+    left = allowed / 2 - (used[True] + 1) // 2 if idle else allowed - (used[False] + used[True] + 1) // 2
+    return min(duels.affordable_pairs(device_s, trial_s, claim_hours) - (used[idle] + 1) // 2, int(left))
 
 
 def find_duel(journal: Journal) -> tuple[int, Duel] | None:
@@ -73,7 +117,9 @@ def find_duel(journal: Journal) -> tuple[int, Duel] | None:
     if begun is None or begun.seq < max(journal.session_seq(), ended.seq if ended else 0):
         return None
     event = begun.event
-    return begun.seq, Duel(champion_id=event.champion_id, rival_id=event.rival_id, most=event.pairs)
+    return begun.seq, Duel(
+        champion_id=event.champion_id, rival_id=event.rival_id, most=event.pairs, idle=event.idle
+    )  # fmt: skip
 
 
 def trial_seconds(experiment: Experiment) -> float:
@@ -121,6 +167,7 @@ def end_duel(
             pairs=found.pairs if found else 0,
             trials=tuple(one.id for one in trials),
             environment=environment,
+            idle=duel.idle,
         )
     )
 

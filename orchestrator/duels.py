@@ -22,7 +22,7 @@ from orchestrator.types import QUEUED_AGAIN, DuelOutcome, Experiment, Status
 CONFIDENCE = 0.95  # of the interval; a gain is claimed where all of it is above 0: one-sided 2.5 %
 LEAST_PAIRS = 4  # fewer give an interval too wide to be of use
 MOST_PAIRS = 24  # of one duel
-CLAIM_SHARE = 0.1  # of a session's device time, for duels
+CLAIM_SHARE = 0.1  # of a session's device time, for duels at its end; those in idle time have as much
 SPENDING_POWER = 4
 POWER = 0.8  # with which the smallest gain is shown
 MOST_DISTURBED = 3  # pairs that are drawn anew because others used the device or the sandbox failed
@@ -86,6 +86,7 @@ class Duel:
     champion_id: int
     rival_id: int
     most: int
+    idle: bool = False  # it waits where an idea comes, and at the end of the session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -301,6 +301,7 @@ class DuelBegun:
     champion_id: int
     rival_id: int
     pairs: int  # at most
+    idle: bool = False  # in time in which the device would have waited for an idea
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +320,7 @@ class DuelEnded:
     pairs: int
     trials: tuple[int, ...]  # experiments
     environment: Environment
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

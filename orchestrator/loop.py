@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator import files, patch, policy
-from orchestrator.claims import next_duel_trial
+from orchestrator.claims import continue_duel, has_idle_duel, next_duel_trial
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected
 from orchestrator.events import ChampionReplaced, CountOffset, ExperimentCommitted, SeedsRevealed
 from orchestrator.execution.pool import Pool, SlotReady, TrialEnded
@@ -21,8 +21,20 @@ from orchestrator.proposals import InFlight, read_source
 from orchestrator.protocols import Runner
 from orchestrator.record import anchors
 from orchestrator.record.experiment_dir import source_path
+from orchestrator.record.journal import DUEL
 from orchestrator.session import ActiveExperiment, Session
-from orchestrator.types import QUEUED_AGAIN, Candidate, Champion, Experiment, Proposal, Reply, Status, Trial, Verdict
+from orchestrator.types import (
+    QUEUED_AGAIN,
+    Candidate,
+    Champion,
+    Experiment,
+    Plan,
+    Proposal,
+    Reply,
+    Status,
+    Trial,
+    Verdict,
+)
 
 
 def run_session(session: Session) -> str:
@@ -34,7 +46,8 @@ def run_session(session: Session) -> str:
             try:
                 if stop and not pool.active and not start_duel(session, pool):
                     return end_session(session, stop, limit_reached=True)
-                match pool.next_event(wants_slot=not stop and may_start(session, pool.active)):
+                wants_slot, late_in_s = not stop and may_start(session, pool.active), session.proposals.late_in_s
+                match pool.next_event(wants_slot=wants_slot, within_s=late_in_s):
                     case SlotReady(runner=runner):
                         start_next(session, pool, runner, offset)
                     case TrialEnded(active=active, trial=trial):
@@ -58,9 +71,15 @@ def start_duel(session: Session, pool: Pool) -> bool:
 
 def may_start(session: Session, active: Sequence[ActiveExperiment]) -> bool:
     """Return whether the next choice can be made now, or must wait for an active experiment or a pending proposal."""
-    champion = session.journal.champion()
+    champion, asker = session.journal.champion(), session.proposals.prefetcher
     comparable = champion is not None and champion.conditions == session.environment.conditions
-    return not active or (comparable and not session.proposals.prefetcher.is_asking)
+    return not active or (comparable and (not asker.is_asking or (asker.is_late and may_duel(session, active))))
+
+
+def may_duel(session: Session, active: Sequence[ActiveExperiment]) -> bool:
+    """Return whether a trial of a duel can run on an idle device; one at a time does."""
+    is_alone = all(one.candidate.reply.proposer != DUEL for one in active)
+    return is_alone and has_idle_duel(session.journal, session.environment, session.config.noise)
 
 
 def start_next(session: Session, pool: Pool, runner: Runner, offset: CountOffset) -> None:
@@ -68,12 +87,12 @@ def start_next(session: Session, pool: Pool, runner: Runner, offset: CountOffset
     champion, parent = session.journal.champion(), session.journal.parent()
     try:
         with pool.lend_idle():
-            candidate = choose_next(session, champion, parent, pool.active, offset)
+            candidate, plan = choose_next(session, champion, parent, pool.active, offset)
     except PatchRejected as refusal:
         record_invalid(session, champion, parent, runner, str(refusal))
         return
     if pool.is_fresh(runner):  # the answer may have taken hours
-        pool.start(begin_experiment(session.journal, candidate, runner, champion))
+        pool.start(begin_experiment(session.journal, candidate, runner, champion, plan))
         if parent is not None:
             left = remaining(session, offset, pool.active)
             session.proposals.ask_ahead(parent, session.environment, left, in_flight(pool.active), then=pool.wake)
@@ -85,10 +104,11 @@ def choose_next(
     parent: Champion | None,
     active: Sequence[ActiveExperiment],
     offset: CountOffset,
-) -> Candidate:
+) -> tuple[Candidate, Plan | None]:
     """Return an attempt that is due, the baseline, the champion once more, or a new idea, a change of the parent.
 
-    Where the champion is not known under today's conditions nothing else is due: it could be compared with nothing.
+    While the answer with that is late: the trial of a duel, with a plan of its own. Where the champion is not known
+    under today's conditions nothing else is due: it could be compared with nothing.
     Raises PatchRejected when no reply led to a patch that applies.
     """
     journal, environment = session.journal, session.environment
@@ -96,13 +116,17 @@ def choose_next(
     comparable = champion is None or champion.conditions == environment.conditions
     for due in journal.queued():
         if due.id not in retried and (comparable or due.remeasures_id is not None):
-            return replace(reload_candidate(journal, due.id), attempt=due.attempt + 1, retry_of=due.id)
+            return replace(reload_candidate(journal, due.id), attempt=due.attempt + 1, retry_of=due.id), None
     if champion is None or parent is None:
-        return make_baseline(session)
+        return make_baseline(session), None
     if all(one.candidate.remeasures_id is None for one in active) and is_remeasurement_due(session, champion):
-        return remeasure(champion, champion.conditions.describe_change(environment.conditions))
+        return remeasure(champion, champion.conditions.describe_change(environment.conditions)), None
+    if session.proposals.prefetcher.wait_until_late() and may_duel(session, active):
+        trial = next_duel_trial(journal, environment, session.config.noise, idle=True)
+        if trial is not None:
+            return trial
     left = remaining(session, offset, active)
-    return session.proposals.next_candidate(parent, environment, left, in_flight(active))
+    return session.proposals.next_candidate(parent, environment, left, in_flight(active)), None
 
 
 def in_flight(active: Sequence[ActiveExperiment]) -> list[InFlight]:
@@ -169,6 +193,8 @@ def conclude(session: Session, pool: Pool, active: ActiveExperiment, trial: Tria
             anchors.anchor_head(session.config.anchor_path, journal)
             keep_or_go_back(session, experiment, before)
             require_baseline_score(session, experiment)
+            if experiment.proposer == DUEL and (half := continue_duel(journal, active.environment)):
+                pool.start(begin_experiment(journal, half[0], active.runner, journal.champion(), half[1]))
 
 
 def keep_or_go_back(session: Session, experiment: Experiment, before: Champion | None) -> None:

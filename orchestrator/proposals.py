@@ -139,6 +139,11 @@ class Proposals:
         )  # fmt: skip
 
     @property
+    def late_in_s(self) -> float | None:
+        """Return when the answer that was asked for ahead becomes late; None if it is late, or none is outstanding."""
+        return self.prefetcher.late_in_s
+
+    @property
     def suffix(self) -> str:
         """Return what the name of the mutable file ends with."""
         return Path(self.file_name).suffix

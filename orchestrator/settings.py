@@ -16,13 +16,13 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 # A score is written under the name of its metric, beside these: in exports, logs, notifications and provenance.
 TAKEN_NAMES = frozenset({
-    "at_most", "attempt", "audit_seed", "audited_positions", "best", "champion", "champion_id", "claims_sha256",
-    "clock_mhz", "commit", "conditions", "cost_usd", "duration_s", "event", "expected_effect", "experiment_id",
-    "experiments", "gpu_clock_mhz", "gpu_power_w", "gpu_temperature_c", "gpu_throttled_s", "hardware", "head",
-    "hypothesis", "id", "image_id", "input_tokens", "level", "model", "needs_review", "others_share", "output_tokens",
-    "pace_before", "parent_id", "peak_memory_bytes", "proposer", "reason", "remeasures_id", "retry_of", "run", "score",
-    "source_sha256", "spent", "standard_error", "started_at", "status", "steal_s", "timestamp", "train_s", "trial",
-    "trials", "trust", "wait_share",
+    "at_most", "attempt", "audit_seed", "audited_positions", "basis", "best", "champion", "champion_id",
+    "claims_sha256", "clock_mhz", "commit", "conditions", "cost_usd", "duration_s", "event", "expected_effect",
+    "experiment_id", "experiments", "gpu_clock_mhz", "gpu_power_w", "gpu_temperature_c", "gpu_throttled_s",
+    "hardware", "head", "hypothesis", "id", "image_id", "input_tokens", "level", "measured", "model",
+    "needs_review", "others_share", "output_tokens", "pace_before", "parent_id", "peak_memory_bytes", "proposer",
+    "reason", "remeasures_id", "retry_of", "run", "score", "source_sha256", "spent", "standard_error", "started_at",
+    "status", "steal_s", "timestamp", "train_s", "trial", "trials", "trust", "wait_share",
 })  # fmt: skip
 
 

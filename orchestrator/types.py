@@ -63,6 +63,7 @@ class DuelOutcome(StrEnum):
     REFUTED = "refuted"  # all of it is below 0: the champion is worse
     FAILED = "failed"  # a trial of one of them crashed, timed out or cheated
     DISTURBED = "disturbed"  # others used the device, or the sandbox failed, too often
+    UNFINISHED = "unfinished"  # the session ended before its last pair
 
 
 QUEUED_AGAIN = (Status.INFRA, Status.CONTENDED)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Self
 
 import structlog
@@ -43,7 +43,7 @@ class TrialEnded:
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """Something else changed that the loop waits for: a proposal arrived, or a device was lost."""
+    """Something else changed that the loop waits for: a proposal arrived or is late, or a device was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class Pool:
         """Return the active experiments in the order they began."""
         return tuple(active for active, _ in self._active.values())
 
-    def next_event(self, *, wants_slot: bool) -> PoolEvent:
-        """Wait for a trial to end or, on request, for a runner on which an experiment may start.
+    def next_event(self, *, wants_slot: bool, within_s: float | None = None) -> PoolEvent:
+        """Wait for a trial to end or, on request, for a runner on which an experiment may start; not for longer.
 
         Raises what a thread raised. A runner that lost its device is done without, unless it is the last one.
         """
@@ -84,7 +84,10 @@ class Pool:
                 self._use_all()
             while self._idle:
                 self._lease(self._idle.pop(0))
-        event = self._events.get()
+        try:
+            event = self._events.get(timeout=within_s)
+        except Empty:
+            return Woken()
         if isinstance(event, _Failed):
             return self._do_without(event.error)
         if isinstance(event, SlotReady):
@@ -124,7 +127,8 @@ class Pool:
 
     def start(self, active: ActiveExperiment) -> None:
         """Start a trial of an experiment on its runner."""
-        self._idle += [runner for runner in self._free if runner is not active.runner]  # to be checked again
+        others = [runner for runner in (*self._idle, *self._free) if runner is not active.runner]
+        self._idle = others  # to be checked again
         self._free.clear()
         thread = self._thread(lambda: TrialEnded(active, run_trial(active)), f"experiment {active.id}")
         self._active[active.id] = active, thread

@@ -74,8 +74,8 @@ def log_event(  # noqa: C901, PLR0912  # one case per kind of event
             facts = {"experiment_id": number, "commit": commit}
         case ChampionReplaced(experiment_id=number, champion_id=champion_id, value=value):
             level, facts = log.warning, {"experiment_id": number, "champion_id": champion_id, metric: value}
-        case DuelBegun(champion_id=number, rival_id=rival_id, pairs=pairs):
-            facts = {"experiment_id": number, "rival_id": rival_id, "pairs": pairs}
+        case DuelBegun(champion_id=number, rival_id=rival_id, pairs=pairs, idle=idle):
+            facts = {"experiment_id": number, "rival_id": rival_id, "pairs": pairs, "idle": idle}
         case DuelEnded(champion_id=number, rival_id=rival_id, outcome=outcome, reason=reason):
             facts = {"experiment_id": number, "rival_id": rival_id, "outcome": outcome.value, "reason": _text(reason)}
             facts |= {"gain": event.mean, "low": event.low, "high": event.high}
