@@ -160,7 +160,10 @@ def contract(config: Config) -> dict[str, str]:
         "time for load_model and its first prediction": (
             f"{profile.load_budget_s:g} s, plus the unused part of the training time"
         ),
-        "scorer requests": f"{profile.batch_rows} rows at a time, and later prefixes of rows, of any length",
+        "scorer requests": (
+            f"{profile.batch_rows} rows at a time, always of full length; in a second pass only the beginning of each"
+            " row is real, one token at least, and filler follows"
+        ),
     }
     with suppress(OSError, ValueError, KeyError, TypeError):  # a task need not count in tokens
         manifest = json.loads((config.data_path / "train" / "manifest.json").read_text(encoding="utf-8"))

@@ -39,6 +39,12 @@ LANGUAGES = {".py": "python", ".md": "markdown", ".json": "json", ".toml": "toml
 NEAR_MISSES = "Near misses: discarded, the closest to their own parent first"
 SHARES = {"kept": 0.3, "near": 0.2, "diffs": 0.15, "failed": 0.15, "recent": 0.2}  # of HISTORY_TOKENS
 
+LEGEND = (
+    "In the lists: ± is the standard error of a difference, from the noise of single trials; `a gain with 0.31` is the"
+    " estimated probability that it beats the best of its time, with the drift of the machine taken out. A line's"
+    " figures are what the program printed of itself. Numbers that are not listed are repeats of kept experiments, or"
+    " older ones."
+)
 ROLE = """You propose experiments for an automated research loop. Each prompt contains everything you need; you have no
 other memory. Answer as described under "How to answer". The host applies your patch, runs and scores the result, and
 later prompts show you the outcome.
@@ -189,7 +195,7 @@ class PromptBuilder:
     def _now(self, context: Context) -> Block:
         """Return the current state: budget, noise, experiments in flight, rejected replies."""
         facts = {**self.facts, "hardware": context.hardware} if context.hardware else self.facts
-        paragraphs = [_facts(facts), self._noise(context), self._left(context)]
+        paragraphs = [_facts(facts), self._noise(context), LEGEND if context.memory.recent else "", self._left(context)]
         if context.brief:
             paragraphs.append(f"From the task (brief.py):\n{prompt_text.fence(context.brief, BRIEF_CHARS)}")
         if context.in_flight:

@@ -55,7 +55,8 @@ class Teller:
 
     def _more(self, e: Experiment) -> str:
         """Return the difference to its parent, the expected effect, and what it printed about its training."""
-        parts = [self._difference(e), read_diagnostics(e.folder / "trainer.log").line()]
+        parts = [self._difference(e), "" if e.sure is None else f"a gain with {e.sure:.2f}"]
+        parts.append(read_diagnostics(e.folder / "trainer.log").line())
         parts.append(_machine(e))
         if e.score and e.score.parts:
             parts.append(prompt_text.join_parts(e.score.parts))
@@ -77,7 +78,9 @@ class Teller:
         if self.seed_std is not None and e.parent_id is not None:
             trials = len(self.parents[e.parent_id].scores)
             error = f" ± {self.seed_std * (1 / len(e.scores) + 1 / trials) ** 0.5:.2g}"
-        return f"{self._round(loss, sign='+')}{error} against its parent {e.parent_id}"
+        parent = self.parents[e.parent_id] if e.parent_id is not None else None
+        score = "" if parent is None or parent.value is None else f" ({self._round(parent.value)})"
+        return f"{self._round(loss, sign='+')}{error} against its parent {e.parent_id}{score}"
 
     def _round(self, value: float, sign: str = "") -> str:
         """Format a number with the significant digits: two of the noise; six decimals if the noise is unknown."""

@@ -1,5 +1,6 @@
 """What the prompt tells of each experiment: numbers of its training, its difference to its parent, what is missing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,17 +72,18 @@ def test_an_outcome_is_one_line(tmp_path: Path) -> None:
     told = Teller(parents={3: parent}, seed_std=0.01)
 
     assert (
-        "- 5: 2.012 discard: wider [+0.012 ± 0.012 against its parent 3; 440 steps, 35,943 tokens/s, 2.0 s start-up,"
-        " train loss 2.70; 400 MB; expected: 1.95, more memory]"
+        "- 5: 2.012 discard: wider [+0.012 ± 0.012 against its parent 3 (2.000); 440 steps, 35,943 tokens/s, 2.0 s"
+        " start-up, train loss 2.70; 400 MB; expected: 1.95, more memory]"
     ) == told.outcome(e)
     assert "- 3: 2.000 (mean of 2 trials: 1.990, 2.010) kept: baseline" == told.outcome(parent)
+    assert "parent 3 (2.000); a gain with 0.31; 440 steps" in told.outcome(replace(e, sure=0.312))
 
 
 def test_without_a_known_noise_nothing_is_claimed_about_an_error() -> None:
     """Nor about a parent that is unknown."""
     told = Teller(parents={3: kept(2.0, id=3)}, seed_std=None)
 
-    assert "- 5: 2.100000 discard: h [+0.100000 against its parent 3]" == told.outcome(
+    assert "- 5: 2.100000 discard: h [+0.100000 against its parent 3 (2.000000)]" == told.outcome(
         discarded(5, 2.1, 3, hypothesis="h")
     )
     assert "- 6: 2.100000 discard: h [parent 4]" == told.outcome(discarded(6, 2.1, 4, hypothesis="h"))
@@ -127,9 +129,10 @@ def test_no_number_is_missing_without_a_word(tmp_path: Path) -> None:
     prompt = builder(tmp_path).build(context(memory))
 
     assert "Not judged yet, and remeasurements" in titles(prompt)
+    assert "Numbers that are not listed are repeats of kept experiments, or older ones." in prompt.text
     assert "- 1: not judged (contended), will be rerun: deeper" in prompt.text
     assert "- 2: experiment 0 remeasured: 2.020000" in prompt.text
-    assert "- 3: 2.100000 discard: baseline [+0.090000 against its parent 0]" in prompt.text
+    assert "- 3: 2.100000 discard: baseline [+0.090000 against its parent 0 (2.010000)]" in prompt.text
 
 
 def test_the_minutes_left_are_those_of_this_session(tmp_path: Path) -> None:
