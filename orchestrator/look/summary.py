@@ -37,7 +37,7 @@ class Summary:
     device_seconds: float
     cost_usd: float
     tokens: int
-    unused_usd: float  # of replies that led to no experiment
+    unused_usd: float  # of lessons, checks at the start, and replies that led to no experiment
     levels: tuple[tuple[str, int], ...]
     environment: tuple[tuple[str, str], ...]
     proposers: tuple[str, ...]
