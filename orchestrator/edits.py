@@ -71,7 +71,7 @@ def apply_edits(text: str, edits: Sequence[Edit], *, comment: str = "#") -> Edit
 def find_place(text: str, edit: Edit, number: int) -> Place:
     """Return the place of an edit. Raises PatchRejected if the search text has none, or several."""
     if not edit.search:
-        raise PatchRejected(f"edit {number}: search text is empty; copy the lines to replace from train.py")
+        raise PatchRejected(f"edit {number}: search text is empty; copy the lines to replace from the file")
     starts = list(_occurrences(text, edit.search))
     if len(starts) == 1:
         end = starts[0] + len(edit.search)
@@ -88,7 +88,7 @@ def find_place(text: str, edit: Edit, number: int) -> Place:
             f" {_quoted(edit.search)}"
         )
     raise PatchRejected(
-        f"edit {number}: search text not found in train.py: {_quoted(edit.search)}{describe_nearest(text, edit.search)}"
+        f"edit {number}: search text not found in the file: {_quoted(edit.search)}{describe_nearest(text, edit.search)}"
     )
 
 
@@ -214,7 +214,7 @@ def _fit_indentation(text: str, edit: Edit, number: int, start: int, end: int) -
     first, last = line_number(text, start), line_number(text, end - 1)
     lines = f"line {first}" if first == last else f"lines {first}-{last}"
     moved = f"; the replacement is indented by {shift[0]:+d}" if shift[0] else ""
-    note = f"edit {number}: white space of the search text differs from train.py ({lines}){moved}"
+    note = f"edit {number}: white space of the search text differs from the file ({lines}){moved}"
     return Place(
         start=line_start if first_is_indented else start, end=end, replacement=indented, number=number, note=note
     )
@@ -312,20 +312,20 @@ def _describe_differences(near: Sequence[str], wanted: Sequence[str], at: int) -
             theirs = wanted[k + step] if k + step < m else None
             told += 1
             if told > DIFFERENCES:
-                yield "and more; copy the lines from train.py again, or give the whole file"
+                yield "and more; copy the lines from the file again, or give the whole file"
                 return
             yield _describe_difference(ours, theirs, at + min(i + step, j) + 1)
 
 
 def _describe_difference(ours: str | None, theirs: str | None, line: int) -> str:
     if ours is None:
-        return f"before line {line}: train.py has no line {_shown(theirs or '')}"
+        return f"before line {line}: the file has no line {_shown(theirs or '')}"
     if theirs is None:
-        return f"line {line}: train.py has {_shown(ours)}, which the search text leaves out"
+        return f"line {line}: the file has {_shown(ours)}, which the search text leaves out"
     names = "".join(_name_characters(ours, theirs))
     is_long = max(len(ours), len(theirs)) > DIFFERENCE_CHARS
     start = max(0, _common_prefix(ours, theirs) - DIFFERENCE_CHARS // 4) if is_long else 0
-    return f"line {line}: train.py has {_shown(ours, start)}, the search text has {_shown(theirs, start)}{names}"
+    return f"line {line}: the file has {_shown(ours, start)}, the search text has {_shown(theirs, start)}{names}"
 
 
 def _common_prefix(one: str, other: str) -> int:
@@ -342,7 +342,7 @@ def _name_characters(ours: str, theirs: str) -> Iterator[str]:
     """Yield the names of characters that look like others: dashes, quotes, blanks."""
     for character in sorted(set(ours) ^ set(theirs)):
         if not character.isascii():
-            where = "train.py" if character in ours else "the search text"
+            where = "the file" if character in ours else "the search text"
             name = unicodedata.name(character, "unnamed")
             yield f"; {where} has {name} (U+{ord(character):04X})"
 

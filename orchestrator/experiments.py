@@ -191,7 +191,7 @@ def keep_experiment(journal: Journal, branch: ResultBranch, experiment: Experime
     if not branch.put(source, ours=(parent, source, *last)):  # the parent may be an older one
         journal.note(
             f"{branch.path} was edited by hand and is left as it is: what this run keeps is not put there, but is in"
-            f" {journal.folder}, as train.py of each experiment"
+            f" {journal.folder}, as {experiment_dir.source_path(experiment.folder).name} of each experiment"
         )
     experiment_dir.write_results(journal.folder, journal.experiments(), journal.metric())
 

@@ -1,4 +1,4 @@
-"""From a parent and a proposal to a full train.py, or a refusal that says what to fix. Pure: no I/O, no clock.
+"""From a parent and a proposal to a full file, or a refusal that says what to fix. Pure: no I/O, no clock.
 
 A refusal is sent to the LLM: it names the edit or the line. Where an edit goes is found in edits.py.
 """
@@ -68,7 +68,7 @@ def as_encoded(parent_source: str, source: str) -> str:
 def check(source: str, rules: Sequence[tuple[str, str]] = (), *, contract: bool = True, python: bool = True) -> None:
     """Raise PatchRejected unless size and encoding are allowed, the file parses, and contract and rules are met.
 
-    `contract` is true for a train.py that does not report its own score; `python` is false for any other text.
+    `contract` is true for a program that must offer `load_model`; `python` is false for any other text.
     """
     _check_text(source, python=python)
     source = as_shown(source)
@@ -134,25 +134,25 @@ def _parse(source: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes and the like: Python's matter, not ours
-            return ast.parse(as_shown(source), "train.py")
+            return ast.parse(as_shown(source), "the file")
     except SyntaxError as error:
         text = f": {error.text.strip()[:200]}" if error.text else ""
-        raise PatchRejected(f"line {error.lineno}: train.py does not parse: {error.msg}{text}") from error
+        raise PatchRejected(f"line {error.lineno}: the file does not parse: {error.msg}{text}") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise PatchRejected(f"train.py does not parse: {str(error) or 'nested too deeply'}") from error
+        raise PatchRejected(f"the file does not parse: {str(error) or 'nested too deeply'}") from error
 
 
 def _check_contract(tree: ast.Module) -> None:
     entries = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == ENTRY]
     if not entries:
-        raise PatchRejected(f"train.py must define a top-level function `def {ENTRY}(path, device):`")
+        raise PatchRejected(f"the file must define a top-level function `def {ENTRY}(path, device):`")
     arguments = entries[-1].args
     if len(arguments.posonlyargs) + len(arguments.args) < 2 and arguments.vararg is None:  # noqa: PLR2004 - path, device
         raise PatchRejected(
             f"line {entries[-1].lineno}: `{ENTRY}` must take two arguments: `def {ENTRY}(path, device):`"
         )
     if not any(_is_main_guard(node) for node in tree.body):
-        raise PatchRejected('train.py must train under a top-level `if __name__ == "__main__":`')
+        raise PatchRejected('the file must train under a top-level `if __name__ == "__main__":`')
 
 
 def _is_main_guard(node: ast.stmt) -> bool:

@@ -14,7 +14,7 @@ Not judged  A trial beside other users of the device, or under other conditions 
             trial without a score has the status of its failure; code that cheated is `cheat` whoever used the device.
 Repeat      A challenger runs again with another seed where one more trial of it is expected to bring more than a trial
             of a new idea does, four trials at most. A gain with too small an audit runs again with a full one.
-Doubt       A gain that is hard to believe is trained again and audited in full; the worse of both scores counts.
+Doubt       A gain that is hard to believe is run again and audited in full; the worse of both scores counts.
 Champion    The kept experiment with the best estimate under the conditions of the newest experiment. Later trials, its
             children's too, may undo a keep: then the kept one with the best estimate is the champion once more.
 Remeasure   The champion is measured again at once under conditions where it has no score.
@@ -480,13 +480,13 @@ def settle_doubt(attempt: Attempt, champion: Champion, estimates: Estimates | No
     )
     trial = replace(second if worse else first, executions=(*first.executions, *second.executions))
     if second.score is None:
-        verdict = describe_failure(second, f"doubtful: {why}; trained again it had no score: ")
+        verdict = describe_failure(second, f"doubtful: {why}; run again it had no score: ")
         return Decision(trial=trial, verdict=verdict)
     value = second.score.value
     gain = estimate_gain(estimates, attempt, champion, (trial,)) or Gain.exact(champion.cost - second.sign * value)
     if gain.is_broken or not is_better(gain.probability) or is_within_audit_error(gain.mean, second, champion):
         before = first.score.value if first.score else math.nan
-        reason = f"doubtful: {why}; trained again with another seed it reached {value:.6f}, not {before:.6f}"
+        reason = f"doubtful: {why}; run again with another seed it reached {value:.6f}, not {before:.6f}"
         return Decision(trial=trial, verdict=Verdict(status=Status.DISCARD, reason=reason))
     reason = f"better than experiment {champion.id}, and again with another seed ({value:.6f}), though {why}"
     verdict = Verdict(status=Status.KEEP, reason=reason, gain=gain.mean, sure=gain.probability)

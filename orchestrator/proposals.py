@@ -73,7 +73,7 @@ class Proposals:
             try:
                 return self._read_reply(parent, reply, in_flight)
             except PatchRejected as refusal:
-                reason = str(refusal).replace("train.py", self.file_name)
+                reason = str(refusal)
                 self.journal.append(ReplyRejected(reply=seq, reason=reason))
                 rejected.append((reply, reason))
                 if len(rejected) >= self.max_attempts:

@@ -116,7 +116,7 @@ def test_it_shows_what_happens(tmp_path: Path) -> None:
     assert "trainer" in seen["training"] and "300 s left" in seen["training"] and "step 1" in seen["training"]
     assert "scorer" in seen["scoring"] and " 60 s left" in seen["scoring"]
     assert "experiment 0, trial 2 of at most 3 · 1.2500 so far" in seen["repeated"]
-    assert "experiment 0, trained again: too good" in seen["doubted"]
+    assert "experiment 0, run again: too good" in seen["doubted"]
     assert "1.2500 rmse (experiment 0)" in seen["finished"] and "choosing what to try next" in seen["finished"]
     assert "0 of 7 experiments" in seen["finished"]
 

@@ -362,5 +362,5 @@ def test_what_of_a_patch_was_not_taken_word_for_word_is_on_record(tmp_path: Path
         run_session(loop)
         notes = loop.journal.begun(1).patch_notes
 
-    assert ["edit 1: white space of the search text differs from train.py (line 3)"] == list(notes)
+    assert ["edit 1: white space of the search text differs from the file (line 3)"] == list(notes)
     assert list(notes) == json.loads((config.run_path / "0001" / "proposal.json").read_text())["notes"]

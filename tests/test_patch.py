@@ -78,7 +78,7 @@ def test_a_search_text_that_is_not_there_is_answered_with_the_nearest() -> None:
     """The refusal quotes what was searched, and the line that was probably meant."""
     message = refused(edit("MATRIX_LR = 0.025", "MATRIX_LR = 0.03"))
 
-    assert message.startswith("edit 1: search text not found in train.py: 'MATRIX_LR = 0.025'")
+    assert message.startswith("edit 1: search text not found in the file: 'MATRIX_LR = 0.025'")
     assert "at line 6:\nMATRIX_LR = 0.02" in message
 
 
@@ -105,7 +105,7 @@ def test_overlapping_matches_of_one_search_text_count_as_two() -> None:
         (edit("0.02", "0.020"), "only comments, docstrings or layout change"),
         (edit("import prepare", "import prepare  # a comment"), "only comments, docstrings or layout change"),
         (edit('"""Load."""', '"""Load it."""'), "only comments, docstrings or layout change"),
-        (edit("DEPTH = 2", "DEPTH = = 2"), "line 5: train.py does not parse"),
+        (edit("DEPTH = 2", "DEPTH = = 2"), "line 5: the file does not parse"),
         (edit("DEPTH = 2", "DEPTH = 2\0"), "line 5: a NUL character"),
         (edit("DEPTH = 2", "DEPTH = '\ud800'"), "line 5: a character that cannot be encoded as UTF-8"),
         (
@@ -296,7 +296,7 @@ def test_a_search_text_that_differs_in_white_space_only_is_taken(change: Callabl
     assert ast.dump(ast.parse(ADAMW.replace("0.5", "0.25"))) == ast.dump(ast.parse(made.source))
     assert made.source.startswith(ADAMW[: ADAMW.index("        for group")])
     assert made.source.replace("\r", "").endswith(ADAMW[ADAMW.index("        return None") :])
-    assert made.notes[0].startswith("edit 1: white space of the search text differs from train.py (lines 6-9)")
+    assert made.notes[0].startswith("edit 1: white space of the search text differs from the file (lines 6-9)")
 
 
 def test_a_replacement_is_indented_with_its_search_text() -> None:
@@ -342,7 +342,7 @@ def test_lines_indented_unlike_the_file_are_shown_as_they_are() -> None:
     message = refused(edit("        for group in self.groups:\n        for p in group:\n", "pass"), ADAMW)
 
     assert (
-        "line 7: train.py has '            for p in group:', the search text has '        for p in group:'" in message
+        "line 7: the file has '            for p in group:', the search text has '        for p in group:'" in message
     )
 
 
@@ -362,7 +362,7 @@ def test_a_near_miss_is_shown_at_its_place(ours: str, theirs: str, expected: str
     line = next(n for n, text in enumerate(parent.splitlines(), start=1) if ours in text)
     message = refused(edit(parent.replace(ours, theirs), "x = 1"), parent)
 
-    assert f"\nline {line}: train.py has " in message
+    assert f"\nline {line}: the file has " in message
     assert expected in message
     assert 1 == message.count("the search text has '") or "U+" in message
 
@@ -373,8 +373,8 @@ def test_lines_that_are_missing_or_too_many_are_named() -> None:
     without = refused(edit("".join(lines[3:7] + lines[8:14]), "x"), ADAMW)
     more = refused(edit("".join([*lines[3:8], "                p.zero_()\n", *lines[8:14]]), "x"), ADAMW)
 
-    assert "line 8: train.py has '                p.grad.mul_(0.5)  # first moment', which the search text" in without
-    assert "before line 9: train.py has no line '                p.zero_()'" in more
+    assert "line 8: the file has '                p.grad.mul_(0.5)  # first moment', which the search text" in without
+    assert "before line 9: the file has no line '                p.zero_()'" in more
 
 
 @pytest.mark.parametrize("bom", ["", patch.BOM])

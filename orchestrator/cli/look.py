@@ -162,7 +162,7 @@ def show_experiment(
 @app.command("diff")
 @takes_target
 def show_diff(a: int, b: int, target: Target, raw: Raw = False) -> None:
-    """Show how the train.py of one experiment differs from that of another."""
+    """Show how the file of one experiment differs from that of another."""
     with open_for_reading(target.run_dir()) as journal:
         text = show.diff_sources(journal.experiment(a), journal.experiment(b))
     if raw:
@@ -170,7 +170,7 @@ def show_diff(a: int, b: int, target: Target, raw: Raw = False) -> None:
     elif text:
         show.print_diff(Console(highlight=False), text)
     else:
-        print(f"experiments {a} and {b} have the same train.py")
+        print(f"experiments {a} and {b} have the same file")
 
 
 @app.command("logs")

@@ -153,7 +153,8 @@ def _figures(entry: HistoryEntry, metric: str) -> Iterator[tuple[str, str]]:
         if text := describe_load(load):
             yield f"machine{f', trial {number}' if len(e.loads) > 1 else ''}", text
     yield "device time", f"{e.duration_s:.1f} s"
-    yield "training", f"{e.train_s:.1f} s"
+    if e.train_s:
+        yield "training", f"{e.train_s:.1f} s"
     if e.peak_memory_bytes is not None:
         yield "peak memory of training", f"{e.peak_memory_bytes / MIB:,.0f} MiB"
     yield "cost of the proposal", f"${e.usage.cost_usd:.4f}"
@@ -174,16 +175,16 @@ def _facts(
         yield "tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out, {cached:,} cached"
     yield "started", e.started_at
     if finished and finished.self_reported:
-        yield "train.py reports", describe_figures(finished.self_reported)
+        yield "the program reports", describe_figures(finished.self_reported)
     if e.attempt > 1:
         yield "attempt", f"{e.attempt}" + ("" if e.retry_of is None else f", of experiment {e.retry_of}")
     for name, value in (
         ("commit", e.commit),
-        ("train.py sha256", e.source_sha256),
+        ("file sha256", e.source_sha256),
         ("claims sha256", e.score.claims_sha256 if e.score else ""),
         ("audit seed", e.score.audit_seed if e.score else ""),
         ("audit seed's sha256", begun.seeds.audit_seed_sha256 if begun else ""),
-        ("train seed", str(begun.seeds.train_seed) if begun else ""),
+        ("seed", str(begun.seeds.train_seed) if begun else ""),
     ):
         if value:
             yield name, value

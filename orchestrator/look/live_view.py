@@ -213,7 +213,7 @@ def _update(
                 f" · {event.mean_so_far:.4f} so far"
             )
         case ExperimentDoubted():
-            panel.title = f"experiment {event.experiment_id}, trained again: {sanitise(event.reason, limit=200)}"
+            panel.title = f"experiment {event.experiment_id}, run again: {sanitise(event.reason, limit=200)}"
 
 
 def summary_line(spent: Spent, goal: int = 0) -> str:

@@ -27,6 +27,7 @@ from orchestrator.types import Experiment, Level, Role, Score
 from orchestrator.units import MIB
 
 LOG_LINES = 40
+UNTRUSTED = (Role.TRAINER, Role.ANSWERER)  # whose output is shown
 WALLS = ("image", "user", "network", "root file system", "capabilities", "memory")  # shown of each container
 
 
@@ -44,8 +45,11 @@ def show_experiment(console: Console, journal: Journal, experiment: Experiment, 
         console.print(Text("none: the empty patch", "dim"))
     console.print(Rule(Text("containers as they ran", "dim"), align="left"))
     console.print(containers_table(read_containers(experiment, finished), narrow=is_narrow(console)))
-    console.print(Rule(Text("output of the trainer (never trusted)", "dim"), align="left"))
-    lines = sanitise(read_text(experiment, f"{Role.TRAINER}.log")).splitlines()
+    role = next((role for role in UNTRUSTED if (experiment.folder / f"{role}.log").exists()), None)
+    if role is None:  # only locked code ran
+        return
+    console.print(Rule(Text(f"output of the {role} (never trusted)", "dim"), align="left"))
+    lines = sanitise(read_text(experiment, f"{role}.log")).splitlines()
     for line in lines if raw else lines[-LOG_LINES:]:
         console.print(Text(line), soft_wrap=True)
 
@@ -179,7 +183,7 @@ def _facts(experiment: Experiment, journal: Journal, finished: ExperimentFinishe
             ("holdout", Text(f"{confirmed}, {Level.L3}", "bold"))
             for confirmed in list_confirmations(journal, experiment)
         ),
-        ("took", Text(f"{experiment.duration_s:.1f} s, {experiment.train_s:.1f} s of it training{_scoring(finished)}")),
+        ("took", Text(f"{experiment.duration_s:.1f} s{_training(experiment)}{_scoring(finished)}")),
         ("reported", Text(describe_figures(finished.self_reported) or "-", "dim")),
         ("cost", Text(f"${experiment.usage.cost_usd:.4f}")),
         ("commit", Text(experiment.commit or "-")),
@@ -221,8 +225,16 @@ def _claims(score: Score | None) -> str:
     return f"{score.claims_sha256[:16]}, audit seed {score.audit_seed[:16]}{error}"
 
 
+def _training(experiment: Experiment) -> str:
+    """Return how much of its time it trained; "" where nothing is trained."""
+    return f", {experiment.train_s:.1f} s of it training" if experiment.train_s else ""
+
+
 def _scoring(finished: ExperimentFinished) -> str:
     """Return how long its last scoring took, as the host saw it; "" if there was none."""
-    ended = {execution.role: execution.ended_s for execution in finished.executions}  # of the last trial
-    took_s = ended.get(Role.SCORER, 0.0) - ended.get(Role.TRAINER, 0.0)
-    return f", {took_s:.1f} s scoring" if Role.SCORER in ended and took_s > 0 else ""
+    last = {execution.role: execution for execution in finished.executions}  # of the last trial
+    scorer, trainer = last.get(Role.SCORER), last.get(Role.TRAINER)
+    if scorer is None:
+        return ""
+    took_s = scorer.duration_s if trainer is None else scorer.ended_s - trainer.ended_s  # it waits for the trainer
+    return f", {took_s:.1f} s scoring" if took_s > 0 else ""

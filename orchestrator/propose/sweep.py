@@ -43,7 +43,7 @@ class SweepProposer:
         knobs = kn.find_tunables(context.champion_source, self.profile)
         if not knobs:
             raise ProposerUnavailable(
-                "train.py has no UPPER_CASE constants with a number at top level to sweep; use --proposer claude"
+                "the file has no UPPER_CASE constants with a number at top level to sweep; use --proposer claude"
             )
         history = [e for e in context.history[-HISTORY_LIMIT:] if e.status not in UNINFORMATIVE]
         tried = {_key(knobs, self._point(e)) for e in history}

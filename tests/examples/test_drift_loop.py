@@ -1,5 +1,6 @@
 """Ten cycles of examples/drift in the real loop, with its drafts and its scorer as a program, without containers."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -8,17 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from orchestrator import compose
+from orchestrator.cli import app
 from orchestrator.config import Config, load
 from orchestrator.loop import run_session
+from orchestrator.propose import prompts
 from orchestrator.propose.drafts import DraftsProposer
+from orchestrator.propose.history import select_history
 from orchestrator.record import claims
 from orchestrator.record.journal import Journal
 from orchestrator.record.verify import find_damage
 from orchestrator.scoring.messages import FailedMessage, Message, RefusedMessage, parse_message, read_outcome
-from orchestrator.types import Kept, Score, Status, Trial
+from orchestrator.types import Context, Kept, Score, Spent, Status, Trial
 from tests.support import fakes
+from tests.support.journals import champion
 from tests.support.sessions import open_session
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +121,69 @@ def test_the_newest_kept_post_is_what_the_next_one_follows(config: Config) -> No
     assert best and parent and (9, True) == (parent.id, best.value > parent.value)
     assert (f"the newest kept, which the next one follows: experiment 9, {parent.value:.6g} post_score",) == told
     assert [] == notes
+
+
+TRAINING = re.compile(
+    r"train\.py|\b(train(s|ed|er|ing)?|val_bpb|bits/byte|loss(es)?|models?|checkpoints?|predictors?|GPU)\b",
+    re.IGNORECASE,
+)
+
+
+def shown(config: Config, *command: str) -> str:
+    """What a command prints of the run."""
+    done = CliRunner().invoke(app, [*command, "--run", "t", "--task", str(config.root), "--runs", str(config.runs)])
+
+    assert 0 == done.exit_code, done.output
+    return done.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("show", "1"), ("show", "2"), ("show", "10"), ("diff", "1", "3"), ("diff", "3", "3"), ("lineage",)],
+)
+def test_no_view_of_a_text_speaks_of_training(config: Config, command: tuple[str, ...]) -> None:
+    """Nothing is trained here, whatever the language-model task has."""
+    output = shown(config, *command)
+
+    assert 1 < len(output.splitlines()) or "the same file" in output
+    assert [] == TRAINING.findall(output.replace(str(config.runs), ""))
+
+
+def test_the_report_of_a_text_speaks_of_no_training(config: Config) -> None:
+    """But for what each level means; scripts and styles are the same for every task."""
+    shown(config, "report")
+    page = (config.run_path / "report.html").read_text()
+    text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+
+    assert "post_score" in text
+    assert [] == [found[0] for found in TRAINING.findall(text)]
+
+
+def test_the_prompt_for_a_text_speaks_of_no_training(config: Config) -> None:
+    """It shows the newest kept post, and says what it is."""
+    with Journal.read(config.run_path) as journal:
+        parent, memory = journal.parent(), select_history(journal, champion())
+        assert parent
+        context = Context(
+            experiment_id=11, champion=parent, champion_source="# A title\n", history=[], spent=Spent(), memory=memory
+        )
+        text = prompts(config).build(context).text
+
+    assert "# The newest kept post.md\n" in text and "```markdown\n# A title" in text
+    assert [] == [found[0] for found in TRAINING.findall(text)]
+
+
+def test_a_post_edited_by_hand_stays_and_the_note_names_where_posts_are(tmp_path: Path) -> None:
+    """By the name that they have in the folder of an experiment."""
+    done = run(tmp_path, 1)
+    (done.root / "mutable" / "post.md").write_text("# Mine\n\nEdited by hand.\n")
+    run(tmp_path, 2)  # the second draft is refused, the third one kept
+    with Journal.read(done.run_path) as journal:
+        notes = journal.notes()
+
+    assert (done.root / "mutable" / "post.md").read_text().startswith("# Mine")
+    assert any(note.endswith("as source.md of each experiment") for note in notes)
+    assert [] == [found[0] for note in notes for found in TRAINING.findall(note)]
 
 
 def test_an_index_that_is_lost_is_built_anew(config: Config) -> None:

@@ -78,7 +78,7 @@ def test_two_experiments_are_compared_in_any_order(run: Path) -> None:
 
     assert ["-LEARNING_RATE = 0.03", "+LEARNING_RATE = 0.04"] == [x for x in forth if "RATE =" in x]
     assert ["-LEARNING_RATE = 0.04", "+LEARNING_RATE = 0.03"] == [x for x in back if "RATE =" in x]
-    assert "experiments 1 and 1 have the same train.py\n" == autoresearch(run, "diff", "1", "1").stdout
+    assert "experiments 1 and 1 have the same file\n" == autoresearch(run, "diff", "1", "1").stdout
 
 
 @pytest.mark.parametrize("command", [("diff", "0", "1"), ("show", "1")])

@@ -59,7 +59,7 @@
       block.append(make("span", "line " + kind, make("span", "no", String(left)), make("span", "no", String(right)), make("span", "code", line || " ")));
     }
     if (excerpt.cut) block.append(make("span", "gap", gap(excerpt)));
-    const sums = make("p", "fine sums", make("b", "plus", `+${added}`), " ", make("b", "minus", `−${removed}`), " lines of train.py");
+    const sums = make("p", "fine sums", make("b", "plus", `+${added}`), " ", make("b", "minus", `−${removed}`), " lines");
     return make("div", "", sums, block);
   };
   const seconds = (value) => (value === null ? "?" : `${value.toFixed(1)} s`);
