@@ -182,6 +182,7 @@ class ExperimentBegun:
     files: Mapping[str, str]  # sha256 by name, in the experiment's folder
     environment: Environment
     patch_notes: tuple[str, ...] = ()  # where a search text differed from its parent in white space
+    removes_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ def begin_experiment(
             attempt=candidate.attempt,
             retry_of=candidate.retry_of,
             remeasures_id=candidate.remeasures_id,
+            removes_id=candidate.removes_id,
             parent_id=candidate.parent_id,
             reply=candidate.reply,
             proposal=candidate.proposal,
@@ -133,6 +134,7 @@ def finish_experiment(journal: Journal, active: ActiveExperiment, decision: Deci
         repeat_scores=trial.repeat_scores,
         loads=loads_of(active.trials, trial),
         remeasures_id=candidate.remeasures_id,
+        removes_id=candidate.removes_id,
         needs_review=verdict.needs_review,
         interrupted=trial.interrupted,
         gain=verdict.gain,
@@ -211,6 +213,7 @@ def reload_candidate(journal: Journal, experiment_id: int) -> Candidate:
         attempt=begun.attempt,
         retry_of=begun.retry_of,
         remeasures_id=begun.remeasures_id,
+        removes_id=begun.removes_id,
         patch_notes=begun.patch_notes,
         suffix=source.suffix,
     )

@@ -22,6 +22,7 @@ from orchestrator.protocols import Runner
 from orchestrator.record import anchors
 from orchestrator.record.experiment_dir import source_path
 from orchestrator.record.journal import DUEL
+from orchestrator.removals import next_removal
 from orchestrator.session import ActiveExperiment, Session
 from orchestrator.types import (
     QUEUED_AGAIN,
@@ -105,7 +106,7 @@ def choose_next(
     active: Sequence[ActiveExperiment],
     offset: CountOffset,
 ) -> tuple[Candidate, Plan | None]:
-    """Return an attempt that is due, the baseline, the champion once more, or a new idea, a change of the parent.
+    """Return an attempt that is due, the baseline, the champion once more or without a change, or a new idea.
 
     While the answer with that is late: the trial of a duel, with a plan of its own. Where the champion is not known
     under today's conditions nothing else is due: it could be compared with nothing.
@@ -121,6 +122,8 @@ def choose_next(
         return make_baseline(session), None
     if all(one.candidate.remeasures_id is None for one in active) and is_remeasurement_due(session, champion):
         return remeasure(champion, champion.conditions.describe_change(environment.conditions)), None
+    if removal := next_removal(journal, session.proposals, champion, in_flight(active)):
+        return removal, None
     if session.proposals.prefetcher.wait_until_late() and may_duel(session, active):
         trial = next_duel_trial(journal, environment, session.config.noise, idle=True)
         if trial is not None:
@@ -131,7 +134,11 @@ def choose_next(
 
 def in_flight(active: Sequence[ActiveExperiment]) -> list[InFlight]:
     """Return what runs now, as far as a proposal depends on it."""
-    return [InFlight(id=a.id, hypothesis=a.candidate.proposal.hypothesis, source=a.candidate.source) for a in active]
+    candidates = [(one.id, one.candidate) for one in active]
+    return [
+        InFlight(id=number, hypothesis=c.proposal.hypothesis, source=c.source, removes_id=c.removes_id)
+        for number, c in candidates
+    ]
 
 
 def make_baseline(session: Session) -> Candidate:

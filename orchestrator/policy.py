@@ -20,6 +20,7 @@ Champion    The kept experiment with the best estimate under the conditions of t
 Remeasure   The champion is measured again at once under conditions where it has no score.
 Duel        At the end of a session the champion against the baseline, then changes in doubt against the files they were
             made to, as far as a tenth of the device time and `claim_hours` allow. Duels claim; they keep nothing.
+Removal     A change of the champion in which a duel found no gain is taken out once: an experiment as any other.
 Threshold   Where the task has one, every score that reaches it is kept, whatever the champion has, and the next
             proposal begins with the newest kept file, not with the champion. Every view names both.
 Invalidate  A kept experiment that cheats when it is measured again, in a duel or on the holdout is not kept any more,
@@ -41,7 +42,7 @@ from orchestrator.estimates import Estimates, Gain
 from orchestrator.events import Revision
 from orchestrator.settings import Noise
 from orchestrator.text import counted
-from orchestrator.types import Champion, Conditions, Experiment, MachineLoad, Score, Status, Trial, Verdict
+from orchestrator.types import Champion, Conditions, DuelOutcome, Experiment, MachineLoad, Score, Status, Trial, Verdict
 
 ESTIMATE = "estimate"  # the rule of keeping
 EVEN = 0.5  # the probability above which a challenger becomes the champion
@@ -387,6 +388,11 @@ def is_worth_repeating(worth: Numbers, worth_of_idea: Numbers, trials: Numbers) 
 def is_sure(probability: Numbers) -> Numbers:
     """Return whether no view calls a kept change in doubt."""
     return probability >= SURE
+
+
+def is_refuted(outcome: DuelOutcome, mean: float) -> bool:
+    """Return whether a duel of a change with the file that it was made to found no gain."""
+    return outcome is DuelOutcome.REFUTED or (outcome is DuelOutcome.NOT_SHOWN and mean <= 0)
 
 
 def is_owed_a_trial(gain: Gain, attempt: Attempt, trial: Trial) -> bool:

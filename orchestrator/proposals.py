@@ -41,6 +41,7 @@ class InFlight:
     id: int
     hypothesis: str
     source: str
+    removes_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,7 @@ class Proposals:
         parent_source = read_source(chosen)
         patched = patch.apply(parent_source, proposal, self.rules, contract=self.needs_contract, python=self.is_python)
         source = patched.source
-        self._refuse_repeat(source, in_flight)
+        self.refuse_repeat(source, in_flight)
         if not proposal.retry_rationale:
             self._refuse_similar(parent, proposal, parent_source, source)
         return Candidate(
@@ -165,7 +166,7 @@ class Proposals:
             f"parent_id {wanted}: not a kept experiment; omit it to change the file shown, of experiment {parent.id}"
         )
 
-    def _refuse_repeat(self, source: str, in_flight: Sequence[InFlight]) -> None:
+    def refuse_repeat(self, source: str, in_flight: Sequence[InFlight]) -> None:
         """Raise PatchRejected for an exact repeat of what was judged or runs; it would teach nothing."""
         fingerprint = patch.fingerprint(source)
         for earlier in self.journal.repeats(fingerprint):

@@ -21,8 +21,8 @@ TAKEN_NAMES = frozenset({
     "experiment_id", "experiments", "gpu_clock_mhz", "gpu_power_w", "gpu_temperature_c", "gpu_throttled_s",
     "hardware", "head", "hypothesis", "id", "image_id", "input_tokens", "level", "measured", "model",
     "needs_review", "others_share", "output_tokens", "pace_before", "parent_id", "peak_memory_bytes", "proposer",
-    "reason", "remeasures_id", "retry_of", "run", "score", "source_sha256", "spent", "standard_error", "started_at",
-    "status", "steal_s", "timestamp", "train_s", "trial", "trials", "trust", "wait_share",
+    "reason", "remeasures_id", "removes_id", "retry_of", "run", "score", "source_sha256", "spent", "standard_error",
+    "started_at", "status", "steal_s", "timestamp", "train_s", "trial", "trials", "trust", "wait_share",
 })  # fmt: skip
 
 

@@ -179,6 +179,7 @@ class Candidate:
     attempt: int = 1
     retry_of: int | None = None
     remeasures_id: int | None = None  # the kept experiment that this one runs again, to see whether it holds
+    removes_id: int | None = None  # the change that it takes out of its parent
     suffix: str = ".py"  # of the mutable file
     patch_notes: tuple[str, ...] = ()  # what of the proposal was not taken word for word
 
@@ -444,6 +445,7 @@ class Experiment:
     repeat_scores: tuple[float, ...] = ()  # the score of each trial, where there were several with different seeds
     loads: tuple[MachineLoad | None, ...] = ()  # one for each of `scores`, in their order; () in older records
     remeasures_id: int | None = None  # the kept experiment that this one measured again
+    removes_id: int | None = None  # the change that it takes out of its parent
     needs_review: bool = False  # it cheated, or may have: a human should look
     interrupted: bool = False  # Ctrl-C ended it
     gain: float | None = None  # estimated when it was judged, over the champion of then

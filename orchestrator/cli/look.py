@@ -39,7 +39,7 @@ from orchestrator.look.terminal import can_redraw, is_narrow
 from orchestrator.propose.lessons import write_lessons
 from orchestrator.record import checkpoint
 from orchestrator.record.claims import describe as describe_claims
-from orchestrator.record.claims import describe_claim, find_doubtful, smallest_gain
+from orchestrator.record.claims import describe_claim, find_doubtful, find_refuted, smallest_gain
 from orchestrator.record.confirmations import confirmed_ids
 from orchestrator.record.experiment_files import read_text, trial_folder
 from orchestrator.record.journal import Journal, is_live
@@ -82,6 +82,7 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
                 "conditions": describe_usual(journal),
                 "claim": describe_claim(journal),
                 "in_doubt": find_doubtful(journal),
+                "refuted": find_refuted(journal),
                 "smallest_gain": smallest_gain(journal),
                 "experiments": rows,
                 "spent": asdict(spent),

@@ -169,6 +169,8 @@ def _facts(
         yield "each trial", ", ".join(f"{value:.6f}" for value in e.scores)
     if e.remeasures_id is not None:
         yield "remeasures", f"experiment {e.remeasures_id}"
+    if e.removes_id is not None:
+        yield "takes out", f"experiment {e.removes_id}"
     yield "proposed by", e.proposed_by
     if usage.input_tokens or usage.output_tokens:
         cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich.text import Text
 from rich.tree import Tree
 
+from orchestrator.record.claims import find_doubtful, find_refuted
 from orchestrator.record.journal import Journal
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment
@@ -55,7 +56,7 @@ def trace_lineage(kept: Sequence[Experiment]) -> list[LineageNode]:
 
 def lineage_tree(journal: Journal) -> Tree:
     """Return kept experiments, each under its parent; one whose parent was not kept is at the top."""
-    champion = journal.champion()
+    champion, doubtful, refuted = journal.champion(), find_doubtful(journal), find_refuted(journal)
     top = Tree(Text(journal.folder.name, "bold"))
     branches: dict[int | None, Tree] = {}
     for node in trace_lineage(journal.kept()):
@@ -65,6 +66,7 @@ def lineage_tree(journal: Journal) -> Tree:
         label = Text.assemble(
             (f"{e.id}  ", "bold"), ("" if e.value is None else f"{e.value:.6f}", style),
             ("" if node.gain is None else f" ({node.gain:+.6f})", "dim"), ("  best" if is_best else "", style),
+            ("  in doubt" if e.id in doubtful else "  no gain by a duel" if e.id in refuted else "", "yellow"),
             f"  {sanitise(e.hypothesis, limit=120)}",
         )  # fmt: skip
         branches[e.id] = branches.get(e.parent_id, top).add(label)

@@ -16,7 +16,7 @@ import structlog
 
 from orchestrator.events import Event, ExperimentFinished, SessionEnded, SessionFailed
 from orchestrator.look.conditions import describe_usual
-from orchestrator.record.claims import describe_claim, find_doubtful, smallest_gain
+from orchestrator.record.claims import describe_claim, find_doubtful, find_refuted, smallest_gain
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
 from orchestrator.settings import Notify
@@ -82,6 +82,7 @@ class Notifier:
             "conditions": describe_usual(self.journal),
             "claim": describe_claim(self.journal),
             "in_doubt": find_doubtful(self.journal),
+            "refuted": find_refuted(self.journal),
             "smallest_gain": smallest_gain(self.journal),
         }
 

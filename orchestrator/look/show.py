@@ -17,6 +17,7 @@ from orchestrator.look.conditions import describe_loads
 from orchestrator.look.containers import FIRST_TRIAL, Container, Fact, describe_containers
 from orchestrator.look.live_view import COLOURS
 from orchestrator.look.terminal import is_narrow
+from orchestrator.record.claims import duels_of
 from orchestrator.record.confirmations import list_confirmations
 from orchestrator.record.experiment_dir import format_diff, source_path
 from orchestrator.record.experiment_files import ExperimentFolder, read_text, unreadable
@@ -178,6 +179,7 @@ def _facts(experiment: Experiment, journal: Journal, finished: ExperimentFinishe
         ("claims", Text(_claims(score))),
         ("noise", Text(noise)),
         *((("gain", Text(_gain(experiment))),) if experiment.sure is not None else ()),
+        *(("duel", Text(sanitise(line))) for line in duels_of(journal, experiment.id)),
         ("machine", Text(describe_loads(experiment))),
         *(
             ("holdout", Text(f"{confirmed}, {Level.L3}", "bold"))

@@ -10,7 +10,7 @@ from orchestrator.types import Experiment, Level, Status
 REFUSED = (Status.CHEAT, Status.INVALID)
 FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM)
 MAX_REASONS = 6  # the table has them all
-NOT_PROPOSERS = {"baseline", "remeasure", "again"}  # the last one in old records
+NOT_PROPOSERS = {"baseline", "remeasure", "duel", "removal", "again"}  # the last one in old records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

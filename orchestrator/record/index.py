@@ -31,7 +31,7 @@ from orchestrator.record.record_file import Line, Recorded, canonical, parse_lin
 from orchestrator.types import Experiment, Status, Usage
 
 NAME = "index.db"
-VERSION = 1
+VERSION = 2
 SCHEMA = """
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, experiment_id INTEGER,
@@ -42,6 +42,7 @@ CREATE INDEX events_by_kind_and_seq ON events (kind, seq);
 CREATE INDEX events_by_experiment ON events (experiment_id);
 CREATE TABLE experiments ( -- value: the score as a cost, the lower the better
     id INTEGER PRIMARY KEY, status TEXT NOT NULL, value REAL, retry_of INTEGER, remeasures_id INTEGER,
+    removes_id INTEGER,
     trials INTEGER NOT NULL, fingerprint TEXT NOT NULL, revised INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL
 );
 CREATE INDEX experiments_by_value ON experiments (status, value);
@@ -49,6 +50,7 @@ CREATE INDEX experiments_by_status ON experiments (status, id);
 CREATE INDEX experiments_by_fingerprint ON experiments (fingerprint);
 CREATE INDEX experiments_by_retry ON experiments (retry_of) WHERE retry_of IS NOT NULL;
 CREATE INDEX experiments_by_remeasured ON experiments (remeasures_id) WHERE remeasures_id IS NOT NULL;
+CREATE INDEX experiments_by_removed ON experiments (removes_id) WHERE removes_id IS NOT NULL;
 CREATE INDEX experiments_with_trials ON experiments (id) WHERE trials > 1;
 CREATE INDEX experiments_revised ON experiments (id) WHERE revised;
 CREATE VIRTUAL TABLE ideas USING fts5 (hypothesis, diff, tokenize = 'porter unicode61');
@@ -247,9 +249,9 @@ class Index:
         body = canonical(EXPERIMENT.dump_python(experiment, mode="json", exclude={"folder"}))
         row = (
             experiment.id, experiment.status, experiment.cost, experiment.retry_of, experiment.remeasures_id,
-            len(experiment.scores), experiment.fingerprint, 0, body,
+            experiment.removes_id, len(experiment.scores), experiment.fingerprint, 0, body,
         )  # fmt: skip
-        self.db.execute("INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.db.execute("INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         self._count(experiment.status, 1, experiment.duration_s)
         diff = ""
         with suppress(OSError):

@@ -34,6 +34,7 @@ from orchestrator.types import QUEUED_AGAIN, Champion, Conditions, Experiment, R
 
 MAX_ATTEMPTS = 3
 DUEL = "duel"  # the proposer of a duel's trials
+REMOVAL = "removal"  # the proposer of the best file without a change
 ENOUGH = 200  # trials that suffice to estimate the noise
 SEARCHED = 10_000  # newest experiments: ranking common words over more would make every proposal wait
 E = TypeVar("E", bound=Event)
@@ -249,6 +250,10 @@ class Journal:
         """Return the judged experiments whose normalised source is the same."""
         return [e for e in self._experiments("fingerprint = ?", fingerprint) if e.is_judged]
 
+    def removals(self, experiment_id: int) -> list[Experiment]:
+        """Return the experiments that took a change out of the best file of then."""
+        return self._experiments("removes_id = ?", experiment_id)
+
     def similar(self, text: str, limit: int) -> list[Experiment]:
         """Return experiments whose hypothesis or diff shares words with `text`, closest first."""
         words = " OR ".join(f'"{word}"' for word in sorted({w for w in _words(text) if len(w) > 2})[:64])  # noqa: PLR2004
@@ -399,7 +404,7 @@ class Journal:
         if last is None or self.events(ReplyRejected, after=last.seq):
             return None
         begun = (found.event for found in self.events(ExperimentBegun, after=last.seq))
-        if any(event.retry_of is None and event.remeasures_id is None for event in begun):
+        if any(event.retry_of is event.remeasures_id is event.removes_id is None for event in begun):
             return None
         return last.seq, last.event.reply
 
