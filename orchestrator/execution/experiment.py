@@ -162,9 +162,15 @@ class _ExperimentDriver:
 
     def run_answers(self) -> Trial:
         with ThreadPoolExecutor(3) as pool:
-            *programs, scorer = pool.map(self.start, (Role.ANSWERER, Role.REFERENCE, Role.SCORER))
+            candidate, reference, scorer = pool.map(self.start, (Role.ANSWERER, Role.REFERENCE, Role.SCORER))
+        programs = [candidate, reference]
         self.record_scoring()
         while scorer.alive():
+            if candidate in programs and self.claimed.is_set():  # the scorer goes on with the reference alone
+                programs.remove(candidate)
+                candidate.kill("its answers are in")
+                self.wait(candidate)
+                self.box.signal_candidate_ended()
             for program in programs:
                 if not program.alive() and scorer.alive():
                     return self.answerer_died(scorer, program)

@@ -55,7 +55,7 @@ class UnsteadyMessage(_Message):
 
 
 class ClaimsMessage(_Message):
-    """Predictor A has answered everything: the host destroys it, and only then hands over the audit seed."""
+    """Predictor A, or an asked program, has answered everything: the host destroys it, and only then says so."""
 
     event: Literal["claims"]
     sha256: Sha256

@@ -30,7 +30,8 @@ ROLES = {
     Stages.SCORE: (Role.SCORER,),
 }
 OURS = (Role.SCORER, Role.EXPORTER)  # they run no line of the mutable file
-TRAINED, SEED, LOAD_SECONDS = "trained", "seed", struct.Struct("<d")  # read by runtime/channel.py
+TRAINED, SEED, ENDED = "trained", "seed", "ended"  # read by runtime/channel.py
+LOAD_SECONDS = struct.Struct("<d")
 EXPORT_S = 300.0  # for gigabytes
 LAUNCHER = "self_reported.py"
 SUFFIX = {Role.PREDICTOR_A: "a", Role.PREDICTOR_B: "b", Role.ANSWERER: "a", Role.REFERENCE: "b"}
@@ -163,6 +164,10 @@ class ExperimentSandbox:
     def release_audit_seed(self, audit_seed: bytes) -> None:
         """Let the scorer draw its positions: predictor A has ended."""
         staging.put(self.private / "control" / SEED, audit_seed)
+
+    def signal_candidate_ended(self) -> None:
+        """Tell the scorer that the candidate is gone, whose container must be dead."""
+        staging.put(self.private / "control" / ENDED, b"")
 
     def find_modified_inputs(self) -> list[str]:
         """List the private copies that changed while the experiment ran, though no container could write them."""

@@ -108,9 +108,12 @@ def times(count: int, median: float, spread: float = 0.1, seed: int = 1) -> np.n
     return median * np.exp(np.random.default_rng(seed).normal(0, spread, count))
 
 
+ALONE = (times(10, 0.1, seed=3), times(10, 0.1, seed=4))  # of the reference, before and after
+
+
 def test_the_ratio_of_equal_programs_is_one() -> None:
     """Within its interval."""
-    found = timing.compare(times(30, 0.1), times(30, 0.1, seed=2), times(10, 0.1, seed=3), SEED)
+    found = timing.compare(times(30, 0.1), times(30, 0.1, seed=2), *ALONE, SEED)
 
     assert found.low < 1 < found.high
     assert 0 < found.standard_error < 0.05
@@ -119,7 +122,7 @@ def test_the_ratio_of_equal_programs_is_one() -> None:
 
 def test_a_program_that_takes_half_as_long_has_half_the_ratio() -> None:
     """And its interval is far from 1."""
-    found = timing.compare(times(30, 0.05), times(30, 0.1, seed=2), times(10, 0.1, seed=3), SEED)
+    found = timing.compare(times(30, 0.05), times(30, 0.1, seed=2), *ALONE, SEED)
 
     assert pytest.approx(0.5, rel=0.1) == found.value
     assert found.high < 0.6
@@ -128,7 +131,7 @@ def test_a_program_that_takes_half_as_long_has_half_the_ratio() -> None:
 def test_what_slows_both_of_a_pair_moves_nothing() -> None:
     """The machine drifts by a factor of three within the turns; the ratio stays, since it is the same in each pair."""
     drift = np.linspace(1, 3, 20)
-    found = timing.compare(0.05 * drift, 0.1 * drift, times(10, 0.1), SEED)
+    found = timing.compare(0.05 * drift, 0.1 * drift, times(10, 0.1), times(10, 0.3), SEED)
 
     assert pytest.approx(0.5) == found.value / found.slowdown
 
@@ -137,23 +140,34 @@ def test_a_few_spoiled_pairs_move_little() -> None:
     """Three of 20 took ten times as long."""
     candidate = times(20, 0.05)
     candidate[:3] *= 10
-    found = timing.compare(candidate, times(20, 0.1, seed=2), times(10, 0.1, seed=3), SEED)
+    found = timing.compare(candidate, times(20, 0.1, seed=2), *ALONE, SEED)
 
     assert pytest.approx(0.5, rel=0.15) == found.value
 
 
 def test_a_reference_that_is_slow_beside_the_candidate_only_gains_it_nothing() -> None:
     """The ratio is raised by what is certain of the slowdown."""
-    fair = timing.compare(times(30, 0.1), times(30, 0.1, seed=2), times(10, 0.1, seed=3), SEED)
-    burning = timing.compare(times(30, 0.1), times(30, 0.2, seed=2), times(10, 0.1, seed=3), SEED)
+    fair = timing.compare(times(30, 0.1), times(30, 0.1, seed=2), *ALONE, SEED)
+    burning = timing.compare(times(30, 0.1), times(30, 0.2, seed=2), *ALONE, SEED)
 
     assert burning.slowdown > 1.7
     assert burning.value > 0.85 * fair.value
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.1, 0.2), (0.2, 0.1)])
+def test_others_who_come_or_leave_raise_no_ratio(before: float, after: float) -> None:
+    """The reference was as slow alone, at one of both times, as it is beside the candidate."""
+    found = timing.compare(
+        times(30, 0.1), times(30, 0.2, seed=2), times(10, before, seed=3), times(10, after, seed=4), SEED
+    )
+
+    assert found.slowdown < 1.1
+    assert pytest.approx(0.5, rel=0.1) == found.value
+
+
 def test_the_same_times_and_seed_give_the_same_ratio() -> None:
     """No other chance than the seed's."""
-    parts = times(20, 0.05), times(20, 0.1, seed=2), times(10, 0.1, seed=3)
+    parts = times(20, 0.05), times(20, 0.1, seed=2), *ALONE
 
     assert timing.compare(*parts, SEED) == timing.compare(*parts, SEED)
 
@@ -164,14 +178,18 @@ def test_the_same_times_and_seed_give_the_same_ratio() -> None:
 def test_too_few_or_impossible_times_are_refused(bad: tuple[list[float], list[float], list[float]]) -> None:
     """No ratio is made up."""
     with pytest.raises(ValueError, match="at least two pairs"):
-        timing.compare(*bad, SEED)
+        timing.compare(*bad, [0.1] * 2, SEED)
+    with pytest.raises(ValueError, match="two times of the reference alone"):
+        timing.compare([0.1] * 2, [0.1] * 2, [0.1] * 2, [0.1], SEED)
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     """About 95 of 100 times."""
     held = 0
     for seed in range(200):
-        found = timing.compare(times(20, 0.05, seed=3 * seed), times(20, 0.1, seed=3 * seed + 1), [0.2, 0.2], SEED)
+        found = timing.compare(
+            times(20, 0.05, seed=3 * seed), times(20, 0.1, seed=3 * seed + 1), [0.2, 0.2], [0.2, 0.2], SEED
+        )
         held += found.low <= 0.5 <= found.high
 
     assert 180 <= held <= 200

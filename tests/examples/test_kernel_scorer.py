@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from orchestrator.scoring.messages import ScoreMessage, parse_message
+import frames
+
+from orchestrator.scoring.messages import ClaimsMessage, ScoreMessage, parse_message
 from tests.examples.test_turns import KERNEL, ROOT, program
 
 
@@ -19,10 +21,15 @@ def test_the_scorer_sends_one_ratio(tmp_path: Path) -> None:
     ):
         command = [sys.executable, "-B", str(KERNEL / "locked" / "score.py"), "--root", str(tmp_path), "--seconds=60"]
         environment = {**os.environ, "PYTHONPATH": found}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=90)
-    *rehearsed, score = [parse_message(line) for line in done.stdout.splitlines()]
+        scorer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        assert scorer.stdout
+        lines = [scorer.stdout.readline() for _ in range(3)]
+        frames.write(tmp_path / "control", "ended", b"")  # as the host says when the candidate is gone
+        rest, _ = scorer.communicate(timeout=90)
+    *rehearsed, claims, score = [parse_message(line) for line in (*lines, *rest.splitlines())]
 
-    assert (0, 2) == (done.returncode, len(rehearsed))
+    assert (0, 2) == (scorer.returncode, len(rehearsed))
+    assert isinstance(claims, ClaimsMessage)
     assert isinstance(score, ScoreMessage)
     assert ("time_ratio", "L1") == (score.metric, score.level)
     assert score.parts["low"] <= score.value <= score.parts["high"]

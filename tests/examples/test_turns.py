@@ -6,11 +6,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import frames
 import numpy as np
+import problem
 import pytest
+import reference
+import timing
 import turns
 
 ROOT = Path(__file__).parents[2]
@@ -37,15 +41,18 @@ def program(root: Path, name: str, path: Path) -> Iterator[turns.Program]:
         process.communicate()
 
 
-def measure(tmp_path: Path, candidate: Path) -> turns.timing.Ratio:
+def measure(tmp_path: Path, candidate: Path) -> timing.Ratio:
     with (
         program(tmp_path, "a", candidate) as asked,
-        program(tmp_path, "b", KERNEL / "locked" / "reference.py") as reference,
+        program(tmp_path, "b", KERNEL / "locked" / "reference.py") as other,
     ):
-        turns.rehearse(reference)
-        quiet = turns.time_quietly(reference, np.random.default_rng(1))
+        chance = np.random.default_rng(list(SEED))
+        turns.rehearse(other)
+        before = turns.time_alone(other, chance)
         turns.rehearse(asked)
-        return turns.measure(asked, reference, 4, quiet, SEED)
+        turns.check_all_kinds(asked, other, chance)
+        times = turns.take_turns(asked, other, (4, 4), chance, asked.until)
+        return timing.compare(*times, before, before, list(SEED))
 
 
 def test_a_right_program_gets_a_ratio(tmp_path: Path) -> None:
@@ -53,6 +60,34 @@ def test_a_right_program_gets_a_ratio(tmp_path: Path) -> None:
     found = measure(tmp_path, KERNEL / "drafts" / "05-as-a-product.py")
 
     assert 0 < found.low <= found.value <= found.high
+
+
+@dataclass
+class Clockwork:
+    """Answers rightly, and says how long it took: by a script, again and again."""
+
+    name: str
+    seconds: list[float]
+    asked: int = 0
+
+    def ask(self, question: problem.Question) -> tuple[bytes, float]:
+        """The right answer, and the next time of the script."""
+        took = self.seconds[self.asked % len(self.seconds)]
+        self.asked += 1
+        return reference.nearest(question.points, question.queries).tobytes(), took
+
+
+@pytest.mark.parametrize(
+    ("seconds", "until", "expected"),
+    [([0.05], float("inf"), 3), ([0.05, 0.5, 0.02], float("inf"), 12), ([0.05, 0.5, 0.02], 0.0, 3)],
+    ids=["even", "uneven", "late"],
+)
+def test_there_are_pairs_until_the_ratio_is_certain(seconds: list[float], until: float, expected: int) -> None:
+    """As few as must be where times are even, as many as may be where they are not, and none when time is up."""
+    candidate, other = Clockwork("a", seconds), Clockwork("b", [0.1])
+    times = turns.take_turns(candidate, other, (3, 12), np.random.default_rng(1), until)  # type: ignore[arg-type]
+
+    assert [expected, expected] == [len(each) for each in times]
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,36 @@ def test_a_score_outside_of_the_task_s_range_is_not_believed(value: float, expec
     assert expected is trial.failure
     assert (expected is None) == (trial.score is not None)
     assert expected is None or (f"val_bpb is {value!r}, outside of [0, 1.5]" in trial.message and trial.needs_review)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_scorer_that_has_all_answers_goes_on_without_the_candidate(dies: bool) -> None:
+    """It is told when the candidate is gone, which is ended then and blamed for nothing, also if it ended by itself."""
+    turn, happened = driver(), list[str]()
+    gone = set[Role]()
+
+    def running(role: Role) -> Any:  # a container
+        def alive() -> bool:
+            if role is Role.SCORER and not turn.claimed.is_set():
+                turn.heard(Role.SCORER, CLAIMS)
+                gone.update({Role.ANSWERER} if dies else ())
+            if role is Role.SCORER and "candidate gone" in happened:
+                gone.add(role)
+            return role not in gone
+
+        def kill(why: str) -> None:
+            happened.append(f"{role}: {why}")
+            gone.add(role)
+
+        return SimpleNamespace(alive=alive, kill=kill, wait=lambda: fakes.execution(role))
+
+    turn.box = cast("Any", SimpleNamespace(
+        stages=Stages.ANSWER, experiment_id=1, running=[], place=turn.box.place, deadline_s=lambda _: 9.0,
+        start=lambda role, **_: SimpleNamespace(id="c", **vars(running(role))),
+        signal_candidate_ended=lambda: happened.append("candidate gone"),
+    ))  # fmt: skip
+    turn.heard(Role.SCORER, SCORE)
+    trial = turn.run_answers()
+
+    assert ["answerer: its answers are in", "candidate gone", "reference: the score is in"] == happened
+    assert trial.score and (None, 2.0625) == (trial.failure, trial.score.value)

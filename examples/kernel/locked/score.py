@@ -1,7 +1,8 @@
 """The scorer: holds questions, answers and the stopwatch, and sends the ratio of two times.
 
 Candidate and reference answer in containers of their own. The reference is timed alone first, before the candidate's
-code runs; then both answer every kind of question, and take turns on new ones. All answers are checked.
+code runs; then both answer every kind of question, and take turns on new ones until the ratio is certain enough. At
+last the host ends the candidate, and the reference is timed alone once more. All answers are checked.
 """
 
 import argparse
@@ -13,30 +14,39 @@ from pathlib import Path
 import channel
 import frames
 import numpy as np
+import timing
 import turns
 
 METRIC = "time_ratio"  # as in task.toml
-PAIRS = 24
+PAIRS = (24, 200)  # at least, and at most
+TURNS_SHARE = 0.6  # of the time, after which there are no more pairs
 
 
 def score(root: Path, seconds: float) -> None:
     """Run the whole protocol and send the ratio. Raises WrongAnswer, and FrameError for the candidate's frames."""
-    until = time.monotonic() + seconds
+    started = time.monotonic()
+    until = started + seconds
     candidate, reference = (turns.Program(name=name, root=root, until=until) for name in ("a", "b"))
-    seed = os.urandom(32)  # of this scorer alone
+    seed = list(os.urandom(32))  # of this scorer alone
+    chance = np.random.default_rng(seed)
     turns.rehearse(reference)
     channel.send("rehearsed", predictor="b")
-    quiet = turns.time_quietly(reference, np.random.default_rng(list(seed)))
+    before = turns.time_alone(reference, chance)
     turns.rehearse(candidate)
     channel.send("rehearsed", predictor="a")
-    found = turns.measure(candidate, reference, PAIRS, quiet, seed)
+    turns.check_all_kinds(candidate, reference, chance)
+    times = turns.take_turns(candidate, reference, PAIRS, chance, started + TURNS_SHARE * seconds)
+    channel.send("claims", sha256=candidate.answers.hexdigest())
+    channel.wait_for_end(root / "control", until)
+    after = turns.time_alone(reference, chance)
+    found = timing.compare(*times, before, after, seed)
     channel.send(
         "score",
         metric=METRIC,
         value=found.value,
         level="L1",
         standard_error=found.standard_error,
-        parts={"low": found.low, "high": found.high, "slowdown": found.slowdown},
+        parts={"low": found.low, "high": found.high, "slowdown": found.slowdown, "pairs": found.pairs},
     )
 
 

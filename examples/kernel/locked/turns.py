@@ -3,9 +3,9 @@
 Every question is new and drawn from a secret seed; every answer is checked, those that are timed as all others.
 """
 
+import hashlib
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,10 @@ import timing
 
 POLL_S = 0.0002  # short beside the time of an answer
 REHEARSAL_SEED = 0  # of the first questions, which contain nothing secret
-QUIET = 8  # questions to the reference before any code of the candidate runs
+ALONE = 16  # questions to the reference alone: before any code of the candidate runs, and when it is gone
 WARM_UP = 2  # pairs that are not timed
+TIGHT = 0.015  # standard error of the ratio, as a share of it, at which there are pairs enough
+BETWEEN_LOOKS = 8  # pairs
 
 
 class WrongAnswer(Exception):
@@ -32,6 +34,7 @@ class Program:
     root: Path
     until: float  # monotonic
     asked: int = field(default=0)
+    answers: "hashlib._Hash" = field(default_factory=hashlib.sha256)  # of all answers so far
 
     def ask(self, question: problem.Question) -> tuple[bytes, float]:
         """Return the answer's bytes, and the seconds from the question to the answer read. Raises FrameError."""
@@ -43,7 +46,9 @@ class Program:
         frames.write(self.root / f"ask-{self.name}", f"{number}.ask", data)
         frames.wait(answers, f"{number}.answer", until=self.until, poll_s=POLL_S)
         answer = frames.read(answers, f"{number}.answer", question.answer_bytes)
-        return answer, time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self.answers.update(answer)
+        return answer, seconds
 
 
 def rehearse(program: Program) -> None:
@@ -52,9 +57,9 @@ def rehearse(program: Program) -> None:
         program.ask(problem.draw(np.random.default_rng([REHEARSAL_SEED, number]), kind))
 
 
-def time_quietly(reference: Program, chance: np.random.Generator) -> list[float]:
-    """Return times of the reference while no candidate's code has run yet."""
-    return [reference.ask(problem.draw(chance))[1] for _ in range(QUIET)]
+def time_alone(reference: Program, chance: np.random.Generator) -> list[float]:
+    """Return times of the reference while no code of a candidate runs."""
+    return [reference.ask(problem.draw(chance))[1] for _ in range(ALONE)]
 
 
 def check_all_kinds(candidate: Program, reference: Program, chance: np.random.Generator) -> None:
@@ -64,22 +69,25 @@ def check_all_kinds(candidate: Program, reference: Program, chance: np.random.Ge
 
 
 def take_turns(
-    candidate: Program, reference: Program, pairs: int, chance: np.random.Generator
+    candidate: Program, reference: Program, pairs: tuple[int, int], chance: np.random.Generator, until: float
 ) -> tuple[list[float], list[float]]:
-    """Return the times of candidate and reference for `pairs` new questions. Raises WrongAnswer."""
-    times = [
-        _ask_both(candidate, reference, problem.draw(chance), candidate_first=bool(chance.integers(2)))
-        for _ in range(WARM_UP + pairs)
-    ]
-    return [one for one, _ in times[WARM_UP:]], [other for _, other in times[WARM_UP:]]
+    """Return the times of candidate and reference for new questions. Raises WrongAnswer.
 
-
-def measure(candidate: Program, reference: Program, pairs: int, quiet: Sequence[float], seed: bytes) -> timing.Ratio:
-    """Return the ratio of the times after all answers were right. Raises WrongAnswer."""
-    chance = np.random.default_rng(list(seed))
-    check_all_kinds(candidate, reference, chance)
-    times = take_turns(candidate, reference, pairs, chance)
-    return timing.compare(*times, quiet, list(seed))
+    At least as many pairs as the first number says; then more, until their ratio is certain enough, there are as many
+    as the second number says, or the monotonic time `until` has come.
+    """
+    least, most = pairs
+    seed = chance.integers(1 << 32, size=4).tolist()
+    times: list[tuple[float, float]] = []
+    for number in range(-WARM_UP, most):
+        pair = _ask_both(candidate, reference, problem.draw(chance), candidate_first=bool(chance.integers(2)))
+        if number < 0:
+            continue
+        times.append(pair)
+        is_look = len(times) >= least and (len(times) - least) % BETWEEN_LOOKS == 0
+        if is_look and (time.monotonic() > until or timing.relative_error(*zip(*times, strict=True), seed) < TIGHT):
+            break
+    return [one for one, _ in times], [other for _, other in times]
 
 
 def _ask_both(
