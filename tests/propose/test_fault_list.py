@@ -15,7 +15,7 @@ from orchestrator.errors import ConfigError, ProposerUnavailable
 from orchestrator.record.journal import Journal
 from orchestrator.types import Status
 from tests.propose.test_night import sleep_through, task
-from tests.support.api_rules import KINDS, refusal
+from tests.support.api_rules import KINDS, Cache, refusal
 from tests.support.fake_messages_api import TODAY, Failure, FakeMessagesApi, Message, proposal
 
 MODEL, OLDER = "claude-opus-5-5", "claude-opus-5"
@@ -166,14 +166,67 @@ def test_a_model_that_is_retired_is_refused_at_the_start(tmp_path: Path) -> None
     assert [] == api.requests
 
 
-def test_the_emulator_refuses_what_the_api_does() -> None:
-    """2: a forced tool call, by the models that have none."""
-    body = {
-        "model": MODEL, "max_tokens": 10, "messages": [{"role": "user", "content": []}],
-        "tool_choice": {"type": "tool", "name": "x"},
-    }  # fmt: skip
+def test_the_limit_of_the_account_ends_a_session_in_the_middle(tmp_path: Path) -> None:
+    """5: what was billed until then is charged, what ran is kept, and nobody waits for the next month."""
+    with FakeMessagesApi(models=(MODEL,), spend_limit_usd=0.02) as api:
+        api.always = answered()
+        flags = {"claude.model": MODEL, "limits.experiments": 50, "prefetch": 0}
+        config = task(tmp_path, api, **flags)
+        with capture_logs() as logs, pytest.raises(ProposerUnavailable, match="a spend limit is reached; raise it"):
+            sleep_through(config)
+        bill = api.bill_usd
+    with Journal.read(config.run_path) as journal:
+        assert 1 < journal.count() < 10
+        assert pytest.approx(bill, abs=1e-9) == journal.charged().cost_usd >= 0.02
+    assert "proposal.delayed" not in {entry["event"] for entry in logs}
 
-    assert (400, "invalid_request_error", "tool_choice: forced tool use is not supported by this model") == refusal(
-        KINDS["anthropic"], body, TODAY
-    )
-    assert refusal(KINDS["anthropic"], body | {"model": OLDER}, TODAY) is None
+
+BODY = {"max_tokens": 10, "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}
+MARKED = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
+FORCED = {"tool_choice": {"type": "tool", "name": "x"}}
+ADAPTIVE = {"thinking": {"type": "adaptive"}}
+HAIKU, OLD_HAIKU, OPUS_4_8, OPUS_4_7 = "claude-haiku-5-5", "claude-haiku-4-5", "claude-opus-4-8", "claude-opus-4-7"
+BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a forced tool": (MODEL, FORCED, "tool_choice: forced tool use is not supported"),
+    "any tool": ("claude-fable-5-2", {"tool_choice": {"type": "any"}}, "forced tool use is not supported"),
+    "a forced tool with thinking": (OPUS_4_8, FORCED | ADAPTIVE, "Thinking may not be enabled"),
+    "a budget to think": (OPUS_4_7, {"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking.type.enabled"),
+    "no thinking": ("claude-sonnet-5-5", {"thinking": {"type": "disabled"}}, "thinking.type.disabled"),
+    "adaptive where it is not": (HAIKU, ADAPTIVE, "thinking.type.adaptive"),
+    "effort where there is none": (OLD_HAIKU, {"output_config": {"effort": "low"}}, "output_config.effort"),
+    "a level that it has not": ("claude-opus-4-5", {"output_config": {"effort": "max"}}, "output_config.effort: max"),
+    "a temperature": (MODEL, {"temperature": 0.5}, "temperature is not supported"),
+    "an unknown key": (MODEL, {"mood": "good"}, "mood: Extra inputs are not permitted"),
+    "an unknown key of the output": (MODEL, {"output_config": {"x": 1}}, "output_config.x: Extra inputs"),
+    "a keyword of schemas": (
+        MODEL, {"output_config": {"format": {"schema": {"type": "string", "maxLength": 3}}}}, "maxLength is not"
+    ),
+    "an open object": (MODEL, {"output_config": {"format": {"schema": {"type": "object"}}}}, "additionalProperties"),
+    "too long an answer": (OLD_HAIKU, {"max_tokens": 64_001}, "max_tokens: 64001 > 64000"),
+    "five marks": (MODEL, {"system": [MARKED] * 5}, "A maximum of 4 blocks"),
+    "a prefill": (MODEL, {"messages": [{"role": "assistant", "content": []}]}, "prefill"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_the_emulator_refuses_what_the_api_does(case: str) -> None:
+    """By the rules of the model; so a request of ours that is taken has none of it."""
+    model, more, expected = BROKEN[case]
+    status, kind, message = refusal(KINDS["anthropic"], BODY | {"model": model} | more, TODAY) or (0, "", "")
+
+    assert (400, "invalid_request_error") == (status, kind)
+    assert expected in message
+    assert refusal(KINDS["anthropic"], BODY | {"model": model}, TODAY) is None
+
+
+def test_the_emulator_forgets_models_and_counts_caches_as_the_api_does() -> None:
+    """A retired one is gone; below the minimum nothing is cached, silently; above it is written once, then read."""
+    gone = refusal(KINDS["anthropic"], BODY | {"model": "claude-sonnet-4-5"}, date(2026, 11, 30))
+    body = BODY | {"model": MODEL, "system": [MARKED | {"text": "y" * 4000}]}
+    cache = Cache()
+
+    assert (404, "not_found_error", "model: claude-sonnet-4-5") == gone
+    assert (0, 0) == (cache.count(body, 4096)["cache_write"], cache.count(body, 4096)["cache_read"])
+    first, second = cache.count(body, 512), cache.count(body, 512)
+    assert first["cache_write"] == second["cache_read"] > 900
+    assert 0 == first["cache_read"] == second["cache_write"]

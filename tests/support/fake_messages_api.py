@@ -83,6 +83,7 @@ class FakeMessagesApi:
     models: tuple[str, ...] = tuple(RULES)
     kind: Kind = KINDS["anthropic"]
     today: date = TODAY
+    spend_limit_usd: float = 0.0  # of the account; nothing is answered once so much is billed; 0: none
     requests: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -163,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
             is_check = body["max_tokens"] == 1
             (api.checks if is_check else api.requests).append(body)
             api.headers.append(dict(self.headers.items()))
-            answer = self._checked(body) if is_check else self._next(body)
+            answer = self._over_limit() or (self._checked(body) if is_check else self._next(body))
             if isinstance(answer, Failure):
                 self._fail(answer)
             else:
@@ -176,6 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
         given = {"bearer": bearer, "x-api-key": self.headers.get("x-api-key", "")}
         right = any(given[way] == api.key for way in api.kind.auth)
         return None if right or not api.kind.needs_key else bearer or given["x-api-key"]
+
+    def _over_limit(self) -> Failure | None:
+        """What is said where the account has spent what its owner allows."""
+        api = self.server_api
+        if not api.spend_limit_usd or api.bill_usd < api.spend_limit_usd:
+            return None
+        code, said = "enforced_spend_limit_reached", "Monthly spend limit reached."
+        return Failure(status=429, kind="rate_limit_error", code=code, message=said)
 
     def _next(self, body: dict[str, Any]) -> Message | Failure:
         api = self.server_api
