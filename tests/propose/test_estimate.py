@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator import cli
 from orchestrator.config import load
-from orchestrator.propose.estimate import ANSWER_TOKENS, estimate_cost
+from orchestrator.propose.estimate import ANSWER_TOKENS, LESSONS_PROMPT_TOKENS, estimate_cost
 from orchestrator.record.journal import Journal
 from orchestrator.types import Usage
 from tests.propose.test_night import task
@@ -25,7 +25,8 @@ def test_an_estimate_is_the_prompt_times_price_times_experiments(tmp_path: Path)
 
     assert 3600 / 25 == found.fitting == found.experiments
     assert pytest.approx(0.9 * read + 0.1 * written) == found.call_usd
-    assert pytest.approx(144 * (found.call_usd or 0)) == found.likely_usd
+    assert pytest.approx(144 * (found.call_usd or 0) + (found.lessons_usd or 0)) == found.likely_usd
+    assert pytest.approx(6 * (LESSONS_PROMPT_TOKENS * 5 + ANSWER_TOKENS * 25) / 1e6) == found.lessons_usd
     assert (found.worst_usd or 0) > 144 * config.claude.max_attempts * config.claude.max_output_tokens * 25 / 1e6
 
 
