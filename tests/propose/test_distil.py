@@ -58,7 +58,7 @@ def propose_rate(number: int, body: dict[str, Any]) -> Message:
 
 
 def night(
-    config: Config, *, read_timeout_s: float = 5.0, left_usd: float = 0.0, **changes: object
+    config: Config, *, read_timeout_s: float = 20.0, left_usd: float = 0.0, **changes: object
 ) -> tuple[str, list[str]]:
     """A session with its lessons; why it ended, and the notes of it. `changes` are of what writes the lessons."""
     with Journal.open(config.run_path) as journal:

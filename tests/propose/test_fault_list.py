@@ -136,7 +136,7 @@ def test_every_fault_of_the_list_has_its_end(tmp_path: Path, name: str) -> None:
         config = task(tmp_path, api, prefetch=0, **flags)
         with capture_logs() as logs:
             try:
-                end, _ = sleep_through(config, read_timeout_s=20.0)
+                end, _ = sleep_through(config)
             except (ConfigError, ProposerUnavailable) as error:
                 end = str(error)
         bill = 0.0 if model == "local" else api.bill_usd

@@ -74,7 +74,7 @@ def task(tmp_path: Path, api: FakeMessagesApi, **flags: object) -> Config:
     return load(tmp_path, {name: value for name, value in values.items() if value is not None})
 
 
-def build(config: Config, journal: Journal, read_timeout_s: float = 0.2) -> ClaudeProposer:
+def build(config: Config, journal: Journal, read_timeout_s: float = 20.0) -> ClaudeProposer:
     """The proposer as the command line builds it, but impatient."""
     proposer = propose.build(config, journal, {"ANTHROPIC_API_KEY": KEY})
     assert isinstance(proposer, ClaudeProposer)
@@ -92,7 +92,7 @@ def builder(tmp_path: Path) -> PromptBuilder:
     )
 
 
-def sleep_through(config: Config, read_timeout_s: float = 0.2) -> tuple[str, list[str]]:
+def sleep_through(config: Config, read_timeout_s: float = 20.0) -> tuple[str, list[str]]:
     """One session; why it ended, and the sources that ran."""
     with Journal.open(config.run_path) as journal:
         runner = fakes.ArithmeticRunner(scored)
@@ -113,7 +113,7 @@ def test_a_night_of_faults_loses_nothing(tmp_path: Path, prefetch: int) -> None:
         }
         config = task(tmp_path, api, prefetch=prefetch, **flags)
         with capture_logs() as logs:
-            reason, ran = sleep_through(config)
+            reason, ran = sleep_through(config, 0.2)
 
     assert "60 experiments done" == reason
     assert len(ran) == len(set(ran)) > 30
@@ -136,9 +136,9 @@ def test_a_night_ends_when_the_money_does(tmp_path: Path) -> None:
         script = night()
         api.always = lambda body: answer(body) if callable(answer := next(script)) else answer
         config = task(tmp_path, api, prefetch=1, **{"limits.max_usd": 2.0, "claude.max_output_tokens": 2000})
-        reason, ran = sleep_through(config)
+        reason, ran = sleep_through(config, 0.2)
         billed, asked = api.cost_usd(PRICES), len(api.requests)
-        again, more = sleep_through(config)
+        again, more = sleep_through(config, 0.2)
         checked = api.cost_usd(PRICES) - billed
 
         assert "MAX_USD" in reason
