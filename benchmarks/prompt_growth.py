@@ -14,7 +14,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator.events import ExperimentBegun, ExperimentFinished, ReplyReceived, body_of, experiment_id_of
+from orchestrator.events import (
+    Event,
+    ExperimentBegun,
+    ExperimentFinished,
+    ReplyReceived,
+    SessionStarted,
+    body_of,
+    experiment_id_of,
+)
 from orchestrator.proposals import read_source
 from orchestrator.propose.history import FullHistory, select_history
 from orchestrator.propose.prompt import Prompt, PromptBuilder
@@ -69,6 +77,7 @@ def fill(folder: Path, start: int, end: int) -> None:
     usage = Usage(input_tokens=1000, output_tokens=100, cost_usd=0.01)
     reply = Reply(proposer="c", model="m", prompt="x" * 1000, usage=usage)
     idea = Proposal(hypothesis="a wider head")
+    session = SessionStarted(task="t", metric="value", proposer="c", environment=Environment(), rule="estimate")
     with path.open("ab") as file:
         for number in range(start, end):
             begun = ExperimentBegun(
@@ -76,7 +85,9 @@ def fill(folder: Path, start: int, end: int) -> None:
                 proposal=idea, source_sha256="0" * 64, seeds=SeedCommitment(train_seed=1, audit_seed_sha256="0" * 64),
                 files={}, environment=Environment(hardware="two cores"),
             )  # fmt: skip
-            for event in (ReplyReceived(reply=reply), begun, ExperimentFinished(experiment=experiment(number, folder))):
+            finished = ExperimentFinished(experiment=experiment(number, folder))
+            events: tuple[Event, ...] = (ReplyReceived(reply=reply), begun, finished)
+            for event in events if number else (session, *events):
                 seq += 1
                 values = {"seq": seq, "kind": event.kind, "experiment_id": experiment_id_of(event), "previous": head}
                 line = seal(canonical({**values, "at": AT, "body": body_of(event), "format": FORMAT})).encode()
@@ -101,6 +112,14 @@ def turn(journal: Journal, builder: PromptBuilder) -> Prompt:
             in_flight=("what runs now",),
         )
     )
+
+
+def measure_opening(folder: Path) -> float:
+    """Return how many milliseconds `status` waits until it knows the best of a run."""
+    started = time.perf_counter()
+    with Journal.read(folder) as journal:
+        journal.champion()
+    return 1000 * (time.perf_counter() - started)
 
 
 def main() -> None:
@@ -133,10 +152,11 @@ def main() -> None:
                 started = time.perf_counter()
                 journal.similar("a wider head with another init\n" + DIFF, 8)
                 similar = 1000 * (time.perf_counter() - started)
+            opened = measure_opening(folder)
             print(
                 f"{size:>7} experiments: median {statistics.median(times):.1f} ms, worst {max(times):.1f} ms,"
                 f" {builder.count(prompt.text)} tokens; search for near repeats {similar:.1f} ms; indexed"
-                f" {indexed:,.0f} lines/s"
+                f" {indexed:,.0f} lines/s; opened, and the best known, in {opened:.0f} ms"
             )
     print(f"prompt at {largest} experiments: {statistics.median(times):.0f} ms")
 

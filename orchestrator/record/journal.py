@@ -27,7 +27,7 @@ from orchestrator.events import (
     SessionStarted,
 )
 from orchestrator.policy import History
-from orchestrator.record import format1, index, record_file
+from orchestrator.record import format1, index, known_estimates, record_file
 from orchestrator.record.index import EXPERIMENT, SPENDING, Index
 from orchestrator.record.record_file import GENESIS, Line, Recorded, RecordFile, parse_line
 from orchestrator.types import QUEUED_AGAIN, Champion, Conditions, Experiment, Reply, Spent, Status, Usage
@@ -54,8 +54,11 @@ class Journal:
         self._guard = threading.RLock()
         self._subscribers: list[Subscriber] = []
         self._history: History | None = None
+        self._history_seq = 0  # of a reader: the last event that it has
         self._estimates: dict[Conditions, Estimates] = {}
         self._learnt = 0  # the seq up to which they have what finished
+        self._unsaved = 0  # how many of those are not in the index
+        self._revised = 0  # how many experiments had another verdict before
         self._file = os.open(folder / record_file.NAME, os.O_RDONLY | os.O_CLOEXEC)
 
     @classmethod
@@ -145,8 +148,6 @@ class Journal:
             self._index.append(recorded, line)
             if isinstance(event, ExperimentFinished | SessionStarted) or getattr(event, "revisions", None):
                 self._history = None
-            if getattr(event, "revisions", None):  # what cheated taught nothing
-                self._estimates, self._learnt = {}, 0
         for subscriber in self._subscribers:
             subscriber(recorded)
         return recorded  # type: ignore[return-value]  # the very event
@@ -300,7 +301,9 @@ class Journal:
     def history(self) -> History:
         """Return the history that verdicts depend on."""
         with self._guard:
-            if self._history is None or self._record is None:  # a reader does not see what the writer appends
+            seq = 0 if self._record is not None else self.span()[1]  # a reader is not told what the writer appends
+            if self._history is None or seq != self._history_seq:
+                self._history_seq = seq
                 revised = self._experiments("revised")
                 repeated = self._experiments("trials > 1", order="id DESC", limit=ENOUGH)
                 self._history = History(
@@ -317,15 +320,24 @@ class Journal:
         """Return what the trials under each conditions say of the kept sources; empty under another rule."""
         if self.rule() != policy.ESTIMATE:
             return {}
+        revised = int(self._rows("SELECT COUNT(*) FROM experiments WHERE revised")[0][0])
+        if not self._learnt or revised != self._revised:  # what cheated taught nothing
+            self._estimates, self._learnt = known_estimates.load(self._index)
+            self._revised, self._unsaved = revised, 0
         order = "SELECT seq, experiment_id FROM events WHERE kind = ? AND seq > ? ORDER BY seq"
         news = [(int(row[0]), int(row[1])) for row in self._rows(order, ExperimentFinished.kind, self._learnt)]
-        found = {e.id: e for e in self._experiments("NOT revised AND id >= ?", min((n for _, n in news), default=0))}
+        first = min((number for _, number in news), default=self.next_id())
+        found = {e.id: e for e in self._experiments("NOT revised AND id >= ?", first)}
         for seq, number in news:
             self._learnt = seq
             if (experiment := found.get(number)) is not None:
                 known = policy.learn(self._estimates.get(experiment.conditions), experiment)
                 if known is not None:
                     self._estimates[experiment.conditions] = known
+        self._unsaved += len(news)
+        if self._record is not None and self._unsaved >= known_estimates.EVERY:
+            known_estimates.save(self._index, self._estimates, self._learnt)
+            self._unsaved = 0
         return dict(self._estimates)
 
     def session_seq(self) -> int:
