@@ -17,7 +17,11 @@ KERNELS = "kernels.py"  # a package that fetches from a hub; offered by a file o
 OFFERED_BESIDE = "self_reported.py"
 NEEDS_GPU = re.compile(r"torch\.device\([\"']cuda[\"']\)|torch\.cuda\.get_device_capability")
 OWN_CLOCK = re.compile(r"(?:>=|<|/)\s*TIME_BUDGET\b")
+DONE_BY_THE_LOOP = re.compile(r"\buv run\b|\bgit (?:add|checkout|commit|reset)\b|\bresults\.tsv\b")
+EVALUATES = "leave it out: the scorer evaluates, and validation text is there alone"  # what is offered at L0 only
+INSTEAD = {"make_dataloader": "take prepare.dataloader(batch_size, length): the training text alone"}
 SKELETON = '''# What an audited score (L2) needs at the end of train.py; fill in what is in capitals.
+import prepare
 
 
 def load_model(path, device):
@@ -31,7 +35,7 @@ def load_model(path, device):
 
 if __name__ == "__main__":
     # EVERYTHING THAT TRAINS, as it is now at the top level; it ends before prepare.time_left() is over:
-    torch.save(model.state_dict(), prepare.CHECKPOINT)
+    torch.save(getattr(model, "_orig_mod", model).state_dict(), prepare.CHECKPOINT)  # of a compiled one, what it holds
 '''
 
 
@@ -51,6 +55,8 @@ def adopt_checkout(checkout: Path, folder: Path, kernels: Path) -> list[str]:
         notes = list(find_needs(texts["train.py"], texts["prepare.py"], folder / "locked"))
     except SyntaxError as error:
         raise ConfigError(f"{checkout / 'train.py'}: line {error.lineno} is not Python: {error.msg}") from error
+    if found := sorted({match.group() for match in DONE_BY_THE_LOOP.finditer(texts["program.md"])}):
+        notes.append(f"program.md speaks of {', '.join(found)}, which the loop does itself: take that out")
     (folder / "mutable" / "train.py").write_text(texts["train.py"], encoding="utf-8")
     (folder / "program.md").write_text(texts["program.md"], encoding="utf-8")
     (folder / "load_model.py.txt").write_text(SKELETON, encoding="utf-8")
@@ -60,22 +66,27 @@ def adopt_checkout(checkout: Path, folder: Path, kernels: Path) -> list[str]:
 
 
 def find_needs(train: str, prepare: str, locked: Path) -> Iterator[str]:
-    """Yield what keeps a train.py from an audited score, by its lines. Raises SyntaxError."""
+    """Yield what keeps a train.py from an audited score, in the order of its lines. Raises SyntaxError."""
     tree = ast.parse(train)
-    yield from _find_imports(tree, _names(prepare), locked)
-    if "load_model" not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}:
-        yield "load_model(path, device) is missing: load_model.py.txt has a skeleton to fill"
+    found = [*_find_imports(tree, prepare, locked), *_find_lines(train)]
     if not any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body):
         first = next((node.lineno for node in tree.body if isinstance(node, ast.For | ast.While)), 1)
-        yield f'line {first}: it trains when it is imported: move that under `if __name__ == "__main__":`'
+        found.append((first, 'it trains when it is imported: move that under `if __name__ == "__main__":`'))
+    yield from (f"line {line}: {need}" for line, need in sorted(found))
+    if "load_model" not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}:
+        yield "load_model(path, device) is missing: load_model.py.txt has a skeleton to fill"
     if "torch.save" not in train:
         yield "it writes no checkpoint: save what load_model reads to prepare.CHECKPOINT (/out/checkpoint.pt)"
+
+
+def _find_lines(train: str) -> Iterator[tuple[int, str]]:
+    """Yield what single lines need."""
     for number, text in enumerate(train.splitlines(), start=1):
         line = text.partition("#")[0].strip()
         if NEEDS_GPU.search(line):
-            yield f"line {number}: it needs a GPU (`{line[:60]}`): run it with --profile gpu"
+            yield number, f"it needs a GPU (`{line[:60]}`): run it with --profile gpu"
         if OWN_CLOCK.search(line):
-            yield f"line {number}: it counts its own time; here all time counts: end before prepare.time_left() is over"
+            yield number, "it counts its own time; here all time counts: end before prepare.time_left() is over"
 
 
 def needs_gpu(train: str) -> bool:
@@ -83,21 +94,23 @@ def needs_gpu(train: str) -> bool:
     return bool(NEEDS_GPU.search(train))
 
 
-def _find_imports(tree: ast.Module, own: set[str], locked: Path) -> Iterator[str]:
-    """Yield what is imported and is not here, or only at L0."""
-    offered = _names(_read(locked / "prepare.py")) | _names(_read(locked / OFFERED_BESIDE))
-    for module, line in sorted(_imports(tree).items(), key=lambda pair: pair[1]):
+def _find_imports(tree: ast.Module, prepare: str, locked: Path) -> Iterator[tuple[int, str]]:
+    """Yield what is imported and is not here, is another value here, or is here at L0 only."""
+    own, here, beside = _names(prepare), _names(_read(locked / "prepare.py")), _names(_read(locked / OFFERED_BESIDE))
+    for module, line in _imports(tree).items():
         if module == "kernels":
-            yield f"line {line}: kernels fetches from a hub, and there is no network: locked/{KERNELS} stands in for it"
+            yield line, f"kernels fetches from a hub, and there is no network: locked/{KERNELS} stands in for it"
     for node in ast.walk(tree):
         if not (isinstance(node, ast.ImportFrom) and node.module == "prepare"):
             continue
-        names = {alias.name for alias in node.names}
-        for name in sorted(names - offered):
-            where = "its own prepare.py has it" if name in own else "its own prepare.py has not either"
-            yield f"line {node.lineno}: prepare offers no {name} here ({where}): add it to locked/prepare.py"
-        for name in sorted(names & _names(_read(locked / OFFERED_BESIDE))):
-            yield f"line {node.lineno}: {name} is there at L0 only: validation text is in the scorer alone"
+        for name in sorted(alias.name for alias in node.names):
+            if name in beside:
+                yield node.lineno, f"{name} is here at L0 only; for L2 {INSTEAD.get(name, EVALUATES)}"
+            elif name not in here:
+                where = "its own prepare.py has it" if name in own else "its own prepare.py does not have it either"
+                yield node.lineno, f"prepare offers no {name} here ({where}): add it to locked/prepare.py"
+            elif own.get(name) and here[name] and own[name] != here[name]:
+                yield node.lineno, f"{name} is {own[name]} in its own prepare.py, and {here[name]} here"
 
 
 def _read(path: Path) -> str:
@@ -119,14 +132,14 @@ def _imports(tree: ast.Module) -> dict[str, int]:
     return found
 
 
-def _names(source: str) -> set[str]:
-    """Return what a module defines at its top level."""
-    found: set[str] = set()
+def _names(source: str) -> dict[str, str]:
+    """Return what a module defines at its top level: constants with their value as it is written, others with ""."""
+    found: dict[str, str] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
+            found[node.name] = ""
         elif isinstance(node, ast.Assign):
-            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            found |= {target.id: ast.unparse(node.value) for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            found.add(node.target.id)
+            found[node.target.id] = ast.unparse(node.value) if node.value else ""
     return found

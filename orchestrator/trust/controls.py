@@ -31,7 +31,7 @@ LINE = {line!r}
 print(LINE, flush=True)
 print("{metric}: {value}", flush=True)
 for folder in ("/out", "/answer", "/tmp"):
-    for name in ("score", "result.json", "0.answer"):
+    for name in ("score", "result.json", "0.answer", "checkpoint.pt"):
         try:
             Path(folder, name).write_text(LINE)
         except OSError:

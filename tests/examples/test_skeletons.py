@@ -1,5 +1,6 @@
 """New tasks of every kind are whole, and a task of an upstream-style checkout says what it lacks."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def checkout(folder: Path) -> Path:
     folder.mkdir()
     for name in ("prepare.py", "train.py"):
         (folder / name).write_bytes((UPSTREAM / name).read_bytes())
-    (folder / "program.md").write_text("# Research\n\nLower val_bpb.\n")
+    (folder / "program.md").write_text("# Research\n\nLower val_bpb: `uv run train.py`, then results.tsv.\n")
     return folder
 
 
@@ -48,7 +49,14 @@ def test_a_checkout_is_adopted_as_it_is_and_told_what_an_audit_needs(tmp_path: P
     assert before == {path.name: path.read_bytes() for path in source.iterdir()}
     assert before["train.py"] == (tmp_path / "mine" / "mutable" / "train.py").read_bytes()
     assert (tmp_path / "mine" / "locked" / "kernels.py").is_file()
-    assert "line 11: evaluate_bpb is there at L0 only" in done.output
+    needs = done.output.partition("needs:\n")[2]
+    numbers = [int(number) for number in re.findall(r"^  line (\d+):", needs, re.MULTILINE)]
+
+    assert numbers == sorted(numbers) and 5 < len(numbers)
+    assert "line 11: evaluate_bpb is here at L0 only; for L2 leave it out" in needs
+    assert "line 11: make_dataloader is here at L0 only; for L2 take prepare.dataloader(batch_size, length)" in needs
+    assert "line 11: TIME_BUDGET is 300 in its own prepare.py, and " in needs
+    assert "program.md speaks of results.tsv, uv run, which the loop does itself: take that out" in needs
     assert "load_model(path, device) is missing" in done.output
     assert "--scoring self-reported" in done.output
 
