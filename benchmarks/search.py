@@ -30,7 +30,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ from orchestrator.propose.mix import MixProposer
 from orchestrator.propose.sweep import SweepProposer
 from orchestrator.protocols import Proposer
 from orchestrator.record.experiment_dir import source_path
-from orchestrator.types import Candidate, Context, Edit, Plan, Proposal, Reply, Status, Trial
+from orchestrator.types import Candidate, Context, Edit, Plan, Proposal, Reply, Stages, Status, Trial
 from tests.support import fakes
 from tests.support.sessions import open_session
 
@@ -55,6 +55,8 @@ IMAGE = "autoresearch-sandbox:cpu"
 ARMS = ("random", "tpe", "replay", "mix")
 BUDGETS = (12, 24, 48)  # trainings
 FRESH_SEEDS = (10_001, 10_002, 10_003)
+DRAWS = 200  # before there is nothing new
+ASKS = 4 * BUDGETS[-1]  # of a proposer, most of whose ideas are refused
 LLM_SHARE = 0.3  # as in task.toml
 RESAMPLES = 10_000
 FILES = {"code-size": "train.py", "kernel": "kernel.py"}
@@ -144,21 +146,25 @@ class RandomProposer:
     profile: str
     seed: int
     name: str = "random"
-    _asked: int = 0
+    _drawn: int = 0
     _baseline: str = ""
+    _seen: set[str] = field(default_factory=set)
 
     def ask(self, context: Context) -> Reply:
-        """Return the baseline with other constants. Raises ProposerUnavailable if it has none."""
+        """Return the baseline with other constants, not drawn before. Raises ProposerUnavailable if there are none."""
         baseline = self._baseline = self._baseline or context.champion_source  # at first it is the only file
+        self._seen.add(baseline)
         knobs = tunables.find_tunables(baseline, self.profile)
-        if not knobs:
-            raise ProposerUnavailable("there are no constants to draw")
-        self._asked += 1
-        chance = random.Random(f"{self.seed}/{self._asked}")  # noqa: S311  # no secret
-        values = {name: draw(knob, chance) for name, knob in knobs.items()}
-        source = apply(baseline, tunables.edits_for(baseline, knobs, values))
-        words = ", ".join(f"{name} = {value}" for name, value in sorted(values.items()))
-        return Reply(proposer=self.name, model="", text=json.dumps({"hypothesis": words, "source": source}))
+        for _ in range(DRAWS):
+            self._drawn += 1
+            chance = random.Random(f"{self.seed}/{self._drawn}")  # noqa: S311  # no secret
+            values = {name: draw(knob, chance) for name, knob in knobs.items()}
+            source = apply(baseline, tunables.edits_for(baseline, knobs, values))
+            if source not in self._seen:
+                self._seen.add(source)
+                words = ", ".join(f"{name} = {value}" for name, value in sorted(values.items()))
+                return Reply(proposer=self.name, model="", text=json.dumps({"hypothesis": words, "source": source}))
+        raise ProposerUnavailable("every value of the constants was drawn")
 
     def read(self, reply: Reply) -> Proposal:
         """Return the file that `ask` wrote."""
@@ -233,14 +239,16 @@ class Watched:
     runner: Runner
     name: str = "watched"
     found: dict[int, str] = field(default_factory=dict)
+    asked: int = 0
 
     def ask(self, context: Context) -> Reply:
         """Return the other one's idea. Raises BudgetExhausted when the trainings are used up, or its ideas."""
         for budget in BUDGETS:
             if self.runner.trials >= budget:
                 self.found.setdefault(budget, context.champion_source)
-        if self.runner.trials >= BUDGETS[-1]:
-            raise BudgetExhausted("all trainings were used")
+        self.asked += 1
+        if self.runner.trials >= BUDGETS[-1] or self.asked > ASKS:
+            raise BudgetExhausted("all trainings were used, or all ideas are refused")
         try:
             return self.inner.ask(context)
         except ProposerUnavailable as error:
@@ -316,6 +324,8 @@ def search(task: str, arm: str, seed: int, worker: Scorer) -> Run:
         runner = Runner(score=fakes.broken, worker=worker)  # type: ignore[arg-type]  # its score is not asked
         watched = Watched(inner=make_arm(arm, seed, read_ideas(task)), runner=runner)
         session = open_session(config, watched, runner)
+        proposals = replace(session.proposals, needs_contract=config.task.stages is Stages.TRAIN)
+        session = replace(session, proposals=replace(proposals, file_name=config.task.mutable.name))
         with session.journal as journal:
             run_session(session)
             champion = journal.champion()
