@@ -453,7 +453,8 @@ def main() -> None:
     """Run all of them, ours last, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nulls", type=int, default=12, help="patches that change nothing")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these peers")
+    names = [peer.name for peer in PEERS]
+    parser.add_argument("--only", nargs="+", choices=names, help="these peers; no result is stored")
     options = parser.parse_args()
     source = (TASK / "mutable" / "train.py").read_text(encoding="utf-8")
     sources = make_candidates(source, (TASK / "cheat.py").read_text(encoding="utf-8"), options.nulls)
@@ -468,7 +469,8 @@ def main() -> None:
             print(row(results[-1]), flush=True)
             for note in results[-1].notes:
                 print(f"  {results[-1].name}: {note}")
-    write(results)
+    if not options.only:
+        write(results)
     print(last_line(results))
 
 
