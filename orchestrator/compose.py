@@ -262,8 +262,8 @@ def open_remote_slots(config: Config, journal: Journal, show: Show) -> Iterator[
     driver = (sys.executable, "-m", "orchestrator.cluster.driver")
     runners: list[RemoteRunner] = []
 
-    def hardware() -> str:
-        """Return the class that scores of this run compare in."""
+    def own_class() -> str:
+        """Return the class of hardware of the run's champion; in a new run that of the first slot."""
         champion = journal.champion()
         known = champion.conditions[0] if champion else ""
         return known or (runners[0].known_hardware if runners else "")
@@ -272,8 +272,9 @@ def open_remote_slots(config: Config, journal: Journal, show: Show) -> Iterator[
     with RayCluster(driver, hello, join.cluster_environment(token, os.environ), said) as cluster:
         runners += [
             RemoteRunner(
-                cluster=cluster, number=number, config=config, facts=facts, hardware=hardware, on_wait=on_wait,
-                record=journal.append, show=show, gate=gate, kept=partial(list_kept, journal),
+                cluster=cluster, number=number, config=config, facts=facts, on_wait=on_wait,
+                hardware=str if number else own_class, record=journal.append, show=show, gate=gate,
+                kept=partial(list_kept, journal),
             )
             for number in range(config.parallel)
         ]  # fmt: skip

@@ -43,7 +43,7 @@ def recover(session: Session) -> CountOffset:
             id=begun.experiment_id,
             candidate=reload_candidate(journal, begun.experiment_id),
             runner=session.runners[0],
-            environment=session.environment,
+            environment=begun.environment,
             folder=folder,
             started_at=journal.events(type(begun), begun.experiment_id)[0].at,
             started=time.monotonic(),

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-from orchestrator import files, patch, policy
+from orchestrator import classes, files, patch, policy
 from orchestrator.claims import continue_duel, has_idle_duel, next_duel_trial
 from orchestrator.errors import BudgetExhausted, ConfigError, PatchRejected
 from orchestrator.events import ChampionReplaced, CountOffset, ExperimentCommitted, SeedsRevealed
@@ -28,6 +29,7 @@ from orchestrator.types import (
     QUEUED_AGAIN,
     Candidate,
     Champion,
+    Environment,
     Experiment,
     Plan,
     Proposal,
@@ -48,7 +50,8 @@ def run_session(session: Session) -> str:
                 if stop and not pool.active and not start_duel(session, pool):
                     return end_session(session, stop, limit_reached=True)
                 wants_slot, late_in_s = not stop and may_start(session, pool.active), session.proposals.late_in_s
-                match pool.next_event(wants_slot=wants_slot, within_s=late_in_s):
+                suits = partial(classes.may_run_on, session, pool)
+                match pool.next_event(wants_slot=wants_slot, within_s=late_in_s, suits=suits):
                     case SlotReady(runner=runner):
                         start_next(session, pool, runner, offset)
                     case TrialEnded(active=active, trial=trial):
@@ -66,7 +69,8 @@ def start_duel(session: Session, pool: Pool) -> bool:
     if due is None:
         return False
     candidate, plan = due
-    pool.start(begin_experiment(journal, candidate, pool.wait_for_last(), journal.champion(), plan))
+    runner = pool.wait_for_last(lambda one: classes.class_of(one) == session.environment.hardware)
+    pool.start(begin_experiment(journal, candidate, runner, journal.champion(), plan))
     return True
 
 
@@ -85,51 +89,55 @@ def may_duel(session: Session, active: Sequence[ActiveExperiment]) -> bool:
 
 def start_next(session: Session, pool: Pool, runner: Runner, offset: CountOffset) -> None:
     """Choose what to run next and start it on a free runner; ask for the idea after it."""
-    champion, parent = session.journal.champion(), session.journal.parent()
+    here = classes.find_environment(session, runner)
+    champion, parent = classes.find_champion(session.journal, here)
     try:
         with pool.lend_idle():
-            candidate, plan = choose_next(session, champion, parent, pool.active, offset)
+            candidate, plan = choose_next(session, pool.active, offset, here)
     except PatchRejected as refusal:
         record_invalid(session, champion, parent, runner, str(refusal))
         return
     if pool.is_fresh(runner):  # the answer may have taken hours
         pool.start(begin_experiment(session.journal, candidate, runner, champion, plan))
-        if parent is not None:
+        if (asks_for := classes.find_next(session, pool)) is not None:
+            parent, environment = asks_for
+            beside = [one for one in pool.active if one.environment.hardware == environment.hardware]
             left = remaining(session, offset, pool.active)
-            session.proposals.ask_ahead(parent, session.environment, left, in_flight(pool.active), then=pool.wake)
+            session.proposals.ask_ahead(parent, environment, left, in_flight(beside), then=pool.wake)
 
 
 def choose_next(
-    session: Session,
-    champion: Champion | None,
-    parent: Champion | None,
-    active: Sequence[ActiveExperiment],
-    offset: CountOffset,
+    session: Session, active: Sequence[ActiveExperiment], offset: CountOffset, environment: Environment
 ) -> tuple[Candidate, Plan | None]:
     """Return an attempt that is due, the baseline, the champion once more or without a change, or a new idea.
 
     While the answer with that is late: the trial of a duel, with a plan of its own. Where the champion is not known
-    under today's conditions nothing else is due: it could be compared with nothing.
-    Raises PatchRejected when no reply led to a patch that applies.
+    under the conditions of a slot nothing else is due: it could be compared with nothing. An attempt that is due waits
+    for its class of hardware. Raises PatchRejected when no reply led to a patch that applies.
     """
-    journal, environment = session.journal, session.environment
+    journal = session.journal
+    champion, parent = classes.find_champion(journal, environment)
     retried = {one.candidate.retry_of for one in active}
     comparable = champion is None or champion.conditions == environment.conditions
+    others = {classes.class_of(one) for one in session.runners} - {"", environment.hardware}
     for due in journal.queued():
-        if due.id not in retried and (comparable or due.remeasures_id is not None):
+        if due.id not in retried and (comparable or due.remeasures_id is not None) and due.hardware not in others:
             return replace(reload_candidate(journal, due.id), attempt=due.attempt + 1, retry_of=due.id), None
     if champion is None or parent is None:
         return make_baseline(session), None
-    if all(one.candidate.remeasures_id is None for one in active) and is_remeasurement_due(session, champion):
+    here = [one for one in active if one.environment.hardware == environment.hardware]
+    is_alone = all(one.candidate.remeasures_id is None for one in here)
+    if is_alone and is_remeasurement_due(session, champion, environment):
         return remeasure(champion, champion.conditions.describe_change(environment.conditions)), None
-    if removal := next_removal(journal, session.proposals, champion, in_flight(active)):
-        return removal, None
-    if session.proposals.prefetcher.wait_until_late() and may_duel(session, active):
-        trial = next_duel_trial(journal, environment, session.config.noise, idle=True)
-        if trial is not None:
-            return trial
+    if not journal.history().is_away(environment.hardware):  # what is claimed is claimed of the run's own class
+        if removal := next_removal(journal, session.proposals, champion, in_flight(active)):
+            return removal, None
+        if session.proposals.prefetcher.wait_until_late() and may_duel(session, active):
+            trial = next_duel_trial(journal, environment, session.config.noise, idle=True)
+            if trial is not None:
+                return trial
     left = remaining(session, offset, active)
-    return session.proposals.next_candidate(parent, environment, left, in_flight(active)), None
+    return session.proposals.next_candidate(parent, environment, left, in_flight(here)), None
 
 
 def in_flight(active: Sequence[ActiveExperiment]) -> list[InFlight]:
@@ -160,11 +168,11 @@ def make_baseline(session: Session) -> Candidate:
     )
 
 
-def is_remeasurement_due(session: Session, champion: Champion) -> bool:
+def is_remeasurement_due(session: Session, champion: Champion, environment: Environment) -> bool:
     """Return whether the champion is to be measured again. Raises ConfigError if it cannot run on this hardware."""
-    journal, now = session.journal, session.environment.conditions
-    last = journal.last_remeasurement(champion.id)
-    if champion.conditions != now and last and last.conditions == now and last.status not in QUEUED_AGAIN:
+    now = environment.conditions
+    last = session.journal.last_remeasurement(champion.id, now)
+    if champion.conditions != now and last and last.status not in QUEUED_AGAIN:
         raise ConfigError(
             f"experiment {champion.id}, the best, ended as {last.status} under today's conditions"
             f" ({champion.conditions.describe_change(now)}); restore them, or start another run with --run NAME"
@@ -207,8 +215,11 @@ def conclude(session: Session, pool: Pool, active: ActiveExperiment, trial: Tria
 def keep_or_go_back(session: Session, experiment: Experiment, before: Champion | None) -> None:
     """Keep this one, or go back to an earlier one if what the next proposal would begin with did not hold."""
     journal, parent = session.journal, session.journal.parent()
+    if is_away := journal.history().is_away(experiment.hardware):
+        classes.note_start(journal, experiment)
     if experiment.status is Status.KEEP:
-        keep_experiment(journal, session.branch, experiment)
+        if not is_away:  # the branch follows the run's own class
+            keep_experiment(journal, session.branch, experiment)
     elif before is not None and parent is not None and parent.id != before.id:
         journal.append(ChampionReplaced(experiment_id=before.id, champion_id=parent.id, value=parent.value))
         keep_experiment(journal, session.branch, journal.experiment(parent.id))

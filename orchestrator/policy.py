@@ -18,6 +18,8 @@ Doubt       A gain that is hard to believe is run again and audited in full; the
 Champion    The kept experiment with the best estimate under the conditions of the newest experiment. Later trials, its
             children's too, may undo a keep: then the kept one with the best estimate is the champion once more.
 Remeasure   The champion is measured again at once under conditions where it has no score.
+Classes     On a cluster of several classes of hardware each has a champion of its own, which starts as the run's
+            champion, measured there. Nothing is compared across classes; the run's champion is that of its own class.
 Duel        At the end of a session the champion against the baseline, then changes in doubt against the files they were
             made to, as far as a tenth of the device time and `claim_hours` allow. Duels claim; they keep nothing.
 Removal     A change of the champion in which a duel found no gain is taken out once: an experiment as any other.
@@ -31,7 +33,7 @@ Where a task says that its metric has none, its baseline is scored twice, and mu
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean, median
@@ -78,19 +80,56 @@ class History:
     invalidated: Mapping[int, str] = field(default_factory=dict)  # the reason, for each that is not kept any more
     estimates: Mapping[Conditions, Estimates] = field(default_factory=dict)  # empty under the rule of the lowest score
     threshold: float | None = None  # where every score that reaches it is kept
+    home: str = ""  # the session's own class of hardware
+    away: frozenset[int] = frozenset()  # experiments that ran on another class than their session's own
 
     @property
     def champion(self) -> Champion | None:
-        """Return the best kept experiment, by all trials under the conditions of the newest."""
-        return choose_champion(self.kept, self.remeasurements, self.estimates)
+        """Return the best kept experiment, by all trials under the conditions of the newest in the run's own class."""
+        return choose_champion(self.kept, self.remeasurements, self.estimates, self.away)
+
+    def champion_of_class(self, conditions: Conditions) -> Champion | None:
+        """Return the best one to compare with on a class of hardware; None where another class has to start."""
+        if not self.is_away(conditions.hardware):
+            return self.champion
+        return self._find_best(conditions)
+
+    def champions_away(self) -> tuple[Champion, ...]:
+        """Return the best of each other class of hardware of the run, under the newest conditions there."""
+        measured = sorted((*self.kept, *self.remeasurements), key=lambda e: e.id)
+        newest = {e.hardware: e.conditions for e in measured if e.id in self.away}
+        own = self.champion.conditions.hardware if self.champion else ""
+        found = (self._find_best(newest[hardware]) for hardware in sorted(newest) if hardware != own)
+        return tuple(champion for champion in found if champion)
+
+    def is_away(self, hardware: str) -> bool:
+        """Return whether a class of hardware is another one than the session's own."""
+        return bool(self.home and hardware and hardware != self.home)
+
+    def was_measured(self, experiment_id: int, conditions: Conditions) -> bool:
+        """Return whether a kept experiment has a score under these conditions."""
+        measured = (*self.kept, *self.remeasurements)
+        return any(e.conditions == conditions and experiment_id in (e.id, e.remeasures_id) for e in measured)
+
+    def _find_best(self, conditions: Conditions) -> Champion | None:
+        return find_best(conditions, self.kept, self.remeasurements, self.estimates)
 
     @property
     def parent(self) -> Champion | None:
         """Return what the next proposal begins with: the champion; where a threshold decides, the newest kept one."""
         if self.threshold is None or not self.kept:
             return self.champion
-        newest = self.kept[-1]
+        newest = next((e for e in reversed(self.kept) if e.id not in self.away), self.kept[-1])
         return Champion(experiment=newest, scores=newest.scores, conditions=newest.conditions)
+
+    def parent_of_class(self, conditions: Conditions) -> Champion | None:
+        """Return what a proposal for a class of hardware begins with; None where another class has to start."""
+        if not self.is_away(conditions.hardware):
+            return self.parent
+        newest = next((e for e in reversed(self.kept) if e.conditions == conditions), None)
+        if self.threshold is None or newest is None:
+            return self._find_best(conditions)
+        return Champion(experiment=newest, scores=newest.scores, conditions=conditions)
 
     def level(self, experiment: Experiment, conditions: Conditions) -> float | None:
         """Return the estimated score of a kept experiment; None where nothing is estimated or it is forgotten."""
@@ -142,7 +181,7 @@ def next_step(  # noqa: C901, PLR0911  # one return per rule, in order
     attempt: Attempt, history: History, rules: Rules
 ) -> Rerun | Decision:
     """Return what follows from the attempt's last trial."""
-    champion = history.champion
+    champion = history.champion_of_class(attempt.conditions) or history.champion
     rival = find_rival(attempt, history.kept, champion)
     trial = merge_trials(attempt.trials, first=rival is None)
     if trial.score and (why := history.why_invalid(attempt.parent_id)):
@@ -251,15 +290,30 @@ def choose_champion(
     kept: Iterable[Experiment],
     remeasurements: Sequence[Experiment],
     estimates: Mapping[Conditions, Estimates] = MappingProxyType({}),
+    away: Collection[int] = (),
 ) -> Champion | None:
     """Return the best of all kept experiments under the conditions of the newest one; None if none ran there.
 
-    By its estimate where there is one, else by the mean of its scores.
+    The newest one that is not `away`, on another class of hardware than its session's own, if there is one.
     """
     known = list(kept)
     if not known:
         return None
-    now = max((*known, *remeasurements), key=lambda e: e.id).conditions
+    measured = [*known, *remeasurements]
+    own = [e for e in measured if e.id not in away] or measured
+    return find_best(max(own, key=lambda e: e.id).conditions, known, remeasurements, estimates)
+
+
+def find_best(
+    now: Conditions,
+    known: Sequence[Experiment],
+    remeasurements: Sequence[Experiment],
+    estimates: Mapping[Conditions, Estimates],
+) -> Champion | None:
+    """Return the best of the kept experiments under conditions; None if none ran there.
+
+    By its estimate where there is one, else by the mean of its scores.
+    """
     scores: dict[int, list[float]] = {e.id: [] for e in known}
     for one in (*known, *remeasurements):
         source_id = one.id if one.remeasures_id is None else one.remeasures_id
@@ -279,12 +333,13 @@ def choose_champion(
 
 def find_rival(attempt: Attempt, kept: Sequence[Experiment], champion: Champion | None) -> Champion | None:
     """Return what an attempt is compared with: the champion, or the kept experiment that it measures again."""
-    if champion is None or attempt.remeasures_id in (None, champion.id):
+    if champion is None or attempt.remeasures_id is None:
         return champion
-    for one in kept:  # another experiment has become the champion since the attempt began
-        if one.id == attempt.remeasures_id:
-            return Champion(experiment=one, scores=one.scores, conditions=one.conditions)
-    return champion
+    rival = champion
+    for one in kept:  # another experiment may have become the champion since the attempt began
+        if one.id == attempt.remeasures_id != champion.id:
+            rival = Champion(experiment=one, scores=one.scores, conditions=one.conditions)
+    return rival if rival.conditions == attempt.conditions else replace(rival, scores=())  # they do not compare
 
 
 def is_remeasurement_due(champion: Champion, conditions: Conditions) -> bool:
@@ -294,6 +349,8 @@ def is_remeasurement_due(champion: Champion, conditions: Conditions) -> bool:
 
 def describe_remeasurement(trial: Trial, champion: Champion) -> str:
     """Return what measuring the champion again shows."""
+    if not champion.scores:
+        return f"experiment {champion.id} once more, the first time under these conditions: {fmean(trial.scores):.6f}"
     scores = (*champion.scores, *trial.scores)
     return (
         f"experiment {champion.id} once more: {fmean(trial.scores):.6f} now, {fmean(scores):.6f} over"

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -15,7 +15,7 @@ from orchestrator.propose.history import FullHistory, select_history
 from orchestrator.propose.prefetch import ProposalPrefetcher
 from orchestrator.protocols import Proposer
 from orchestrator.record import experiment_dir
-from orchestrator.record.claims import smallest_gain
+from orchestrator.record.claims import describe_elsewhere, smallest_gain
 from orchestrator.record.journal import Journal
 from orchestrator.settings import Noise
 from orchestrator.types import Candidate, Champion, Context, Environment, Experiment, Proposal, Reply, Status
@@ -66,13 +66,13 @@ class Proposals:
         self.prefetcher.wait()  # a reply that is on its way is stored by then
         rejected: list[tuple[Reply, str]] = []
         while True:
-            pending = self.journal.pending_reply()
+            pending = self.find_pending(environment)
             if pending is None:
                 context = self.build_context(parent, environment, remaining, in_flight, tuple(rejected))
                 pending = self._ask(context)
             seq, reply = pending
             try:
-                return self._read_reply(parent, reply, in_flight)
+                return self._read_reply(parent, environment, reply, in_flight)
             except PatchRejected as refusal:
                 reason = str(refusal)
                 self.journal.append(ReplyRejected(reply=seq, reason=reason))
@@ -90,9 +90,13 @@ class Proposals:
     ) -> None:
         """Ask for the next proposal in a thread, unless no experiment is left for it; `then` is called at its end."""
         exhausted = remaining.experiments == 0 or remaining.hours == 0
-        if self.asks_ahead and not exhausted and self.journal.pending_reply() is None:
+        if self.asks_ahead and not exhausted and self.find_pending(environment) is None:
             context = self.build_context(parent, environment, remaining, in_flight)
             self.prefetcher.start(lambda: self._ask(context), then)
+
+    def find_pending(self, environment: Environment) -> tuple[int, Reply] | None:
+        """Return a stored reply that was not used yet; of several classes of hardware, one for this class."""
+        return self.journal.pending_reply(environment.hardware if self.journal.history().away else "")
 
     def build_context(
         self,
@@ -103,6 +107,8 @@ class Proposals:
         rejected: tuple[tuple[Reply, str], ...] = (),
     ) -> Context:
         """Return what the proposer is told; costs the same however long the run is."""
+        known, hardware = self.journal.history(), environment.hardware
+        is_mixed = bool(known.away)
         return Context(
             experiment_id=self.journal.next_id(),
             champion=parent,
@@ -111,29 +117,32 @@ class Proposals:
             spent=self.journal.spent(),
             experiments_left=remaining.experiments,
             hours_left=remaining.hours,
-            memory=select_history(self.journal, parent),
+            memory=select_history(self.journal, parent, here=hardware if is_mixed else ""),
             in_flight=tuple(one.hypothesis for one in in_flight),
             seed_std=None if self.noise.is_off else self.journal.history().seed_std(environment.conditions),
-            smallest_gain=smallest_gain(self.journal),
-            hardware=environment.hardware,
+            smallest_gain=None if known.is_away(hardware) else smallest_gain(self.journal),
+            hardware=hardware,
+            elsewhere=describe_elsewhere(self.journal, hardware),
             brief=self.brief(),
             rejected=rejected,
         )
 
     def _ask(self, context: Context) -> tuple[int, Reply]:
-        reply = self.proposer.ask(context)
+        reply = replace(self.proposer.ask(context), hardware=context.hardware)
         return self.journal.append(ReplyReceived(reply=reply)).seq, reply
 
-    def _read_reply(self, parent: Champion, reply: Reply, in_flight: Sequence[InFlight]) -> Candidate:
+    def _read_reply(
+        self, parent: Champion, environment: Environment, reply: Reply, in_flight: Sequence[InFlight]
+    ) -> Candidate:
         """Return the full file that a reply makes of its parent. Raises PatchRejected."""
         proposal = self.proposer.read(reply)
-        chosen = self._find_parent(parent, reply, proposal)
+        chosen = self._find_parent(parent, environment, reply, proposal)
         parent_source = read_source(chosen)
         patched = patch.apply(parent_source, proposal, self.rules, contract=self.needs_contract, python=self.is_python)
         source = patched.source
-        self.refuse_repeat(source, in_flight)
+        self.refuse_repeat(source, in_flight, environment.hardware)
         if not proposal.retry_rationale:
-            self._refuse_similar(parent, proposal, parent_source, source)
+            self._refuse_similar(parent, environment, proposal, (parent_source, source))
         return Candidate(
             proposal=proposal, source=source, parent_id=chosen.id, parent_source=parent_source, reply=reply,
             patch_notes=patched.notes, suffix=self.suffix,
@@ -154,22 +163,32 @@ class Proposals:
         """Return whether the mutable file is a Python program; any other file is text."""
         return self.suffix == ".py"
 
-    def _find_parent(self, parent: Champion, reply: Reply, proposal: Proposal) -> Experiment:
+    def _find_parent(self, parent: Champion, environment: Environment, reply: Reply, proposal: Proposal) -> Experiment:
         """Return the experiment that the edits are made to: the one named, else the one shown when it was asked."""
         wanted = proposal.parent_id if proposal.parent_id is not None else reply.parent_id
         if wanted is None or wanted == parent.id:
             return parent.experiment
-        for kept in self.journal.history().kept:
+        history = self.journal.history()
+        if history.away and not history.was_measured(wanted, environment.conditions):
+            raise PatchRejected(
+                f"parent_id {wanted}: has no score on {environment.hardware}, where this one would run; omit it to"
+                f" change the file shown, of experiment {parent.id}"
+            )
+        for kept in history.kept:
             if kept.id == wanted:
                 return self.journal.experiment(wanted)
         raise PatchRejected(
             f"parent_id {wanted}: not a kept experiment; omit it to change the file shown, of experiment {parent.id}"
         )
 
-    def refuse_repeat(self, source: str, in_flight: Sequence[InFlight]) -> None:
+    def _compares(self, earlier: Experiment, hardware: str) -> bool:
+        """Return whether an experiment says something of the class of hardware that an idea is for."""
+        return earlier.hardware == hardware or not self.journal.history().away
+
+    def refuse_repeat(self, source: str, in_flight: Sequence[InFlight], hardware: str) -> None:
         """Raise PatchRejected for an exact repeat of what was judged or runs; it would teach nothing."""
         fingerprint = patch.fingerprint(source)
-        for earlier in self.journal.repeats(fingerprint):
+        for earlier in filter(lambda one: self._compares(one, hardware), self.journal.repeats(fingerprint)):
             raise PatchRejected(
                 f"this repeats experiment {earlier.id}, which ended as {earlier.status}: {earlier.reason}"
             )
@@ -177,12 +196,14 @@ class Proposals:
             if patch.fingerprint(running.source) == fingerprint:
                 raise PatchRejected(f"this repeats experiment {running.id}, which is running now")
 
-    def _refuse_similar(self, parent: Champion, proposal: Proposal, parent_source: str, source: str) -> None:
+    def _refuse_similar(
+        self, parent: Champion, environment: Environment, proposal: Proposal, sources: tuple[str, str]
+    ) -> None:
         """Raise PatchRejected, with the outcome, for what is close to a discarded experiment and gives no rationale."""
-        before, after = (text.splitlines(keepends=True) for text in (parent_source, source))
+        before, after = (text.splitlines(keepends=True) for text in sources)
         diff = "".join(difflib.unified_diff(before, after, n=0))
         for earlier in self.journal.similar(f"{proposal.hypothesis}\n{similarity.words(diff)}", SIMILAR):
-            if earlier.status not in SETTLED:
+            if earlier.status not in SETTLED or not self._compares(earlier, environment.hardware):
                 continue
             try:
                 tried = (earlier.folder / "patch.diff").read_text(encoding="utf-8")

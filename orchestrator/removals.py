@@ -45,7 +45,7 @@ def make_removal(
     patched = patch.apply(
         best, proposal, proposals.rules, contract=proposals.needs_contract, python=proposals.is_python
     )
-    proposals.refuse_repeat(patched.source, in_flight)
+    proposals.refuse_repeat(patched.source, in_flight, champion.conditions.hardware)
     return Candidate(
         proposal=proposal, source=patched.source, parent_id=champion.id, parent_source=best,
         reply=Reply(proposer=REMOVAL), removes_id=change.id, suffix=proposals.suffix,

@@ -142,6 +142,7 @@ class Reply:
     calls: tuple[int, ...] = ()  # journal records that charged its usage already, failed calls included
     refusals: tuple[str, ...] = ()  # models that refused before this one answered, each with the category
     cost_known: bool = True  # False: nobody told what it cost
+    hardware: str = ""  # the class that the idea is for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -618,5 +619,6 @@ class Context:
     seed_std: float | None = None  # standard deviation between trials of one source here; None: not known yet
     smallest_gain: float | None = None  # that duels of a night can show here; None: not known yet
     hardware: str = ""  # where it will run
+    elsewhere: tuple[str, ...] = ()  # the best on each other class of hardware of this run, a line each
     brief: str = ""  # what the task's brief.py printed
     rejected: tuple[tuple[Reply, str], ...] = ()  # replies of this turn and why each was refused

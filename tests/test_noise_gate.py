@@ -128,7 +128,7 @@ def test_what_descends_from_a_cheat_is_never_kept(tmp_path: Path) -> None:
     session, _, _ = sessions.session(config, scripted({0.05: [1.5]}), ["0.05"])
     with session.journal as journal:
         best = journal.champion()
-        candidate = loop.choose_next(session, best, (), load_offset(journal))
+        candidate, _ = loop.choose_next(session, (), load_offset(journal), session.environment)
         active = begin_experiment(journal, candidate, session.runners[0], best)
         journal.append(caught_on_holdout(journal, 1))
         step = policy.next_step(active.attempt_with(fakes.scored(1.5)), journal.history(), session.rules)
@@ -193,7 +193,7 @@ def test_other_data_or_another_scorer_is_another_run(tmp_path: Path, name: str) 
     edited, _, runner = sessions.session(config, scripted({0.9: [1.5]}), ["0.9"])
     with edited.journal as journal:
         best = journal.champion()
-        candidate = loop.choose_next(edited, best, (), load_offset(journal))
+        candidate, _ = loop.choose_next(edited, (), load_offset(journal), edited.environment)
         runner.more[name] = "another"
         with pytest.raises(ConfigError, match="--run NAME"):
             begin_experiment(journal, candidate, runner, best)

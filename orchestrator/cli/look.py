@@ -39,7 +39,13 @@ from orchestrator.look.terminal import can_redraw, is_narrow
 from orchestrator.propose.lessons import write_lessons
 from orchestrator.record import checkpoint
 from orchestrator.record.claims import describe as describe_claims
-from orchestrator.record.claims import describe_claim, find_doubtful, find_refuted, smallest_gain
+from orchestrator.record.claims import (
+    describe_claim,
+    describe_elsewhere,
+    find_doubtful,
+    find_refuted,
+    smallest_gain,
+)
 from orchestrator.record.confirmations import confirmed_ids
 from orchestrator.record.experiment_files import read_text, trial_folder
 from orchestrator.record.journal import Journal, is_live
@@ -84,6 +90,7 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
                 "in_doubt": find_doubtful(journal),
                 "refuted": find_refuted(journal),
                 "smallest_gain": smallest_gain(journal),
+                "elsewhere": describe_elsewhere(journal),
                 "experiments": rows,
                 "spent": asdict(spent),
                 "unfinished": len(journal.unfinished()),
@@ -110,7 +117,10 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
             console.print(Text(usual, "yellow"), soft_wrap=True)
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
-        scores, width = champion_scores(experiments, estimated=estimated), console.width - len("0.0000  0.0000")
+        scores, width = (
+            champion_scores(experiments, estimated=estimated, away=journal.history().away),
+            console.width - len("0.0000  0.0000"),
+        )
         if drawing := draw_best_so_far(scores, width):
             console.print(drawing, style="green")
 

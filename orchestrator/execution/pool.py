@@ -72,14 +72,22 @@ class Pool:
         """Return the active experiments in the order they began."""
         return tuple(active for active, _ in self._active.values())
 
-    def next_event(self, *, wants_slot: bool, within_s: float | None = None) -> PoolEvent:
-        """Wait for a trial to end or, on request, for a runner on which an experiment may start; not for longer.
+    @property
+    def waiting(self) -> tuple[Runner, ...]:
+        """Return the runners on which nothing runs, and which may be used."""
+        return (*self._free, *self._idle)
+
+    def next_event(
+        self, *, wants_slot: bool, within_s: float | None = None, suits: Callable[[Runner], bool] = lambda _: True
+    ) -> PoolEvent:
+        """Wait for a trial to end or, on request, for a runner that suits, to start one on; not for longer.
 
         Raises what a thread raised. A runner that lost its device is done without, unless it is the last one.
         """
         if wants_slot:
-            if self._free:
-                return SlotReady(self._free[0])
+            for runner in self._free:
+                if suits(runner):
+                    return SlotReady(runner)
             if self._active:
                 self._use_all()
             while self._idle:
@@ -133,10 +141,10 @@ class Pool:
         thread = self._thread(lambda: TrialEnded(active, run_trial(active)), f"experiment {active.id}")
         self._active[active.id] = active, thread
 
-    def wait_for_last(self) -> Runner:
+    def wait_for_last(self, prefers: Callable[[Runner], bool] = lambda _: True) -> Runner:
         """Return the one runner for what is left to do, once a trial may start on it; the others are given back."""
         if self._last is None:
-            self._last, *others = self._free + self._idle
+            self._last, *others = sorted(self._free + self._idle, key=lambda one: not prefers(one))
             for other in others:
                 other.give_back()
         while self._last.ready():

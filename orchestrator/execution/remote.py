@@ -218,7 +218,7 @@ class RemoteRunner:
     number: int
     config: Config
     facts: join.HeadFacts
-    hardware: Callable[[], str]  # the one class whose scores compare; "" while none is known
+    hardware: Callable[[], str]  # the class of the slots that it takes; "" for any
     on_wait: Callable[[str], None]
     record: Callable[[Event], object]
     show: Callable[[int, Role, str], object]

@@ -1,6 +1,6 @@
 """A run as its journal records it, gathered for a page. What cannot be read is named, and the rest is shown."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -122,7 +122,7 @@ def load_history(journal: Journal) -> RunHistory:
     return RunHistory(
         tag=journal.folder.name,
         at=datetime.now(UTC).isoformat(timespec="minutes"),
-        entries=make_entries(experiments, estimated=journal.rule() == policy.ESTIMATE),
+        entries=make_entries(experiments, estimated=journal.rule() == policy.ESTIMATE, away=journal.history().away),
         champion=champion,
         baseline_value=level if level is not None or baseline is None else baseline.value,
         seed_std=journal.history().seed_std(champion.conditions) if champion else None,
@@ -142,34 +142,41 @@ def load_history(journal: Journal) -> RunHistory:
     )
 
 
-def make_entries(experiments: Iterable[Experiment], *, estimated: bool = False) -> tuple[HistoryEntry, ...]:
+def make_entries(
+    experiments: Iterable[Experiment], *, estimated: bool = False, away: Collection[int] = ()
+) -> tuple[HistoryEntry, ...]:
     """Return an entry for each experiment, given in the order they finished."""
     known = list(experiments)
-    after = champion_scores(known, estimated=estimated)
+    after = champion_scores(known, estimated=estimated, away=away)
     before = [None, *after]
     return tuple(
         HistoryEntry(experiment=e, rank=rank, before=before[rank], after=after[rank]) for rank, e in enumerate(known)
     )
 
 
-def champion_scores(experiments: Iterable[Experiment], *, estimated: bool = False) -> list[float | None]:
-    """Return the champion's score after each experiment; it rises where a champion did not hold."""
+def champion_scores(
+    experiments: Iterable[Experiment], *, estimated: bool = False, away: Collection[int] = ()
+) -> list[float | None]:
+    """Return the champion's score after each experiment; it rises where a champion did not hold.
+
+    What is kept or measured again `away`, on another class of hardware than the run's own, does not change it.
+    """
     if estimated:
-        return _estimated_scores(experiments)
+        return _estimated_scores(experiments, away)
     kept: list[Experiment] = []
     remeasurements: list[Experiment] = []
     scores: list[float | None] = []
     champion: Champion | None = None
     for experiment in experiments:
         again = experiment.remeasures_id is not None and experiment.judged_value is not None
-        if experiment.status is Status.KEEP or again:
+        if (experiment.status is Status.KEEP or again) and experiment.id not in away:
             (remeasurements if again else kept).append(experiment)
             champion = policy.choose_champion(kept, remeasurements)
         scores.append(champion.value if champion else None)
     return scores
 
 
-def _estimated_scores(experiments: Iterable[Experiment]) -> list[float | None]:
+def _estimated_scores(experiments: Iterable[Experiment], away: Collection[int]) -> list[float | None]:
     """Return the best estimate after each experiment, under the conditions of the newest that is kept or remeasured."""
     known: dict[Conditions, estimates.Estimates] = {}
     scores: list[float | None] = []
@@ -178,7 +185,8 @@ def _estimated_scores(experiments: Iterable[Experiment]) -> list[float | None]:
         learnt = policy.learn(known.get(experiment.conditions), experiment)
         if learnt is not None:
             known[experiment.conditions] = learnt
-        if experiment.status is Status.KEEP or (experiment.remeasures_id is not None and experiment.is_judged):
+        again = experiment.remeasures_id is not None and experiment.is_judged
+        if (experiment.status is Status.KEEP or again) and experiment.id not in away:
             now = experiment.conditions
         here = known.get(now) if now is not None else None
         scores.append(here.level(here.best())[0] if here else None)

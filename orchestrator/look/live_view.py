@@ -123,7 +123,9 @@ class LiveView:
         with self._guard:
             self._journal = journal
             self._recent.extend(experiments)
-            self._curve = champion_scores(experiments, estimated=journal.rule() == policy.ESTIMATE)
+            self._curve = champion_scores(
+                experiments, estimated=journal.rule() == policy.ESTIMATE, away=journal.history().away
+            )
             if self.goal and offset is not None:
                 self.goal += offset.experiments
         self._sum_up(journal)

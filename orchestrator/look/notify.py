@@ -16,7 +16,13 @@ import structlog
 
 from orchestrator.events import Event, ExperimentFinished, SessionEnded, SessionFailed
 from orchestrator.look.conditions import describe_usual
-from orchestrator.record.claims import describe_claim, find_doubtful, find_refuted, smallest_gain
+from orchestrator.record.claims import (
+    describe_claim,
+    describe_elsewhere,
+    find_doubtful,
+    find_refuted,
+    smallest_gain,
+)
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
 from orchestrator.settings import Notify
@@ -84,6 +90,7 @@ class Notifier:
             "in_doubt": find_doubtful(self.journal),
             "refuted": find_refuted(self.journal),
             "smallest_gain": smallest_gain(self.journal),
+            "elsewhere": describe_elsewhere(self.journal),
         }
 
     def _start(self, occasion: str, facts: dict[str, object]) -> None:
@@ -104,6 +111,7 @@ class Notifier:
             "reason": experiment.reason,
             "commit": experiment.commit,
             "host": experiment.host,
+            "hardware": experiment.hardware,
         }
 
     def _call(self, occasion: str, text: str) -> None:

@@ -21,14 +21,17 @@ REMEASURED = 3
 FAILED = (Status.CRASH, Status.TIMEOUT, Status.OOM, Status.INVALID, Status.CHEAT)
 
 
-def select_history(journal: Journal, champion: Champion) -> Memory:
-    """Return the bounded memory of a run."""
-    again = journal.remeasurements()
-    kept = journal.newest(KEPT, Status.KEEP)[::-1]
+def select_history(journal: Journal, champion: Champion, here: str = "") -> Memory:
+    """Return the bounded memory of a run; of one class of hardware alone, where `here` names one."""
+    again = [e for e in journal.remeasurements() if here in ("", e.hardware)]
+    kept, discarded = journal.newest(KEPT, Status.KEEP)[::-1], journal.discarded_ideas(LOWEST, NEWEST)
     failures = [e for status in FAILED for e in journal.newest(FAILURES, status)]
     recent = [e for e in journal.newest(2 * RECENT) if e.is_judged and e.remeasures_id is None]
-    discarded = journal.discarded_ideas(LOWEST, NEWEST)
+    if here:
+        kept, discarded, recent = ([e for e in some if e.hardware == here] for some in (kept, discarded, recent))
     parents = _find_parents(journal, [*discarded, *kept, *failures, *recent], again)
+    if here:
+        parents = {number: there for number, e in parents.items() if (there := _measured_on(e, here, again))}
     return Memory(
         kept=tuple(_with_all_trials(e, again) for e in kept),
         near_misses=rank_near_misses(discarded, parents)[:NEAR_MISSES],
@@ -66,6 +69,14 @@ def _find_parents(
     """Return the parents of experiments, each with all trials of its source."""
     ids = {e.parent_id for e in children if e.parent_id is not None}
     return {e.id: _with_all_trials(e, again) for e in journal.find(ids)}
+
+
+def _measured_on(e: Experiment, hardware: str, again: Sequence[Experiment]) -> Experiment | None:
+    """Return an experiment with the score that its source has on a class of hardware; None if it has none there."""
+    if e.hardware == hardware:
+        return e
+    there = next((a for a in again if a.remeasures_id == e.id and a.score), None)
+    return replace(e, score=there.score, repeat_scores=there.repeat_scores) if there else None
 
 
 def _with_all_trials(e: Experiment, again: Sequence[Experiment]) -> Experiment:

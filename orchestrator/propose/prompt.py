@@ -196,6 +196,12 @@ class PromptBuilder:
         """Return the current state: budget, noise, experiments in flight, rejected replies."""
         facts = {**self.facts, "hardware": context.hardware} if context.hardware else self.facts
         paragraphs = [_facts(facts), self._noise(context), LEGEND if context.memory.recent else "", self._left(context)]
+        if context.elsewhere:
+            others = "\n".join(f"- {prompt_text.line(text, LINE_CHARS)}" for text in context.elsewhere)
+            paragraphs.append(
+                f"This idea runs on {context.hardware}, as every score above: scores of other hardware do"
+                f" not compare. The best elsewhere:\n{others}"
+            )
         if context.brief:
             paragraphs.append(f"From the task (brief.py):\n{prompt_text.fence(context.brief, BRIEF_CHARS)}")
         if context.in_flight:

@@ -105,6 +105,27 @@ def find_doubtful(journal: Journal) -> dict[int, float]:
     return dict(sorted(found.items()))
 
 
+def describe_elsewhere(journal: Journal, here: str = "") -> tuple[str, ...]:
+    """Return the best of each class of hardware but one, a line each; by default but the run's own."""
+    history, metric = journal.history(), journal.metric()
+    own, away = history.champion, history.champions_away()
+    left_out = here or (own.conditions.hardware if own else "")
+    return tuple(
+        f"{one.conditions.hardware}: {one.figure(metric)}, experiment {one.id}"
+        for one in (*([own] if own and away else []), *away)
+        if one.conditions.hardware != left_out
+    )
+
+
+def describe_classes(journal: Journal) -> str:
+    """Return in one line the best of each other class of hardware of the run; "" where there is none."""
+    champion, found = journal.champion(), describe_elsewhere(journal)
+    if champion is None or not found:
+        return ""
+    own = champion.conditions.hardware
+    return f"scores compare within one class of hardware; the run's own is {own}, best of others: {'; '.join(found)}"
+
+
 def describe_doubts(journal: Journal) -> str:
     """Return in one line which changes in the best file are in doubt; "" for none."""
     doubts = [f"{number} (a gain with {sure:.2f})" for number, sure in find_doubtful(journal).items()]
@@ -125,5 +146,7 @@ def describe_newest(journal: Journal) -> str:
 
 def describe(journal: Journal) -> tuple[str, ...]:
     """Return what every view leads with, a line each: the newest duel, what is in doubt, what can be shown here."""
-    tellers = (describe_newest, describe_claim, describe_refuted, describe_doubts, describe_smallest)
+    tellers = (
+        describe_newest, describe_claim, describe_refuted, describe_doubts, describe_smallest, describe_classes,
+    )  # fmt: skip
     return tuple(line for tell in tellers if (line := tell(journal)))

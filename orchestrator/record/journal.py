@@ -242,10 +242,10 @@ class Journal:
         where = "remeasures_id IS NOT NULL AND value IS NOT NULL AND status NOT IN (?, ?)"
         return self._experiments(where, *QUEUED_AGAIN, order="+id DESC", limit=ENOUGH)  # by id SQLite reads every row
 
-    def last_remeasurement(self, experiment_id: int) -> Experiment | None:
-        """Return the newest repeat of a kept experiment, judged or not."""
-        found = self._experiments("remeasures_id = ?", experiment_id, order="id DESC", limit=1)
-        return found[0] if found else None
+    def last_remeasurement(self, experiment_id: int, conditions: Conditions) -> Experiment | None:
+        """Return the newest repeat of a kept experiment under these conditions, judged or not."""
+        found = self._experiments("remeasures_id = ?", experiment_id, order="id DESC", limit=ENOUGH)
+        return next((e for e in found if e.conditions == conditions), None)
 
     def repeats(self, fingerprint: str) -> list[Experiment]:
         """Return the judged experiments whose normalised source is the same."""
@@ -306,13 +306,17 @@ class Journal:
                 self._history_seq = seq
                 revised = self._experiments("revised")
                 repeated = self._experiments("trials > 1", order="id DESC", limit=ENOUGH)
+                kept, remeasurements = self.kept(), self.remeasurements()[::-1]
+                started = self.last_event(SessionStarted)
                 self._history = History(
-                    kept=tuple(self.kept()),
-                    remeasurements=tuple(self.remeasurements()[::-1]),
+                    kept=tuple(kept),
+                    remeasurements=tuple(remeasurements),
                     repeated=tuple(repeated[::-1]),
                     invalidated={e.id: e.reason for e in revised},
                     estimates=self.estimates(),
                     threshold=self.threshold(),
+                    home=started.event.environment.hardware if started else "",
+                    away=self._away((*kept, *remeasurements)),
                 )
             return self._history
 
@@ -339,6 +343,20 @@ class Journal:
             known_estimates.save(self._index, self._estimates, self._learnt)
             self._unsaved = 0
         return dict(self._estimates)
+
+    def _away(self, measured: Collection[Experiment]) -> frozenset[int]:
+        """Return which experiments ran on another class of hardware than their session's own."""
+        if len({e.hardware for e in measured}) <= 1:  # as on one machine
+            return frozenset()
+        sessions = [(r.seq, r.event.environment.hardware) for r in self.events(SessionStarted)]
+        query = "SELECT experiment_id, seq FROM events WHERE kind = ?"
+        begun = {int(row[0]): int(row[1]) for row in self._rows(query, ExperimentBegun.kind)}
+
+        def is_away(e: Experiment) -> bool:
+            own = next((hardware for seq, hardware in reversed(sessions) if seq < begun.get(e.id, 0)), "")
+            return bool(own and e.hardware and own != e.hardware)
+
+        return frozenset(e.id for e in measured if is_away(e))
 
     def session_seq(self) -> int:
         """Return the seq at which the newest session began."""
@@ -410,15 +428,24 @@ class Journal:
 
     # ---- replies and their cost
 
-    def pending_reply(self) -> tuple[int, Reply] | None:
-        """Return a reply that was paid for and stored, but not used yet because the session was interrupted."""
-        last = self.last_event(ReplyReceived)
-        if last is None or self.events(ReplyRejected, after=last.seq):
+    def pending_reply(self, hardware: str = "") -> tuple[int, Reply] | None:
+        """Return a reply that was paid for and stored, but not used yet; on request for one class of hardware."""
+        last = self.last_event(ReplyReceived) if not hardware else self._last_reply_for(hardware)
+        if last is None or any(r.event.reply == last.seq for r in self.events(ReplyRejected, after=last.seq)):
             return None
         begun = (found.event for found in self.events(ExperimentBegun, after=last.seq))
-        if any(event.retry_of is event.remeasures_id is event.removes_id is None for event in begun):
+        here = (event for event in begun if hardware in ("", event.environment.hardware))
+        if any(event.retry_of is event.remeasures_id is event.removes_id is None for event in here):
             return None
         return last.seq, last.event.reply
+
+    def _last_reply_for(self, hardware: str) -> Recorded[ReplyReceived] | None:
+        query = "SELECT seq, offset, size FROM events WHERE kind = ? ORDER BY seq DESC LIMIT ?"
+        for row in self._rows(query, ReplyReceived.kind, ENOUGH):
+            found: Recorded[ReplyReceived] = self._read(*row)  # type: ignore[assignment]  # by its kind
+            if found.event.reply.hardware == hardware:
+                return found
+        return None
 
     def last_reply(self) -> Reply:
         """Return the newest reply. Raises JournalError if there is none."""

@@ -91,8 +91,9 @@ def items(journal: Journal, now: datetime) -> Iterator[Item]:
 
 def planned(journal: Journal, policy: Retention, now: datetime) -> list[Removal]:
     """List what would be removed from a run."""
-    champion = journal.champion()
-    return plan(items(journal, now), policy, champion.id if champion else None)
+    champion, away = journal.champion(), {one.id for one in journal.history().champions_away()}
+    found = (item for item in items(journal, now) if item.experiment_id not in away)
+    return plan(found, policy, champion.id if champion else None)
 
 
 def remove(journal: Journal, removals: list[Removal]) -> None:

@@ -193,7 +193,8 @@ def time_out(made: Slurm, task: Path) -> None:
     untold = submit(made, task, "untold", without="#SBATCH --signal")
     wait_for(lambda: bool(containers("untold", "trainer")), "the trainer of a job")
     made("scontrol", "update", f"JobId={untold}", "TimeLimit=1")
-    wait_for(lambda: made.state(told) != "RUNNING" and made.state(untold) != "RUNNING", "the jobs to time out")
+    for job in (told, untold):
+        wait_for(lambda job=job: made.state(job) not in ("RUNNING", "COMPLETING"), "a job to end")  # type: ignore[misc]
     wait_for(lambda: not containers("told") and not containers("untold"), "the containers of both to go", 60)
     said = (made.folder / "told.log").read_text()
     assert "slurm: USR1: ending the session" in said, said
