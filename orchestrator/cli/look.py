@@ -13,7 +13,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator import policy
 from orchestrator.cli.options import (
     CURRENT_DIR,
     AsJson,
@@ -74,7 +73,6 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
     """List the experiments of a run and its best."""
     with open_for_reading(target.run_dir()) as journal:
         experiments, best, spent, metric = journal.experiments(), journal.champion(), journal.spent(), journal.metric()
-        estimated = journal.rule() == policy.ESTIMATE
         if as_json:
             rows = [Journal.as_json(experiment) | {metric: experiment.value} for experiment in experiments]
             run = {
@@ -117,10 +115,8 @@ def print_status(target: Target, as_json: AsJson = False) -> None:
             console.print(Text(usual, "yellow"), soft_wrap=True)
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
-        scores, width = (
-            champion_scores(experiments, estimated=estimated, away=journal.history().away),
-            console.width - len("0.0000  0.0000"),
-        )
+        scores = champion_scores(experiments, journal.best_after(), journal.history().away)
+        width = console.width - len("0.0000  0.0000")
         if drawing := draw_best_so_far(scores, width):
             console.print(drawing, style="green")
 
@@ -285,10 +281,10 @@ def export_run(
             print(f"{path}: {size} bytes, as experiment {exp} was scored with")
             return
         experiments, spent, metric = journal.experiments(), journal.spent(), journal.metric()
-        estimated = journal.rule() == policy.ESTIMATE
+        estimated = journal.best_after()
     if out is None and how in export.TEXT:
         sys.stdout.write(export.render_text(experiments, how, metric))
         return
     path = out or Path(f"{folder.name}.{how}")
-    export.write(experiments, how, metric, path, estimated=estimated)
+    export.write(experiments, how, metric, path, estimated)
     print(f"{path}: {counted(len(experiments), 'row')}; {summary_line(spent)}")

@@ -6,11 +6,12 @@ The last two need the libraries of the extra `export`, which are imported only h
 import csv
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 
 from orchestrator import files
 from orchestrator.errors import ConfigError, RecordFailed
@@ -91,7 +92,13 @@ def render_text(experiments: Iterable[Experiment], how: Format, metric: str) -> 
     return out.getvalue()
 
 
-def write(experiments: list[Experiment], how: Format, metric: str, out: Path, *, estimated: bool = False) -> None:
+def write(
+    experiments: list[Experiment],
+    how: Format,
+    metric: str,
+    out: Path,
+    estimated: Mapping[int, float | None] = MappingProxyType({}),
+) -> None:
     """Write to a file, or to a new folder for TensorBoard. Raises ConfigError for a missing extra, RecordFailed."""
     try:
         if how in TEXT:
@@ -99,7 +106,7 @@ def write(experiments: list[Experiment], how: Format, metric: str, out: Path, *,
         elif how is Format.PARQUET:
             _parquet(experiments, metric, out)
         else:
-            _tensorboard(experiments, metric, out, estimated=estimated)
+            _tensorboard(experiments, metric, out, estimated)
     except ImportError as error:
         raise ConfigError(
             f"--format {how}: {error.name} is not installed; type {sys.executable} -m pip install {LIBRARIES}"
@@ -135,13 +142,13 @@ def _kind(rows: list[dict[str, Cell]], name: str) -> type:
     return next((type(one[name]) for one in rows if one[name] is not None), int)
 
 
-def _tensorboard(experiments: list[Experiment], metric: str, out: Path, *, estimated: bool) -> None:
+def _tensorboard(experiments: list[Experiment], metric: str, out: Path, estimated: Mapping[int, float | None]) -> None:
     """Write scalars over experiment ids: each score, and the best so far."""
     from tensorboard.summary import Writer  # noqa: PLC0415  # an extra
 
     out.mkdir(parents=True, mode=0o700)
     writer = Writer(str(out))
-    for one, best in zip(experiments, champion_scores(experiments, estimated=estimated), strict=True):
+    for one, best in zip(experiments, champion_scores(experiments, estimated), strict=True):
         at = datetime.fromisoformat(one.started_at).timestamp() + one.duration_s
         if one.judged_value is not None:
             writer.add_scalar(metric, one.judged_value, one.id, wall_time=at)

@@ -1,18 +1,19 @@
 """A run as its journal records it, gathered for a page. What cannot be read is named, and the rest is shown."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TypeVar
 
-from orchestrator import estimates, policy
+from orchestrator import policy
 from orchestrator.errors import JournalError
 from orchestrator.events import ExperimentBegun, SessionEnded, SessionFailed, SessionStarted
 from orchestrator.look.conditions import describe_usual
 from orchestrator.record import claims
 from orchestrator.record.journal import Journal
 from orchestrator.text import sanitise
-from orchestrator.types import Champion, Conditions, Environment, Experiment, Spent, Status
+from orchestrator.types import Champion, Environment, Experiment, Spent, Status
 
 ENVIRONMENT_LABELS = {
     "host": "host", "hardware": "hardware", "gpu_uuid": "GPU", "driver": "driver", "engine": "engine",
@@ -122,7 +123,7 @@ def load_history(journal: Journal) -> RunHistory:
     return RunHistory(
         tag=journal.folder.name,
         at=datetime.now(UTC).isoformat(timespec="minutes"),
-        entries=make_entries(experiments, estimated=journal.rule() == policy.ESTIMATE, away=journal.history().away),
+        entries=make_entries(experiments, journal.best_after(), journal.history().away),
         champion=champion,
         baseline_value=level if level is not None or baseline is None else baseline.value,
         seed_std=journal.history().seed_std(champion.conditions) if champion else None,
@@ -143,11 +144,13 @@ def load_history(journal: Journal) -> RunHistory:
 
 
 def make_entries(
-    experiments: Iterable[Experiment], *, estimated: bool = False, away: Collection[int] = ()
+    experiments: Iterable[Experiment],
+    estimated: Mapping[int, float | None] = MappingProxyType({}),
+    away: Collection[int] = (),
 ) -> tuple[HistoryEntry, ...]:
     """Return an entry for each experiment, given in the order they finished."""
     known = list(experiments)
-    after = champion_scores(known, estimated=estimated, away=away)
+    after = champion_scores(known, estimated, away)
     before = [None, *after]
     return tuple(
         HistoryEntry(experiment=e, rank=rank, before=before[rank], after=after[rank]) for rank, e in enumerate(known)
@@ -155,14 +158,16 @@ def make_entries(
 
 
 def champion_scores(
-    experiments: Iterable[Experiment], *, estimated: bool = False, away: Collection[int] = ()
+    experiments: Iterable[Experiment],
+    estimated: Mapping[int, float | None] = MappingProxyType({}),
+    away: Collection[int] = (),
 ) -> list[float | None]:
-    """Return the champion's score after each experiment; it rises where a champion did not hold.
+    """Return the champion's score after each experiment, where known as estimated; it rises where one did not hold.
 
     What is kept or measured again `away`, on another class of hardware than the run's own, does not change it.
     """
     if estimated:
-        return _estimated_scores(experiments, away)
+        return [estimated.get(experiment.id) for experiment in experiments]
     kept: list[Experiment] = []
     remeasurements: list[Experiment] = []
     scores: list[float | None] = []
@@ -173,23 +178,6 @@ def champion_scores(
             (remeasurements if again else kept).append(experiment)
             champion = policy.choose_champion(kept, remeasurements)
         scores.append(champion.value if champion else None)
-    return scores
-
-
-def _estimated_scores(experiments: Iterable[Experiment], away: Collection[int]) -> list[float | None]:
-    """Return the best estimate after each experiment, under the conditions of the newest that is kept or remeasured."""
-    known: dict[Conditions, estimates.Estimates] = {}
-    scores: list[float | None] = []
-    now: Conditions | None = None
-    for experiment in experiments:
-        learnt = policy.learn(known.get(experiment.conditions), experiment)
-        if learnt is not None:
-            known[experiment.conditions] = learnt
-        again = experiment.remeasures_id is not None and experiment.is_judged
-        if (experiment.status is Status.KEEP or again) and experiment.id not in away:
-            now = experiment.conditions
-        here = known.get(now) if now is not None else None
-        scores.append(here.level(here.best())[0] if here else None)
     return scores
 
 

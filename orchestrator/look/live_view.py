@@ -15,7 +15,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator import policy
 from orchestrator.events import (
     ContainerStarted,
     CountOffset,
@@ -123,9 +122,7 @@ class LiveView:
         with self._guard:
             self._journal = journal
             self._recent.extend(experiments)
-            self._curve = champion_scores(
-                experiments, estimated=journal.rule() == policy.ESTIMATE, away=journal.history().away
-            )
+            self._curve = champion_scores(experiments, journal.best_after(), journal.history().away)
             if self.goal and offset is not None:
                 self.goal += offset.experiments
         self._sum_up(journal)

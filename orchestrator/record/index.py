@@ -31,7 +31,7 @@ from orchestrator.record.record_file import Line, Recorded, canonical, parse_lin
 from orchestrator.types import Experiment, Status, Usage
 
 NAME = "index.db"
-VERSION = 3
+VERSION = 4
 SCHEMA = """
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, experiment_id INTEGER,
@@ -59,7 +59,11 @@ CREATE TABLE spending (  -- seq 0: what is settled; every other row: a call that
     cache_creation_input_tokens INTEGER NOT NULL, cache_read_input_tokens INTEGER NOT NULL, cost_usd REAL NOT NULL
 );
 INSERT INTO spending VALUES (0, 0, 0, 0, 0, 0.0);
-CREATE TABLE estimates (conditions TEXT PRIMARY KEY, learnt INTEGER NOT NULL, code TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE estimates (
+    conditions TEXT PRIMARY KEY, is_now INTEGER NOT NULL, learnt INTEGER NOT NULL, code TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE best_after (experiment_id INTEGER PRIMARY KEY, cost REAL);
 CREATE TABLE totals (status TEXT PRIMARY KEY, count INTEGER NOT NULL, duration_s REAL NOT NULL);
 """
 SPENDING = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cost_usd")
@@ -263,6 +267,7 @@ class Index:
     def _revise(self, revisions: Iterable[Revision]) -> None:
         for revision in revisions:
             self.db.execute("DELETE FROM estimates")  # what cheated taught nothing
+            self.db.execute("DELETE FROM best_after")
             where = (revision.experiment_id,)
             for status, body in self.db.execute("SELECT status, body FROM experiments WHERE id = ?", where).fetchall():
                 before = EXPERIMENT.validate_json(body)

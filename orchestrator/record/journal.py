@@ -55,9 +55,7 @@ class Journal:
         self._subscribers: list[Subscriber] = []
         self._history: History | None = None
         self._history_seq = 0  # of a reader: the last event that it has
-        self._estimates: dict[Conditions, Estimates] = {}
-        self._learnt = 0  # the seq up to which they have what finished
-        self._unsaved = 0  # how many of those are not in the index
+        self._known = known_estimates.Known()
         self._revised = 0  # how many experiments had another verdict before
         self._file = os.open(folder / record_file.NAME, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -307,42 +305,46 @@ class Journal:
                 revised = self._experiments("revised")
                 repeated = self._experiments("trials > 1", order="id DESC", limit=ENOUGH)
                 kept, remeasurements = self.kept(), self.remeasurements()[::-1]
-                started = self.last_event(SessionStarted)
+                started, away = self.last_event(SessionStarted), self._away((*kept, *remeasurements))
                 self._history = History(
                     kept=tuple(kept),
                     remeasurements=tuple(remeasurements),
                     repeated=tuple(repeated[::-1]),
                     invalidated={e.id: e.reason for e in revised},
-                    estimates=self.estimates(),
+                    estimates=self._learn(away),
                     threshold=self.threshold(),
                     home=started.event.environment.hardware if started else "",
-                    away=self._away((*kept, *remeasurements)),
+                    away=away,
                 )
             return self._history
 
     def estimates(self) -> Mapping[Conditions, Estimates]:
         """Return what the trials under each conditions say of the kept sources; empty under another rule."""
+        return self.history().estimates
+
+    def _learn(self, away: Collection[int]) -> Mapping[Conditions, Estimates]:
         if self.rule() != policy.ESTIMATE:
             return {}
         revised = int(self._rows("SELECT COUNT(*) FROM experiments WHERE revised")[0][0])
-        if not self._learnt or revised != self._revised:  # what cheated taught nothing
-            self._estimates, self._learnt = known_estimates.load(self._index)
-            self._revised, self._unsaved = revised, 0
+        if not self._known.learnt or revised != self._revised:  # what cheated taught nothing
+            self._known, self._revised = known_estimates.load(self._index), revised
         order = "SELECT seq, experiment_id FROM events WHERE kind = ? AND seq > ? ORDER BY seq"
-        news = [(int(row[0]), int(row[1])) for row in self._rows(order, ExperimentFinished.kind, self._learnt)]
+        news = [(int(row[0]), int(row[1])) for row in self._rows(order, ExperimentFinished.kind, self._known.learnt)]
         first = min((number for _, number in news), default=self.next_id())
         found = {e.id: e for e in self._experiments("NOT revised AND id >= ?", first)}
         for seq, number in news:
-            self._learnt = seq
-            if (experiment := found.get(number)) is not None:
-                known = policy.learn(self._estimates.get(experiment.conditions), experiment)
-                if known is not None:
-                    self._estimates[experiment.conditions] = known
-        self._unsaved += len(news)
-        if self._record is not None and self._unsaved >= known_estimates.EVERY:
-            known_estimates.save(self._index, self._estimates, self._learnt)
-            self._unsaved = 0
-        return dict(self._estimates)
+            self._known.learn(seq, number, found.get(number), is_away=number in away)
+        if self._record is not None and len(self._known.unsaved) >= known_estimates.EVERY:
+            known_estimates.save(self._index, self._known)
+        return dict(self._known.estimates)
+
+    def best_after(self) -> dict[int, float | None]:
+        """Return the estimated score of the best after each experiment; {} under another rule."""
+        if not self.estimates():
+            return {}
+        sign = next((e.sign for e in self._experiments("value IS NOT NULL", limit=1)), 1)
+        costs = known_estimates.costs_after(self._index, self._known)
+        return {number: None if cost is None else sign * cost for number, cost in costs.items()}
 
     def _away(self, measured: Collection[Experiment]) -> frozenset[int]:
         """Return which experiments ran on another class of hardware than their session's own."""

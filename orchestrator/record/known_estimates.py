@@ -6,9 +6,8 @@ It may be deleted at any time, and counts only for the code that made it: then e
 import io
 import json
 import sqlite3
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -19,28 +18,69 @@ import numpy as np
 from orchestrator import estimates, policy
 from orchestrator.estimates import Beliefs, Estimates
 from orchestrator.record.index import Index
-from orchestrator.types import Conditions
+from orchestrator.types import Conditions, Experiment, Status
 
 EVERY = 20  # trials; learning one takes a quarter of a millisecond, keeping all half of one
-ARRAYS = tuple(field.name for field in fields(Beliefs))
+ARRAYS = tuple(one.name for one in fields(Beliefs))
 
 
-def load(index: Index) -> tuple[dict[Conditions, Estimates], int]:
-    """Return what is kept, and the seq up to which it has learnt; nothing and 0 if there is nothing of this code."""
-    rows = index.rows("SELECT conditions, learnt, body FROM estimates WHERE code = ?", code_digest())
+@dataclass(slots=True)
+class Known:
+    """What was learnt of a run so far."""
+
+    estimates: dict[Conditions, Estimates] = field(default_factory=dict)
+    now: Conditions | None = None  # of the newest experiment that was kept or ran again
+    learnt: int = 0  # the seq up to which everything that finished is in it
+    unsaved: dict[int, float | None] = field(default_factory=dict)  # see `costs_after`
+
+    def learn(self, seq: int, number: int, experiment: Experiment | None, *, is_away: bool) -> None:
+        """Take in the next experiment that finished; None for one that taught nothing, for it was revised.
+
+        One that ran `away`, on another class of hardware than the run's own, says nothing of what is best now.
+        """
+        self.learnt = seq
+        if experiment is not None:
+            known = policy.learn(self.estimates.get(experiment.conditions), experiment)
+            if known is not None:
+                self.estimates[experiment.conditions] = known
+            ran_again = experiment.remeasures_id is not None and experiment.is_judged
+            if (experiment.status is Status.KEEP or ran_again) and not is_away:
+                self.now = experiment.conditions
+        here = None if self.now is None else self.estimates.get(self.now)
+        self.unsaved[number] = None if here is None else here.level(here.best())[0]
+
+
+def load(index: Index) -> Known:
+    """Return what the index has, if this code made it; nothing otherwise."""
+    rows = index.rows("SELECT conditions, is_now, learnt, body FROM estimates WHERE code = ?", code_digest())
     try:
-        known = {_read_conditions(conditions): decode(body) for conditions, _, body in rows}
+        found = [(_read_conditions(text), is_now, learnt, decode(body)) for text, is_now, learnt, body in rows]
     except (ValueError, KeyError, TypeError, EOFError, BadZipFile):  # of another numpy, or damaged
-        return {}, 0
-    return known, max((int(learnt) for _, learnt, _ in rows), default=0)
+        return Known()
+    return Known(
+        estimates={conditions: one for conditions, _, _, one in found},
+        now=next((conditions for conditions, is_now, _, _ in found if is_now), None),
+        learnt=max((learnt for _, _, learnt, _ in found), default=0),
+    )
 
 
-def save(index: Index, known: Mapping[Conditions, Estimates], learnt: int) -> None:
-    """Keep what is known after an event; what cannot be written is learnt again."""
-    rows = [(json.dumps(conditions), learnt, code_digest(), encode(one)) for conditions, one in known.items()]
+def save(index: Index, known: Known) -> None:
+    """Keep what is known; what cannot be written is learnt again."""
+    rows = [
+        (json.dumps(conditions), conditions == known.now, known.learnt, code_digest(), encode(one))
+        for conditions, one in known.estimates.items()
+    ]
     with suppress(sqlite3.Error), index.db:
         index.db.execute("DELETE FROM estimates")
-        index.db.executemany("INSERT INTO estimates VALUES (?, ?, ?, ?)", rows)
+        index.db.executemany("INSERT INTO estimates VALUES (?, ?, ?, ?, ?)", rows)
+        index.db.executemany("INSERT OR REPLACE INTO best_after VALUES (?, ?)", known.unsaved.items())
+        known.unsaved.clear()
+
+
+def costs_after(index: Index, known: Known) -> dict[int, float | None]:
+    """Return what the best was estimated to cost after each experiment."""
+    rows = index.rows("SELECT experiment_id, cost FROM best_after") if known.learnt else ()
+    return {int(number): cost for number, cost in rows} | known.unsaved
 
 
 def encode(known: Estimates) -> bytes:

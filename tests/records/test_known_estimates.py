@@ -12,7 +12,7 @@ from orchestrator.events import ExperimentFinished, Revision, SessionStarted
 from orchestrator.record import known_estimates
 from orchestrator.record.index import NAME
 from orchestrator.record.journal import Journal
-from orchestrator.types import Conditions, Environment, Experiment, Status
+from orchestrator.types import Conditions, Environment, Experiment, Level, Score, Status
 from tests.support.journals import finish, kept
 
 TRIALS = 2 * known_estimates.EVERY + 7
@@ -143,3 +143,38 @@ def test_what_cheated_taught_nothing(tmp_path: Path) -> None:
     assert not any(7 in one.sources for one in after.values())
     require_same(writer, after)
     require_same(writer, estimates_of(tmp_path))
+
+
+def test_the_best_after_each_experiment_is_known_without_learning(tmp_path: Path) -> None:
+    """As a replay of the record has it, beyond a change of conditions; learnt anew without an index."""
+    grow(tmp_path, 0, TRIALS)
+    with Journal.read(tmp_path) as journal:
+        experiments, found = journal.experiments(), journal.best_after()
+    known, now, expected = dict[Conditions, Estimates](), None, dict[int, float | None]()
+    for one in experiments:
+        learnt = policy.learn(known.get(one.conditions), one)
+        if learnt is not None:
+            known[one.conditions] = learnt
+        now = one.conditions if one.status is Status.KEEP else now
+        here = known.get(now) if now is not None else None
+        expected[one.id] = None if here is None else here.level(here.best())[0]
+    (tmp_path / NAME).unlink()
+    with Journal.read(tmp_path) as journal:
+        anew = journal.best_after()
+
+    assert expected == found == anew
+
+
+def test_the_best_of_a_task_in_which_more_is_better_has_its_own_sign(tmp_path: Path) -> None:
+    """In curves as elsewhere."""
+    with Journal.open(tmp_path) as journal:
+        session = SessionStarted(task="t", metric="m", proposer="sweep", environment=Environment(), rule="estimate")
+        journal.append(session)
+        for number, value in enumerate((0.8, 0.9)):
+            score = Score(value=value, level=Level.L2, higher_is_better=True)
+            finish(journal, kept(value, id=number, parent_id=0 if number else None, score=score))
+        best, curve = journal.champion(), journal.best_after()
+
+    assert best is not None
+    assert best.value == pytest.approx(curve[1])
+    assert curve[0] == pytest.approx(0.8)
