@@ -98,17 +98,23 @@ def collect(root: Path) -> HostFacts:
 def summarise(info: Mapping[str, Any], *, engine_error: str, root: Path) -> HostFacts:
     """Collect the facts; `info` is the engine's description of itself, {} if there is none."""
     version: Mapping[str, Any] = info.get("Version") or {}
-    components = {str(c.get("Name", "")): str(c.get("Version", "")) for c in version.get("Components") or []}
+    said = {str(c.get("Name", "")): str(c.get("Version", "")).strip() for c in version.get("Components") or []}
+    components = {name: text.partition("\n")[0].replace(" version ", " ") for name, text in said.items()}
+    podman = any("podman" in name.lower() for name in components)
     storage = str(info.get("DockerRootDir") or "")
     return HostFacts(
         socket=_find_socket(),
         engine_error=engine_error,
-        podman=any("podman" in name.lower() for name in components),
+        podman=podman,
         engine=str(version.get("Version") or ""),
         runc=next((text for name, text in components.items() if "runc" in name.lower()), ""),
         crun=next((text for name, text in components.items() if "crun" in name.lower()), ""),
         image_store="containerd" if "io.containerd" in str(info.get("DriverStatus") or "") else "",
-        runtimes={name: _arguments(found or {}) for name, found in sorted((info.get("Runtimes") or {}).items())},
+        runtimes={
+            name: _arguments(found or {})
+            for name, found in sorted((info.get("Runtimes") or {}).items())
+            if not podman or Path(str((found or {}).get("path"))).exists()  # it lists what could be installed
+        },
         security=tuple(str(option) for option in info.get("SecurityOptions") or ()),
         cgroup=str(info.get("CgroupVersion") or ""),
         limits_missing=tuple(name for key, name in LIMITS.items() if not info.get(key)),

@@ -1,4 +1,4 @@
-"""Engines that cannot be installed here: Docker 29 and Podman 5 on cgroup v2, by what they answer."""
+"""Engines that the tests cannot install: Docker 29 and Podman 5 on cgroup v2, by what they answer."""
 
 import copy
 import json
@@ -51,7 +51,7 @@ PODMAN_5: dict[str, dict[str, Any]] = {
         "MinAPIVersion": "1.24", "Components": [
             {"Name": "Podman Engine", "Version": "5.4.2", "Details": {"APIVersion": "5.4.2", "MinAPIVersion": "4.0.0"}},
             {"Name": "Conmon", "Version": "conmon version 2.1.12"},
-            {"Name": "OCI Runtime (crun)", "Version": "crun 1.21"},
+            {"Name": "OCI Runtime (crun)", "Version": "crun version 1.28\ncommit: 54f16ff\n+SYSTEMD +SECCOMP"},
         ],
     },
     "/v4.0.0/libpod/info": {
@@ -59,7 +59,8 @@ PODMAN_5: dict[str, dict[str, Any]] = {
                  "security": {"rootless": True, "seccompEnabled": True}},
     },
     "/info": {
-        "CgroupVersion": "2", "DefaultRuntime": "crun", "NCPU": 16, "MemTotal": 1 << 36, "Runtimes": {"crun": {}},
+        "CgroupVersion": "2", "DefaultRuntime": "crun", "NCPU": 16, "MemTotal": 1 << 36,
+        "Runtimes": {"crun": {"path": "/usr/bin/crun"}, "runsc": {"path": "/usr/bin/runsc-of-nobody"}},
         "SecurityOptions": ["name=seccomp,profile=default", "name=rootless"], "KernelVersion": "6.12.0",
         "MemoryLimit": False, "SwapLimit": False, "CpuCfsQuota": False, "PidsLimit": False,
     },
@@ -98,7 +99,7 @@ def serve(tmp_path: Path) -> Iterator[Any]:
 def doctor(info: dict[str, Any]) -> HostFacts:
     """What of a good machine depends on its engine."""
     found = summarise(info, engine_error="", root=Path("/"))
-    names = ("podman", "engine", "runc", "crun", "image_store", "security", "cgroup", "limits_missing")
+    names = ("podman", "engine", "runc", "crun", "image_store", "security", "cgroup", "limits_missing", "runtimes")
     return replace(GOOD, **{name: getattr(found, name) for name in names})
 
 
@@ -122,7 +123,8 @@ def test_podman_5_is_talked_to(serve: Any) -> None:
 
     assert engine.is_podman and engine.limits and engine.limits_swap
     assert "podman 5.4.2" == engine.describe()["engine"]
-    assert found["runc"].detail.startswith("crun 1.21: known vulnerabilities of crun are not tracked")
+    assert found["runc"].detail.startswith("crun 1.28: known vulnerabilities of crun are not tracked")
+    assert not any(name.startswith("runtime-") for name in found)  # runsc is listed, and not installed
     assert (Severity.OK, Severity.OK) == (found["limits"].judgement, found["user-namespaces"].judgement)
     engine.close()
 
