@@ -23,11 +23,11 @@ from orchestrator.events import (
     body_of,
     experiment_id_of,
 )
-from orchestrator.proposals import read_source
 from orchestrator.propose.history import FullHistory, select_history
 from orchestrator.propose.prompt import Prompt, PromptBuilder
 from orchestrator.propose.token_count import counter
 from orchestrator.record import record_file
+from orchestrator.record.experiment_dir import source_path
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import FORMAT, GENESIS, canonical, seal
 from orchestrator.settings import Limits
@@ -105,7 +105,7 @@ def turn(journal: Journal, builder: PromptBuilder) -> Prompt:
         Context(
             experiment_id=journal.next_id(),
             champion=best,
-            champion_source=read_source(best.experiment),
+            champion_source=source_path(best.experiment.folder).read_text(encoding="utf-8"),
             history=FullHistory(journal),
             spent=spent,
             memory=select_history(journal, best),

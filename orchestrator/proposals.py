@@ -1,6 +1,7 @@
 """From a reply to a candidate: ask, store the reply, read it, apply it, refuse what was tried before."""
 
 import difflib
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from orchestrator import files, patch
-from orchestrator.errors import PatchRejected
+from orchestrator.errors import JournalError, PatchRejected
 from orchestrator.events import ReplyReceived, ReplyRejected
 from orchestrator.propose import similarity
 from orchestrator.propose.history import FullHistory, select_history
@@ -220,5 +221,13 @@ class Proposals:
 
 
 def read_source(experiment: Experiment) -> str:
-    """Return the mutable file as an experiment ran it."""
-    return files.read_text(experiment_dir.source_path(experiment.folder))
+    """Return the mutable file as an experiment ran it. Raises JournalError for one that was changed or is missing."""
+    path = experiment_dir.source_path(experiment.folder)
+    mend = f"restore it (commits of kept files name experiment {experiment.id}), or start another run with --run NAME"
+    try:
+        source = files.read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise JournalError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; {mend}") from error
+    if hashlib.sha256(source.encode()).hexdigest() != experiment.source_sha256:
+        raise JournalError(f"{path}: is not what experiment {experiment.id} ran; {mend}")
+    return source

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigError, EngineUnavailable, SandboxError
+from orchestrator.errors import ConfigError, EngineUnavailable, JournalError, SandboxError
 from orchestrator.events import ExperimentDoubted, NoteRecorded
 from orchestrator.lifecycle import load_offset
 from orchestrator.loop import run_session
@@ -205,6 +205,30 @@ def test_an_edit_by_hand_between_two_sessions_is_said(tmp_path: Path) -> None:
         f"{config.mutable_path} was edited by hand, and this run does not use it: it continues from"
     )
     assert notes[0].endswith("; to start from your file, begin another run with --run NAME")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_text(f"{path.read_text()}# more\n"), lambda path: path.unlink()]
+)
+def test_a_kept_file_that_is_not_what_ran_is_named(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """Nothing is made from it, and nothing is lost: once it is restored the run goes on."""
+    config = task(tmp_path, 1)
+    first, _, _ = session(config, parabola, ["0.05"])
+    with first.journal:
+        run_session(first)
+    kept = config.run_path / "0001" / "train.py"
+    was = kept.read_bytes()
+    damage(kept)
+    second, _, runner = session(config, parabola, ["0.04"])
+    with second.journal, pytest.raises(JournalError, match=rf"^{kept}: .*; restore it \(commits of kept files name"):
+        run_session(second)
+
+    assert [] == runner.ran
+    kept.write_bytes(was)
+    third, _, runner = session(config, parabola, ["0.04"])
+    with third.journal:
+        run_session(third)
+    assert 1 == len(runner.ran)
 
 
 def test_a_broken_baseline_ends_the_session(tmp_path: Path) -> None:
