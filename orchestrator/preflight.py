@@ -206,6 +206,24 @@ def require_no_run_on_data(config: Config, data: str, change: str) -> None:
             )
 
 
+def require_holdout(config: Config) -> None:
+    """Require a task with a holdout, on which a kept experiment can be confirmed."""
+    if not needs_data(config):
+        raise ConfigError(
+            f"task {config.task.name} has no holdout, as nothing in {config.root / 'locked'} prepares data: its"
+            " experiments cannot be confirmed"
+        )
+
+
+def require_noise(config: Config) -> None:
+    """Require a metric with noise: elsewhere a new trial says what the first one said."""
+    if config.task.noise == "none":
+        raise ConfigError(
+            f'task {config.task.name} has noise = "none" in task.toml: the same file has the same score, and new trials'
+            " show nothing"
+        )
+
+
 def require_same_scoring(config: Config, journal: Journal) -> None:
     """Require the scores of a run to be of one kind: self-reported ones are never compared with audited ones."""
     baseline = journal.baseline()

@@ -150,6 +150,7 @@ def test_the_end_of_a_loop_says_what_to_do_next(tmp_path: Path, monkeypatch: pyt
     where = "--run t --task here"
     steps = [f"autoresearch report {where}", f"autoresearch show 3 {where}", f"autoresearch confirm 3 {where}"]
     assert steps == [*next_steps(run, here)]
+    assert steps[:2] == [*next_steps(run, here, holdout=False)]
     with Journal.open(tmp_path / "new") as journal:
         assert ["autoresearch report --run new"] == [*next_steps(journal.folder, at)]
         finish(journal, kept(2.0))

@@ -38,7 +38,7 @@ from orchestrator.cli.options import (
 from orchestrator.devices import schedule
 from orchestrator.execution.experiment import ignore
 from orchestrator.host.compile_cache_build import build
-from orchestrator.host.data import IN_IMAGE
+from orchestrator.host.data import IN_IMAGE, needs_data
 from orchestrator.host.doctor import Severity, report, run_checks
 from orchestrator.host.host_facts import collect
 from orchestrator.lifecycle import interruptible, load_offset
@@ -148,7 +148,7 @@ def run_loop(
     print(f"record: {config.run_path}")
     if live:
         print(f"report: {page.build()}")
-    print(f"next: {' · '.join(next_steps(config.run_path, target))}")
+    print(f"next: {' · '.join(next_steps(config.run_path, target, holdout=needs_data(config)))}")
 
 
 def show_note(console: Console, text: str) -> None:
@@ -156,14 +156,14 @@ def show_note(console: Console, text: str) -> None:
     console.print(Text(f"note: {sanitise(text, limit=NOTE_LIMIT)}"), soft_wrap=True)
 
 
-def next_steps(folder: Path, target: Target) -> Iterator[str]:
-    """Yield what to type after a night, in the order that one would."""
+def next_steps(folder: Path, target: Target, *, holdout: bool = True) -> Iterator[str]:
+    """Yield what to type after a night, in the order that one would; `holdout` says whether the task has one."""
     with Journal.read(folder) as journal:
         champion, kept = journal.champion(), len(journal.kept())
     yield target.command("report", folder.name)
     if champion is not None:
         yield target.command("show", folder.name, champion.id)
-        if kept > 1 and champion.experiment.level != Level.L0:
+        if kept > 1 and champion.experiment.level != Level.L0 and holdout:
             yield target.command("confirm", folder.name, champion.id)
 
 

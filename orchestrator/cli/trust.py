@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import compose, duels, files, policy
+from orchestrator import compose, duels, files, policy, preflight
 from orchestrator.cli.options import (
     CURRENT_DIR,
     AcceptRisk,
@@ -88,6 +88,7 @@ def confirm_experiment(
     config = Target(task=target.task, run=folder.name, runs=folder.parent).load_config(
         container_flags(profile, data, accept_risk)
     )
+    preflight.require_holdout(config)
     with Journal.read(folder) as journal:
         journal.experiment(exp)  # before a run of a misspelt name is made
     with ExitStack() as stack:
@@ -114,6 +115,7 @@ def claim_gain(
     config = Target(task=target.task, run=folder.name, runs=folder.parent).load_config(
         container_flags(profile, data, accept_risk)
     )
+    preflight.require_noise(config)
     with Journal.read(folder) as journal:
         baseline = journal.baseline()
         duel = duels.Duel(champion_id=exp, rival_id=baseline.id if baseline else exp, most=pairs)

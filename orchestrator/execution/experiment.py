@@ -72,6 +72,15 @@ def keep_nothing() -> Iterable[Kept]:
     return ()
 
 
+def kept_before(candidate: Candidate, kept: Iterable[Kept]) -> tuple[Kept, ...]:
+    """Return what a candidate is scored beside: all kept files; for one that is measured again, those before it.
+
+    Beside itself a kept file would be a copy.
+    """
+    number = candidate.remeasures_id
+    return tuple(one for one in kept if number is None or one.id < number)
+
+
 @dataclass(slots=True, kw_only=True)
 class ContainerRunner:
     """Runs candidates in containers of one engine, from one image, on one device."""
@@ -100,7 +109,7 @@ class ContainerRunner:
 
     def run(self, candidate: Candidate, plan: Plan, *, experiment_id: int, folder: Path, best: float | None) -> Trial:
         """Train and score; blocks until every container is gone. Raises SandboxError."""
-        kept = () if self.place.config.task.stages is Stages.TRAIN else self.kept()
+        kept = () if self.place.config.task.stages is Stages.TRAIN else kept_before(candidate, self.kept())
         with ExperimentSandbox.open(
             self.place, candidate, plan, experiment_id=experiment_id, folder=folder, kept=kept
         ) as box:

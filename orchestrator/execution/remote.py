@@ -22,7 +22,7 @@ from orchestrator.devices.schedule import StartGate
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.events import ContainerStarted, Event, ScoringBegun, experiment_id_of, parse_event
 from orchestrator.execution import frames, join
-from orchestrator.execution.experiment import keep_nothing
+from orchestrator.execution.experiment import keep_nothing, kept_before
 from orchestrator.execution.frames import Message
 from orchestrator.files import explain_write_error
 from orchestrator.record.checkpoint import NAME
@@ -261,7 +261,7 @@ class RemoteRunner:
         if self._stopped:
             raise SandboxError(ENDS)
         self._containers = []
-        kept = () if self.config.task.stages is Stages.TRAIN else self.kept()
+        kept = () if self.config.task.stages is Stages.TRAIN else kept_before(candidate, self.kept())
         job = frames.dump_job(candidate, plan, experiment_id=experiment_id, best=best, kept=kept)
         files = ReceivedFiles(folder=folder, checkpoint_bytes=self.config.recording.checkpoint_mb * MIB)
         call = self.cluster.call(self.number, {"do": "run", **job})

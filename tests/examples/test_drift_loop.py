@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from orchestrator import compose
 from orchestrator.cli import app
 from orchestrator.config import Config, load
+from orchestrator.errors import ConfigError
+from orchestrator.execution.experiment import kept_before
 from orchestrator.loop import run_session
 from orchestrator.propose import prompts
 from orchestrator.propose.drafts import DraftsProposer
@@ -24,7 +26,7 @@ from orchestrator.record.verify import find_damage
 from orchestrator.scoring.messages import FailedMessage, Message, RefusedMessage, parse_message, read_outcome
 from orchestrator.types import Context, Kept, Score, Spent, Status, Trial
 from tests.support import fakes
-from tests.support.journals import champion
+from tests.support.journals import candidate, champion
 from tests.support.sessions import open_session
 
 ROOT = Path(__file__).parents[2]
@@ -184,6 +186,28 @@ def test_a_post_edited_by_hand_stays_and_the_note_names_where_posts_are(tmp_path
     assert (done.root / "mutable" / "post.md").read_text().startswith("# Mine")
     assert any(note.endswith("as source.md of each experiment") for note in notes)
     assert [] == [found[0] for note in notes for found in TRAINING.findall(note)]
+
+
+def test_a_kept_post_that_is_measured_again_is_no_copy_of_itself(config: Config) -> None:
+    """It is scored beside what was kept before it; so is none of the others."""
+    with Journal.read(config.run_path) as journal:
+        files = compose.list_kept(journal)
+
+    assert [0, 1, 3] == [one.id for one in kept_before(candidate(remeasures_id=5), files)]
+    assert files == [*kept_before(candidate(), files)]
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [("confirm", "task drift has no holdout"), ("claim", 'task drift has noise = "none" in task.toml')],
+)
+def test_what_makes_no_sense_for_a_text_is_refused_in_one_line(config: Config, command: str, why: str) -> None:
+    """Before a container is started: a new trial would say what the first one said."""
+    where = ("--run", "t", "--task", str(config.root), "--runs", str(config.runs))
+    done = CliRunner().invoke(app, [command, "9", *where])
+
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith(why)
 
 
 def test_an_index_that_is_lost_is_built_anew(config: Config) -> None:
