@@ -77,6 +77,9 @@ def worst_case(request_bytes: int, max_output_tokens: int, model: Model, *, hour
     return replace(written, cost_usd=max(costs))
 
 
+NOTHING = Usage()
+
+
 @dataclass(slots=True, kw_only=True)
 class Budget:
     """Grants reservations as long as none of them could exceed a limit; 0: no limit."""
@@ -86,19 +89,19 @@ class Budget:
     max_tokens: int = 0
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def reserve(self, worst: Usage) -> int:
-        """Reserve the worst case. Raises BudgetExhausted before anything is sent."""
+    def reserve(self, worst: Usage, spare: Usage = NOTHING) -> int:
+        """Reserve the worst case if `spare` is left besides. Raises BudgetExhausted before anything is sent."""
         with self._guard:
-            spent = self.ledger.charged()
-            if self.max_usd and spent.cost_usd + worst.cost_usd > self.max_usd:
+            spent, needed = self.ledger.charged(), total((worst, spare))
+            if self.max_usd and spent.cost_usd + needed.cost_usd > self.max_usd:
                 raise BudgetExhausted(
                     f"${spent.cost_usd:.2f} of MAX_USD {self.max_usd:g} are spent and the next call could cost"
-                    f" ${worst.cost_usd:.2f}: not made; raise MAX_USD to continue"
+                    f" ${needed.cost_usd:.2f}: not made; raise MAX_USD to continue"
                 )
-            if self.max_tokens and spent.total_tokens + worst.total_tokens > self.max_tokens:
+            if self.max_tokens and spent.total_tokens + needed.total_tokens > self.max_tokens:
                 raise BudgetExhausted(
                     f"{spent.total_tokens} of MAX_TOKENS {self.max_tokens} are used and the next call could use"
-                    f" {worst.total_tokens}: not made; raise MAX_TOKENS to continue"
+                    f" {needed.total_tokens}: not made; raise MAX_TOKENS to continue"
                 )
             return self.ledger.reserve(worst)
 
@@ -119,13 +122,14 @@ class Bill:
     """The calls made for one idea."""
 
     budget: Budget
+    spare: Usage = NOTHING  # that each call leaves to others
     calls: list[int] = field(default_factory=list)  # records of the ledger
     usages: list[Usage] = field(default_factory=list)
 
     @contextmanager
     def charge(self, worst: Usage) -> Iterator[Charge]:
         """Reserve the worst case, let a call be made, and settle its cost. Raises BudgetExhausted."""
-        call, charge = self.budget.reserve(worst), Charge(worst)
+        call, charge = self.budget.reserve(worst, self.spare), Charge(worst)
         try:
             yield charge
         finally:

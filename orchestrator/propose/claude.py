@@ -16,7 +16,7 @@ import tenacity
 
 from orchestrator.errors import AutoresearchError, BudgetExhausted, ConfigError, PatchRejected, ProposerUnavailable
 from orchestrator.propose import answer
-from orchestrator.propose.budget import Bill, Budget, cost_usd, total, worst_case
+from orchestrator.propose.budget import NOTHING, Bill, Budget, cost_usd, total, worst_case
 from orchestrator.propose.message import Message
 from orchestrator.propose.messages_api import Endpoint, MessagesApi
 from orchestrator.propose.models import Answer, Model
@@ -71,6 +71,7 @@ class ClaudeProposer:
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
     _models: list[Model] = field(default_factory=list, repr=False)  # the one to ask next comes first
     _unanswered: int = 0  # answers in a row without a proposal
+    _worst: Usage = NOTHING  # what the last proposal could have cost
 
     def __post_init__(self) -> None:
         """Begin with the model that the user named."""
@@ -101,8 +102,10 @@ class ClaudeProposer:
         while True:
             model = self._models[0]
             prompt = self.prompts.build(context, model.answer)
+            request = self._request(model, prompt)
+            self._worst = self._worst_case(model, request)
             try:
-                message = self._repeat(model, self._request(model, prompt), bill, stop, tell)
+                message = self._repeat(model, request, bill, stop, tell)
             except RetryableError as error:
                 raise self._too_long(error) from None
             text = self.settings.endpoint.without_key(json.dumps(message.as_json(), ensure_ascii=False, indent=1))
@@ -126,13 +129,13 @@ class ClaudeProposer:
         """Parse a stored reply. Raises PatchRejected with what to fix."""
         return answer.read(reply.text)
 
-    def ask_for(self, wanted: answer.Wanted, build: Callable[[Answer], Prompt]) -> Reply:
+    def ask_for(self, wanted: answer.Wanted, build: Callable[[Answer], Prompt], *, beside_loop: bool) -> Reply:
         """Ask for something else than a proposal, for minutes at most; where a model refuses, the next one.
 
-        It waits for no API that is down, and counts no refusal. Raises ProposerUnavailable, ConfigError or
-        BudgetExhausted.
+        It waits for no API that is down, counts no refusal, and beside the loop leaves the money for a proposal.
+        Raises ProposerUnavailable, ConfigError or BudgetExhausted.
         """
-        bill, refusals = Bill(self.budget), list[str]()
+        bill, refusals = Bill(self.budget, spare=self._worst if beside_loop else NOTHING), list[str]()
         for model in (models := tuple(self._models)):
             prompt = build(model.answer)
             request = self._request(model, prompt, wanted)
@@ -228,8 +231,7 @@ class ClaudeProposer:
         """Make one call: reserve its worst case, then settle its cost as far as it is known."""
         if self._stopped.is_set():
             raise ProposerUnavailable("stopped while it waited for the API")
-        hourly = self.settings.cache_for_an_hour
-        worst = worst_case(size_of(request), request["max_tokens"], model, hour_writes=hourly)
+        hourly, worst = self.settings.cache_for_an_hour, self._worst_case(model, request)
 
         def price(usage: Usage) -> Usage:
             return replace(usage, cost_usd=cost_usd(usage, model, hour_writes=hourly))
@@ -245,6 +247,10 @@ class ClaudeProposer:
                 raise
             charge.usage = price(Usage(**message.usage)) if message.usage_known else worst
         return message
+
+    def _worst_case(self, model: Model, request: dict[str, Any]) -> Usage:
+        hourly = self.settings.cache_for_an_hour
+        return worst_case(size_of(request), request["max_tokens"], model, hour_writes=hourly)
 
     def _compare_counts(self, prompt: Prompt, usage: Usage) -> None:
         """Compare our token count, by the task's encoding, with the API's billed one, and scale to it."""

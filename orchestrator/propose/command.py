@@ -93,7 +93,7 @@ class CommandProposer:
         self._count(text)
         return replace(self._reply(prompt, text, bill), parent_id=context.champion.id)
 
-    def ask_for(self, wanted: answer.Wanted, build: Callable[[Answer], Prompt]) -> Reply:  # noqa: ARG002 - in the prompt
+    def ask_for(self, wanted: answer.Wanted, build: Callable[[Answer], Prompt], *, beside_loop: bool) -> Reply:  # noqa: ARG002 - in the prompt
         """Run the program once for something else than a proposal. Raises ProposerUnavailable or BudgetExhausted."""
         prompt, bill = build(Answer.TEXT), Bill(self.budget)
         try:

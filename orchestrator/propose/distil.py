@@ -75,8 +75,11 @@ class Distiller(Protocol):
 
     name: str
 
-    def ask_for(self, wanted: Wanted, build: Callable[[Answer], Prompt]) -> Reply:
-        """Ask once, for some minutes at most. Raises ProposerUnavailable, ConfigError or BudgetExhausted."""
+    def ask_for(self, wanted: Wanted, build: Callable[[Answer], Prompt], *, beside_loop: bool) -> Reply:
+        """Ask once, for some minutes at most; beside the loop, leave the money for a proposal.
+
+        Raises ProposerUnavailable, ConfigError or BudgetExhausted.
+        """
 
     def read_as(self, wanted: Wanted, reply: Reply) -> object:
         """Return the object in a stored reply, unchecked. Raises PatchRejected."""

@@ -140,7 +140,7 @@ class LessonsWriter:
             instructions=self._read_instructions(), file_name=self.file_name,
         )  # fmt: skip
         try:
-            reply = distiller.ask_for(LESSONS, build)
+            reply = distiller.ask_for(LESSONS, build, beside_loop=not self._at_limit)
             found = read_lessons(distiller.read_as(LESSONS, reply), runs, earlier)
         except AutoresearchError as error:
             self._useless = bool(reply.text)

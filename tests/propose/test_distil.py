@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from orchestrator import compose, propose
 from orchestrator.config import Config
-from orchestrator.errors import PatchRejected
+from orchestrator.errors import BudgetExhausted, PatchRejected
 from orchestrator.events import LessonsDistilled, LoopWaiting, SessionEnded
 from orchestrator.loop import run_session
 from orchestrator.propose import distil, lessons
@@ -22,6 +22,7 @@ from orchestrator.propose.lessons_writer import EVERY
 from orchestrator.propose.models import MODELS, Answer
 from orchestrator.record.journal import Journal
 from orchestrator.types import Lesson, Status, Trial
+from tests.propose.test_claude import context
 from tests.propose.test_claude import proposer as claude_with
 from tests.propose.test_command import program
 from tests.propose.test_lessons import NOV, idea, run
@@ -228,7 +229,7 @@ def test_every_model_can_be_asked(tmp_path: Path, name: str, form: Answer) -> No
     with FakeMessagesApi(lessons=Message(arguments=answer(("Be bold.", ["nov27/1"])), input_tokens=None)) as api:
         found = replace(propose.find_model(name), answer=form)
         claude = claude_with(api, tmp_path, models=(found,))
-        reply = claude.ask_for(distil.LESSONS, prompt_of)
+        reply = claude.ask_for(distil.LESSONS, prompt_of, beside_loop=False)
 
     assert (Lesson(text="Be bold.", experiments=("nov27/1",)),) == distil.read_lessons(
         claude.read_as(distil.LESSONS, reply), [NOV], None
@@ -239,6 +240,20 @@ def test_every_model_can_be_asked(tmp_path: Path, name: str, form: Answer) -> No
 def prompt_of(form: Answer) -> distil.Prompt:
     """Of a run with everything in it."""
     return distil.build_prompt(form, runs=[NOV], earlier=None, written="", instructions="Be quick.", score="val_bpb")
+
+
+def test_beside_the_loop_the_money_for_a_proposal_is_left(tmp_path: Path) -> None:
+    """A call for lessons reserves nothing that would end the session; after it, it may take what is left."""
+    with FakeMessagesApi(lessons=LEARNT, models=(OPUS,)) as api:
+        claude = claude_with(api, tmp_path, models=(propose.find_model(OPUS),), max_output_tokens=16_000)
+        claude.ask(context())
+        spent = claude.budget.ledger.charged().cost_usd
+        claude.budget.max_usd = spent + 0.6  # the worst case of either is more than half of it
+        with pytest.raises(BudgetExhausted):
+            claude.ask_for(distil.LESSONS, prompt_of, beside_loop=True)
+        claude.ask_for(distil.LESSONS, prompt_of, beside_loop=False)
+
+    assert 1 == len(asked(api))
 
 
 def test_a_persons_edits_stay_and_are_neither_repeated_nor_lost(tmp_path: Path) -> None:
