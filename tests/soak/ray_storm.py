@@ -117,6 +117,7 @@ class Storm:
     killed: Counter[str] = field(default_factory=Counter)
     late: set[str] = field(default_factory=set)
     cut_until: dict[int, float] = field(default_factory=dict)
+    bag: list[str] = field(default_factory=list)  # what is killed next: each kind before any comes again
 
     def command(self, name: str) -> list[str]:
         """The loop on the head, or the worker of a host."""
@@ -174,7 +175,10 @@ class Storm:
 
     def strike(self) -> None:
         """Kill something, if it is there."""
-        what = self.chance.choice([*WORDS, "slot", "raylet", "engine", "network"])
+        if not self.bag:
+            self.bag = [*WORDS, "slot", "raylet", "engine", "network"]
+            self.chance.shuffle(self.bag)
+        what = self.bag.pop()
         if what == "engine":
             self.engine.kill()
             time.sleep(self.chance.uniform(0.0, 5.0))
@@ -215,7 +219,7 @@ class Storm:
         while time.monotonic() < until:
             self.keep_running(*self.hosts)
             argv = self.command("loop")
-            argv[argv.index("--experiments") + 1] = "1"
+            argv[argv.index("--experiments") + 1] = str(enough(self.task / "runs" / TAG))
             with (self.log / "loop.log").open("ab") as log:
                 last = subprocess.Popen(argv, env=self.environment(), stdout=log, stderr=log, cwd=ROOT)
             if wait_for(partial(_has_ended, last), until - time.monotonic()) and last.returncode == 0:
@@ -235,6 +239,12 @@ class Storm:
                 continue
             process.kill()
             process.wait()
+
+
+def enough(folder: Path) -> int:
+    """How many experiments a run has once it has run what is owed and one more; they count from its first session."""
+    with Journal.read(folder) as journal:
+        return journal.spent().experiments + len(journal.queued()) + len(journal.unfinished()) + 1
 
 
 def loop_words(task: Path) -> list[str]:
@@ -294,20 +304,22 @@ def main(minutes: float, hosts: int, seed: int) -> int:
         storm.rage(minutes * 60)
         well = storm.calm()
         storm.stop()
-        wait_for(lambda: not engine.containers(), REAPED_S)
-        left = len(engine.containers()) + len(processes_in(net))
+        wait_for(lambda: not engine.containers() and not processes_in(net), REAPED_S)
+        remains = [*(str(labels) for labels in engine.containers()), *processes_in(net).values()]
         verify = [sys.executable, "-m", "orchestrator", "verify", "--task", str(task), "--run", TAG]
         verified = subprocess.run(verify, cwd=ROOT, capture_output=True, text=True, check=False)
         judged, twice, lost = count(task / "runs" / TAG)
-        fine = well and not verified.returncode and not storm.late and not twice and not lost and not left
+        fine = well and not verified.returncode and not storm.late and not twice and not lost and not remains
         if not fine:
             for log in sorted(storm.log.iterdir()):
                 print(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}")
+            print("\n".join(f"left: {one[:300]}" for one in remains))
             print(f"last session ended well: {well}; late: {sorted(storm.late)}; {verified.stdout}{verified.stderr}")
     kills = ", ".join(f"{number} {what}" for what, number in storm.killed.most_common())
     print(f"killed: {kills}")
     print(
-        f"ray-storm: {judged} experiments, {twice} twice, {lost} lost, {left} left, {storm.killed.total()} kills",
+        f"ray-storm: {judged} experiments, {twice} twice, {lost} lost, {len(remains)} left,"
+        f" {storm.killed.total()} kills",
         flush=True,
     )
     return 0 if fine else 1

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from orchestrator.config import Config
 from orchestrator.devices.schedule import StartGate
@@ -33,11 +34,14 @@ class StandInCluster:
     cluster: RayCluster
     hosts: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
-    def runners(self, config: Config, record: Callable[[Event], object]) -> tuple[RemoteRunner, ...]:
-        """A runner per parallel experiment."""
+    def runners(
+        self, config: Config, record: Callable[[Event], object], own_class: str = ""
+    ) -> tuple[RemoteRunner, ...]:
+        """A runner per parallel experiment; the first one takes slots of a class of hardware, the others any."""
         return tuple(
             RemoteRunner(
-                cluster=self.cluster, number=number, config=config, facts=self.facts, hardware=lambda: "",
+                cluster=self.cluster, number=number, config=config, facts=self.facts,
+                hardware=str if number else lambda: own_class,
                 on_wait=ignore, record=record, show=ignore, gate=StartGate(run=config.run_path), again_s=0.5,
             )
             for number in range(config.parallel)
@@ -45,7 +49,9 @@ class StandInCluster:
 
     def join(self, number: int, slots: int) -> None:
         """Have a host join."""
-        resources = json.dumps({join.SLOT: slots, self.facts.resource: slots})
+        hardware = self.facts.settings["hardware"].get(f"host{number}", "stand-in")
+        names = (join.SLOT, self.facts.resource, join.hardware_resource(hardware))
+        resources = json.dumps(dict.fromkeys(names, slots))
         address, own = f"{self.net.address(0)}:{PORT}", self.net.address(number)
         argv = [sys.executable, "-m", "tests.support.stand_in_host", address, own, resources, str(self.token)]
         self.hosts.append(subprocess.Popen([*self.net.inside(number), *argv], env=variables()))
@@ -57,12 +63,14 @@ def variables() -> dict[str, str]:
 
 
 @contextmanager
-def stand_in_cluster(folder: Path, *, slots: tuple[int, ...], pause_s: float) -> Iterator[StandInCluster]:
-    """Start a head, and a host for each number of slots."""
+def stand_in_cluster(
+    folder: Path, *, slots: tuple[int, ...], pause_s: float, hardware: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[StandInCluster]:
+    """Start a head, and a host for each number of slots; some have hardware of a class of their own."""
     token = join.require_token(folder / "token", create=True)
     facts = HeadFacts(
         run="t", code="", release="", locked="", data="", image_id="sha256:fake", image="", ray="", python="",
-        settings={"pause_s": pause_s, "folder": str(folder)},
+        settings={"pause_s": pause_s, "folder": str(folder), "hardware": dict(hardware)},
     )  # fmt: skip
     with ExitStack() as stack:
         net = stack.enter_context(network(len(slots) + 1))

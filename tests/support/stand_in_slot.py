@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.cluster import driver
+from orchestrator.cluster import driver, host
 from orchestrator.cluster.slot import RemoteSlot, Workplace
 from orchestrator.errors import SandboxError
 from orchestrator.events import ContainerStarted, body_of
@@ -54,8 +54,9 @@ class StandInSlot(RemoteSlot):
     """The actor, with a runner that waits in the place of a leased device."""
 
     def open(self, order: Message) -> Workplace:
-        """Make the runner; the order says how long a trial takes."""
-        runner = PausingRunner(parabola, hardware=order["hardware"] or "stand-in", slot=self)
+        """Make the runner; the order says how long a trial takes, and which host has which hardware."""
+        hardware = order["settings"].get("hardware", {}).get(host.name(), "stand-in")
+        runner = PausingRunner(parabola, hardware=hardware, slot=self)
         runner.pause_s = order["settings"]["pause_s"]
         folder = Path(tempfile.mkdtemp(prefix="slot-", dir=order["settings"]["folder"]))
         return Workplace(
