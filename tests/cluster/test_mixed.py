@@ -35,7 +35,7 @@ def test_every_view_shows_hosts_and_classes(tmp_path: Path) -> None:
     )
     running = list[str]()
     with (
-        stand_in_cluster(tmp_path, slots=(1, 1), pause_s=1.0, hardware=CLASSES) as made,
+        stand_in_cluster(tmp_path, slots=(1, 1), pause_s=0.6, hardware=CLASSES) as made,
         Journal.open(config.run_path) as journal,
         Notifier(settings=settings, journal=journal) as notifier,
     ):
