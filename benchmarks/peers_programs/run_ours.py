@@ -9,6 +9,7 @@ from pathlib import Path
 from common import Report, candidates, work
 
 from orchestrator.events import ExperimentBegun, ExperimentFinished
+from orchestrator.record.claims import describe_claim, describe_doubts
 from orchestrator.record.journal import Journal
 from orchestrator.types import Status
 
@@ -31,8 +32,10 @@ def read(run: Path, names: list[str], report: Report) -> None:
     with Journal.read(run) as journal:
         begun = {r.event.experiment_id: datetime.fromisoformat(r.at) for r in journal.events(ExperimentBegun)}
         ended = {r.event.experiment.id: datetime.fromisoformat(r.at) for r in journal.events(ExperimentFinished)}
-        judged = [e for e in journal.experiments() if e.is_judged and e.remeasures_id is None]
-        again = sum(not e.is_judged for e in journal.experiments())
+        tried = [e for e in journal.experiments() if e.proposer in ("baseline", "drafts")]
+        judged = [e for e in tried if e.is_judged]
+        again = len(tried) - len(judged)
+        report.notes += filter(None, [describe_claim(journal), describe_doubts(journal)])
     if again:
         report.notes.append(f"{again} attempts were not judged, others used the machine")
     by_name = {e.model.removesuffix(".py") if e.parent_id is not None else names[0]: e for e in judged}
