@@ -320,7 +320,7 @@ def install(peer: Peer) -> tuple[Path, str]:
     folder = BUILD / re.sub(r"\W", "-", peer.name.lower())
     python, mark = folder / "bin" / "python", folder / f"installed {peer.package}"
     if not mark.exists():
-        print(f"{peer.name}: installing {peer.package or 'nothing'}", flush=True)
+        print(f"{peer.name}: installing {peer.package or 'nothing'}", file=sys.stderr)
         venv.create(folder, with_pip=bool(peer.package), clear=True)
         if peer.package:
             pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", peer.package]
@@ -445,7 +445,7 @@ def write(results: Sequence[Result], path: Path = ROOT / "build" / "bench" / "pe
          "believed": r.believed}
         for r in results
     ]  # fmt: skip
-    path.write_text(json.dumps({"name": "peers", "line": last_line(results), "peers": found}, indent=1) + "\n")
+    path.write_text(json.dumps({"line": last_line(results), "peers": found}, indent=1) + "\n")
     return path
 
 

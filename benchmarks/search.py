@@ -1,19 +1,22 @@
 """Which source of ideas finds more in the same number of trainings? Arms side by side, several seeds each.
 
-    .venv/bin/python -m benchmarks.search --task code-size [--seeds 8] [--minutes 10] [--ideas FOLDER]
+    .venv/bin/python -m benchmarks.search [--task code-size] [--seeds 8] [--minutes 10] [--ideas FOLDER]
 
-Needs the engine and the image (`make image`). The real loop with its rules of keeping runs the real proposers:
+code-size needs the engine and the image (`make image`). The real loop with its rules of keeping runs real proposers:
 
 random  every constant of train.py anywhere between a quarter and four times its value
 tpe     the sweep: one to three constants of the best file at a time, by Optuna's TPE
-replay  the recorded ideas of search_ideas/TASK in their order, each on top of the best file that it fits
+replay  the recorded ideas of search_ideas/TASK.json in order, each on the best file if it fits; kernel has none of a
+        language model, and its hand-written drafts/ take their place
 mix     ideas and sweep in turns, as the loop's `mix` takes them; the sweep alone when the ideas are used up
 
-What stands in for the real containers, of which 1,536 experiments would take five hours: all candidates run in forks
-within one container without network, single-threaded; a training of code-size has 0.3 s of processor time instead of
-12 s, its score is not audited; kernel times five pairs by the processor's clock. Gains are therefore those of these
-small budgets. Champion and baseline are scored again with three seeds that no search saw; what is reported is the
-difference of the means, over the arm's seeds, with a 95 % bootstrap interval of the mean.
+What stands in for the experiments in containers, of which 1,536 would take five hours: all candidates run in forks of
+one process, single-threaded. A training of code-size, in a container without network, has 0.3 s of processor time
+instead of 12 s, and its score is not audited; kernel, in a plain process, times five pairs by the processor's clock.
+Gains are therefore those of these small budgets.
+
+Champion and baseline are scored again with three seeds that no search saw; what is reported is the difference of the
+means, over the arm's seeds, with a 95 % bootstrap interval of the mean.
 
 Every run that has ended is a line in build/bench/search/TASK.jsonl: the command may be interrupted and goes on there.
 With --ideas the trials that were recorded with ideas for the cpu profile are summed up, too; nothing is run again.
@@ -21,6 +24,7 @@ With --ideas the trials that were recorded with ideas for the cpu profile are su
 
 import argparse
 import json
+import os
 import random
 import shutil
 import statistics
@@ -45,6 +49,7 @@ from orchestrator.propose.mix import MixProposer
 from orchestrator.propose.sweep import SweepProposer
 from orchestrator.protocols import Proposer
 from orchestrator.record.experiment_dir import source_path
+from orchestrator.record.session_log import log_to
 from orchestrator.types import Candidate, Context, Edit, Plan, Proposal, Reply, Stages, Status, Trial
 from tests.support import fakes
 from tests.support.sessions import open_session
@@ -52,6 +57,8 @@ from tests.support.sessions import open_session
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "bench" / "search"
 IMAGE = "autoresearch-sandbox:cpu"
+IN_CONTAINER = ("code-size",)  # it needs torch, which the image has
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 ARMS = ("random", "tpe", "replay", "mix")
 BUDGETS = (12, 24, 48)  # trainings
 FRESH_SEEDS = (10_001, 10_002, 10_003)
@@ -59,7 +66,7 @@ DRAWS = 200  # before there is nothing new
 ASKS = 4 * BUDGETS[-1]  # of a proposer, most of whose ideas are refused
 LLM_SHARE = 0.3  # as in task.toml
 RESAMPLES = 10_000
-FILES = {"code-size": "train.py", "kernel": "kernel.py"}
+TASKS = ("code-size", "kernel")
 PUBLISHED = (  # best val_bpb after 24 h of trainings, mean and standard deviation of 3 seeds, and failed trials
     ("Centaur (CMA-ES and Opus 4.6)", 0.9739, 0.0012, 17),
     ("TPE", 0.9768, 0.0019, 11),
@@ -75,6 +82,24 @@ PUBLISHED = (  # best val_bpb after 24 h of trainings, mean and standard deviati
 # -- scoring
 
 
+def command_here(task: str) -> list[str]:
+    """Return the command of a plain process: the files are recorded ones and constants of ours."""
+    return [sys.executable, "-B", str(ROOT / "benchmarks" / "search_worker.py"), task]
+
+
+def command_in_container(task: str, data: Path) -> list[str]:
+    """Return the command of a container without network."""
+    example = ROOT / "examples" / task
+    mounts = {ROOT / "benchmarks" / "search_worker.py": "/worker.py", example / "locked": "/locked", data: "/data"}
+    command = ["docker", "run", "--rm", "-i", "--network=none", "--cpus=1", "--memory=2g", "--pids-limit=64"]
+    command += ["--tmpfs=/tmp", "--user=65534", "--cap-drop=ALL", "--read-only"]
+    for key, value in {"PYTHONPATH": "/locked", "HOME": "/tmp", **ONE_THREAD}.items():  # noqa: S108  # a tmpfs
+        command += ["-e", f"{key}={value}"]
+    for source, target in mounts.items():
+        command += ["-v", f"{source}:{target}:ro"]
+    return [*command, IMAGE, "python3", "-B", "/worker.py", task]
+
+
 class Scorer(Protocol):
     """Scores a candidate."""
 
@@ -83,21 +108,16 @@ class Scorer(Protocol):
 
 
 class Worker:
-    """A container that scores candidates, one after the other."""
+    """A process that scores candidates, one after the other."""
 
     def __init__(self, task: str, data: Path) -> None:
         """Start it and wait until it is ready."""
-        example = ROOT / "examples" / task
-        mounts = {ROOT / "benchmarks" / "search_worker.py": "/worker.py", example / "locked": "/locked", data: "/data"}
-        command = ["docker", "run", "--rm", "-i", "--network=none", "--cpus=1", "--memory=2g", "--pids-limit=64"]
-        command += ["--tmpfs=/tmp", "--user=65534", "--cap-drop=ALL", "-e", "PYTHONPATH=/locked", "-e", "HOME=/tmp"]
-        command += ["-e", "OMP_NUM_THREADS=1", "-e", "OPENBLAS_NUM_THREADS=1", "--read-only"]
-        for source, target in mounts.items():
-            command += ["-v", f"{source}:{target}:ro"]
-        command += [IMAGE, "python3", "-B", "/worker.py", task]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = command_in_container(task, data) if task in IN_CONTAINER else command_here(task)
+        variables = {**os.environ, "PYTHONPATH": str(ROOT / "examples" / task / "locked"), **ONE_THREAD}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=variables)
         if self._line() != "ready\n":
-            raise RuntimeError("search: the container that scores did not start; `make image` makes its image")
+            raise RuntimeError("search: what scores did not start; `make image` makes its image")
 
     def score(self, source: str, seed: int) -> dict[str, Any]:
         """Return `value`, or `failed` and why."""
@@ -326,7 +346,7 @@ def search(task: str, arm: str, seed: int, worker: Scorer) -> Run:
         session = open_session(config, watched, runner)
         proposals = replace(session.proposals, needs_contract=config.task.stages is Stages.TRAIN)
         session = replace(session, proposals=replace(proposals, file_name=config.task.mutable.name))
-        with session.journal as journal:
+        with log_to(config.run_path, screen=False), session.journal as journal:
             run_session(session)
             champion = journal.champion()
             if champion is None:
@@ -380,15 +400,18 @@ def summary(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def last_line(task: str, runs: Sequence[Run]) -> str:
+def last_line(runs: Sequence[Run]) -> str:
     """Return the gains after the most trainings in a line."""
-    found = []
-    for arm in ARMS:
-        gains = [run.gain(BUDGETS[-1]) for run in runs if run.arm == arm]
-        if gains:
-            low, high = interval(gains)
-            found.append(f"{arm} {statistics.fmean(gains):.4f} [{low:.4f}, {high:.4f}] ({len(gains)} seeds)")
-    return f"search: {task}, gain after {BUDGETS[-1]} trainings: " + (", ".join(found) or "nothing has been run")
+    parts = []
+    for task in sorted({run.task for run in runs}):
+        found = []
+        for arm in ARMS:
+            gains = [run.gain(BUDGETS[-1]) for run in runs if (run.task, run.arm) == (task, arm)]
+            if gains:
+                low, high = interval(gains)
+                found.append(f"{arm} {statistics.fmean(gains):.4f} [{low:.4f}, {high:.4f}] ({len(gains)} seeds)")
+        parts.append(f"{task} {', '.join(found)}")
+    return f"search: gain after {BUDGETS[-1]} trainings: " + ("; ".join(parts) or "nothing has been run")
 
 
 def read_runs(path: Path) -> list[Run]:
@@ -443,7 +466,8 @@ def make_data(task: str) -> Path:
     staging = data.with_suffix(".new")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    command = ["docker", "run", "--rm", "--network=none", "-e", "PYTHONPATH=/locked:/runtime", "-v", f"{staging}:/out"]
+    command = ["docker", "run", "--rm", "--network=none", f"--user={os.getuid()}:{os.getgid()}"]
+    command += ["-e", "PYTHONPATH=/locked:/runtime", "-v", f"{staging}:/out"]
     for source, target in (
         (ROOT / "examples" / task / "locked", "/locked"),
         (ROOT / "orchestrator/runtime", "/runtime"),
@@ -458,28 +482,31 @@ def make_data(task: str) -> Path:
 def main() -> None:
     """Run what is missing until the time is over, then report all runs there are."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--task", choices=sorted(FILES), default="code-size")
+    parser.add_argument("--task", choices=TASKS, help="this task alone")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--minutes", type=float, default=10.0, help="no run begins later; 0: only report")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of a task: no run begins later; 0: only report")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--ideas", type=Path, help="folder of recorded ideas with their trials, cpu profile")
     options = parser.parse_args()
-    path = BUILD / f"{options.task}.jsonl"
-    done = {(run.arm, run.seed) for run in read_runs(path)}
-    missing = [(arm, seed) for seed in range(1, options.seeds + 1) for arm in options.arms if (arm, seed) not in done]
-    if missing and options.minutes > 0:
-        run_missing(options.task, missing, path, options)
-    runs = read_runs(path)
-    print("\n".join(summary(runs)))
+    tasks, runs = [options.task] if options.task else TASKS, list[Run]()
+    for task in tasks:
+        path = BUILD / f"{task}.jsonl"
+        done = {(run.arm, run.seed) for run in read_runs(path)}
+        wanted = [(arm, seed) for seed in range(1, options.seeds + 1) for arm in options.arms]
+        missing = [one for one in wanted if one not in done]
+        if missing and options.minutes > 0:
+            run_missing(task, missing, path, options)
+        found = read_runs(path)
+        print(f"{task}:", *summary(found), "", sep="\n")
+        runs += found
     if options.ideas:
-        print(recorded_ideas(options.ideas))
-    print("\n".join(published()))
-    line = last_line(options.task, runs)
-    result = {"name": f"search-{options.task}", "line": line, "runs": [asdict(run) for run in runs]}
+        print(recorded_ideas(options.ideas), "", sep="\n")
+    print(*published(), "", sep="\n")
     BUILD.mkdir(parents=True, exist_ok=True)
-    BUILD.with_name(f"search-{options.task}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(line)
+    result = {"line": last_line(runs), "runs": [asdict(run) for run in runs]}
+    BUILD.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(last_line(runs))
 
 
 def run_missing(task: str, missing: Sequence[tuple[str, int]], path: Path, options: argparse.Namespace) -> None:
@@ -495,7 +522,7 @@ def run_missing(task: str, missing: Sequence[tuple[str, int]], path: Path, optio
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(run)) + "\n")
             gains = ", ".join(f"{run.gain(budget):.4f}" for budget in BUDGETS)
-            print(f"{run.arm} {run.seed}: {run.trials} trainings, {run.kept} kept, gains {gains}", flush=True)
+            print(f"{run.arm} {run.seed}: {run.trials} trainings, {run.kept} kept, gains {gains}", file=sys.stderr)
             if waiting and time.monotonic() < until:
                 active.add(pool.submit(search_here, task, *waiting.pop(0)))
 

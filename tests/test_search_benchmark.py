@@ -93,7 +93,7 @@ def test_gains_have_an_interval_over_seeds_and_arms_without_runs_are_left_out() 
     """The mean of the differences with its interval; one value has an interval of no width."""
     runs = [made("tpe", seed, 1.0, 0.8 + 0.02 * seed) for seed in range(1, 9)] + [made("random", 1, 1.0, 1.1)]
     low, high = search.interval([run.gain(48) for run in runs if run.arm == "tpe"])
-    line = search.last_line("code-size", runs)
+    line = search.last_line(runs)
 
     assert low < 0.11 < high
     assert 0.06 < low and high < 0.16
@@ -101,7 +101,7 @@ def test_gains_have_an_interval_over_seeds_and_arms_without_runs_are_left_out() 
     assert "tpe 0.1100" in line and "(8 seeds)" in line and "random -0.1000 [-0.1000, -0.1000] (1 seeds)" in line
     assert "mix" not in line
     assert 4 == len(search.summary(runs))
-    assert "nothing has been run" in search.last_line("kernel", [])
+    assert "nothing has been run" in search.last_line([])
 
 
 def test_runs_are_read_back_as_they_were_written(tmp_path: Path) -> None:
