@@ -23,9 +23,9 @@ from orchestrator.execution.experiment import ContainerRunner, ignore
 from orchestrator.execution.remote import RayCluster, RemoteRunner
 from orchestrator.execution.slot import Slot
 from orchestrator.host.compile_cache_build import add_compile_cache
-from orchestrator.host.data import IN_IMAGE, is_ready, needs_data, prepare
+from orchestrator.host.data import is_ready, needs_data, prepare
 from orchestrator.host.image import build_image, start_engine
-from orchestrator.host.source import find_change
+from orchestrator.host.source import IN_IMAGE, find_change
 from orchestrator.lifecycle import record_failure
 from orchestrator.proposals import Proposals, read_source
 from orchestrator.propose import lessons

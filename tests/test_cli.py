@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from typer.main import get_group
 from typer.testing import CliRunner
 
 from orchestrator.cli import app, main
@@ -24,10 +23,11 @@ from orchestrator.look.summary import summarise
 from orchestrator.record.journal import Journal
 from orchestrator.record.run_status import describe_status
 from orchestrator.types import Environment, Status
+from tests.support.commands import load_commands
 from tests.support.journals import begin, finish, kept
 from tests.support.runs import recorded
 
-COMMANDS = get_group(app).commands
+COMMANDS = load_commands()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -16,6 +16,7 @@ from typer.main import get_group
 
 from orchestrator.cli import app
 from orchestrator.cli.options import Target
+from tests.support.commands import load_commands
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -179,7 +180,7 @@ def test_what_is_said_to_type_can_be_typed() -> None:
 def test_messages_name_what_the_command_line_has() -> None:
     """Its commands and options; nothing of make, which has them too, and none of its variables."""
     messages = [line for path in sorted((ROOT / "orchestrator").rglob("*.*")) for line in sentences(path)]
-    commands = get_group(app).commands
+    commands = load_commands()
     options = {word for command in commands.values() for option in command.params for word in option.opts}
     variables = "|".join(word.partition("=")[0] for word in (*GIVEN, "ACCEPT=", "TRUST="))
     named = {name for line in messages for name in re.findall(r"`autoresearch ([a-z-]+)", line)}

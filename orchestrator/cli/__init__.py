@@ -1,4 +1,4 @@
-"""The command line: each command in run, look or trust; compose.py puts the parts together."""
+"""The command line: each command in setup, run, cluster, look or trust; compose.py puts the parts together."""
 
 import sys
 
@@ -8,22 +8,21 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from orchestrator import __version__
-from orchestrator.cli import cluster, look, run, setup, trust
+from orchestrator.cli.lazy import LazyGroup
 from orchestrator.errors import AutoresearchError
 from orchestrator.look.terminal import make_printable
-from orchestrator.record import session_log
 
 app = typer.Typer(
+    cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="An overnight research loop for shared GPU servers: propose, run, score, keep.",
 )
-app.add_typer(setup.app)
-app.add_typer(run.app)
-app.add_typer(cluster.app)
-app.add_typer(look.app)
-app.add_typer(trust.app)
+
+
+@app.callback()
+def _be_a_group() -> None: ...  # else typer takes the only command that it knows for the whole app
 
 
 @app.command("version")
@@ -35,7 +34,10 @@ def print_version() -> None:
 def main() -> None:
     """Run a command; an error is one line and a non-zero exit."""
     make_printable()
-    session_log.log_to_stderr()  # standard output is for answers
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):  # the help needs no log
+        from orchestrator.record import session_log  # noqa: PLC0415
+
+        session_log.log_to_stderr()  # standard output is for answers
     try:
         sys.exit(app(standalone_mode=not sys.argv[1:]))  # to no command at all, the help is the answer
     except TyperException as error:

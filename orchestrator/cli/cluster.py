@@ -25,7 +25,7 @@ from orchestrator.cli.options import (
 from orchestrator.cluster.slurm import print_script
 from orchestrator.cluster.worker import Worker
 from orchestrator.errors import ConfigError
-from orchestrator.host.data import IN_IMAGE
+from orchestrator.host.source import IN_IMAGE
 from orchestrator.lifecycle import interruptible
 from orchestrator.walls import container_labels
 from orchestrator.walls.engine import Engine

@@ -1,4 +1,7 @@
-"""The commands that look at a record; they change nothing of it."""
+"""The commands that look at a record; they change nothing of it.
+
+What only one of them needs it imports itself, for the others to start sooner.
+"""
 
 import json
 import shutil
@@ -25,17 +28,14 @@ from orchestrator.cli.options import (
     takes_target,
 )
 from orchestrator.errors import JournalError
-from orchestrator.lifecycle import interruptible
-from orchestrator.look import compare, export, show
+from orchestrator.look import export
 from orchestrator.look.conditions import describe_usual
 from orchestrator.look.follow import DETACHED, Follower, follow, quit_key
 from orchestrator.look.history import champion_scores
 from orchestrator.look.lineage import lineage_json, lineage_tree
 from orchestrator.look.live_view import NOTE_LIMIT, LiveView, draw_best_so_far, experiments_table, summary_line
 from orchestrator.look.log_lines import log_event
-from orchestrator.look.report import Report
 from orchestrator.look.terminal import can_redraw, is_narrow
-from orchestrator.propose.lessons import write_lessons
 from orchestrator.record import checkpoint
 from orchestrator.record.claims import describe as describe_claims
 from orchestrator.record.claims import (
@@ -59,6 +59,8 @@ app = typer.Typer()
 @takes_target
 def print_lessons(target: Target) -> None:
     """Distil what the runs of this task taught into lessons.md, which every prompt shows, and print it."""
+    from orchestrator.propose.lessons import write_lessons  # noqa: PLC0415
+
     config = replace(target, run=target.run or "any").load_config({})
     path = write_lessons(config.runs, config.task.name)
     if not path.exists():
@@ -158,6 +160,8 @@ def show_experiment(
     as_json: AsJson = False,
 ) -> None:
     """Show what an experiment changed, ran, printed and scored."""
+    from orchestrator.look import show  # noqa: PLC0415
+
     with open_for_reading(target.run_dir()) as journal:
         experiment = require_finished(journal, exp)
         if as_json:
@@ -170,6 +174,8 @@ def show_experiment(
 @takes_target
 def show_diff(a: int, b: int, target: Target, raw: Raw = False) -> None:
     """Show how the file of one experiment differs from that of another."""
+    from orchestrator.look import show  # noqa: PLC0415
+
     with open_for_reading(target.run_dir()) as journal:
         text = show.diff_sources(journal.experiment(a), journal.experiment(b))
     if raw:
@@ -232,6 +238,9 @@ def write_report(
     live: Annotated[bool, typer.Option("--live", help="Rebuild it whenever the record grows, until Ctrl-C.")] = False,
 ) -> None:
     """Write the report of a run: one HTML file that needs neither a server nor a network."""
+    from orchestrator.lifecycle import interruptible  # noqa: PLC0415
+    from orchestrator.look.report import Report  # noqa: PLC0415
+
     page = Report(target.run_dir(), open_for_reading)
     print(f"report: {page.build(live=live)}", flush=True)
     with interruptible():
@@ -254,6 +263,8 @@ def compare_runs(
     ] = None,
 ) -> None:
     """Compare two runs: best so far per experiment, per hour of the device and per dollar; printed and plotted."""
+    from orchestrator.look import compare  # noqa: PLC0415
+
     folders = [Target(task=task, run=run, runs=runs).run_dir() for run in (run_a, run_b)]
     a, b = (compare.load_curve(folder) for folder in folders)
     compare.print_comparison(a, b, Console(highlight=False))

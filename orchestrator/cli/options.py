@@ -9,18 +9,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.config import TASK_FILE, Config, load
 from orchestrator.errors import JournalError, RecordTooNew
 from orchestrator.events import SessionStarted
-from orchestrator.host.data import name_corpus
+from orchestrator.host.source import name_corpus
 from orchestrator.record.journal import Journal, is_live
 from orchestrator.record.run_status import why_incomplete
+
+if TYPE_CHECKING:
+    from orchestrator.config import Config
 
 Task = Annotated[Path, typer.Option("--task", help="Task directory, with task.toml, program.md, locked/ and mutable/.")]
 Run = Annotated[
@@ -92,8 +94,10 @@ class Target:
             )
         return runs
 
-    def load_config(self, flags: dict[str, Any]) -> Config:
+    def load_config(self, flags: dict[str, Any]) -> "Config":
         """Return the Config of a command; flags that are None were not given."""
+        from orchestrator.config import load  # noqa: PLC0415  # slow to import, and what only looks at a run has no need of it
+
         given = {key: value for key, value in flags.items() if value is not None}
         return load(self.task.resolve(), {"tag": self.run, "runs": self.runs_dir, **given})
 
@@ -132,8 +136,10 @@ def container_flags(profile: str, data: str, accept_risk: list[str] | None) -> d
     return {"profile_name": profile, "corpus": name_corpus(data), "accept_risk": accept_risk or None}
 
 
-def task_config(task: Path) -> Config | None:
+def task_config(task: Path) -> "Config | None":
     """Return the settings of a task directory; None elsewhere, where copies of runs may be."""
+    from orchestrator.config import TASK_FILE  # noqa: PLC0415
+
     return Target(task=task, run="any").load_config({}) if (task / TASK_FILE).is_file() else None
 
 
@@ -157,7 +163,7 @@ def open_for_reading(folder: Path) -> Journal:
         return journal
 
 
-def find_interrupted(config: Config) -> tuple[str, str]:
+def find_interrupted(config: "Config") -> tuple[str, str]:
     """Return the newest run of this task and how it was cut short, for the same command to resume; else ("", "")."""
     with suppress(JournalError):
         for folder in reversed(Target(task=config.root, runs=config.runs).run_dirs()):

@@ -38,9 +38,10 @@ from orchestrator.cli.options import (
 from orchestrator.devices import schedule
 from orchestrator.execution.experiment import ignore
 from orchestrator.host.compile_cache_build import build
-from orchestrator.host.data import IN_IMAGE, needs_data
+from orchestrator.host.data import needs_data
 from orchestrator.host.doctor import Severity, report, run_checks
 from orchestrator.host.host_facts import collect
+from orchestrator.host.source import IN_IMAGE
 from orchestrator.lifecycle import interruptible, load_offset
 from orchestrator.look.live_view import NOTE_LIMIT, LiveView
 from orchestrator.look.log_lines import log_event

@@ -23,8 +23,9 @@ from orchestrator.cli.options import (
 )
 from orchestrator.errors import ConfigError
 from orchestrator.host.adopt import adopt_checkout, needs_gpu, require_checkout
-from orchestrator.host.data import IN_IMAGE, is_ready
+from orchestrator.host.data import is_ready
 from orchestrator.host.image import build_image, start_engine
+from orchestrator.host.source import IN_IMAGE
 from orchestrator.lifecycle import interruptible
 from orchestrator.record.session_log import log_to
 from orchestrator.shipped import KERNELS_SHIM, SHIPPED, SKELETONS, TASK

@@ -22,7 +22,7 @@ from orchestrator.cli.options import (
     takes_target,
     task_config,
 )
-from orchestrator.host.data import IN_IMAGE
+from orchestrator.host.source import IN_IMAGE
 from orchestrator.lifecycle import interruptible
 from orchestrator.record import index
 from orchestrator.record.claims import describe_claim

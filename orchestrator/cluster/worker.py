@@ -22,7 +22,7 @@ from orchestrator.devices.lease import build_lease_policy, count_by_hardware
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.execution import join
 from orchestrator.execution.join import HeadFacts
-from orchestrator.host.data import IN_IMAGE, name_corpus
+from orchestrator.host.source import IN_IMAGE, name_corpus
 from orchestrator.walls.engine import Engine
 from orchestrator.walls.reaper import reap_in_background
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError, SandboxError
-from orchestrator.host.source import CORPUS, MANIFEST, describe_change, mount_source, scan_source
+from orchestrator.host.source import CORPUS, IN_IMAGE, MANIFEST, describe_change, mount_source, scan_source
 from orchestrator.types import Stages
 from orchestrator.walls import locked_files
 from orchestrator.walls.execution_context import ExecutionContext
@@ -23,16 +23,6 @@ from orchestrator.walls.spec import UID, Mount
 PARTS = ("train", "val", "holdout")  # what all containers need may lie beside them
 ERROR = "error: "  # begins the one line in which the files in the container say what is wrong
 PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours
-IN_IMAGE = "python"
-
-
-def name_corpus(data: str) -> str:
-    """Return the name of a corpus: the one in the image, or a folder on the host, distinguished by its path."""
-    if data == IN_IMAGE:
-        return IN_IMAGE
-    path = Path(data).resolve()
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", path.name).strip("-")[:20]
-    return f"{plain}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def needs_data(config: Config) -> bool:

@@ -7,6 +7,7 @@ hashed again: no program can change a file and set back its ctime.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ MANIFEST = "source.json"  # beside the parts of the prepared data
 ENDINGS = (".txt", ".jsonl", ".parquet", ".gz", ".zst")  # of files whose change matters
 NAMED = 3  # changed files that a message names
 CORPUS, SOURCE = "/corpus", "/source"
+IN_IMAGE = "python"  # the text to train on that comes with the image
 
 Fingerprint = tuple[int, int, int, int]  # size, mtime, ctime, inode
 
@@ -44,6 +46,15 @@ class Source:
         """Write the manifest into a folder of prepared data. Raises RecordFailed."""
         listed = {name: [*one.fingerprint, one.sha256] for name, one in sorted(self.files.items())}
         files.write_json(folder / MANIFEST, {"data": self.given, "files": listed})
+
+
+def name_corpus(data: str) -> str:
+    """Return the name of a corpus: the one in the image, or a folder on the host, distinguished by its path."""
+    if data == IN_IMAGE:
+        return IN_IMAGE
+    path = Path(data).resolve()
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", path.name).strip("-")[:20]
+    return f"{plain}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def load_source(folder: Path) -> Source | None:

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator import compose
 from orchestrator.config import load
-from orchestrator.host.data import IN_IMAGE
+from orchestrator.host.source import IN_IMAGE
 from orchestrator.record.journal import Journal
 from orchestrator.walls.engine import Engine
 from tests.soak import aa
