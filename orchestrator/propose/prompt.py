@@ -37,13 +37,14 @@ REJECTED_CHARS = 6000
 BRIEF_CHARS = 20_000
 LANGUAGES = {".py": "python", ".md": "markdown", ".json": "json", ".toml": "toml"}  # of fenced files, by suffix
 NEAR_MISSES = "Near misses: discarded, the closest to their own parent first"
+NEWEST_LAST = ("kept", "recent")  # of these lists the end is shown where not all fits
 SHARES = {"kept": 0.3, "near": 0.2, "diffs": 0.15, "failed": 0.15, "recent": 0.2}  # of HISTORY_TOKENS
 
 LEGEND = (
     "In the lists: ± is the standard error of a difference, from the noise of single trials; `a gain with 0.31` is the"
     " estimated probability that it beats the best of its time, with the drift of the machine taken out. A line's"
-    " figures are what the program printed of itself. Numbers that are not listed are repeats of kept experiments, or"
-    " older ones."
+    " figures are what the program printed of itself. Numbers that are not listed are attempts that could not be"
+    " judged, repeats of kept experiments, or older ones."
 )
 ROLE = """You propose experiments for an automated research loop. Each prompt contains everything you need; you have no
 other memory. Answer as described under "How to answer". The host applies your patch, runs and scores the result, and
@@ -173,18 +174,20 @@ class PromptBuilder:
         teller = _teller(context)
         kept = "everything that reached the threshold" if self.by_threshold else "every improvement so far"
         parts = (
-            ("kept", f"Kept: {kept}, oldest first", map(teller.outcome, memory.kept), True),
-            ("near", NEAR_MISSES, map(teller.outcome, memory.near_misses), False),
-            ("diffs", "Changes of the nearest misses", map(tell_diff, memory.near_misses[:DIFFS]), False),
-            ("failed", "Failures, newest first", map(teller.failure, memory.failures), False),
-            ("recent", "The latest experiments, oldest first", map(teller.outcome, memory.recent), True),
+            ("kept", f"Kept: {kept}, oldest first", teller.outcome, memory.kept),
+            ("near", NEAR_MISSES, teller.outcome, memory.near_misses),
+            ("diffs", "Changes of the nearest misses", tell_diff, memory.near_misses[:DIFFS]),
+            ("failed", "Failures, newest first", teller.failure, memory.failures),
+            ("recent", "The latest experiments, oldest first", teller.outcome, memory.recent),
         )
-        for name, title, lines, newest_last in parts:
-            fitting = self._fit(
-                [text for text in lines if text], int(HISTORY_TOKENS * SHARES[name]), from_end=newest_last
-            )
+        told = set[int]()
+        for name, title, tell, experiments in parts:
+            once = replace(teller, elsewhere=frozenset(told)).outcome_or_mention if name == "recent" else tell
+            lines = {e.id: text for e in experiments if (text := once(e))}
+            fitting = self._fit(lines, int(HISTORY_TOKENS * SHARES[name]), from_end=name in NEWEST_LAST)
+            told.update(fitting if name != "diffs" else ())
             if fitting:
-                yield Block(title=title, text="\n".join(fitting))
+                yield Block(title=title, text="\n".join(fitting.values()))
         if others := [*map(teller.owed, memory.owed), *map(teller.remeasured, memory.remeasured)]:
             yield Block(title="Not judged yet, and remeasurements", text="\n".join(others))
         if memory.failures and memory.recent and memory.failures[0].id == memory.recent[-1].id:
@@ -264,15 +267,15 @@ class PromptBuilder:
             parts.append(f"${max(0.0, max_usd - spent.usage.cost_usd):.2f} left for proposals")
         return "Budget: " + ", ".join(parts) + "."
 
-    def _fit(self, lines: list[str], tokens: int, *, from_end: bool) -> list[str]:
+    def _fit(self, lines: Mapping[int, str], tokens: int, *, from_end: bool) -> dict[int, str]:
         """Return as many whole lines as fit into `tokens`, chosen from the start or from the end."""
-        chosen: list[str] = []
-        for text in reversed(lines) if from_end else lines:
+        chosen: dict[int, str] = {}
+        for number, text in list(lines.items())[:: -1 if from_end else 1]:
             tokens -= math.ceil(self.count(text) * self.api_ratio) + 1
             if tokens < 0:
                 break
-            chosen.append(text)
-        return chosen[::-1] if from_end else chosen
+            chosen[number] = text
+        return {number: text for number, text in lines.items() if number in chosen}
 
     def _current(self, path: Path) -> str:
         """Return the file's text; its last usable version if it is unusable now."""

@@ -115,7 +115,7 @@ class SweepProposer:
         text = json.dumps(
             {
                 "hypothesis": hypothesis,
-                "expected_effect": f"{better} {context.champion.value}",
+                "expected_effect": f"{better} {context.champion.value:.6g}",
                 "params": dict(values),
                 "edits": [
                     {"search": edit.search, "replace": edit.replace}

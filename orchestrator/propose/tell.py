@@ -23,6 +23,7 @@ class Teller:
 
     parents: Mapping[int, Experiment]
     seed_std: float | None
+    elsewhere: frozenset[int] = frozenset()  # experiments that are told in full in another list
     run: str = ""  # named with each experiment, where those of several runs are told
 
     def outcome(self, e: Experiment) -> str:
@@ -30,6 +31,12 @@ class Teller:
         status = "kept" if e.status is Status.KEEP else e.status
         name = f"{self.run}/{e.id}" if self.run else e.id
         return f"- {name}: {self.score(e)} {status}: {prompt_text.line(e.hypothesis, LINE_CHARS)}{self._more(e)}"
+
+    def outcome_or_mention(self, e: Experiment) -> str:
+        """Return the outcome, or only the status of an experiment that is told in full elsewhere in the prompt."""
+        if e.id not in self.elsewhere:
+            return self.outcome(e)
+        return f"- {e.id}: {'kept' if e.status is Status.KEEP else e.status}, see above"
 
     def failure(self, e: Experiment) -> str:
         """Return the outcome with the reason of the failure."""

@@ -129,10 +129,11 @@ def test_no_number_is_missing_without_a_word(tmp_path: Path) -> None:
     prompt = builder(tmp_path).build(context(memory))
 
     assert "Not judged yet, and remeasurements" in titles(prompt)
-    assert "Numbers that are not listed are repeats of kept experiments, or older ones." in prompt.text
+    assert "Numbers that are not listed are attempts that could not be judged, repeats of kept" in prompt.text
     assert "- 1: not judged (contended), will be rerun: deeper" in prompt.text
     assert "- 2: experiment 0 remeasured: 2.020000" in prompt.text
-    assert "- 3: 2.100000 discard: baseline [+0.090000 against its parent 0 (2.010000)]" in prompt.text
+    assert 1 == prompt.text.count("- 3: 2.100000 discard: baseline [+0.090000 against its parent 0 (2.010000)]")
+    assert "The latest experiments, oldest first\n\n- 0: kept, see above\n- 3: discard, see above" in (prompt.text)
 
 
 def test_the_minutes_left_are_those_of_this_session(tmp_path: Path) -> None:
