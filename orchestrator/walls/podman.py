@@ -4,6 +4,9 @@ Seen with Podman 4.3, rootless: a seccomp profile is taken by path; masked paths
 `nr_inodes`, and a volume no `size` (but `nr_blocks`, the same limit in pages); a read-only root file system comes with
 writable tmpfs of any size on /run and /var/tmp; limits of the `ulimit` kind are ignored (the guard inside sets them
 too). Podman's own inspect tells what the compatible one does not: capabilities, runtime, log, namespaces.
+
+Seen with Podman 5.8, as root: limits of the `ulimit` kind are set, and said in its own words; the compatible inspect
+repeats a few parts of the request as annotations, and says how long a stop waits where nothing was asked.
 """
 
 import copy
@@ -20,6 +23,9 @@ OWN_TMPFS = ("/run", "/var/tmp")  # noqa: S108
 UNLIMITED = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit", "CpusetCpus")  # what a rootless engine drops on cgroup v1
 QUOTA = ("CpuPeriod", "CpuQuota")  # microseconds
 DELEGATED = "user.slice"  # below its user's own, where systemd keeps the cgroups: the default, in its words
+STOP_S = 10  # a stop waits so long where nothing was asked
+RLIMIT = "RLIMIT_"
+ANNOTATION = "io.podman.annotations."
 ADDED = {"rprivate", "tmpcopyup"}  # to the options of every tmpfs
 SAME = {
     "Config": {"StopSignal": {"9": "SIGKILL"}},
@@ -70,6 +76,9 @@ def normalize_inspect(
     if (config.get("Entrypoint"), config.get("Cmd")) == _split(asked["Cmd"]):
         config["Entrypoint"], config["Cmd"] = [], asked["Cmd"]
     config["Image"] = asked["Image"]  # a name here; the id is compared by itself
+    if asked.get("StopTimeout") is None and config.get("StopTimeout") == STOP_S:
+        config["StopTimeout"] = None
+    host["Annotations"] = _annotations(host, profile)
     config["NetworkDisabled"] = host.get("NetworkMode") == "none"
     config["Healthcheck"] = {"Test": (config.get("Healthcheck") or {}).get("Test")}
     if not own.get("BoundingCaps") and not own.get("EffectiveCaps"):
@@ -83,7 +92,7 @@ def normalize_inspect(
         "Mounts": _binds(host.get("Binds") or []) == _binds(body["HostConfig"]["Binds"]),
         "LogConfig": _log(own_host.get("LogConfig") or {}, body["HostConfig"]["LogConfig"]),
         "SecurityOpt": sorted(host.get("SecurityOpt") or []) == sorted(told),
-        "Ulimits": not host.get("Ulimits"),
+        "Ulimits": not host.get("Ulimits") or _limits(host["Ulimits"]) == _limits(asked["HostConfig"]["Ulimits"]),
         "MaskedPaths": host.get("MaskedPaths") is None,  # not told, nor is the option: see probes
         "ReadonlyPaths": host.get("ReadonlyPaths") is None,  # not told; Podman's own are what we ask for, see probes
         **({} if limited else {key: not host.get(key) for key in UNLIMITED}),
@@ -96,6 +105,19 @@ def normalize_inspect(
     if as_sent["Mounts"]:
         host["Binds"] = []
     return found
+
+
+def _annotations(host: Mapping[str, Any], profile: Path) -> dict[str, str]:
+    """Return the annotations that do not repeat what was asked for."""
+    repeated = {f"{ANNOTATION}pids-limit": str(host.get("PidsLimit")), f"{ANNOTATION}seccomp": str(profile)}
+    return {key: text for key, text in (host.get("Annotations") or {}).items() if repeated.get(key) != text}
+
+
+def _limits(ulimits: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
+    """Make limits comparable: their order and the case of their names do not matter."""
+    return sorted(
+        (one["Name"].removeprefix(RLIMIT).lower(), one.get("Soft") or 0, one.get("Hard") or 0) for one in ulimits
+    )
 
 
 def _nano_cpus(host: Mapping[str, Any]) -> int:

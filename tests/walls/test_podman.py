@@ -140,6 +140,18 @@ def inspects(asked: Json) -> tuple[Json, Json]:
     return said, {"BoundingCaps": None, "EffectiveCaps": None, "OCIRuntime": "runc", "HostConfig": own_host}
 
 
+def inspects_of_5(asked: Json) -> tuple[Json, Json]:
+    """What Podman 5.8 says of it, as root: limits in its own words, annotations, and a default of its own."""
+    said, own = inspects(asked)
+    ulimits = [{**one, "Name": f"RLIMIT_{one['Name'].upper()}"} for one in asked["HostConfig"]["Ulimits"]]
+    annotations = {"pids-limit": str(asked["HostConfig"]["PidsLimit"]), "seccomp": str(PROFILE)}
+    host = {
+        "Ulimits": ulimits[::-1], "Annotations": {f"io.podman.annotations.{key}": it for key, it in annotations.items()}
+    }  # fmt: skip
+    config = {**said["Config"], "StopTimeout": 10}
+    return {**said, "Config": config, "HostConfig": {**said["HostConfig"], **host}}, own
+
+
 def found(asked: Json, said: Json, own: Json, *, limited: bool = True) -> list[str]:
     """What the read-back would refuse it for."""
     return container_diff(asked, podman.normalize_inspect(asked, PROFILE, said, own, limited=limited))
@@ -175,6 +187,32 @@ def test_a_changed_field_of_its_own_inspect_is_caught(asked: Json, where: str, t
     said, own = inspects(asked)
 
     assert found(asked, said, changed(own, where, to))
+
+
+def test_what_podman_5_adds_is_no_difference(asked: Json) -> None:
+    """It repeats what was asked for."""
+    assert [] == found(asked, *inspects_of_5(asked))
+
+
+@pytest.mark.parametrize(
+    ("where", "to"),
+    [
+        *CHANGES,
+        ("Config.StopTimeout", 600),
+        ("HostConfig.Ulimits.0.Hard", 1),
+        ("HostConfig.Ulimits.0.Name", "RLIMIT_CPU"),
+        ("HostConfig.Annotations", {"io.podman.annotations.seccomp": "unconfined"}),
+        ("HostConfig.Annotations", {"io.podman.annotations.pids-limit": "0"}),
+        ("HostConfig.Annotations", {"io.podman.annotations.privileged": "TRUE"}),
+        ("HostConfig.Annotations", {"run.oci.keep_original_groups": "1"}),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_changed_field_of_podman_5_is_caught(asked: Json, where: str, to: object) -> None:
+    """Also of what only this one says."""
+    said, own = inspects_of_5(asked)
+
+    assert found(asked, changed(said, where, to), own)
 
 
 def test_limits_may_be_missing_only_where_that_was_accepted(asked: Json) -> None:
