@@ -3,10 +3,13 @@
 import shutil
 import subprocess
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
-from orchestrator.types import Level
+from orchestrator.host.adopt import SKELETON, adopt_checkout
+from orchestrator.shipped import KERNELS_SHIM
+from orchestrator.types import Level, Status
 from tests.engine.test_session import ROOT, containers, ends, loop, status, task
 
 __all__ = ["task"]  # a fixture
@@ -14,9 +17,44 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 SCRIPT = ROOT / "tests/scripts/upstream_style.py"
 
 
+def adopt(task: Path, train: str) -> None:
+    """Make the task one of a checkout with this train.py, as `autoresearch new --from` does."""
+    folder = task / "checkout"
+    folder.mkdir(exist_ok=True)
+    (folder / "train.py").write_text(train)
+    (folder / "prepare.py").write_text("MAX_SEQ_LEN = 128\n")
+    (folder / "program.md").write_text("# Research\n\nLower val_bpb.\n")
+    adopt_checkout(folder, task, KERNELS_SHIM)
+
+
+def filled(script: str) -> str:
+    """The script as the skeleton asks for it: what trains is under a main guard, its evaluation gone."""
+    head, training = script.split("model = Bigram().to(device)\n")
+    training = f"model = Bigram().to(device)\n{training.partition('model.eval()')[0]}"
+    training = training.replace("total_training_time < TIME_BUDGET / 2", "prepare.time_left() > 2")
+    training = training.replace(
+        'make_dataloader(tokenizer, BATCH, MAX_SEQ_LEN, "train")', "prepare.dataloader(BATCH, MAX_SEQ_LEN)"
+    )
+    head = head.replace(", evaluate_bpb, make_dataloader", "")
+    skeleton = SKELETON.replace("MODEL_CLASS(CONFIG)", "Bigram()")
+    before, after = skeleton.split("    # EVERYTHING THAT TRAINS")
+    body = indent(training.replace("x, y, epoch = ", "x, y = "), "    ")
+    return f"{head}\n\n{before}{body}{after.partition(chr(10))[2]}"
+
+
+def test_a_checkout_that_was_filled_in_is_scored_at_l2(task: Path, unique: str) -> None:
+    """With nothing but what the skeleton says."""
+    adopt(task, filled(SCRIPT.read_text()))
+    ends(loop(task, unique, "--hours", "0.0001"))
+    (found,) = status(task, unique)["experiments"]
+
+    assert (Status.KEEP, Level.L2) == (found["status"], found["score"]["level"])
+    assert 2.0 < found["val_bpb"] < 8.0
+
+
 def test_an_upstream_script_runs_as_it_is_and_every_view_says_l0(task: Path, unique: str) -> None:
     """Its number, at L0, in status, in the commit, in results.tsv, in the events; and no predictor or scorer ran."""
-    shutil.copy(SCRIPT, task / "mutable/train.py")
+    adopt(task, SCRIPT.read_text())
     flags = ("--scoring", "self-reported", "--experiments", "1", "--proposer", "sweep")
     output = ends(loop(task, unique, *flags))
     found = status(task, unique)["experiments"]
