@@ -62,14 +62,17 @@ class Peer:
     program: str = ""  # "" where there is none
     rule: str  # what makes a candidate the best there
     scored_by: str  # what computes the score, as its documentation shows it
+    caveat: str = ""  # what must be said with its figures
 
 
+IN_PROCESS = "the evaluator is written as in its examples; one that runs the candidate in another process can be made"
 PEERS = (
     Peer(
         name="bare loop",
         program="run_bare.py",
         rule="lower than the lowest",
         scored_by="the script itself",
+        caveat="a script that prints its score, and a loop that keeps the lowest",
     ),
     Peer(
         name="inspect_ai",
@@ -84,6 +87,7 @@ PEERS = (
         program="run_openevolve.py",
         rule="higher combined_score",
         scored_by="an evaluator that imports the program",
+        caveat=IN_PROCESS,
     ),
     Peer(
         name="ShinkaEvolve",
@@ -91,6 +95,7 @@ PEERS = (
         program="run_shinka.py",
         rule="higher combined_score",
         scored_by="an evaluator that imports the program",
+        caveat=IN_PROCESS,
     ),
     Peer(
         name="AIDE",
@@ -98,6 +103,7 @@ PEERS = (
         program="run_aide.py",
         rule="best metric",
         scored_by="the model, from what the script printed",
+        caveat="the scripted model takes the number that was printed last; a real one may doubt it",
     ),
     Peer(
         name="Harbor",
@@ -467,8 +473,8 @@ def main() -> None:
         if not options.only or peer.name in options.only:
             results.append(run_peer(peer, sources))
             print(row(results[-1]), flush=True)
-            for note in results[-1].notes:
-                print(f"  {results[-1].name}: {note}")
+            for note in filter(None, (peer.caveat, *results[-1].notes)):
+                print(f"  {peer.name}: {note}")
     if not options.only:
         write(results)
     print(last_line(results))
