@@ -95,7 +95,7 @@ def draw_outcomes(history: RunHistory) -> dict[str, Any]:
     ]  # fmt: skip
     bare = {"showgrid": False, "zeroline": False, "showticklabels": False, "fixedrange": True}
     axes = {
-        f"xaxis{axis}": {**bare, "domain": domain, "range": [0, (max(values) or 1) * 2]}
+        f"xaxis{axis}": {**bare, "domain": domain, "range": [0, (max(values, default=0) or 1) * 2]}
         for (axis, values, _), domain in zip(panels, ([0, 0.28], [0.36, 0.64], [0.72, 1]), strict=True)
     }
     titles = [

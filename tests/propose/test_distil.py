@@ -4,7 +4,10 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator import compose, propose
+from orchestrator import cli, compose, propose
 from orchestrator.config import Config
 from orchestrator.errors import BudgetExhausted, PatchRejected
 from orchestrator.events import LessonsDistilled, LoopWaiting, SessionEnded
@@ -22,13 +25,14 @@ from orchestrator.propose.lessons_writer import EVERY
 from orchestrator.propose.models import MODELS, Answer
 from orchestrator.record.journal import Journal
 from orchestrator.types import Lesson, Status, Trial
+from orchestrator.walls import compile_cache
 from tests.propose.test_claude import context
 from tests.propose.test_claude import proposer as claude_with
 from tests.propose.test_command import program
 from tests.propose.test_lessons import NOV, idea, run
 from tests.propose.test_night import build, task
 from tests.support import fakes
-from tests.support.fake_messages_api import Failure, FakeMessagesApi, Message, asks_for_lessons, proposal
+from tests.support.fake_messages_api import KEY, Failure, FakeMessagesApi, Message, asks_for_lessons, proposal
 from tests.support.sessions import open_session
 
 OPUS, OLDER = "claude-opus-5-5", "claude-opus-5"
@@ -426,3 +430,40 @@ def test_the_differences_have_their_errors() -> None:
 
     assert "- nov27/2: -0.3000 ± 0.028 against its parent" in text
     assert turned.index("nov27/1:") < turned.index("nov27/2:")
+
+
+def test_a_session_of_the_command_line_distils_before_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is put together for users; only the engine is a stand-in. The status tells what all of it cost."""
+
+    @contextmanager
+    def open_slots(*_: object) -> Iterator[tuple[fakes.ArithmeticRunner, ...]]:
+        yield (fakes.ArithmeticRunner(better_with_rate),)
+
+    class NoEngine:
+        """Has nothing to tidy up."""
+
+        def reap(self) -> None:
+            """Nothing."""
+
+    monkeypatch.setattr(compose, "set_up", lambda *_: None)
+    monkeypatch.setattr(compose, "connect_engine", lambda *_: NoEngine())
+    monkeypatch.setattr(compose, "reap_in_background", lambda _: nullcontext())
+    monkeypatch.setattr(compose, "open_slots", open_slots)
+    monkeypatch.setattr(compile_cache, "describe_missing", lambda _: "")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    with serving() as api:
+        config = task(tmp_path, api)
+        for name, value in (("BASE_URL", api.url), ("ENDPOINT", "anthropic"), ("MODEL", OPUS)):
+            monkeypatch.setenv(f"AUTORESEARCH_CLAUDE__{name}", value)
+        argv = ["autoresearch", "loop", "--task", str(tmp_path), "--run", "t", "--experiments", "2"]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        bill = api.bill_usd
+    (event,) = distilled(config)
+
+    assert not ended.value.code
+    assert 1 == len(event.lessons)
+    assert "Larger rates help" in (config.runs / lessons.NAME).read_text()
+    with Journal.read(config.run_path) as journal:
+        assert pytest.approx(bill, abs=1e-9) == journal.charged().cost_usd

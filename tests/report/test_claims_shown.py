@@ -11,10 +11,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.events import DuelEnded, SessionStarted
+from orchestrator.events import DuelEnded, SessionFailed, SessionStarted
 from orchestrator.look.history import load_history
 from orchestrator.look.live_view import LiveView
 from orchestrator.look.page import render_report
+from orchestrator.look.report import Report
 from orchestrator.look.summary import summarise
 from orchestrator.record import claims
 from orchestrator.record.journal import Journal
@@ -178,3 +179,11 @@ def test_status_as_json_has_the_figures(tmp_path: Path) -> None:
     assert {"val_bpb", "standard_error", "measured", "trials", "basis"} == set(found["best_score"])
     assert ["1"] == list(found["in_doubt"])
     assert found["smallest_gain"] > 0
+
+
+def test_a_run_whose_first_session_failed_has_a_report(tmp_path: Path) -> None:
+    """With nothing in it yet."""
+    with Journal.open(tmp_path / "t") as journal:
+        journal.append(SessionFailed(reason="ANTHROPIC_API_KEY is not set"))
+
+    assert Report(tmp_path / "t").build().read_text().endswith("</html>")
