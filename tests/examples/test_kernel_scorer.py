@@ -19,13 +19,14 @@ def test_the_scorer_sends_one_ratio(tmp_path: Path) -> None:
         program(tmp_path, "a", KERNEL / "drafts" / "05-as-a-product.py"),
         program(tmp_path, "b", KERNEL / "locked" / "reference.py"),
     ):
-        command = [sys.executable, "-B", str(KERNEL / "locked" / "score.py"), "--root", str(tmp_path), "--seconds=60"]
+        few = "import score; score.PAIRS = (3, 3); score.main()"
+        command = [sys.executable, "-B", "-c", few, "--root", str(tmp_path), "--seconds=240"]
         environment = {**os.environ, "PYTHONPATH": found}
         scorer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         assert scorer.stdout
         lines = [scorer.stdout.readline() for _ in range(3)]
         frames.write(tmp_path / "control", "ended", b"")  # as the host says when the candidate is gone
-        rest, _ = scorer.communicate(timeout=90)
+        rest, _ = scorer.communicate()
     *rehearsed, claims, score = [parse_message(line) for line in (*lines, *rest.splitlines())]
 
     assert (0, 2) == (scorer.returncode, len(rehearsed))
