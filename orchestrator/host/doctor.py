@@ -211,7 +211,8 @@ def check_user_namespaces(machine: HostFacts) -> Check:
         if any(option in found for found in machine.security):
             return _ok("user-namespaces", f"{detail}: root in a container has no rights on the host")
     detail = "root in a container would be root on the host; our containers run as 65532 and cannot gain privileges"
-    return _weak("user-namespaces", detail, '"userns-remap": "default" in daemon.json')
+    fix = "run Podman as a user without root" if machine.podman else '"userns-remap": "default" in daemon.json'
+    return _weak("user-namespaces", detail, f"{fix}, docs/hardening.md")
 
 
 def check_limits(machine: HostFacts) -> Check:
@@ -247,7 +248,8 @@ def check_runtimes(machine: HostFacts) -> Iterator[Check]:
         else:
             yield _ok(f"runtime-{name}", "registered with our profile and with limits")
             continue
-        yield _weak(f"runtime-{name}", detail, f"{fix}: runtimeArgs in daemon.json, docs/hardening.md")
+        where = "[engine.runtimes] in containers.conf" if machine.podman else "runtimeArgs in daemon.json"
+        yield _weak(f"runtime-{name}", detail, f"{fix}: {where}, docs/hardening.md")
 
 
 def check_processes(machine: HostFacts) -> Check:

@@ -185,7 +185,7 @@ class Engine:
         if runtime and runtime not in known:
             raise SpecRefused(
                 f"--runtime {runtime}: unknown runtime; available: {', '.join(sorted(known))}. Register it in"
-                " daemon.json"
+                f" {'containers.conf' if self.is_podman else 'daemon.json'}"
             )
 
     def image_id(self, reference: str) -> str:

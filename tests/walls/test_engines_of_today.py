@@ -129,6 +129,18 @@ def test_podman_5_is_talked_to(serve: Any) -> None:
     engine.close()
 
 
+def test_the_mend_is_podmans_where_podman_runs_as_root(serve: Any) -> None:
+    """It reads no daemon.json."""
+    answers = copy.deepcopy(PODMAN_5)
+    answers["/info"]["SecurityOptions"] = ["name=seccomp,profile=default"]
+    answers["/v4.0.0/libpod/info"]["host"]["security"]["rootless"] = False
+    engine = serve(answers)
+    found = {check.name: check for check in run_checks(doctor(engine.info()))}
+
+    assert "run Podman as a user without root, docs/hardening.md" == found["user-namespaces"].fix
+    engine.close()
+
+
 def test_what_is_not_delegated_is_named(serve: Any) -> None:
     """As where a user's session has no processors to limit."""
     answers = copy.deepcopy(PODMAN_5)
