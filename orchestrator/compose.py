@@ -8,8 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-import structlog
-
 from orchestrator import preflight, propose
 from orchestrator.config import Config
 from orchestrator.devices.contention import RECENT, UsualLoad, monitor_for
@@ -27,6 +25,7 @@ from orchestrator.host.data import is_ready, needs_data, prepare
 from orchestrator.host.image import build_image, start_engine
 from orchestrator.host.source import IN_IMAGE, find_change
 from orchestrator.lifecycle import record_failure
+from orchestrator.logger import log
 from orchestrator.proposals import Proposals, read_source
 from orchestrator.propose import lessons
 from orchestrator.propose.lessons_writer import LessonsWriter
@@ -44,7 +43,6 @@ from orchestrator.walls.reaper import reap_in_background
 
 Show = Callable[[int, Role, str], object]  # a line that a container of an experiment printed
 PATIENCE = 5  # times the time to load and to score
-log = structlog.get_logger()
 
 
 def build_execution_context(config: Config, engine: Engine, leased: Lease | None = None) -> ExecutionContext:

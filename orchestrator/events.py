@@ -7,6 +7,7 @@ are inverse.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, get_args
 
 from pydantic import TypeAdapter
@@ -383,7 +384,6 @@ Event = (
     | DuelBegun | DuelEnded | ConfirmationBegun | ExperimentConfirmed | ConfirmationFailed | FilesRemoved
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}
-_ADAPTERS: dict[str, TypeAdapter[Event]] = {kind: TypeAdapter(event) for kind, event in KINDS.items()}
 _NOT_RECORDED: dict[str, Any] = {  # what the line's envelope or a file of the experiment holds
     ExperimentBegun.kind: {"experiment_id": True, "reply": {"prompt", "text"}},
     ExperimentFinished.kind: {"experiment": {"folder"}},
@@ -398,7 +398,7 @@ def experiment_id_of(event: Event) -> int | None:
 def body_of(event: Event) -> dict[str, Any]:
     """Return an event as plain JSON data, without its kind and its experiment."""
     exclude = _NOT_RECORDED.get(event.kind, {"experiment_id"})
-    body: dict[str, Any] = _ADAPTERS[event.kind].dump_python(event, mode="json", exclude=exclude)
+    body: dict[str, Any] = _adapter(event.kind).dump_python(event, mode="json", exclude=exclude)
     return body
 
 
@@ -409,7 +409,13 @@ def parse_event(kind: str, experiment_id: int | None, body: Mapping[str, Any]) -
         values["experiment_id"] = experiment_id
     if kind == ExperimentFinished.kind and "experiment" in values:
         values["experiment"] = _with_new_names(values["experiment"])
-    return _ADAPTERS[kind].validate_python(values)
+    return _adapter(kind).validate_python(values)
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Event]:
+    """Return what reads and writes a kind; all of them together take longer to make than a short record to read."""
+    return TypeAdapter(KINDS[kind])
 
 
 def _with_new_names(experiment: Any) -> Any:  # noqa: ANN401  # as it stands in the record

@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 
-import structlog
-
 from orchestrator import files
 from orchestrator.claims import reserved_seconds
 from orchestrator.errors import AutoresearchError, ConfigError, SandboxError
@@ -19,6 +17,7 @@ from orchestrator.experiments import (
     reload_candidate,
     require_same_inputs,
 )
+from orchestrator.logger import log
 from orchestrator.proposals import Remaining, read_source
 from orchestrator.record import anchors, experiment_dir, session_log
 from orchestrator.record.journal import Journal
@@ -29,7 +28,6 @@ from orchestrator.text import counted
 from orchestrator.types import Plan, Spent
 from orchestrator.units import SECONDS_PER_HOUR
 
-log = structlog.get_logger()
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

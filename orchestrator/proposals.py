@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import structlog
-
 from orchestrator import files, patch
 from orchestrator.errors import JournalError, PatchRejected
 from orchestrator.events import ReplyReceived, ReplyRejected
@@ -23,8 +21,6 @@ from orchestrator.types import Candidate, Champion, Context, Environment, Experi
 
 SIMILAR = 8  # earlier experiments that share words with a proposal and are compared with it
 SETTLED = (Status.DISCARD, Status.CHEAT)  # a failure may be fixed, and fixing it stays close to it
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ def test_what_looks_at_a_run_imports_nothing_that_runs_one(words: list[str], run
     found = imported(*words, "--runs", str(runs))
 
     assert "orchestrator.record.journal" in found
-    assert set() == found & {*ONLY_FOR_EXPERIMENTS, "jinja2", "pydantic_settings", "orchestrator.compose"}
+    assert set() == found & {*ONLY_FOR_EXPERIMENTS, "jinja2", "pydantic_settings", "structlog", "orchestrator.compose"}
 
 
 def test_the_help_lists_each_command_as_it_describes_itself() -> None:

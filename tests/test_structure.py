@@ -142,3 +142,14 @@ def test_the_orchestrator_knows_no_language_models() -> None:
     }
 
     assert known == {name for name in found if not name.startswith("shipped/")}
+
+
+def test_only_the_log_imports_structlog() -> None:
+    """All others import `log` of the logger: it logs to standard error until a session does otherwise."""
+    found = {
+        path.relative_to(ROOT / "orchestrator").as_posix()
+        for path in (ROOT / "orchestrator").rglob("*.py")
+        if re.search(r"^\s*(import|from) structlog", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert {"logger.py", "record/session_log.py"} == found

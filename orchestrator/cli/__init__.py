@@ -34,10 +34,6 @@ def print_version() -> None:
 def main() -> None:
     """Run a command; an error is one line and a non-zero exit."""
     make_printable()
-    if sys.argv[1:] and not sys.argv[1].startswith("-"):  # the help needs no log
-        from orchestrator.record import session_log  # noqa: PLC0415
-
-        session_log.log_to_stderr()  # standard output is for answers
     try:
         sys.exit(app(standalone_mode=not sys.argv[1:]))  # to no command at all, the help is the answer
     except TyperException as error:

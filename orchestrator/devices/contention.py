@@ -15,8 +15,6 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
-import structlog
-
 from orchestrator.devices import gpu, processes
 from orchestrator.devices.cpus import clock_mhz, numbers, work_and_steal_s
 from orchestrator.devices.gpu import Device
@@ -24,6 +22,7 @@ from orchestrator.devices.lease import Lease
 from orchestrator.devices.load import Sample, Watched, measure_pace
 from orchestrator.errors import LeaseUnavailable
 from orchestrator.events import ConditionsChanged
+from orchestrator.logger import log
 from orchestrator.types import MachineLoad
 
 INTERVAL_S = 2.0
@@ -37,7 +36,6 @@ CGROUPS = Path("/sys/fs/cgroup")
 Ours = Callable[[], Collection[str]]  # ids of the containers that are ours right now
 Then = Callable[[str], None]  # what to do about somebody else there; told at each look from the first one on
 UNKNOWN = (OSError, ValueError, IndexError)  # what this kernel says is not what we know
-log = structlog.get_logger()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,14 +7,11 @@ plain file and prints it; what arrives is compared with the hashes that the expo
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
-
 from orchestrator.errors import SandboxError
+from orchestrator.logger import log
 from orchestrator.record.checkpoint import NAME, open_capped
 from orchestrator.types import ExecutionResult, Role
 from orchestrator.walls.experiment_sandbox import ExperimentSandbox
-
-log = structlog.get_logger()
 
 
 def export_checkpoint(

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Self
 
-import structlog
-
 from orchestrator.errors import SandboxError
+from orchestrator.logger import log
 from orchestrator.protocols import Runner
 from orchestrator.session import ActiveExperiment
 from orchestrator.types import Trial
@@ -22,8 +21,6 @@ from orchestrator.types import Trial
 FRESH_S = 10.0  # how long a device that was found idle counts as idle
 GIVE_BACK_S = 60.0  # how long a device is held while nothing can run; longer than FRESH_S
 STOP_S = 60.0  # for containers to be removed; the reaper of the next start removes the rest
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

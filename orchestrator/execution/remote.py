@@ -15,8 +15,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import BinaryIO, Self, cast
 
-import structlog
-
 from orchestrator.config import Config
 from orchestrator.devices.schedule import StartGate
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
@@ -25,6 +23,7 @@ from orchestrator.execution import frames, join
 from orchestrator.execution.experiment import keep_nothing, kept_before
 from orchestrator.execution.frames import Message
 from orchestrator.files import explain_write_error
+from orchestrator.logger import log
 from orchestrator.record.checkpoint import NAME
 from orchestrator.types import Candidate, Environment, Kept, Plan, Role, Stages, Trial
 from orchestrator.units import MIB, SECONDS_PER_HOUR
@@ -39,8 +38,6 @@ CLOSE_S = 30.0
 ENDS = "the session ends"
 GONE: Message = {"lost": "the Ray driver ended, as it does when the cluster's head dies"}
 EVENTS = (ContainerStarted.kind, ScoringBegun.kind)
-
-log = structlog.get_logger()
 
 
 class SlotLost(SandboxError):

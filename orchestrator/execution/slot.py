@@ -9,22 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-import structlog
-
 from orchestrator.devices.contention import ContentionMonitor, Ours, Then, UsualLoad, monitor_for
 from orchestrator.devices.lease import Lease, LeasePolicy, count_leasable, lease
 from orchestrator.devices.load import with_load
 from orchestrator.devices.schedule import StartGate
 from orchestrator.errors import ConfigError, LeaseUnavailable, SandboxError
 from orchestrator.events import Event
+from orchestrator.logger import log
 from orchestrator.protocols import Runner
 from orchestrator.types import Candidate, Environment, Plan, Status, Trial
 
 BACK_OFF_S = 30.0  # after the first contention; doubled with each one that follows it
 LONGEST_BACK_OFF_S = 1800.0
 MAX_LEASES = 3  # attempts to lease a usable device
-
-log = structlog.get_logger()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import structlog
-
 from orchestrator import files, patch
 from orchestrator.errors import ConfigError, PatchRejected, SandboxError
+from orchestrator.logger import log
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.walls import compile_cache
@@ -21,8 +20,6 @@ from orchestrator.walls.spec import UID, Mount
 
 COPY_S = 120.0
 TRAINING_S = 60.0  # a first step compiles everything, however long that takes
-
-log = structlog.get_logger()
 
 
 def add_compile_cache(

@@ -1,7 +1,5 @@
 """Log one line per event: for session.log, and for the screen where there is no live view."""
 
-import structlog
-
 from orchestrator.events import (
     ChampionReplaced,
     ConditionsChanged,
@@ -23,13 +21,12 @@ from orchestrator.events import (
     SessionStarted,
     TrialRepeated,
 )
+from orchestrator.logger import log
 from orchestrator.record.record_file import Recorded
 from orchestrator.text import sanitise
 from orchestrator.types import Experiment
 
 TEXT_LIMIT = 300  # characters; the record has the whole text
-
-log = structlog.get_logger()
 
 
 def log_event(  # noqa: C901, PLR0912  # one case per kind of event

@@ -12,9 +12,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-import structlog
-
 from orchestrator.events import Event, ExperimentFinished, SessionEnded, SessionFailed
+from orchestrator.logger import log
 from orchestrator.look.conditions import describe_usual
 from orchestrator.record.claims import (
     describe_claim,
@@ -29,8 +28,6 @@ from orchestrator.settings import Notify
 from orchestrator.types import Experiment, Status
 
 SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-
-log = structlog.get_logger()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
 from orchestrator import files
 from orchestrator.events import Event, ExperimentCommitted, ExperimentFinished
+from orchestrator.logger import log
 from orchestrator.look.details import FactTable, byte_limits, detail_block
 from orchestrator.look.history import HistoryEntry, load_history
 from orchestrator.look.page import render_report
@@ -18,8 +17,6 @@ from orchestrator.types import Status
 
 NAME = "report.html"
 POLL_S = 2.0
-
-log = structlog.get_logger()
 
 
 @dataclass(slots=True)

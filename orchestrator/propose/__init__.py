@@ -8,10 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
-
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
+from orchestrator.logger import log
 from orchestrator.propose import api_key, lessons
 from orchestrator.propose.budget import Budget, Ledger, outlives_cache
 from orchestrator.propose.distil import Distiller
@@ -24,7 +23,6 @@ from orchestrator.settings import Task
 from orchestrator.types import Stages
 from orchestrator.units import SECONDS_PER_HOUR
 
-log = structlog.get_logger()
 FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 SHELL = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS")  # set for other programs, not used
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-import structlog
 import tenacity
 
 from orchestrator.errors import AutoresearchError, BudgetExhausted, ConfigError, PatchRejected, ProposerUnavailable
+from orchestrator.logger import log
 from orchestrator.propose import answer
 from orchestrator.propose.budget import NOTHING, Bill, Budget, cost_usd, total, worst_case
 from orchestrator.propose.message import Message
@@ -25,8 +25,6 @@ from orchestrator.propose.request import build_request, size_of
 from orchestrator.propose.retry import EndpointBusy, EndpointUnreachable, RetryableError, Stop, call_with_retry
 from orchestrator.types import Context, Proposal, Reply, Usage
 from orchestrator.units import SECONDS_PER_HOUR
-
-log = structlog.get_logger()
 
 NAME = "claude"
 CHECK_TRIES = 3

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import IO, Any, Self
 
-import structlog
 import tenacity
 
 from orchestrator.errors import ConfigError, PatchRejected, ProposerUnavailable
+from orchestrator.logger import log
 from orchestrator.propose import answer, prompt_text
 from orchestrator.propose.budget import Bill, Budget
 from orchestrator.propose.models import Answer
@@ -30,8 +30,6 @@ from orchestrator.propose.prompt import Prompt, PromptBuilder
 from orchestrator.propose.retry import RetryableError, call_with_retry
 from orchestrator.settings import Command
 from orchestrator.types import Context, Proposal, Reply, Usage
-
-log = structlog.get_logger()
 
 NAME = "command"
 TRIES = 3  # runs that fail in a row, and answers in a row without a proposal

@@ -15,17 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import structlog
-
 from orchestrator import files
 from orchestrator.errors import AutoresearchError, ConfigError
 from orchestrator.events import LessonsDistilled, SessionStarted
+from orchestrator.logger import log
 from orchestrator.propose import prompt_text
 from orchestrator.propose.history import FAILED, select_history, subtract_parent
 from orchestrator.record.journal import Journal
 from orchestrator.types import Experiment, Lesson
-
-log = structlog.get_logger()
 
 NAME = "lessons.md"
 RUNS = 20  # the newest ones are read

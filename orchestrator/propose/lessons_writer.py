@@ -10,18 +10,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from orchestrator.errors import AutoresearchError
 from orchestrator.events import Event, ExperimentFinished, LessonsDistilled, LoopWaiting, SessionEnded
+from orchestrator.logger import log
 from orchestrator.propose import lessons
 from orchestrator.propose.distil import LESSONS, Distiller, build_prompt, read_lessons
 from orchestrator.propose.lessons import Distilled, RunLessons
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
 from orchestrator.types import Experiment, Reply
-
-log = structlog.get_logger()
 
 EVERY = 25  # judged ideas
 LONGEST_S = 600.0  # that the end of a session waits for the LLM

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import structlog
-
 from orchestrator.errors import ConfigError
 from orchestrator.files import read_text
+from orchestrator.logger import log
 from orchestrator.patch import as_shown
 from orchestrator.propose import answer, prompt_text
 from orchestrator.propose.diagnostics import read_diagnostics
@@ -24,8 +23,6 @@ from orchestrator.propose.token_count import Count
 from orchestrator.record.experiment_dir import source_path
 from orchestrator.settings import Limits
 from orchestrator.types import Context
-
-log = structlog.get_logger()
 
 INSTRUCTION_TOKENS = 16_000  # limit for program.md, and for prepare.py
 HISTORY_TOKENS = 10_000  # limit for all earlier experiments

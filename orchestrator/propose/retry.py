@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-import structlog
 import tenacity
 
+from orchestrator.logger import log
 from orchestrator.types import Usage
 
-log = structlog.get_logger()
 T = TypeVar("T")
 Stop = Callable[[tenacity.RetryCallState], bool]
 

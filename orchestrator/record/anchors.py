@@ -9,16 +9,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
-
 from orchestrator.errors import RecordFailed
 from orchestrator.events import Event, ExperimentFinished
+from orchestrator.logger import log
 from orchestrator.record.git_branch import JOURNAL, RUN, branch_refs
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import Recorded
 from orchestrator.types import Status
-
-log = structlog.get_logger()
 
 
 def write_anchor(path: Path, tag: str, first: str, seq: int, head: str) -> None:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-import structlog
 from pydantic import TypeAdapter
 
 from orchestrator import policy
@@ -26,6 +25,7 @@ from orchestrator.events import (
     Revision,
     experiment_id_of,
 )
+from orchestrator.logger import log
 from orchestrator.record.record_file import NAME as RECORD
 from orchestrator.record.record_file import Line, Recorded, canonical, parse_line, read_lines
 from orchestrator.types import Experiment, Status, Usage
@@ -70,8 +70,6 @@ SPENDING = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cac
 CHECKED_BYTES = 64 << 20  # reading all of a larger index would take long
 TABLES = ("events", "experiments", "spending", "totals")
 EXPERIMENT = TypeAdapter(Experiment)
-
-log = structlog.get_logger()
 
 
 class Index:

@@ -11,6 +11,7 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 from orchestrator.errors import RecordFailed
 from orchestrator.events import KINDS, LogDigest
+from orchestrator.logger import log_to_stderr
 
 NAME = "session.log"
 SHOWN = {*KINDS, "proposal.delayed"}  # as an event, or as what the loop waits for
@@ -60,11 +61,6 @@ def log_to(folder: Path, *, screen: bool, show_warning: Callable[[str], object] 
         structlog.reset_defaults()
         log_to_stderr()
         file.close()
-
-
-def log_to_stderr() -> None:
-    """Send what is logged outside a session to standard error, as it is when the line is written."""
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def digest(folder: Path, size: int | None = None) -> LogDigest | None:

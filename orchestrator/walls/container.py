@@ -7,10 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-import structlog
-
 from orchestrator.errors import EngineUnavailable, SandboxError
 from orchestrator.files import explain_write_error, write_json
+from orchestrator.logger import log
 from orchestrator.types import ExecutionResult, Role
 from orchestrator.walls import cgroup_stats
 from orchestrator.walls.bounded_log import BoundedLog
@@ -25,8 +24,6 @@ OUT_OF_MEMORY, BY_ITSELF = 193, 192  # the guard's exit codes for a program that
 OUTSIDE = "something outside its container"  # in `killed_by`: the engine, a person, or the guard's own limit
 AGAIN_S = 1.0  # until the next try of a kill
 JOIN_S = 30.0
-
-log = structlog.get_logger()
 
 
 def start(  # noqa: PLR0913  # how it runs

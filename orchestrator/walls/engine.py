@@ -17,11 +17,11 @@ from typing import Any, Self
 
 import docker
 import requests
-import structlog
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from orchestrator.errors import EngineUnavailable, ImageMissing, SandboxError, SpecRefused
 from orchestrator.files import write_json
+from orchestrator.logger import log
 from orchestrator.walls import container_labels, engine_address, podman
 from orchestrator.walls.create_body import create_body
 from orchestrator.walls.engine_address import CERTIFICATES, EngineAddress, find_address
@@ -42,8 +42,6 @@ LIMITS = {
 CONTROLLERS = {"MemoryLimit": "memory", "CpuCfsQuota": "cpu", "PidsLimit": "pids"}  # of the kernel, behind them
 
 NO_GPUS = ("could not select device driver", "failed to discover GPU vendor")  # engines up to 28, and from 29 on
-
-log = structlog.get_logger()
 
 
 class Client(docker.APIClient):  # type: ignore[misc]  # the SDK has no types

@@ -4,13 +4,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import structlog
-
 from orchestrator.errors import SandboxError
+from orchestrator.logger import log
 
 EVERY_S = 60.0
-
-log = structlog.get_logger()
 
 
 @contextmanager

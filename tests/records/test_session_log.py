@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from orchestrator.errors import RecordFailed
+from orchestrator.logger import log
 from orchestrator.record.session_log import digest, log_to
 
 
@@ -78,3 +79,13 @@ def test_a_warning_is_shown_once_above_the_live_view(tmp_path: Path) -> None:
 
     assert ["notify.failed, occasion a new best, exit_code 3"] == shown
     assert 4 == len((tmp_path / "session.log").read_text().splitlines())
+
+
+def test_outside_a_session_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output is for answers, though nothing was configured before the first line."""
+    structlog.reset_defaults()
+    log.warning("index.rebuilt", reason="it was deleted")
+    printed = capsys.readouterr()
+
+    assert "" == printed.out
+    assert "index.rebuilt" in printed.err
