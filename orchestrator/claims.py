@@ -102,7 +102,7 @@ def count_pairs(journal: Journal, trial_s: float, claim_hours: float, *, idle: b
     """
     begins, ended = journal.session_seq(), journal.events(DuelEnded)
     paid = [number for r in ended if r.seq < begins and not r.event.idle for number in r.event.trials]
-    device_s = sum(e.duration_s for e in journal.after(max(paid, default=-1)) if e.proposer != DUEL)
+    device_s = journal.device_seconds(after=max(paid, default=-1), without=DUEL)
     used = {
         way: sum(len(r.event.trials) for r in ended if r.seq > begins and r.event.idle is way) for way in (False, True)
     }

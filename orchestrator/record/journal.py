@@ -285,9 +285,13 @@ class Journal:
         """Return how many experiments have finished."""
         return int(self._rows("SELECT COUNT(*) FROM experiments")[0][0])
 
-    def after(self, experiment_id: int) -> list[Experiment]:
-        """Return the finished experiments after one, oldest first."""
-        return self._experiments("id > ?", experiment_id)
+    def device_seconds(self, after: int, without: str) -> float:
+        """Return the device time of the experiments after one, without those of a proposer."""
+        query = (
+            "SELECT COALESCE(SUM(json_extract(body, '$.duration_s')), 0) FROM experiments"
+            " WHERE id > ? AND json_extract(body, '$.proposer') != ?"
+        )
+        return float(self._rows(query, after, without)[0][0])
 
     def since_improvement(self, champion_id: int) -> int:
         """Return how many ideas were judged since the champion was found; repeats of it are no ideas."""
