@@ -53,19 +53,25 @@ def ray_start(*arguments: str, folder: Path, environment: dict[str, str]) -> "su
     with (folder / "ray.log").open("ab") as log:
         return subprocess.Popen(  # noqa: S603  # an argv list of ours
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=die_with_parent,  # noqa: PLW1509
+            start_new_session=True,
         )  # fmt: skip
 
 
 def end_process(process: "subprocess.Popen[bytes]", timeout_s: float = 15.0) -> None:
-    """End a process that we started, by its id, and wait for it."""
+    """End a process that we started in a session of its own, by its id, and what it leaves in its group.
+
+    Ray's agents outlive a raylet that was killed, by a minute where the head is gone too.
+    """
     with suppress(OSError):
         process.terminate()
-    with suppress(subprocess.TimeoutExpired):
+    try:
         process.wait(timeout_s)
-        return
+    except subprocess.TimeoutExpired:
+        with suppress(OSError):
+            process.kill()
+        process.wait()
     with suppress(OSError):
-        process.kill()
-    process.wait()
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class Driver:

@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator.cluster import host
+from orchestrator.cluster.driver import end_process
 from orchestrator.cluster.worker import Worker, count_slots
 from orchestrator.errors import ConfigError
 from orchestrator.execution import frames, join
@@ -159,6 +161,35 @@ def test_an_address_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="nothing answers"):
         worker.run({})
+
+
+def test_nothing_that_ray_started_outlives_it() -> None:
+    """As agents of a raylet that was killed: whether its main process ends when it is asked, or has died before."""
+    for dies_first in (False, True):
+        ray = subprocess.Popen(
+            ["sh", "-c", "sleep 600 & echo $!; exec sleep 600"], stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert ray.stdout is not None
+        agent = int(ray.stdout.readline())
+        if dies_first:
+            ray.kill()
+            ray.wait()
+        assert is_asleep(agent)
+        end_process(ray)
+        ray.stdout.close()
+        until = time.monotonic() + 60
+        while is_asleep(agent) and time.monotonic() < until:
+            time.sleep(0.05)
+
+        assert not is_asleep(agent)
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether a process is the `sleep` that the test started; a dead one has no command line."""
+    try:
+        return b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def test_without_ray_nothing_else_changes_and_the_mend_is_named() -> None:
