@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 
 from orchestrator import preflight, propose
@@ -21,9 +20,9 @@ from orchestrator.execution.experiment import ContainerRunner, ignore
 from orchestrator.execution.remote import RayCluster, RemoteRunner
 from orchestrator.execution.slot import Slot
 from orchestrator.host.compile_cache_build import add_compile_cache
-from orchestrator.host.data import is_ready, needs_data, prepare
+from orchestrator.host.data import needs_data, prepare
 from orchestrator.host.image import build_image, start_engine
-from orchestrator.host.source import IN_IMAGE, find_change
+from orchestrator.host.source import IN_IMAGE, find_change, is_ready
 from orchestrator.lifecycle import record_failure
 from orchestrator.logger import log
 from orchestrator.proposals import Proposals, read_source
@@ -337,8 +336,3 @@ def make_slot(
 def log_wait(reason: str) -> None:
     """Log why nothing runs yet, where no run is recorded."""
     log.info("loop.waiting", reason=reason)
-
-
-def make_default_tag() -> str:
-    """Return today's date, as upstream names its runs: nov23."""
-    return f"{datetime.now(UTC).astimezone():%b%d}".lower()

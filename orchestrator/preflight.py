@@ -9,9 +9,10 @@ from orchestrator.devices import processes
 from orchestrator.devices.lease import LeasePolicy, build_lease_policy, count_leasable
 from orchestrator.errors import ConfigError, SpecRefused
 from orchestrator.files import explain_write_error
-from orchestrator.host.data import check_train, is_ready, needs_data
+from orchestrator.host.data import check_train, needs_data
 from orchestrator.host.doctor import find_blocking_checks, run_checks
 from orchestrator.host.host_facts import collect
+from orchestrator.host.source import is_ready
 from orchestrator.record.git_branch import ResultBranch
 from orchestrator.record.journal import Journal, is_live
 from orchestrator.types import Level

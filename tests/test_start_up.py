@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_group
 
 from orchestrator.cli import app, lazy
+from orchestrator.host.source import PARTS
 from tests.support.commands import load_commands
 from tests.support.runs import recorded
 
@@ -52,6 +53,19 @@ def test_what_looks_at_a_run_imports_nothing_that_runs_one(words: list[str], run
 
     assert "orchestrator.record.journal" in found
     assert set() == found & {*ONLY_FOR_EXPERIMENTS, "jinja2", "pydantic_settings", "structlog", "orchestrator.compose"}
+
+
+def test_what_finds_its_work_done_imports_nothing_that_does_it(tmp_path: Path) -> None:
+    """`make loop` begins with it, every time."""
+    made = imported("new", str(tmp_path / "task"))
+    for part in PARTS:
+        (tmp_path / "task" / "data" / "cpu-python" / part).mkdir(parents=True)
+        (tmp_path / "task" / "data" / "cpu-python" / part / "manifest.json").write_text("{}")
+    prepared = imported("prepare-data", "--task", str(tmp_path / "task"))
+
+    assert set() == made & {*ONLY_FOR_EXPERIMENTS, "numpy", "structlog", "orchestrator.compose"}
+    assert "orchestrator.config" in prepared
+    assert set() == prepared & {*ONLY_FOR_EXPERIMENTS, "structlog", "orchestrator.compose"}
 
 
 def test_the_help_lists_each_command_as_it_describes_itself() -> None:

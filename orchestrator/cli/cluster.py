@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from typer.main import get_group
 
-from orchestrator import compose
 from orchestrator.cli import run
 from orchestrator.cli.options import (
     CURRENT_DIR,
@@ -20,6 +19,7 @@ from orchestrator.cli.options import (
     Task,
     TokenFile,
     container_flags,
+    make_default_tag,
     takes_target,
 )
 from orchestrator.cluster.slurm import print_script
@@ -83,7 +83,7 @@ def print_slurm_script(
     ] = None,
 ) -> None:
     """Print a batch script that runs the loop as a job of Slurm, and ends its containers with the job; experimental."""
-    tag, more = target.run or compose.make_default_tag(), list(words or ())
+    tag, more = target.run or make_default_tag(), list(words or ())
     flags = {"tag": tag, "parallel": parallel, "limits.hours": hours}
     config = target.load_config(container_flags(profile, data, accept_risk) | flags)
     options = ["--run", tag, "--profile", profile, "--data", data if data == IN_IMAGE else str(Path(data).resolve())]

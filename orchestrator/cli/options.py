@@ -1,4 +1,7 @@
-"""What the commands share: their options, the run that they are about, and the settings of its task."""
+"""What the commands share: their options, the run that they are about, and the settings of its task.
+
+What reads records and settings is slow to import, and is imported where it is used.
+"""
 
 import functools
 import inspect
@@ -8,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +20,11 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.errors import JournalError, RecordTooNew
-from orchestrator.events import SessionStarted
 from orchestrator.host.source import name_corpus
-from orchestrator.record.journal import Journal, is_live
-from orchestrator.record.run_status import why_incomplete
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
+    from orchestrator.record.journal import Journal
 
 Task = Annotated[Path, typer.Option("--task", help="Task directory, with task.toml, program.md, locked/ and mutable/.")]
 Run = Annotated[
@@ -84,6 +86,8 @@ class Target:
 
         A start that failed leaves a folder, but no run. Raises JournalError if there is no run at all.
         """
+        from orchestrator.record.journal import is_live  # noqa: PLC0415
+
         paths = sorted(self.runs_dir.glob("*/record.jsonl"), key=lambda path: path.stat().st_mtime)
         folders = [path.parent for path in paths]
         runs = [folder for folder in folders if any(folder.glob("[0-9][0-9][0-9][0-9]*/")) or is_live(folder)]
@@ -111,6 +115,11 @@ class Target:
         options = {"--run": run, "--task": task, "--runs": self.runs}
         words = [f"{key} {shlex.quote(str(value))}" for key, value in options.items() if value is not None]
         return " ".join(["autoresearch", name, *([] if exp is None else [str(exp)]), *words])
+
+
+def make_default_tag() -> str:
+    """Return today's date, as upstream names its runs: nov23."""
+    return f"{datetime.now(UTC).astimezone():%b%d}".lower()
 
 
 def takes_target(command: Callable[..., None]) -> Callable[..., None]:
@@ -148,11 +157,13 @@ def list_console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
-def open_for_reading(folder: Path) -> Journal:
+def open_for_reading(folder: Path) -> "Journal":
     """Open the journal of a run to look at it; of a damaged record, what can still be read.
 
     Raises JournalError if nothing can, or if it is of a newer version.
     """
+    from orchestrator.record.journal import Journal  # noqa: PLC0415
+
     try:
         return Journal.read(folder)
     except RecordTooNew:
@@ -165,6 +176,10 @@ def open_for_reading(folder: Path) -> Journal:
 
 def find_interrupted(config: "Config") -> tuple[str, str]:
     """Return the newest run of this task and how it was cut short, for the same command to resume; else ("", "")."""
+    from orchestrator.events import SessionStarted  # noqa: PLC0415
+    from orchestrator.record.journal import Journal  # noqa: PLC0415
+    from orchestrator.record.run_status import why_incomplete  # noqa: PLC0415
+
     with suppress(JournalError):
         for folder in reversed(Target(task=config.root, runs=config.runs).run_dirs()):
             with Journal.read(folder) as journal:

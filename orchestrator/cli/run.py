@@ -33,6 +33,7 @@ from orchestrator.cli.options import (
     TokenFile,
     container_flags,
     find_interrupted,
+    make_default_tag,
     takes_target,
 )
 from orchestrator.devices import schedule
@@ -108,7 +109,7 @@ def run_loop(
     It ends at the first limit, or with Ctrl-C. The same command resumes a run that was interrupted.
     """
     flags = {
-        "tag": target.run or compose.make_default_tag(), **container_flags(profile, data, accept_risk),
+        "tag": target.run or make_default_tag(), **container_flags(profile, data, accept_risk),
         "limits.experiments": experiments, "limits.hours": hours, "limits.max_usd": max_usd,
         "limits.max_tokens": max_tokens, "proposer": proposer, "claude.model": model, "claude.base_url": base_url,
         "claude.key_file": key_file, "prefetch": prefetch, "replay_of": replay, "seed": seed, "parallel": parallel,

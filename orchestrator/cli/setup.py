@@ -1,4 +1,7 @@
-"""The commands that set something up: a new task, the image, the data."""
+"""The commands that set something up: a new task, the image, the data.
+
+A loop that make starts begins with them: what finds its work done already imports nothing that does it.
+"""
 
 import shlex
 import shutil
@@ -9,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import compose
 from orchestrator.cli.options import (
     CURRENT_DIR,
     AcceptRisk,
@@ -19,19 +21,15 @@ from orchestrator.cli.options import (
     Task,
     container_flags,
     find_interrupted,
+    make_default_tag,
     takes_target,
 )
 from orchestrator.errors import ConfigError
 from orchestrator.host.adopt import adopt_checkout, needs_gpu, require_checkout
-from orchestrator.host.data import is_ready
 from orchestrator.host.image import build_image, start_engine
-from orchestrator.host.source import IN_IMAGE
-from orchestrator.lifecycle import interruptible
-from orchestrator.record.session_log import log_to
+from orchestrator.host.source import IN_IMAGE, is_ready
 from orchestrator.shipped import KERNELS_SHIM, SHIPPED, SKELETONS, TASK
-from orchestrator.trust.controls import run_controls
 from orchestrator.types import Stages
-from orchestrator.walls.engine import Engine
 
 IGNORED = "build/\ndata/\nruns/\n__pycache__/\n"  # by git: what is made in a task directory
 
@@ -91,6 +89,11 @@ def check_task(
     accept_risk: AcceptRisk = None,
 ) -> None:
     """Run a task's controls: its baseline has a score, a broken file has none, a forged score counts for nothing."""
+    from orchestrator import compose  # noqa: PLC0415
+    from orchestrator.lifecycle import interruptible  # noqa: PLC0415
+    from orchestrator.record.session_log import log_to  # noqa: PLC0415
+    from orchestrator.trust.controls import run_controls  # noqa: PLC0415
+
     config = Target(task=task, run="check").load_config(container_flags(profile, data, accept_risk))
     compose.set_up(config, data, print_line)
     with ExitStack() as stack:
@@ -125,11 +128,14 @@ def prepare_data(
 
     With a run, or one that was interrupted, what it was scored on is not replaced.
     """
-    flags = {"tag": target.run or compose.make_default_tag(), **container_flags(profile, data, accept_risk)}
+    flags = {"tag": target.run or make_default_tag(), **container_flags(profile, data, accept_risk)}
     config = target.load_config(flags)
     if not target.run and (interrupted := find_interrupted(config)[0]):
         config = config.model_copy(update={"tag": interrupted})
     if not is_ready(config.data_path) or data != IN_IMAGE:
+        from orchestrator import compose  # noqa: PLC0415
+        from orchestrator.walls.engine import Engine  # noqa: PLC0415
+
         with closing(Engine.connect()) as engine:
             compose.prepare_data(config, data, engine, print_line)
 

@@ -20,7 +20,6 @@ from orchestrator.walls.experiment_sandbox import unique_name
 from orchestrator.walls.run_once import run_once
 from orchestrator.walls.spec import UID, Mount
 
-PARTS = ("train", "val", "holdout")  # what all containers need may lie beside them
 ERROR = "error: "  # begins the one line in which the files in the container say what is wrong
 PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours
 
@@ -28,11 +27,6 @@ PREPARE_S = 6 * 3600.0  # tens of gigabytes take hours
 def needs_data(config: Config) -> bool:
     """Return whether the task makes data before its first experiment."""
     return config.task.stages is Stages.TRAIN or (config.root / "locked" / locked_files.MAKE_DATA).is_file()
-
-
-def is_ready(target: Path) -> bool:
-    """Return whether every part was prepared."""
-    return all((target / part / "manifest.json").is_file() for part in PARTS)
 
 
 def check_train(target: Path) -> None:

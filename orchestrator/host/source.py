@@ -22,6 +22,7 @@ MANIFEST = "source.json"  # beside the parts of the prepared data
 ENDINGS = (".txt", ".jsonl", ".parquet", ".gz", ".zst")  # of files whose change matters
 NAMED = 3  # changed files that a message names
 CORPUS, SOURCE = "/corpus", "/source"
+PARTS = ("train", "val", "holdout")  # what all containers need may lie beside them
 IN_IMAGE = "python"  # the text to train on that comes with the image
 
 Fingerprint = tuple[int, int, int, int]  # size, mtime, ctime, inode
@@ -55,6 +56,11 @@ def name_corpus(data: str) -> str:
     path = Path(data).resolve()
     plain = re.sub(r"[^A-Za-z0-9]+", "-", path.name).strip("-")[:20]
     return f"{plain}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def is_ready(target: Path) -> bool:
+    """Return whether every part was prepared."""
+    return all((target / part / "manifest.json").is_file() for part in PARTS)
 
 
 def load_source(folder: Path) -> Source | None:

@@ -19,8 +19,8 @@ from orchestrator.cli.setup import prepare_data
 from orchestrator.config import load
 from orchestrator.errors import ConfigError, SpecRefused
 from orchestrator.execution.experiment import ContainerRunner
-from orchestrator.host.data import is_ready, prepare
-from orchestrator.host.source import name_corpus
+from orchestrator.host.data import prepare
+from orchestrator.host.source import is_ready, name_corpus
 from orchestrator.types import Candidate, Plan, Proposal, Reply, Role
 from orchestrator.units import MIB
 from orchestrator.walls.container import start
