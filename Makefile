@@ -12,7 +12,10 @@ export PROFILE
 SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FILE REPLAY SEED PREFETCH PARALLEL QUIET_HOURS SCORING \
 	EXECUTOR ADDRESS TOKEN_FILE SLOTS NODE_IP \
 	LIVE PROFILE DATA RUNTIME ACCEPT_RISK TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN ACCEPT TRUST \
-	MINUTES UPSTREAM REHEARSE NO_LEASE DAY KIT KIT_PYTHON LIMIT_MIB IMAGE NULLS NIGHTS
+	MINUTES UPSTREAM REHEARSE NO_LEASE DAY KIT KIT_PYTHON LIMIT_MIB IMAGE NULLS NIGHTS NAME ARGS ALL
+# what `make bench` runs without a name
+BENCH = $(foreach name,prompt idle-share scoring,$(BIN)/python -m benchmarks $(name) &&) tests/chromium.sh && \
+	$(BIN)/python -m benchmarks report
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): no such setting; there are $(SETTINGS)))
@@ -63,7 +66,7 @@ resume: setup ## resume a paused run
 
 ##@ Look
 
-status: setup ## what was tried and what is best
+status: setup ## what was tried and what is best: ALL=1
 watch: setup ## attach the live view to a running loop; q detaches
 show: require-exp setup ## what an experiment changed, ran and printed: EXP=3
 report: setup ## one HTML file to look at a run, and to show it to others: RUN=tag
@@ -104,7 +107,10 @@ claim: require-exp preflight prepare-data ## duel a kept experiment with the bas
 calibrate: preflight prepare-data ## measure how far honest models' answers differ on this hardware
 	@$(CLI) calibrate $(CONTAINERS) $(call options,TASK RUNS)
 
-pause resume status watch report lineage verify:
+status:
+	@$(CLI) status $(TARGET) $(if $(ALL),--all)
+
+pause resume watch report lineage verify:
 	@$(CLI) $@ $(TARGET)
 
 show provenance:
@@ -226,11 +232,11 @@ cheats: .venv/ready image prepare-data ## every known cheat and honest model thr
 
 ##@ Measure
 
-bench: .venv/ready-dev image prepare-data ## prompt size in a long run, idle share of the slot, how fast a report opens, cost of the scorer
-	@$(BIN)/python -m benchmarks.prompt_growth
-	@$(BIN)/python -m benchmarks.idle_share
-	@$(BIN)/python -m benchmarks.scorer_cost
-	@tests/chromium.sh && $(BIN)/python -m benchmarks.report_open
+bench: .venv/ready-dev $(if $(filter list,$(NAME)),,image prepare-data) ## NAME=growth: one benchmark (NAME=list: all names); without NAME the four of a long run; ARGS
+	@$(if $(NAME),$(BIN)/python -m benchmarks $(call quote,NAME) $(ARGS),$(BENCH))
+
+bench-report: .venv/ready-dev ## what benchmarks printed, into docs/performance.md
+	@$(BIN)/python -m benchmarks.report
 
 keep-rules: setup ## which rule of keeping makes most of a night: thousands of simulated ones, NIGHTS=300 a scenario
 	@$(BIN)/python -m benchmarks.keep_rules $(NIGHTS)

@@ -60,7 +60,8 @@ def experiment(number: int, folder: Path) -> Experiment:
     bpb = 2.0 - number / 1e6 if status is Status.KEEP else 2.1 + (number * 7919 % 1000) / 1e3
     idea = " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 12))
     return Experiment(
-        id=number, parent_id=max(0, number - 1), status=status, reason="as it was", hypothesis=f"{number}: {idea}",
+        id=number, parent_id=number - 1 if number else None, status=status, reason="as it was",
+        hypothesis=f"{number}: {idea}",
         expected_effect="lower", proposer="claude", model="m",
         score=Score(value=bpb, level=Level.L2) if scored else None,
         message="" if scored else f"ended with exit code 1\n{idea}\nRuntimeError: {idea}", source_sha256="0" * 64,
@@ -95,6 +96,14 @@ def fill(folder: Path, start: int, end: int) -> None:
                 file.write(line + b"\n")
 
 
+def make_builder() -> PromptBuilder:
+    """Return the builder of this task's prompts."""
+    return PromptBuilder(
+        instructions=ROOT / "program.md", prepare=ROOT / "locked" / "prepare.py", facts={"hardware": "two cores"},
+        limits=Limits(), count=counter(ROOT / "data" / "cpu-python" / "tokenizer"),
+    )  # fmt: skip
+
+
 def turn(journal: Journal, builder: PromptBuilder) -> Prompt:
     """Do all that happens between two experiments until the prompt is built."""
     best, spent = journal.champion(), journal.spent()
@@ -125,10 +134,7 @@ def measure_opening(folder: Path) -> float:
 def main() -> None:
     """Grow a journal and measure at each size."""
     largest = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    builder = PromptBuilder(
-        instructions=ROOT / "program.md", prepare=ROOT / "locked" / "prepare.py", facts={"hardware": "two cores"},
-        limits=Limits(), count=counter(ROOT / "data" / "cpu-python" / "tokenizer"),
-    )  # fmt: skip
+    builder = make_builder()
     done = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "run")

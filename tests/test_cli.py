@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from orchestrator.cli import app, main
+from benchmarks.prompt_growth import fill
+from orchestrator.cli import app, look, main
 from orchestrator.cli.options import STARTED_BY, Target, find_interrupted
 from orchestrator.cli.run import next_steps
 from orchestrator.config import load
@@ -117,6 +118,21 @@ def test_status_begins_with_what_goes_on(tmp_path: Path) -> None:
     assert ["waiting, between two experiments"] * 2 + [f"b3: {running}", running, f"{running}, paused"] == told[:5]
     gone = "ended unexpectedly; resume it with `autoresearch loop --run b3`"
     assert ["paused", gone, "b3: ended: $3.00 spent"] == told[5:]
+
+
+def test_status_of_a_long_run_lists_the_newest(tmp_path: Path) -> None:
+    """It says how many came before; --all lists all, and so does the status for programs."""
+    (tmp_path / "long").mkdir()
+    fill(tmp_path / "long", 0, look.LISTED + 30)
+    Journal.open(tmp_path / "long").close()
+    at = ("--task", str(tmp_path), "--runs", str(tmp_path), "--run", "long")
+
+    short, whole = said("status", *at).splitlines(), said("status", *at, "--all").splitlines()
+
+    assert "30 earlier experiments; --all lists them" == short[1]
+    assert ["30", "31"] == [line.split()[0] for line in short[3:5]]
+    assert look.LISTED + 30 == len([line for line in whole if set(line.split()[1:2]) & set(Status)])
+    assert look.LISTED + 30 == len(json.loads(said("status", *at, "--json"))["experiments"])
 
 
 def test_the_same_command_goes_on_the_day_after(tmp_path: Path) -> None:

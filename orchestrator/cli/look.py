@@ -52,6 +52,9 @@ from orchestrator.record.run_status import describe_status, require_finished
 from orchestrator.text import counted, sanitise
 from orchestrator.types import Role
 
+LISTED = 200  # experiments of a longer run that `status` lists
+AllOfThem = Annotated[bool, typer.Option("--all", help=f"List all experiments, not the newest {LISTED} only.")]
+
 app = typer.Typer()
 
 
@@ -71,34 +74,19 @@ def print_lessons(target: Target) -> None:
 
 @app.command("status")
 @takes_target
-def print_status(target: Target, as_json: AsJson = False) -> None:
-    """List the experiments of a run and its best."""
+def print_status(target: Target, as_json: AsJson = False, all_of_them: AllOfThem = False) -> None:
+    """List the newest experiments of a run and its best."""
     with open_for_reading(target.run_dir()) as journal:
-        experiments, best, spent, metric = journal.experiments(), journal.champion(), journal.spent(), journal.metric()
         if as_json:
-            rows = [Journal.as_json(experiment) | {metric: experiment.value} for experiment in experiments]
-            run = {
-                "tag": journal.folder.name,
-                "state": describe_status(journal),
-                "best": best.id if best else None,
-                "parent": parent.id if (parent := journal.parent()) else None,
-            }
-            counts = {
-                "best_score": best.facts(metric) if best else None,
-                "conditions": describe_usual(journal),
-                "claim": describe_claim(journal),
-                "in_doubt": find_doubtful(journal),
-                "refuted": find_refuted(journal),
-                "smallest_gain": smallest_gain(journal),
-                "elsewhere": describe_elsewhere(journal),
-                "experiments": rows,
-                "spent": asdict(spent),
-                "unfinished": len(journal.unfinished()),
-            }
-            print(json.dumps(run | counts, indent=1))
+            print(json.dumps(describe_run(journal), indent=1))
             return
+        is_whole = all_of_them or journal.count() <= LISTED
+        experiments = journal.experiments() if is_whole else journal.newest(LISTED)[::-1]
+        best, spent, metric = journal.champion(), journal.spent(), journal.metric()
         console = list_console()
         console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), describe_status(journal)), soft_wrap=True)
+        if earlier := journal.count() - len(experiments):
+            console.print(Text(f"{counted(earlier, 'earlier experiment')}; --all lists them", "dim"), soft_wrap=True)
         narrow = is_narrow(console)
         table = experiments_table(experiments, metric, confirmed_ids(journal), narrow=narrow, wrap=narrow)
         table.expand = console.is_terminal
@@ -131,6 +119,31 @@ def describe_running(journal: Journal) -> str:
         for one in begun
         if one.environment.host
     )
+
+
+def describe_run(journal: Journal) -> dict[str, object]:
+    """Return the status of a run for programs."""
+    best, spent, metric = journal.champion(), journal.spent(), journal.metric()
+    rows = [Journal.as_json(experiment) | {metric: experiment.value} for experiment in journal.experiments()]
+    run: dict[str, object] = {
+        "tag": journal.folder.name,
+        "state": describe_status(journal),
+        "best": best.id if best else None,
+        "parent": parent.id if (parent := journal.parent()) else None,
+    }
+    counts = {
+        "best_score": best.facts(metric) if best else None,
+        "conditions": describe_usual(journal),
+        "claim": describe_claim(journal),
+        "in_doubt": find_doubtful(journal),
+        "refuted": find_refuted(journal),
+        "smallest_gain": smallest_gain(journal),
+        "elsewhere": describe_elsewhere(journal),
+        "experiments": rows,
+        "spent": asdict(spent),
+        "unfinished": len(journal.unfinished()),
+    }
+    return run | counts
 
 
 @app.command("watch")

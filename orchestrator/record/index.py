@@ -123,10 +123,16 @@ class Index:
 
         Raises JournalError for a damaged line that is not skipped, RecordTooNew for one of a newer version.
         """
+        index = cls.start(folder)
+        index.catch_up(record, skip_damaged=skip_damaged)
+        return index
+
+    @classmethod
+    def start(cls, folder: Path) -> Self:
+        """Return empty tables in memory."""
         index = cls(folder, _connect(":memory:"))
         index.in_memory = True
         index.db.executescript(SCHEMA)
-        index.catch_up(record, skip_damaged=skip_damaged)
         return index
 
     def refresh(self, record: Path) -> None:
@@ -199,6 +205,11 @@ class Index:
             case ReplyReceived() if not event.reply.calls:  # else its calls were charged
                 self._charge(event.reply.usage)
 
+    def take(self, recorded: Recorded[Event], line: Line) -> None:
+        """Update the tables with an event, unless a damaged record has left out what it follows from."""
+        with suppress(sqlite3.Error):
+            self.apply(recorded, line)
+
     def take_known_experiments(self) -> None:
         """Take the experiments from the index on the disk, which may include lines that the record has lost."""
         path = self.folder / NAME
@@ -222,9 +233,9 @@ class Index:
         except sqlite3.Error as error:
             raise self.translate(error) from error
 
-    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return every table, to compare two indexes."""
-        return {name: self.rows(f"SELECT * FROM {name} ORDER BY 1") for name in TABLES}  # noqa: S608  # our own names
+    def dump(self, table: str) -> list[tuple[Any, ...]]:
+        """Return a table, to compare two indexes."""
+        return self.rows(f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608  # our own names
 
     def translate(self, error: sqlite3.Error) -> JournalError | RecordFailed:
         """Translate an error of SQLite into one that says what to do."""

@@ -20,6 +20,7 @@ from orchestrator.record import format1
 NAME = "record.jsonl"
 FORMAT = 2
 GENESIS = "0" * 64
+SEAL = ',"sha256":"'  # before the hash of a line's own text
 ENVELOPE = {"at", "body", "experiment_id", "kind", "previous", "seq"}  # of format 1
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
@@ -58,7 +59,13 @@ def canonical(value: object) -> str:
 
 def seal(text: str) -> str:
     """Return a line with the hash of its own text as its last key, so that any changed byte is seen by itself."""
-    return f'{text[:-1]},"sha256":"{hashlib.sha256(text.encode()).hexdigest()}"}}'
+    return f'{text[:-1]}{SEAL}{hashlib.sha256(text.encode()).hexdigest()}"}}'
+
+
+def _is_sealed(text: str) -> bool:
+    """Return whether a line ends with the hash of its own text."""
+    begin, _, end = text.rpartition(SEAL)
+    return end == f'{hashlib.sha256(f"{begin}}}".encode()).hexdigest()}"}}'
 
 
 def read_lines(path: Path, offset: int = 0, number: int = 1) -> Iterator[Line]:
@@ -82,7 +89,7 @@ def parse_line(line: Line, path: Path) -> Recorded[Event]:
         text = line.data.decode()
         values: dict[str, Any] = json.loads(text)
         digest = values.pop("sha256", None)
-        is_whole = text == (canonical(values) if digest is None else seal(canonical(values)))
+        is_whole = text == canonical(values) if digest is None else _is_sealed(text)
         version = values.pop("format", 1)
         _require_known(version, where)
         if values.keys() != ENVELOPE or not is_whole or (digest is None and version > 1):

@@ -40,33 +40,36 @@ def find_damage(folder: Path, repository: Path | None = None, anchor: Path | Non
     A line that a session is still writing is not damage. `anchor` is a file elsewhere that names heads.
     """
     live, path = is_live(folder), folder / record_file.NAME
-    records: list[Recorded[Event]] = []
-    try:
-        for line in read_lines(path):
-            try:
-                records.append(parse_line(line, Path(path.name)))
-            except JournalError as error:
-                yield str(error)
-    except JournalError as error:
-        yield str(error)
-    if not live:
-        yield from _check_end(path, len(records))
-    checks = (
-        _check_chain(records),
-        _check_files(folder, records),
-        _check_confirmations(folder, records),
-        _check_seeds(records),
-        _check_logs(folder, records),
-        anchors.find_damage(folder.name, records, repository, anchor),
-        () if live else _check_index(folder, path),
-        () if live else _check_results(folder, path),
-        () if live else _check_ends(records),
-    )
-    for check in checks:
+    records, built = list[Recorded[Event]](), Index.start(folder)
+    with closing(built.db):
         try:
-            yield from check
-        except BROKEN as error:  # what is damaged was named above, or is by this
-            yield f"the record cannot be followed: {error}"
+            for line in read_lines(path):
+                try:
+                    records.append(parse_line(line, Path(path.name)))
+                except JournalError as error:
+                    yield str(error)
+                else:
+                    built.take(records[-1], line)
+        except JournalError as error:
+            yield str(error)
+        if not live:
+            yield from _check_end(path, len(records))
+        checks = (
+            _check_chain(records),
+            _check_files(folder, records),
+            _check_confirmations(folder, records),
+            _check_seeds(records),
+            _check_logs(folder, records),
+            anchors.find_damage(folder.name, records, repository, anchor),
+            () if live else _check_index(folder, path, built),
+            () if live else _check_results(folder, built),
+            () if live else _check_ends(records),
+        )
+        for check in checks:
+            try:
+                yield from check
+            except BROKEN as error:  # what is damaged was named above, or is by this
+                yield f"the record cannot be followed: {error}"
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -161,14 +164,14 @@ def _check_logs(folder: Path, records: list[Recorded[Event]]) -> Iterator[str]:
             yield f"{session_log.NAME}: its first {expected.size} bytes are not what {recorded.name} says"
 
 
-def _check_index(folder: Path, path: Path) -> Iterator[str]:
-    """Compare the index, where there is one, with what the record amounts to."""
+def _check_index(folder: Path, path: Path, built: Index) -> Iterator[str]:
+    """Compare the index, where there is one, with one that was built from the record."""
     if not (folder / index.NAME).exists():
         return
     try:
-        kept, built = Index.read(folder, path), Index.build(folder, path, skip_damaged=True)
-        with closing(kept.db), closing(built.db):
-            differs = [name for name, rows in built.dump().items() if rows != kept.dump()[name]]
+        kept = Index.read(folder, path)
+        with closing(kept.db):
+            differs = [name for name in index.TABLES if built.dump(name) != kept.dump(name)]
     except BROKEN as error:
         yield f"{index.NAME}: {error}; delete it, or run `autoresearch reindex`"
         return
@@ -177,11 +180,9 @@ def _check_index(folder: Path, path: Path) -> Iterator[str]:
     )
 
 
-def _check_results(folder: Path, path: Path) -> Iterator[str]:
+def _check_results(folder: Path, built: Index) -> Iterator[str]:
     """Compare results.tsv, which is written after each experiment; a killed session may leave it one step behind."""
-    built = Index.build(folder, path, skip_damaged=True)
-    with closing(built.db):
-        rows = built.rows("SELECT body FROM experiments ORDER BY id")
+    rows = built.rows("SELECT body FROM experiments ORDER BY id")
     experiments = [index.EXPERIMENT.validate_json(body) for (body,) in rows]
     if not experiments:
         return

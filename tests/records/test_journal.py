@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import JournalError, RecordChanged, RecordFailed, RecordTooNew
 from orchestrator.events import LoopWaiting, ReplyReceived, ReplyRejected
 from orchestrator.record import index
-from orchestrator.record.index import Index
+from orchestrator.record.index import TABLES, Index
 from orchestrator.record.journal import Journal
 from orchestrator.record.record_file import GENESIS
 from orchestrator.types import Reply, Status, Usage
@@ -188,7 +188,8 @@ def test_the_index_is_rebuilt_from_the_record(tmp_path: Path, damage: str) -> No
             assert ([0, 1], 1) == ([e.id for e in journal.experiments()], champion.id)
         assert look == Journal.open or damage == "deleted" or damaged == path.read_bytes()
     built = Index.build(tmp_path, tmp_path / "record.jsonl")
-    assert built.dump() == Index.read(tmp_path, tmp_path / "record.jsonl").dump()
+    again = Index.read(tmp_path, tmp_path / "record.jsonl")
+    assert {name: built.dump(name) for name in TABLES} == {name: again.dump(name) for name in TABLES}
 
 
 def test_a_record_that_lost_a_line_is_not_continued_by_itself(tmp_path: Path) -> None:
