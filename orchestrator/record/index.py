@@ -268,7 +268,7 @@ class Index:
         self.db.execute("INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         self._count(experiment.status, 1, experiment.duration_s)
         diff = ""
-        with suppress(OSError):
+        with suppress(OSError, UnicodeDecodeError):  # verify names it
             diff = (self.folder / f"{experiment.id:04d}" / "patch.diff").read_text(encoding="utf-8")
         idea = (experiment.id, experiment.hypothesis, diff)
         self.db.execute("INSERT INTO ideas (rowid, hypothesis, diff) VALUES (?, ?, ?)", idea)
