@@ -14,7 +14,7 @@ SETTINGS := EXPERIMENTS HOURS MAX_USD MAX_TOKENS PROPOSER MODEL BASE_URL KEY_FIL
 	LIVE PROFILE DATA RUNTIME ACCEPT_RISK TASK RUN RUNS EXP A B ROLE FORMAT OUT DRY_RUN CHEATS TEST_GPU BASE PYTHON BIN ACCEPT TRUST \
 	MINUTES UPSTREAM REHEARSE NO_LEASE DAY KIT KIT_PYTHON LIMIT_MIB IMAGE NULLS NIGHTS NAME ARGS ALL
 # what `make bench` runs without a name
-BENCH = $(foreach name,prompt idle-share scoring,$(BIN)/python -m benchmarks $(name) &&) tests/chromium.sh && \
+BENCH = $(foreach name,prompt idle-share scoring,$(BIN)/python -m benchmarks $(name) $(if $(filter idle-share,$(name)),3) &&) tests/chromium.sh && \
 	$(BIN)/python -m benchmarks report
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(SETTINGS) AUTORESEARCH_% ANTHROPIC_% DOCKER_% PIP_% %_proxy SHELL MAKE%,$(GIVEN))
@@ -232,7 +232,7 @@ cheats: .venv/ready image prepare-data ## every known cheat and honest model thr
 
 ##@ Measure
 
-bench: .venv/ready-dev $(if $(filter list,$(NAME)),,image prepare-data) ## NAME=growth: one benchmark (NAME=list: all names); without NAME the four of a long run; ARGS
+bench: .venv/ready-dev $(if $(filter list ?,$(NAME)),,image prepare-data) ## NAME=growth: one benchmark (NAME=?: all names); without NAME the four of a long run; ARGS
 	@$(if $(NAME),$(BIN)/python -m benchmarks $(call quote,NAME) $(ARGS),$(BENCH))
 
 bench-report: .venv/ready-dev ## what benchmarks printed, into docs/performance.md

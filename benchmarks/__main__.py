@@ -1,7 +1,7 @@
 """Runs one benchmark by its name and stores what it printed, for docs/performance.md.
 
     make bench NAME=growth                          # python -m benchmarks growth [ARGUMENT ...]
-    make bench NAME=list                            # all names, a line each
+    make bench NAME=?                               # all names, a line each
 
 Each is a module of this folder and prints its figure last. What it printed lies in build/bench/NAME.json, with the
 machine and the date; `make bench-report` makes the documentation of it.
@@ -22,6 +22,7 @@ BUILD = ROOT / "build" / "bench"
 NAMES = {
     "growth": "growth",
     "idle-share": "idle_share",
+    "overhead": "bare_docker",
     "peers": "peers",
     "prompt": "prompt_growth",
     "ray-slots": "ray_slots",
@@ -32,6 +33,7 @@ NAMES = {
     "search": "search",
     "start-up": "start_up",
 }
+LIST = ("?", "list")
 KIB_PER_GIB = 1 << 20
 
 
@@ -84,13 +86,13 @@ def run(name: str, arguments: list[str]) -> int:
 def main() -> int:
     """Run the benchmark that is named; an unknown name lists all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("name", nargs="?", default="list", help="of the benchmark, or `list`")
+    parser.add_argument("name", nargs="?", default="?", help="of the benchmark; ? lists them")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to it")
     options = parser.parse_args()
     if options.name in NAMES:
         return run(options.name, options.arguments)
     print(list_names())
-    if options.name == "list":
+    if options.name in LIST:
         return 0
     print(f"NAME={options.name}: no such benchmark; choose one of these", file=sys.stderr)
     return 1

@@ -3,8 +3,9 @@
     .venv/bin/python -m benchmarks.idle_share [EXPERIMENTS [LATENCY_S]]
 
 Needs the engine, the image and the data (`make image prepare-data`). The LLM is a server on loopback that speaks the
-Messages API and answers after LATENCY_S. Idle is the time between the end of one experiment and the begin of the next,
-from the begin of experiment 1 on: before it there is nothing yet to prefetch beside. Every experiment runs once,
+Messages API and answers after LATENCY_S; without arguments, after what 5, 15 and 60 s are to the 300 s of a GPU's
+experiment, scaled to this profile's budget. Idle is the time between the end of one experiment and the begin of the
+next, from the begin of experiment 1 on: before it there is nothing yet to prefetch beside. Every experiment runs once,
 whoever else works: what is measured is the time between them.
 """
 
@@ -28,6 +29,8 @@ from orchestrator.record.journal import Journal
 from tests.support.fake_messages_api import KEY, FakeMessagesApi, Message, proposal
 
 ROOT = Path(__file__).parents[1]
+EXPERIMENTS, LATENCY_S = 3, 6.0
+LATENCIES_S = (5.0, 15.0, 60.0)  # of the LLM, to a GPU's experiment
 
 
 @contextmanager
@@ -84,13 +87,37 @@ def at(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def compare(experiments: int, latency_s: float) -> tuple[float, float]:
+    """Measure with one proposal prefetched, and asking one after the other."""
+    return idle_percent(experiments, latency_s, 1), idle_percent(experiments, latency_s, 0)
+
+
+def compare_scaled() -> tuple[list[float], list[float]]:
+    """Measure both ways with every latency, and print a line for each."""
+    profiles = load(ROOT, {"tag": "idle", "runs": ROOT / "runs"}).profile
+    gpu_s, here_s = (profiles[name].time_budget_s for name in ("gpu", "cpu"))
+    found = []
+    for latency_s in LATENCIES_S:
+        scaled_s = latency_s * here_s / gpu_s
+        found.append(compare(EXPERIMENTS, scaled_s))
+        print(
+            f"an LLM that takes {latency_s:g} s of {gpu_s:g} s, here {scaled_s:.2f} s of {here_s:g} s:"
+            f" prefetch {found[-1][0]:.1f} %, one after the other {found[-1][1]:.1f} %",
+            flush=True,
+        )
+    return [ahead for ahead, _ in found], [after for _, after in found]
+
+
 def main() -> None:
     """Run both ways, one after the other."""
-    experiments = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    latency_s = float(sys.argv[2]) if len(sys.argv) > 2 else 6.0
     os.environ["ANTHROPIC_API_KEY"] = KEY
-    ahead, after = (idle_percent(experiments, latency_s, prefetch) for prefetch in (1, 0))
-    print(f"idle share: prefetch {ahead:.1f} % · one after the other {after:.1f} %")
+    if len(sys.argv) > 1:
+        ahead, after = compare(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else LATENCY_S)
+        print(f"idle share: prefetch {ahead:.1f} % · one after the other {after:.1f} %")
+        return
+    aheads, afters = (" ".join(f"{share:.1f}" for share in shares) for shares in compare_scaled())
+    named = " ".join(f"{latency_s:g}" for latency_s in LATENCIES_S)
+    print(f"idle share at {named} s: prefetch {aheads} % · one after the other {afters} %")
 
 
 if __name__ == "__main__":
