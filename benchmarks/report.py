@@ -17,7 +17,7 @@ from benchmarks.__main__ import BUILD, NAMES, ROOT, describe
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- make bench-report writes this part -->", "<!-- to here -->"
+BEGIN, END = "<!-- make bench-report writes this part: generated, not typed -->", "<!-- the end of it -->"
 Result = Mapping[str, Any]
 
 
