@@ -66,7 +66,11 @@ DRAWS = 200  # before there is nothing new
 ASKS = 4 * BUDGETS[-1]  # of a proposer, most of whose ideas are refused
 LLM_SHARE = 0.3  # as in task.toml
 RESAMPLES = 10_000
-TASKS = ("code-size", "kernel")
+STANDS_IN = {
+    "code-size": "gain in val_rmse; trainings of 0.3 s of processor time in one container, not 12 s in their own",
+    "kernel": "gain in time_ratio; timed in one process, no container; its ideas are five hand-written drafts",
+}
+TASKS = tuple(STANDS_IN)
 PUBLISHED = (  # best val_bpb after 24 h of trainings, mean and standard deviation of 3 seeds, and failed trials
     ("Centaur (CMA-ES and Opus 4.6)", 0.9739, 0.0012, 17),
     ("TPE", 0.9768, 0.0019, 11),
@@ -382,6 +386,12 @@ def interval(values: Sequence[float], seed: int = 1) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def describe_gains(gains: Sequence[float]) -> str:
+    """Return the mean with its interval, which a single seed does not have."""
+    low, high = interval(gains)
+    return f"{statistics.fmean(gains):.4f}" + (f" [{low:.4f}, {high:.4f}]" if len(gains) > 1 else " [one seed]")
+
+
 def summary(runs: Sequence[Run]) -> list[str]:
     """Return the table: a line per arm, gains over its own baseline."""
     lines = ["| arm | seeds | " + " | ".join(f"after {budget}" for budget in BUDGETS) + " | kept | failed |"]
@@ -390,11 +400,7 @@ def summary(runs: Sequence[Run]) -> list[str]:
         mine = [run for run in runs if run.arm == arm]
         if not mine:
             continue
-        cells = []
-        for budget in BUDGETS:
-            gains = [run.gain(budget) for run in mine]
-            low, high = interval(gains)
-            cells.append(f"{statistics.fmean(gains):.4f} [{low:.4f}, {high:.4f}]")
+        cells = [describe_gains([run.gain(budget) for run in mine]) for budget in BUDGETS]
         kept, failed = (statistics.fmean(getattr(run, what) for run in mine) for what in ("kept", "failed"))
         lines.append(f"| {arm} | {len(mine)} | {' | '.join(cells)} | {kept:.1f} | {failed:.1f} |")
     return lines
@@ -408,8 +414,7 @@ def last_line(runs: Sequence[Run]) -> str:
         for arm in ARMS:
             gains = [run.gain(BUDGETS[-1]) for run in runs if (run.task, run.arm) == (task, arm)]
             if gains:
-                low, high = interval(gains)
-                found.append(f"{arm} {statistics.fmean(gains):.4f} [{low:.4f}, {high:.4f}] ({len(gains)} seeds)")
+                found.append(f"{arm} {describe_gains(gains)}" + (f" ({len(gains)} seeds)" if len(gains) > 1 else ""))
         parts.append(f"{task} {', '.join(found)}")
     return f"search: gain after {BUDGETS[-1]} trainings: " + ("; ".join(parts) or "nothing has been run")
 
@@ -438,7 +443,10 @@ def recorded_ideas(folder: Path) -> str:
 
 def published() -> list[str]:
     """Return the published table, as its authors have it; another task, another budget."""
-    lines = ["| arXiv 2603.24647, val_bpb after 24 h, 3 seeds | mean | sd | failed |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| arXiv 2603.24647, 8 of 15 methods, val_bpb after 24 h, 3 seeds | mean | sd | failed |",
+        "| --- | --- | --- | --- |",
+    ]
     return [*lines, *(f"| {name} | {mean:.4f} | {sd:.4f} | {failed} % |" for name, mean, sd, failed in PUBLISHED)]
 
 
@@ -498,7 +506,7 @@ def main() -> None:
         if missing and options.minutes > 0:
             run_missing(task, missing, path, options)
         found = read_runs(path)
-        print(f"{task}:", *summary(found), "", sep="\n")
+        print(f"{task}, {STANDS_IN[task]}:", *summary(found), "", sep="\n")
         runs += found
     if options.ideas:
         print(recorded_ideas(options.ideas), "", sep="\n")

@@ -98,7 +98,7 @@ def test_gains_have_an_interval_over_seeds_and_arms_without_runs_are_left_out() 
     assert low < 0.11 < high
     assert 0.06 < low and high < 0.16
     assert (0.5, 0.5) == search.interval([0.5])
-    assert "tpe 0.1100" in line and "(8 seeds)" in line and "random -0.1000 [-0.1000, -0.1000] (1 seeds)" in line
+    assert "tpe 0.1100" in line and "(8 seeds)" in line and "random -0.1000 [one seed]" in line
     assert "mix" not in line
     assert 4 == len(search.summary(runs))
     assert "nothing has been run" in search.last_line([])
