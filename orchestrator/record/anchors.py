@@ -5,7 +5,7 @@ Who owns a run's files can rewrite all of them together, but not these.
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from orchestrator.events import Event, ExperimentFinished
 from orchestrator.logger import log
 from orchestrator.record.git_branch import JOURNAL, RUN, branch_refs
 from orchestrator.record.journal import Journal
-from orchestrator.record.record_file import Recorded
 from orchestrator.types import Status
 
 
@@ -45,32 +44,35 @@ def anchor_head(path: Path | None, journal: Journal) -> None:
 
 
 def find_damage(
-    tag: str, records: list[Recorded[Event]], repository: Path | None, anchor: Path | None
+    tag: str, hashes: Sequence[str], kept: Sequence[int], repository: Path | None, anchor: Path | None
 ) -> Iterator[str]:
-    """Yield anchors that name a line which is not recorded any more: the run was truncated or rewritten."""
+    """Yield anchors that name a line which is not recorded any more: the run was truncated or rewritten.
+
+    `hashes` are those of all lines; `kept` are the places, from 0, of the lines that end a kept experiment.
+    """
     if repository is not None:
-        yield from _check_commits(repository, tag, records)
+        yield from _check_commits(repository, tag, hashes, kept)
     if anchor is not None:
-        yield from _check_file(anchor, tag, records)
+        yield from _check_file(anchor, tag, hashes)
 
 
-def _check_commits(repository: Path, tag: str, records: list[Recorded[Event]]) -> Iterator[str]:
+def _check_commits(repository: Path, tag: str, hashes: Sequence[str], kept: Sequence[int]) -> Iterator[str]:
     """Check kept commits of this run, known by its first line; where it kept something and none is found, all."""
-    first = records[0].hash if records else ""
+    first = hashes[0] if hashes else ""
     usual, own = branch_refs(tag, first)
     commits = _read_trailers(repository, own) or _read_trailers(repository, usual)
     mine = [words for words in commits if words[2] == first]
     if not mine:  # older commits name no run
-        kept = [one for one in records if _is_keep(one.event)]
-        waits = not kept or kept == records[-1:]  # the first one is committed after it is on record
+        waits = not kept or list(kept) == [len(hashes) - 1]  # the first one is committed after it is on record
         mine = [] if waits else [words for words in commits if not words[2]] or commits
-    hashes = {one.hash for one in records}
+    recorded = set(hashes)
     for commit, head, _ in mine:
-        if head and head not in hashes:
+        if head and head not in recorded:
             yield f"commit {commit}: names a line that is not in the record: {head[:12]}"
 
 
-def _is_keep(event: Event) -> bool:
+def is_keep(event: Event) -> bool:
+    """Return whether an event ends a kept experiment."""
     return isinstance(event, ExperimentFinished) and event.experiment.status is Status.KEEP
 
 
@@ -84,7 +86,7 @@ def _read_trailers(repository: Path, ref: str) -> list[list[str]]:
     return [line.split(",") for line in done.stdout.splitlines()]
 
 
-def _check_file(anchor: Path, tag: str, records: list[Recorded[Event]]) -> Iterator[str]:
+def _check_file(anchor: Path, tag: str, hashes: Sequence[str]) -> Iterator[str]:
     """Check the lines about this run, known by its first line; if that is missing too, by its tag."""
     try:
         lines = anchor.read_text(encoding="utf-8").splitlines()
@@ -92,14 +94,14 @@ def _check_file(anchor: Path, tag: str, records: list[Recorded[Event]]) -> Itera
         yield f"{anchor}: cannot be read: {error.strerror}"
         return
     known, anchored = False, [line.split() for line in lines]
-    first = records[0].hash if records else ""
+    first = hashes[0] if hashes else ""
     for words in anchored:
         if len(words) != 5 or not words[3].isdigit():  # noqa: PLR2004  # as `write_anchor` writes them
             yield f"{anchor}: not what was written: {' '.join(words)[:80]}"
         elif words[1] == first:
             known = True
             seq, head = int(words[3]), words[4]
-            if seq > len(records) or records[seq - 1].hash != head:
+            if seq > len(hashes) or hashes[seq - 1] != head:
                 yield f"{anchor}: line {seq} of the record is not the one that was anchored: {head[:12]}"
     if not known and any(words[2:3] == [tag] for words in anchored):
         yield f"{anchor}: has a run {tag} that began with another line"

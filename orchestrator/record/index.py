@@ -5,8 +5,9 @@ Sums are kept, not computed: what the loop asks must cost the same after a hundr
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -80,6 +81,7 @@ class Index:
         self.folder = folder
         self.db = db
         self.in_memory = False
+        self.has_ideas = True
         self.damaged: list[str] = []  # lines of the record that were skipped, each with the reason
 
     @classmethod
@@ -128,11 +130,14 @@ class Index:
         return index
 
     @classmethod
-    def start(cls, folder: Path) -> Self:
-        """Return empty tables in memory."""
-        index = cls(folder, _connect(":memory:"))
-        index.in_memory = True
+    def start(cls, folder: Path, *, spills: bool = False) -> Self:
+        """Return empty tables in memory; those that may spill to a temporary file are for reading in order, no more."""
+        index = cls(folder, _connect("" if spills else ":memory:"))
+        index.in_memory, index.has_ideas = True, not spills
         index.db.executescript(SCHEMA)
+        if spills:
+            for (name,) in index.rows("SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"):
+                index.db.execute(f"DROP INDEX {name}")
         return index
 
     def refresh(self, record: Path) -> None:
@@ -233,9 +238,17 @@ class Index:
         except sqlite3.Error as error:
             raise self.translate(error) from error
 
-    def dump(self, table: str) -> list[tuple[Any, ...]]:
-        """Return a table, to compare two indexes."""
-        return self.rows(f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608  # our own names
+    def iterate(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query, however many. Raises JournalError or RecordFailed."""
+        try:
+            yield from self.db.execute(query)
+        except sqlite3.Error as error:
+            raise self.translate(error) from error
+
+    def differs_from(self, other: Self, table: str) -> bool:
+        """Return whether a table has other rows than that of another index."""
+        query = f"SELECT * FROM {table} ORDER BY 1"  # noqa: S608  # our own names
+        return any(mine != theirs for mine, theirs in zip_longest(self.iterate(query), other.iterate(query)))
 
     def translate(self, error: sqlite3.Error) -> JournalError | RecordFailed:
         """Translate an error of SQLite into one that says what to do."""
@@ -267,6 +280,8 @@ class Index:
         )  # fmt: skip
         self.db.execute("INSERT INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         self._count(experiment.status, 1, experiment.duration_s)
+        if not self.has_ideas:
+            return
         diff = ""
         with suppress(OSError, UnicodeDecodeError):  # verify names it
             diff = (self.folder / f"{experiment.id:04d}" / "patch.diff").read_text(encoding="utf-8")

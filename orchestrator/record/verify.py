@@ -4,10 +4,11 @@ Everything is derived again from what is on disk; each finding names the line or
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from orchestrator.errors import AutoresearchError, JournalError
 from orchestrator.events import (
@@ -37,39 +38,81 @@ BROKEN = (AutoresearchError, ValueError, KeyError, TypeError, AttributeError, OS
 def find_damage(folder: Path, repository: Path | None = None, anchor: Path | None = None) -> Iterator[str]:
     """Yield every place where the record in `folder` is not what was written; nothing if it is intact.
 
-    A line that a session is still writing is not damage. `anchor` is a file elsewhere that names heads.
+    A line that a session is still writing is not damage. `anchor` is a file elsewhere that names heads. The record is
+    read once, line by line.
     """
     live, path = is_live(folder), folder / record_file.NAME
-    records, built = list[Recorded[Event]](), Index.start(folder)
+    hashes, kept, built = list[str](), list[int](), Index.start(folder, spills=True)
+    followed = [
+        _Followed(check=check)
+        for check in (_Chain(), _Files(folder), _Confirmations(folder), _Seeds(), _Logs(folder), _Ends(live))
+    ]
     with closing(built.db):
         try:
             for line in read_lines(path):
                 try:
-                    records.append(parse_line(line, Path(path.name)))
+                    recorded = parse_line(line, Path(path.name))
                 except JournalError as error:
                     yield str(error)
-                else:
-                    built.take(records[-1], line)
+                    continue
+                if anchors.is_keep(recorded.event):
+                    kept.append(len(hashes))
+                hashes.append(recorded.hash)
+                built.take(recorded, line)
+                for one in followed:
+                    one.take(recorded)
         except JournalError as error:
             yield str(error)
-        if not live:
-            yield from _check_end(path, len(records))
-        checks = (
-            _check_chain(records),
-            _check_files(folder, records),
-            _check_confirmations(folder, records),
-            _check_seeds(records),
-            _check_logs(folder, records),
-            anchors.find_damage(folder.name, records, repository, anchor),
+        if not live and path.exists():
+            yield from _check_end(path, len(hashes))
+        *followed, ends = followed
+        for one in followed:
+            yield from one.end()
+        for check in (
+            anchors.find_damage(folder.name, hashes, kept, repository, anchor),
             () if live else _check_index(folder, path, built),
             () if live else _check_results(folder, built),
-            () if live else _check_ends(records),
-        )
-        for check in checks:
+        ):
             try:
                 yield from check
             except BROKEN as error:  # what is damaged was named above, or is by this
                 yield f"the record cannot be followed: {error}"
+        yield from ends.end()
+
+
+class _Check(Protocol):
+    """Follows a record line by line, and keeps of it only what later lines depend on."""
+
+    def take(self, recorded: Recorded[Event]) -> Iterable[str]:
+        """Return what is wrong with a line."""
+
+    def end(self) -> Iterable[str]:
+        """Return what is wrong with the record as a whole."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Followed:
+    """A check and what it found; it goes no further once the record cannot be followed."""
+
+    check: _Check
+    found: list[str] = field(default_factory=list)
+    is_broken: bool = False
+
+    def take(self, recorded: Recorded[Event]) -> None:
+        self._add(lambda: self.check.take(recorded))
+
+    def end(self) -> list[str]:
+        self._add(self.check.end)
+        return self.found
+
+    def _add(self, find: Callable[[], Iterable[str]]) -> None:
+        if self.is_broken:
+            return
+        try:
+            self.found.extend(find())
+        except BROKEN as error:  # what is damaged was named before, or is by this
+            self.is_broken = True
+            self.found.append(f"the record cannot be followed: {error}")
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -95,73 +138,152 @@ def _check_end(path: Path, lines: int) -> Iterator[str]:
         yield f"{path.name}: line {lines + 1}: incomplete; the next session cuts it off"
 
 
-def _check_chain(records: list[Recorded[Event]]) -> Iterator[str]:
-    previous = GENESIS
-    for number, recorded in enumerate(records, start=1):
-        if recorded.seq != number:
-            yield f"{recorded.name}: out of order; expected line {number}"
-        if recorded.previous != previous:
+class _Chain:
+    """Each line follows the one before it."""
+
+    def __init__(self) -> None:
+        self.number, self.previous = 0, GENESIS
+
+    def take(self, recorded: Recorded[Event]) -> Iterator[str]:
+        self.number += 1
+        if recorded.seq != self.number:
+            yield f"{recorded.name}: out of order; expected line {self.number}"
+        if recorded.previous != self.previous:
             yield f"{recorded.name}: does not follow the line before it"
-        previous = recorded.hash
+        self.previous = recorded.hash
+
+    def end(self) -> Iterable[str]:
+        return ()
 
 
-def _check_files(folder: Path, records: list[Recorded[Event]]) -> Iterator[str]:
-    """Compare every file of an experiment with the newest event that names it."""
-    newest: dict[int, Recorded[ExperimentBegun] | Recorded[ExperimentFinished]] = {}
-    removed: dict[int, set[str]] = {}
-    for recorded in records:
-        match recorded.event:
-            case ExperimentBegun(experiment_id=number) | ExperimentFinished(experiment=Experiment(id=number)):
-                newest[number] = recorded  # type: ignore[assignment]  # by the match
-            case FilesRemoved(experiment_id=number, files=files):
-                removed.setdefault(number, set()).update(files)
-    for number, recorded in newest.items():
-        home, files = folder / f"{number:04d}", recorded.event.files
+class _Files:
+    """Every file of an experiment is what its end says; without an end, what its begin says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.known: set[int] = set()
+        self.begun: dict[int, Recorded[ExperimentBegun]] = {}  # without an end
+        self.missing: list[tuple[str, int, str]] = []  # what names them, experiment and file
+        self.removed: dict[int, set[str]] = {}
+
+    def take(self, recorded: Recorded[Event]) -> Iterator[str]:
+        event = recorded.event
+        if isinstance(event, ExperimentBegun):
+            self.known.add(event.experiment_id)
+            self.begun[event.experiment_id] = recorded  # type: ignore[assignment]  # by its event
+        elif isinstance(event, ExperimentFinished):
+            number = event.experiment.id
+            self.known.add(number)
+            self.begun.pop(number, None)
+            yield from self._compare(recorded.name, number, event.files)
+            home = self._home(number)
+            present = {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_symlink() or not p.is_dir()}
+            yield from (
+                f"{recorded.name}: {home.name}/{name} was added" for name in sorted(present - event.files.keys())
+            )
+        elif isinstance(event, FilesRemoved):
+            self.removed.setdefault(event.experiment_id, set()).update(event.files)
+
+    def end(self) -> Iterator[str]:
+        for number, recorded in self.begun.items():
+            yield from self._compare(recorded.name, number, recorded.event.files)
+        for where, number, name in self.missing:
+            if name not in self.removed.get(number, ()):
+                yield f"{where}: {number:04d}/{name} is missing"
+        for path in sorted(self.folder.glob("[0-9][0-9][0-9][0-9]*")):
+            is_next = path.name.isdigit() and int(path.name) == max(self.known, default=-1) + 1
+            if path.name.isdigit() and int(path.name) not in self.known and not is_next:
+                yield f"{path.name}: no such experiment is recorded"
+
+    def _home(self, number: int) -> Path:
+        return self.folder / f"{number:04d}"
+
+    def _compare(self, where: str, number: int, files: Mapping[str, str]) -> Iterator[str]:
+        """Yield what differs; what is missing may be removed by a later line."""
+        home = self._home(number)
         for name, expected in files.items():
             state = _hash(home / name)
-            if state != expected and not (state == "missing" and name in removed.get(number, ())):
-                yield f"{recorded.name}: {home.name}/{name} is {_describe(state)}"
-        if isinstance(recorded.event, ExperimentFinished):
-            present = {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_symlink() or not p.is_dir()}
-            yield from (f"{recorded.name}: {home.name}/{name} was added" for name in sorted(present - files.keys()))
-    for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]*")):
-        if path.name.isdigit() and int(path.name) not in newest and int(path.name) != max(newest, default=-1) + 1:
-            yield f"{path.name}: no such experiment is recorded"
+            if state == "missing":
+                self.missing.append((where, number, name))
+            elif state != expected:
+                yield f"{where}: {home.name}/{name} is {_describe(state)}"
 
 
-def _check_confirmations(folder: Path, records: list[Recorded[Event]]) -> Iterator[str]:
-    """Compare the folder of every confirmation, which nothing changes later."""
-    for recorded in records:
+class _Confirmations:
+    """The folder of every confirmation, which nothing changes later, is what was written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def take(self, recorded: Recorded[Event]) -> Iterator[str]:
         if not isinstance(recorded.event, ExperimentConfirmed | ConfirmationFailed):
-            continue
-        home, files = folder / recorded.event.folder, recorded.event.files
+            return
+        home, files = self.folder / recorded.event.folder, recorded.event.files
         present = {path.relative_to(home).as_posix() for path in home.rglob("*") if not path.is_dir()}
         for name in sorted({*files, *present}):
             if _hash(home / name) != files.get(name):
                 state = "not what was written" if name in files else "new: it was added"
                 yield f"{recorded.name}: {home.name}/{name} is {state}"
 
+    def end(self) -> Iterable[str]:
+        return ()
 
-def _check_seeds(records: list[Recorded[Event]]) -> Iterator[str]:
-    """Check that every revealed seed was committed before, in the same experiment."""
-    committed: dict[int, set[str]] = {}
-    for recorded in records:
+
+class _Seeds:
+    """Every revealed seed was committed before, in the same experiment."""
+
+    def __init__(self) -> None:
+        self.committed: dict[int, str] = {}  # hashes by experiment, one after the other
+
+    def take(self, recorded: Recorded[Event]) -> Iterator[str]:
         event = recorded.event
         if isinstance(event, COMMITMENTS):
-            committed.setdefault(event.experiment_id, set()).add(event.seeds.audit_seed_sha256)
-        if isinstance(event, SeedsRevealed):
+            before = self.committed.get(event.experiment_id, "")
+            self.committed[event.experiment_id] = f"{before} {event.seeds.audit_seed_sha256}"
+        elif isinstance(event, SeedsRevealed):
             digest = hashlib.sha256(bytes.fromhex(event.audit_seed)).hexdigest()
-            if digest not in committed.get(event.experiment_id, ()):
+            if digest not in self.committed.get(event.experiment_id, "").split():
                 yield f"{recorded.name}: the audit seed is not the one that was committed"
 
+    def end(self) -> Iterable[str]:
+        return ()
 
-def _check_logs(folder: Path, records: list[Recorded[Event]]) -> Iterator[str]:
-    """Compare session.log with what the end of each session says of it."""
-    for recorded in records:
+
+class _Logs:
+    """session.log is what the end of each session says of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def take(self, recorded: Recorded[Event]) -> Iterator[str]:
         event = recorded.event
         expected = event.log if isinstance(event, SessionEnded | SessionFailed) else None
-        if expected is not None and session_log.digest(folder, expected.size) != expected:
+        if expected is not None and session_log.digest(self.folder, expected.size) != expected:
             yield f"{session_log.NAME}: its first {expected.size} bytes are not what {recorded.name} says"
+
+    def end(self) -> Iterable[str]:
+        return ()
+
+
+class _Ends:
+    """Every experiment that began has an end, unless the session is live."""
+
+    def __init__(self, live: bool) -> None:  # noqa: FBT001  # by its name in the only call
+        self.live = live
+        self.begun: dict[int, None] = {}
+        self.ended: set[int] = set()
+
+    def take(self, recorded: Recorded[Event]) -> Iterable[str]:
+        if isinstance(recorded.event, ExperimentBegun):
+            self.begun[recorded.event.experiment_id] = None
+        elif isinstance(recorded.event, ExperimentFinished):
+            self.ended.add(recorded.event.experiment_id)
+        return ()
+
+    def end(self) -> Iterator[str]:
+        for number in () if self.live else self.begun:
+            if number not in self.ended:
+                yield f"experiment {number}: began and has no end; the next session closes it"
 
 
 def _check_index(folder: Path, path: Path, built: Index) -> Iterator[str]:
@@ -171,7 +293,7 @@ def _check_index(folder: Path, path: Path, built: Index) -> Iterator[str]:
     try:
         kept = Index.read(folder, path)
         with closing(kept.db):
-            differs = [name for name in index.TABLES if built.dump(name) != kept.dump(name)]
+            differs = [name for name in index.TABLES if built.differs_from(kept, name)]
     except BROKEN as error:
         yield f"{index.NAME}: {error}; delete it, or run `autoresearch reindex`"
         return
@@ -182,25 +304,36 @@ def _check_index(folder: Path, path: Path, built: Index) -> Iterator[str]:
 
 def _check_results(folder: Path, built: Index) -> Iterator[str]:
     """Compare results.tsv, which is written after each experiment; a killed session may leave it one step behind."""
-    rows = built.rows("SELECT body FROM experiments ORDER BY id")
-    experiments = [index.EXPERIMENT.validate_json(body) for (body,) in rows]
-    if not experiments:
-        return
-    results = folder / experiment_dir.RESULTS
-    text = results.read_text(encoding="utf-8") if results.exists() else ""
-    newest = replace(experiments[-1], commit="")
-    accepted = (experiments, experiments[:-1], [*experiments[:-1], newest])
-    metric = [*text.partition("\n")[0].split("\t"), "", ""][1]  # older records have upstream's for every task
-    if text not in (experiment_dir.results(known, metric) for known in accepted):
-        yield f"{results.name}: not what the record says; the next session writes it again"
+    bodies = built.iterate("SELECT body FROM experiments ORDER BY id")
+    experiment = next(_experiments(bodies), None)
+    if experiment is not None and not _has_results(folder / experiment_dir.RESULTS, experiment, _experiments(bodies)):
+        yield f"{experiment_dir.RESULTS}: not what the record says; the next session writes it again"
 
 
-def _check_ends(records: list[Recorded[Event]]) -> Iterator[str]:
-    """Name experiments that began and have no end."""
-    ended = {recorded.event.experiment_id for recorded in records if isinstance(recorded.event, ExperimentFinished)}
-    for recorded in records:
-        if isinstance(recorded.event, ExperimentBegun) and recorded.event.experiment_id not in ended:
-            yield f"experiment {recorded.event.experiment_id}: began and has no end; the next session closes it"
+def _experiments(rows: Iterator[tuple[Any, ...]]) -> Iterator[Experiment]:
+    return (index.EXPERIMENT.validate_json(body) for (body,) in rows)
+
+
+def _has_results(path: Path, first: Experiment, others: Iterator[Experiment]) -> bool:
+    """Return whether each line of results.tsv is its experiment's; the newest may be missing, or not yet committed."""
+    if not path.exists():
+        return False
+    with path.open(encoding="utf-8") as lines:
+        header = lines.readline()
+        metric = [*header.rstrip("\n").split("\t"), "", ""][1]  # older records have upstream's for every task
+        if header != experiment_dir.results((), metric):
+            return False
+        experiment, following = first, next(others, None)
+        while following is not None:
+            if lines.readline() != _row(experiment, metric):
+                return False
+            experiment, following = following, next(others, None)
+        newest = {"", _row(experiment, metric), _row(replace(experiment, commit=""), metric)}
+        return lines.readline() in newest and not lines.readline()
+
+
+def _row(experiment: Experiment, metric: str) -> str:
+    return experiment_dir.results((experiment,), metric).partition("\n")[2]
 
 
 def _hash(path: Path) -> str:

@@ -189,7 +189,7 @@ def test_the_index_is_rebuilt_from_the_record(tmp_path: Path, damage: str) -> No
         assert look == Journal.open or damage == "deleted" or damaged == path.read_bytes()
     built = Index.build(tmp_path, tmp_path / "record.jsonl")
     again = Index.read(tmp_path, tmp_path / "record.jsonl")
-    assert {name: built.dump(name) for name in TABLES} == {name: again.dump(name) for name in TABLES}
+    assert [] == [name for name in TABLES if built.differs_from(again, name)]
 
 
 def test_a_record_that_lost_a_line_is_not_continued_by_itself(tmp_path: Path) -> None:

@@ -360,3 +360,14 @@ def no_file_larger_than(limit: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_missing_record_is_named(run: Path) -> None:
+    """What is left of the run is compared with nothing, and is no reason to fail."""
+    (run / "record.jsonl").unlink()
+
+    first, *others = find_damage(run)
+
+    assert first.endswith("record.jsonl: cannot be read: No such file or directory")
+    assert "0000: no such experiment is recorded" not in others  # it may be the next one
+    assert "0001: no such experiment is recorded" in others
