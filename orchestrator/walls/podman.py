@@ -109,7 +109,8 @@ def normalize_inspect(
 
 def _annotations(host: Mapping[str, Any], profile: Path) -> dict[str, str]:
     """Return the annotations that do not repeat what was asked for."""
-    repeated = {f"{ANNOTATION}pids-limit": str(host.get("PidsLimit")), f"{ANNOTATION}seccomp": str(profile)}
+    said = {"pids-limit": host.get("PidsLimit"), "cpuset": host.get("CpusetCpus"), "seccomp": profile}
+    repeated = {f"{ANNOTATION}{name}": str(value) for name, value in said.items()}
     return {key: text for key, text in (host.get("Annotations") or {}).items() if repeated.get(key) != text}
 
 

@@ -144,7 +144,9 @@ def inspects_of_5(asked: Json) -> tuple[Json, Json]:
     """What Podman 5.8 says of it, as root: limits in its own words, annotations, and a default of its own."""
     said, own = inspects(asked)
     ulimits = [{**one, "Name": f"RLIMIT_{one['Name'].upper()}"} for one in asked["HostConfig"]["Ulimits"]]
-    annotations = {"pids-limit": str(asked["HostConfig"]["PidsLimit"]), "seccomp": str(PROFILE)}
+    asked_host = asked["HostConfig"]
+    annotations = {"pids-limit": str(asked_host["PidsLimit"]), "seccomp": str(PROFILE)}
+    annotations["cpuset"] = str(asked_host.get("CpusetCpus"))
     host = {
         "Ulimits": ulimits[::-1], "Annotations": {f"io.podman.annotations.{key}": it for key, it in annotations.items()}
     }  # fmt: skip
@@ -203,6 +205,7 @@ def test_what_podman_5_adds_is_no_difference(asked: Json) -> None:
         ("HostConfig.Ulimits.0.Name", "RLIMIT_CPU"),
         ("HostConfig.Annotations", {"io.podman.annotations.seccomp": "unconfined"}),
         ("HostConfig.Annotations", {"io.podman.annotations.pids-limit": "0"}),
+        ("HostConfig.Annotations", {"io.podman.annotations.cpuset": "0-63"}),
         ("HostConfig.Annotations", {"io.podman.annotations.privileged": "TRUE"}),
         ("HostConfig.Annotations", {"run.oci.keep_original_groups": "1"}),
     ],
