@@ -81,6 +81,6 @@ def test_growth_measures_every_view(tmp_path: Path) -> None:
     found = {view: growth.measure(view, tmp_path) for view in ("status", "verify", "index", "report")}
 
     assert all(one["ms"] > 0 and one["mib"] > 1 for one in found.values())
-    line = growth.describe(12, 37, {"prompt": {"ms": 5.0, "mib": 9.0}, **found}, 1200)
-    assert "12 experiments: prompt 5 ms, status " in line
+    line = growth.describe(12, 37, {"prompt": {"ms": 5.0, "clock_ms": 7.0, "mib": 9.0}, **found}, 1200)
+    assert "12 experiments: prompt 5 (7) ms, status " in line
     assert line.endswith("100 bytes each")

@@ -42,7 +42,7 @@ def find_damage(folder: Path, repository: Path | None = None, anchor: Path | Non
     read once, line by line.
     """
     live, path = is_live(folder), folder / record_file.NAME
-    hashes, kept, built = list[str](), list[int](), Index.start(folder, spills=True)
+    name, hashes, kept, built = Path(path.name), list[str](), list[int](), Index.start(folder, spills=True)
     followed = [
         _Followed(check=check)
         for check in (_Chain(), _Files(folder), _Confirmations(folder), _Seeds(), _Logs(folder), _Ends(live))
@@ -51,7 +51,7 @@ def find_damage(folder: Path, repository: Path | None = None, anchor: Path | Non
         try:
             for line in read_lines(path):
                 try:
-                    recorded = parse_line(line, Path(path.name))
+                    recorded = parse_line(line, name)
                 except JournalError as error:
                     yield str(error)
                     continue
