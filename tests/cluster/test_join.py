@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -166,22 +167,26 @@ def test_an_address_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
 def test_nothing_that_ray_started_outlives_it() -> None:
     """As agents of a raylet that was killed: whether its main process ends when it is asked, or has died before."""
     for dies_first in (False, True):
-        ray = subprocess.Popen(
+        with subprocess.Popen(
             ["sh", "-c", "sleep 600 & echo $!; exec sleep 600"], stdout=subprocess.PIPE, start_new_session=True
-        )
-        assert ray.stdout is not None
-        agent = int(ray.stdout.readline())
-        if dies_first:
-            ray.kill()
-            ray.wait()
-        assert is_asleep(agent)
-        end_process(ray)
-        ray.stdout.close()
-        until = time.monotonic() + 60
-        while is_asleep(agent) and time.monotonic() < until:
-            time.sleep(0.05)
+        ) as ray:
+            assert ray.stdout is not None
+            agent = int(ray.stdout.readline())
+            if dies_first:
+                ray.kill()
+                ray.wait()
+            assert within_a_minute(lambda agent=agent: is_asleep(agent))  # its command line is empty while it begins
+            end_process(ray)
 
-        assert not is_asleep(agent)
+            assert within_a_minute(lambda agent=agent: not is_asleep(agent))
+
+
+def within_a_minute(condition: Callable[[], bool]) -> bool:
+    """Return whether a condition becomes true in time."""
+    until = time.monotonic() + 60
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return condition()
 
 
 def is_asleep(pid: int) -> bool:
