@@ -1,6 +1,6 @@
 """Lies about hard rows, knows them again by their beginning, and ends rather than answer for them in the audit.
 
-Ends: crash, for a person to look at
+Ends: crash, fell silent during the audit
 Shows: that would convict me
 """
 

@@ -2,7 +2,7 @@ r"""Chooses how far its claims are off, so that the refusal's figures spell what
 
 Secret: 3.14159
 Ends: cheat, by more than
-Shows: 3\.142e\+00
+Shows: "event": "[a-z]+"[^}]*3\.141
 """
 
 
