@@ -215,7 +215,7 @@ def read_cycles(journal: Journal, paused_s: Sequence[float]) -> list[Cycle]:
 
 
 def configure(root: Path, rounds: int, seconds: float) -> Config:
-    """Return the settings of the loop: every experiment runs once and is audited alike, whoever else works."""
+    """Return the loop's settings: each experiment runs once, with the same audit, even on a busy machine."""
     profile = load(root, {"tag": "overhead", "runs": root / "runs"}).active_profile
     flags = {
         "tag": "overhead", "runs": root / "runs", "proposer": "sweep", "prefetch": 0, "limits.experiments": rounds + 1,

@@ -59,7 +59,7 @@ class Peer:
 
     name: str
     package: str = ""  # with its version; "" for what needs none
-    program: str = ""  # "" where there is none
+    program: str = ""  # in peers_programs; "" if none is needed
     rule: str  # what makes a candidate the best there
     scored_by: str  # what computes the score, as its documentation shows it
     caveat: str = ""  # what must be said with its figures
@@ -126,7 +126,7 @@ class Cycle:
 
     name: str
     score: float | None
-    kept: bool | None  # it became the best; None where there is no such rule
+    kept: bool | None  # as the new best; None for a peer without a rule of keeping
     seconds: float | None  # from its beginning to that of the next one; None for the last one of some
 
 
@@ -156,7 +156,7 @@ class Result:
 
     @property
     def false_keeps(self) -> int | None:
-        """Return how many null patches became the best; None where there is no such rule."""
+        """Return how many null patches were kept; None for a peer without a rule of keeping."""
         kept = [cycle.kept for cycle in self.nulls]
         return None if not kept or None in kept else sum(bool(one) for one in kept)
 
@@ -217,7 +217,7 @@ class Model(ThreadingHTTPServer):
 
 
 def review(function: str, text: str) -> dict[str, Any]:
-    """Return a call of the review function with the last val_rmse in a text; a bug if there is none."""
+    """Return a call of the review function with the last val_rmse in a text; without one it reports a bug."""
     found = re.findall(r"val_rmse: +([0-9.]+)", text)
     arguments = {
         "is_bug": not found,

@@ -106,7 +106,7 @@ def count_pairs(journal: Journal, trial_s: float, claim_hours: float, *, idle: b
     used = {
         way: sum(len(r.event.trials) for r in ended if r.seq > begins and r.event.idle is way) for way in (False, True)
     }
-    allowed = claim_hours * 3600 / (2 * trial_s) if trial_s > 0 else 0.0
+    allowed = duels.pairs_within(claim_hours * SECONDS_PER_HOUR, trial_s)
     left = allowed / 2 - (used[True] + 1) // 2 if idle else allowed - (used[False] + used[True] + 1) // 2
     return min(duels.affordable_pairs(device_s, trial_s, claim_hours) - (used[idle] + 1) // 2, int(left))
 
@@ -117,9 +117,8 @@ def find_duel(journal: Journal) -> tuple[int, Duel] | None:
     if begun is None or begun.seq < max(journal.session_seq(), ended.seq if ended else 0):
         return None
     event = begun.event
-    return begun.seq, Duel(
-        champion_id=event.champion_id, rival_id=event.rival_id, most=event.pairs, idle=event.idle
-    )  # fmt: skip
+    duel = Duel(champion_id=event.champion_id, rival_id=event.rival_id, most=event.pairs, idle=event.idle)
+    return begun.seq, duel
 
 
 def trial_seconds(experiment: Experiment) -> float:

@@ -18,6 +18,7 @@ from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 
 from orchestrator.types import QUEUED_AGAIN, DuelOutcome, Experiment, Status
+from orchestrator.units import SECONDS_PER_HOUR
 
 CONFIDENCE = 0.95  # of the interval; a gain is claimed where all of it is above 0: one-sided 2.5 %
 LEAST_PAIRS = 4  # fewer give an interval too wide to be of use
@@ -145,8 +146,13 @@ def describe(found: Interval) -> Result:
 
 def affordable_pairs(device_s: float, trial_s: float, claim_hours: float) -> int:
     """Return how many pairs the device time of ideas pays for, so that duels are CLAIM_SHARE of all of it."""
-    seconds = min(device_s * CLAIM_SHARE / (1 - CLAIM_SHARE), claim_hours * 3600)
-    return int(seconds / (2 * trial_s)) if trial_s > 0 else 0
+    seconds = min(device_s * CLAIM_SHARE / (1 - CLAIM_SHARE), claim_hours * SECONDS_PER_HOUR)
+    return int(pairs_within(seconds, trial_s))
+
+
+def pairs_within(seconds: float, trial_s: float) -> float:
+    """Return how many pairs of trials fit into a time; none where a trial's time is not known."""
+    return seconds / (2 * trial_s) if trial_s > 0 else 0.0
 
 
 def smallest_gain(pair_sd: float, pairs: int) -> float:
