@@ -120,7 +120,7 @@ class History:
         if self.threshold is None or not self.kept:
             return self.champion
         newest = next((e for e in reversed(self.kept) if e.id not in self.away), self.kept[-1])
-        return Champion(experiment=newest, scores=newest.scores, conditions=newest.conditions)
+        return make_champion(newest)
 
     def parent_of_class(self, conditions: Conditions) -> Champion | None:
         """Return what a proposal for a class of hardware begins with; None where another class has to start."""
@@ -129,7 +129,7 @@ class History:
         newest = next((e for e in reversed(self.kept) if e.conditions == conditions), None)
         if self.threshold is None or newest is None:
             return self._find_best(conditions)
-        return Champion(experiment=newest, scores=newest.scores, conditions=conditions)
+        return make_champion(newest)
 
     def level(self, experiment: Experiment, conditions: Conditions) -> float | None:
         """Return the estimated score of a kept experiment; None where nothing is estimated or it is forgotten."""
@@ -331,6 +331,11 @@ def find_best(
     return min(champions, key=lambda c: (c.cost, c.id), default=None)
 
 
+def make_champion(experiment: Experiment) -> Champion:
+    """Return a kept experiment as one to compare with, by its own trials alone."""
+    return Champion(experiment=experiment, scores=experiment.scores, conditions=experiment.conditions)
+
+
 def find_rival(attempt: Attempt, kept: Sequence[Experiment], champion: Champion | None) -> Champion | None:
     """Return what an attempt is compared with: the champion, or the kept experiment that it measures again."""
     if champion is None or attempt.remeasures_id is None:
@@ -338,7 +343,7 @@ def find_rival(attempt: Attempt, kept: Sequence[Experiment], champion: Champion 
     rival = champion
     for one in kept:  # another experiment may have become the champion since the attempt began
         if one.id == attempt.remeasures_id != champion.id:
-            rival = Champion(experiment=one, scores=one.scores, conditions=one.conditions)
+            rival = make_champion(one)
     return rival if rival.conditions == attempt.conditions else replace(rival, scores=())  # they do not compare
 
 
