@@ -163,10 +163,16 @@ def submit(made: Slurm, task: Path, run: str, *, without: str = "") -> str:
     return made("sbatch", "--parsable", f"--output={made.folder}/{run}.log", str(script))
 
 
+def train(made: Slurm, task: Path, run: str, *, without: str = "") -> str:
+    """Submit the script of a run and wait until its job trains; the job's number."""
+    job = submit(made, task, run, without=without)
+    wait_for(lambda: bool(containers(run, "trainer")), "the trainer of a job")
+    return job
+
+
 def cancel(made: Slurm, task: Path) -> None:
     """A job is cancelled while it trains."""
-    job = submit(made, task, "cancelled")
-    wait_for(lambda: bool(containers("cancelled", "trainer")), "the trainer of a job")
+    job = train(made, task, "cancelled")
     made("scancel", job)
     after_s = wait_for(lambda: not containers("cancelled"), "the containers of a cancelled job to go", 60)
     wait_for(lambda: made.state(job) == "CANCELLED", "the job to be cancelled")
@@ -175,8 +181,7 @@ def cancel(made: Slurm, task: Path) -> None:
 
 def kill_loop(made: Slurm, task: Path) -> None:
     """The loop of a job is killed, as the kernel does where memory is short."""
-    job = submit(made, task, "killed")
-    wait_for(lambda: bool(containers("killed", "trainer")), "the trainer of a job")
+    job = train(made, task, "killed")
     label = '{{index .Config.Labels "autoresearch.owner"}}'
     owner = made("docker", "inspect", "--format", label, containers("killed", "trainer")[0])
     os.kill(int(owner.split(":")[1]), 9)
@@ -187,11 +192,9 @@ def kill_loop(made: Slurm, task: Path) -> None:
 
 def time_out(made: Slurm, task: Path) -> None:
     """Jobs meet their time limit: one is told before, the other is not."""
-    told = submit(made, task, "told")
-    wait_for(lambda: bool(containers("told", "trainer")), "the trainer of a job")
+    told = train(made, task, "told")
     made("scontrol", "update", f"JobId={told}", "TimeLimit=2")  # so that the session's own end comes too late
-    untold = submit(made, task, "untold", without="#SBATCH --signal")
-    wait_for(lambda: bool(containers("untold", "trainer")), "the trainer of a job")
+    untold = train(made, task, "untold", without="#SBATCH --signal")
     made("scontrol", "update", f"JobId={untold}", "TimeLimit=1")
     for job in (told, untold):
         wait_for(lambda job=job: made.state(job) not in ("RUNNING", "COMPLETING"), "a job to end")  # type: ignore[misc]
@@ -203,8 +206,7 @@ def time_out(made: Slurm, task: Path) -> None:
 
 def requeue(made: Slurm, task: Path) -> None:
     """A job is requeued while it trains, as where its node is given to another, and goes on where it was."""
-    job = submit(made, task, "requeued")
-    wait_for(lambda: bool(containers("requeued", "trainer")), "the trainer of a job")
+    job = train(made, task, "requeued")
     made("scontrol", "requeue", job)
     wait_for(lambda: not containers("requeued"), "the containers of a requeued job to go", 60)
     wait_for(lambda: made.state(job) == "COMPLETED", "the requeued job to complete", 600)
