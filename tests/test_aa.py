@@ -120,9 +120,9 @@ def test_the_second_process_ends_with_its_block() -> None:
 def wait_for_members(group: int, number: int) -> list[str]:
     """Return a group's processes as soon as there are so many of them, or after ten seconds."""
     deadline = time.monotonic() + 10
-    while len(members(group)) != number and time.monotonic() < deadline:
+    while len(found := members(group)) != number and time.monotonic() < deadline:
         time.sleep(0.05)
-    return members(group)
+    return found
 
 
 def members(group: int) -> list[str]:
