@@ -4,7 +4,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from orchestrator.types import MachineLoad, Trial
 from tests.soak import aa
 from tests.soak.aa import Counts, Gain, Patches
 from tests.support import fakes, sessions
+from tests.support.waiting import within
 from tests.trust.test_calibrate import slot
 
 SHIPPED = (Path(__file__).parents[1] / "mutable" / "train.py").read_text()
@@ -111,18 +111,9 @@ def test_what_was_kept_is_counted(tmp_path: Path) -> None:
 def test_the_second_process_ends_with_its_block() -> None:
     """And with everything that it started: one for each processor."""
     with aa.second_process(seed=1) as group:
-        during = wait_for_members(group, len(os.sched_getaffinity(0)))
+        assert within(10, lambda: len(members(group)) == len(os.sched_getaffinity(0)))
 
-    assert len(os.sched_getaffinity(0)) == len(during)
-    assert [] == wait_for_members(group, 0)
-
-
-def wait_for_members(group: int, number: int) -> list[str]:
-    """Return a group's processes as soon as there are so many of them, or after ten seconds."""
-    deadline = time.monotonic() + 10
-    while len(found := members(group)) != number and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return found
+    assert within(10, lambda: members(group) == [])
 
 
 def members(group: int) -> list[str]:

@@ -4,8 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from orchestrator.execution import frames, join
 from orchestrator.execution.join import HeadFacts
 from orchestrator.types import Candidate, Kept, Plan, Proposal, Reply
 from tests.support import fakes, sessions
+from tests.support.waiting import within
 
 ROOT = Path(__file__).parents[2]
 HEAD = HeadFacts(
@@ -175,18 +174,10 @@ def test_nothing_that_ray_started_outlives_it() -> None:
             if dies_first:
                 ray.kill()
                 ray.wait()
-            assert within_a_minute(lambda agent=agent: is_asleep(agent))
+            assert within(60, lambda agent=agent: is_asleep(agent))
             end_process(ray)
 
-            assert within_a_minute(lambda agent=agent: not is_asleep(agent))
-
-
-def within_a_minute(condition: Callable[[], bool]) -> bool:
-    """Return whether a condition becomes true in time."""
-    until = time.monotonic() + 60
-    while not (holds := condition()) and time.monotonic() < until:
-        time.sleep(0.05)
-    return holds
+            assert within(60, lambda agent=agent: not is_asleep(agent))
 
 
 def is_asleep(pid: int) -> bool:

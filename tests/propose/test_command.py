@@ -4,8 +4,6 @@ import json
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from tests.propose.test_night import builder, task
 from tests.support import fakes
 from tests.support.fake_messages_api import FakeMessagesApi, proposal
 from tests.support.sessions import open_session
+from tests.support.waiting import within
 
 GOOD = proposal("LR = 0.02", "LR = 0.03", "a higher rate")
 
@@ -138,14 +137,6 @@ if not os.path.exists({str(marker)!r}):
 
     assert "a higher rate" == opened.read(reply).hypothesis
     assert ["proposal.delayed"] == [entry["event"] for entry in logs]
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Whether something comes true in time."""
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.02)
-    return condition()
 
 
 def test_nothing_that_it_started_outlives_it(tmp_path: Path) -> None:
