@@ -229,13 +229,18 @@ def _objects(text: str, key: str) -> Iterator[dict[str, Any]]:
             yield value
 
 
+def first_mismatch(error: ValidationError) -> str:
+    """Return where an object differs from its schema first, and how."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the object"
+    return f"{where}: {first['msg']}"
+
+
 def _proposal(arguments: object) -> Proposal:
     try:
         given = _Fields.model_validate(arguments)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the object"
-        raise PatchRejected(f"the proposal does not match the schema: {where}: {first['msg']}") from error
+        raise PatchRejected(f"the proposal does not match the schema: {first_mismatch(error)}") from error
     whole = given.source or None
     if whole is None and not given.edits:
         raise PatchRejected("neither edits nor source were given; propose a change")

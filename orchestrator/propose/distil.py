@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import PatchRejected
 from orchestrator.propose import prompt_text
-from orchestrator.propose.answer import Wanted
+from orchestrator.propose.answer import Wanted, first_mismatch
 from orchestrator.propose.history import FAILED
 from orchestrator.propose.lessons import LESSON_CHARS, SHOWN_CHARS, Distilled, RunLessons
 from orchestrator.propose.models import Answer
@@ -135,9 +135,7 @@ def read_lessons(given: object, runs: Iterable[RunLessons], earlier: Distilled |
     try:
         answered = _Lessons.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the object"
-        raise PatchRejected(f"the lessons do not match the schema: {where}: {first['msg']}") from error
+        raise PatchRejected(f"the lessons do not match the schema: {first_mismatch(error)}") from error
     found = list(runs)
     shown = {f"{run.tag}/{e.id}" for run in found for e in run.experiments}
     shown |= {name for one in (earlier.lessons if earlier else ()) for name in one.experiments}
