@@ -7,12 +7,14 @@ probability p, exponential, on average by g units); a unit is the standard devia
 is drawn in blocks from recorded traces (noise_trace.json), or is that of a GPU. Three rules: `lowest` keeps what is
 below the lowest score, as upstream does; `gate` is the rule of this project until November 2026 (a spread from three
 baseline runs, gains within it run twice more); `ours` is orchestrator.estimates, orchestrator.policy and
-orchestrator.duels themselves, claims included, in the same 100 trials.
+orchestrator.duels themselves, claims included, in the same 100 trials. Two more know what no rule can: `oracle` each
+idea's true gain at once; `informed` the champion's level, the drift that can be seen, and the best bar. Ideas and noise
+are the same for every rule.
 
-Per scenario: the true gain of the last champion by each rule, and ours over the better of the others; for ours the
-changes in the champion, those that the views call in doubt, those that are worse than what they replaced, in all and
-without a mark; the share of nights whose headline interval holds the truth; the share of trials spent on repeats and on
-claims.
+Per scenario: the true gain of the last champion by the three rules, then ours, `informed` and `oracle` over the better
+of `lowest` and `gate`; for ours the changes in the champion, those that the views call in doubt, those that are worse
+than what they replaced, in all and without a mark; the share of nights whose headline interval holds the truth; the
+share of trials spent on repeats and on claims.
 """
 
 import json
@@ -31,6 +33,8 @@ TRACES = json.loads(Path(__file__).with_name("noise_trace.json").read_text(encod
 TRIALS = 100
 BLOCK = 5  # trials of a trace in a row
 NULL_SHARE, WORSE_BY = 0.15, 2.0
+SEED_SD, DRIFT_SD, DRIFT_RHO = 0.0012, 0.0008, 0.95  # of a GPU
+OVERTIME = 3  # trials that a rule may begin in the last one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,47 +64,65 @@ SCENARIOS = (
 
 
 class Machines:
-    """Many machines that drift, each with its own night; a trial costs one of its trials."""
+    """Many machines that drift, each with its own night; a trial costs one of its trials.
+
+    What a trial adds to the truth, and the idea that may be tried in it, are drawn beforehand: the same for every rule.
+    """
 
     def __init__(self, scenario: Scenario, nights: int, rng: np.random.Generator) -> None:
-        """Start each night somewhere in the drift."""
+        """Draw the nights; each starts somewhere in the drift."""
         self.scenario, self.rng, self.nights = scenario, rng, nights
-        self.spent = np.zeros(nights, dtype=np.int64)
-        trace = TRACES.get(scenario.machine)
+        self.spent, self.run = np.zeros(nights, dtype=np.int64), np.arange(nights)
+        trace, size = TRACES.get(scenario.machine), (nights, TRIALS + OVERTIME)
         if trace is None:
-            self.seed_sd, self.drift_sd, self.rho = 0.0012, 0.0008, 0.95
-            self.drift = rng.normal(0, self.drift_sd, nights)
-            self.unit = math.hypot(self.seed_sd, self.drift_sd)
+            drift, self.noise = _walk(rng, size), rng.normal(0, SEED_SD, size)
+            self.others, self.unit = np.zeros(size), math.hypot(SEED_SD, DRIFT_SD)
         else:
-            self.trace = np.array([[row["others"], row["cost"], row["rest"]] for row in trace])
-            self.at = rng.integers(len(trace), size=nights)
-            self.unit = float(np.std(self.trace[:, 1] + self.trace[:, 2], ddof=1))
-        self.drawn = 0
+            columns = np.array([[row["others"], row["cost"], row["rest"]] for row in trace])
+            self.others, drift, self.noise = np.moveaxis(columns[_resample(rng, len(trace), size)], 2, 0)
+            self.unit = float(np.std(columns[:, 1] + columns[:, 2], ddof=1))
+        self.scores = drift + self.noise
+        if not scenario.sees_others:
+            self.others, self.noise = np.zeros(size), self.scores
+        self.gains = self._draw_ideas(size)
 
     def trial(self, truth: Array, where: Mask) -> tuple[Array, Array]:
         """Return the scores of one trial of each truth, and the share that others took."""
+        at = self.spent.copy()
         self.spent += where
-        if self.scenario.machine == "gpu":
-            moved = self.rho * self.drift + self.rng.normal(0, math.sqrt(1 - self.rho**2) * self.drift_sd, self.nights)
-            self.drift = np.where(where, moved, self.drift)
-            return truth + self.drift + self.rng.normal(0, self.seed_sd, self.nights), np.zeros(self.nights)
-        jump = self.rng.random(self.nights) < 1 / BLOCK
-        fresh = self.rng.integers(len(self.trace), size=self.nights)
-        self.at = np.where(where, np.where(jump, fresh, (self.at + 1) % len(self.trace)), self.at)
-        others, cost, rest = self.trace[self.at].T
-        return truth + cost + rest, others if self.scenario.sees_others else np.zeros(self.nights)
+        return truth + self.scores[self.run, at], self.others[self.run, at]
 
     def ideas(self) -> Array:
-        """Return the true gain of an idea for each night."""
-        scenario, u = self.scenario, self.rng.random(self.nights)
+        """Return the true gain of the idea for each night's next trial."""
+        ideas: Array = self.gains[self.run, self.spent]
+        return ideas
+
+    def _draw_ideas(self, size: tuple[int, int]) -> Array:
+        scenario, u = self.scenario, self.rng.random(size)
         if scenario.nulls:
-            return np.zeros(self.nights)
-        better = self.rng.exponential(scenario.by, self.nights)
+            return np.zeros(size)
+        better = self.rng.exponential(scenario.by, size)
         if scenario.fades:
-            better *= 2.0 ** (-2 * self.spent / TRIALS)
-        worse = -self.rng.exponential(WORSE_BY, self.nights)
+            better *= 2.0 ** (-2 * np.arange(size[1]) / TRIALS)
+        worse = -self.rng.exponential(WORSE_BY, size)
         gain = np.where(u < NULL_SHARE, 0.0, np.where(u < 1 - scenario.better, worse, better))
         return gain * self.unit
+
+
+def _walk(rng: np.random.Generator, size: tuple[int, int]) -> Array:
+    """Return drifts that return to their mean: the steps of each night, one after the other."""
+    drift = rng.normal(0, DRIFT_SD, size)
+    for step in range(1, size[1]):
+        drift[:, step] = DRIFT_RHO * drift[:, step - 1] + math.sqrt(1 - DRIFT_RHO**2) * drift[:, step]
+    return drift
+
+
+def _resample(rng: np.random.Generator, length: int, size: tuple[int, int]) -> estimates.Slots:
+    """Return places in a trace, in blocks of BLOCK on average."""
+    at, jumps = rng.integers(length, size=size), rng.random(size) < 1 / BLOCK
+    for step in range(1, size[1]):
+        at[:, step] = np.where(jumps[:, step], at[:, step], (at[:, step - 1] + 1) % length)
+    return at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +184,22 @@ def gate(scenario: Scenario, nights: int, rng: np.random.Generator) -> Nights:
         truth = np.where(kept, truth - gain, truth)
         harmful += kept & (gain < 0)
     return plain((scenario.base - truth) / machines.unit, harmful)
+
+
+def oracle(scenario: Scenario, nights: int, rng: np.random.Generator) -> Nights:
+    """Know the true gain of each idea at once, and keep every better one: no rule can gain more."""
+    machines = Machines(scenario, nights, rng)
+    return plain(np.maximum(machines.gains[:, 1:TRIALS], 0).sum(axis=1) / machines.unit, np.zeros(nights))
+
+
+def informed(scenario: Scenario, nights: int, rng: np.random.Generator) -> Nights:
+    """Know the champion's level, what drift can be seen and the best bar for these ideas, each tried once."""
+    machines = Machines(scenario, nights, rng)
+    gains, seen = (table[:, 1:TRIALS] for table in (machines.gains, machines.gains - machines.noise))
+    order = seen.argsort(axis=None)[::-1]
+    kept = seen >= seen.flat[order[gains.flat[order].cumsum().argmax()]]
+    harmful = (kept & (gains < 0)).sum(axis=1).astype(float)
+    return plain((gains * kept).sum(axis=1) / machines.unit, harmful)
 
 
 class Line:
@@ -258,26 +296,27 @@ def claim(machines: Machines, truth: Array, line: Line, champion: estimates.Slot
 
 
 RULES: dict[str, Callable[[Scenario, int, np.random.Generator], Nights]] = {
-    "lowest": lowest, "gate": gate, "ours": ours,
+    "lowest": lowest, "gate": gate, "ours": ours, "informed": informed, "oracle": oracle,
 }  # fmt: skip
 
 
 COLUMNS = (
-    "lowest", "gate", "ours", "ratio", "changes", "doubtful", "harmful", "unmarked", "covered", "claimed", "repeats",
-    "claims",
+    "lowest", "gate", "ours", "ratio", "informed", "oracle", "changes", "doubtful", "harmful", "unmarked", "covered",
+    "claimed", "repeats", "claims",
 )  # fmt: skip
 
 
 def measure(scenario: Scenario, nights: int, seed: int = 1) -> tuple[dict[str, float], Array]:
     """Return the figures of a scenario, and for each headline whether its interval holds the truth."""
     found = {name: rule(scenario, nights, np.random.default_rng(seed)) for name, rule in RULES.items()}
-    mine, other = found["ours"], max(found["lowest"].gain.mean(), found["gate"].gain.mean())
+    mine, gains = found["ours"], {name: float(night.gain.mean()) for name, night in found.items()}
+    other = math.nan if scenario.nulls else max(gains["lowest"], gains["gate"])
     headlines = mine.covered[~np.isnan(mine.covered)]
     values = (
-        found["lowest"].gain.mean(), found["gate"].gain.mean(), mine.gain.mean(),
-        math.nan if scenario.nulls else mine.gain.mean() / other, mine.keeps.mean(), mine.marked.mean(),
-        mine.harmful.mean(), mine.unmarked.mean(), headlines.mean() if len(headlines) else math.nan,
-        mine.claimed.mean(), mine.repeats.mean() / TRIALS, mine.claims.mean() / TRIALS,
+        gains["lowest"], gains["gate"], gains["ours"], gains["ours"] / other, gains["informed"] / other,
+        gains["oracle"] / other, mine.keeps.mean(), mine.marked.mean(), mine.harmful.mean(), mine.unmarked.mean(),
+        headlines.mean() if len(headlines) else math.nan, mine.claimed.mean(), mine.repeats.mean() / TRIALS,
+        mine.claims.mean() / TRIALS,
     )  # fmt: skip
     return dict(zip(COLUMNS, map(float, values), strict=True)), headlines
 

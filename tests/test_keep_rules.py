@@ -36,7 +36,6 @@ def decide_by_policy(scenario: Scenario, seed: int) -> tuple[float, int]:
         if isinstance(step, Rerun) and not step.suspicion:
             if machines.spent[0] >= TRIALS * (1 - duels.CLAIM_SHARE):
                 break
-            machines.ideas()  # the simulator draws one, and does not use it
             trials.append(run(truth))
             repeats += 1
             continue
@@ -80,6 +79,27 @@ def test_our_rule_gains_more_than_the_others(scenario: Scenario) -> None:
     assert figures["unmarked"] < 1.0
     assert figures["claims"] <= 0.2
     assert headlines.mean() > 0.85
+
+
+@pytest.mark.parametrize("scenario", keep_rules.SCENARIOS[8:13])
+def test_who_knows_more_gains_more(scenario: Scenario) -> None:
+    """The oracle more than the rule that knows all but seed noise, and that one more than any real rule."""
+    figures, _ = keep_rules.measure(scenario, 60)
+
+    assert figures["oracle"] > figures["informed"] > max(1.0, figures["ratio"])
+
+
+def test_every_rule_meets_the_same_ideas_and_noise() -> None:
+    """What a trial adds and which idea it may try depends on its number, not on what was tried before."""
+    scenario, truth = keep_rules.SCENARIOS[0], np.zeros(2)
+    apart, together = (Machines(scenario, 2, np.random.default_rng(1)) for _ in range(2))
+    apart.trial(truth, np.array([True, False]))
+    second, _ = apart.trial(truth, np.array([True, True]))
+    first, _ = together.trial(truth, np.array([True, True]))
+    both, _ = together.trial(truth, np.array([True, True]))
+
+    assert [both[0], first[1]] == second.tolist()
+    assert [together.gains[0, 2], together.gains[1, 1]] == apart.ideas().tolist()
 
 
 def test_changes_that_change_nothing_are_hardly_kept_and_never_claimed() -> None:
