@@ -293,7 +293,7 @@ def make_single_slot(config: Config, *, refuses: bool = True, holdout: bool = Fa
             context = replace(context, config=relax_deadlines(config), thresholds=UNBOUNDED)
         return ContainerRunner(place=context)
 
-    return make_slot(config, log_wait, build_lease_policy(config), make)
+    return make_slot(config, show_wait, build_lease_policy(config), make)
 
 
 def relax_deadlines(config: Config) -> Config:
@@ -336,3 +336,9 @@ def make_slot(
 def log_wait(reason: str) -> None:
     """Log why nothing runs yet, where no run is recorded."""
     log.info("loop.waiting", reason=reason)
+
+
+def show_wait(reason: str) -> None:
+    """Log and print why nothing runs yet, for the commands whose log goes to a file only."""
+    log_wait(reason)
+    sys.stderr.write(f"{reason}\n")

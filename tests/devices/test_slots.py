@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -128,3 +129,16 @@ def test_a_bad_gpu_is_left_out_by_all(machine: Machine, tmp_path: Path, monkeypa
     with slots(config_of(tmp_path, 2)) as (first, second):
         assert not free(policy(machine, exclude=("GPU-1",)))
         assert ("GPU-1",) == first.policy.exclude == second.policy.exclude
+
+
+def test_what_runs_outside_a_loop_says_on_the_screen_what_it_waits_for(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`check`, `confirm`, `claim` and `calibrate` log to a file; whoever started them sees nothing else for hours."""
+    monkeypatch.setattr(compose, "connect_engine", lambda _: SimpleNamespace(reap=lambda: None))
+    for uuid in ("GPU-1", "GPU-2"):
+        machine.gpu(uuid, util=99)
+    with pytest.raises(LeaseUnavailable), compose.make_single_slot(config_of(tmp_path, 1)):
+        pass
+
+    assert "\nwaiting, at most" in capsys.readouterr().err
