@@ -33,6 +33,7 @@ USUAL_GAIN_SD = 0.5  # of the mean of all gains, in units of the gains' own
 OTHERS_SD = 40.0  # of what a share of 1 of the processors, used by others, costs in units of seed noise
 FIRST_SD = 0.0001  # of the first score: seed noise, before there is a second trial
 FIRST_TRIALS = 0.25  # how many trials that guess counts as, halved
+REPORTED_TRIALS = 1.0  # the same for a guess of the task's own scorer: one ten times too small still misleads little
 MEMORY = 0.97  # of a model's merits, from trial to trial: a run changes its character
 HOPELESS = 2.5  # standard deviations worse than expected: broken, and no measure of anything else
 WORTH_KEEPING = 0.1  # of seed noise: a smaller gain is none
@@ -99,8 +100,12 @@ class Gains:
     worth: Array  # of one more trial: by how much it is expected to better the choice between the two
 
 
-def begin(value: Array, others: Array) -> Beliefs:
-    """Return what the first trials of runs say, their sources in slot 0."""
+def begin(value: Array, others: Array, noise: Array | None = None) -> Beliefs:
+    """Return what the first trials of runs say, their sources in slot 0.
+
+    `noise` is the standard deviation of one trial as a scorer reports it, 0 for unknown: a first guess that trials
+    overrule, and that is never smaller than the guess without it.
+    """
     runs, models, size = len(value), len(MODELS), LEVELS + KEPT_SLOTS + 1
     gain_sd = np.array([model[0] for model in MODELS])
     drift_sd = np.array([model[1][0] for model in MODELS])
@@ -113,11 +118,11 @@ def begin(value: Array, others: Array) -> Beliefs:
     cov[:, :, LEVELS, :] = shared
     cov[:, :, :, LEVELS] = shared
     cov[:, :, LEVELS, LEVELS] = 1 + drift_sd**2 + (others[:, None] * OTHERS_SD) ** 2
-    guess = (FIRST_SD * np.maximum(np.abs(value), 1e-9)) ** 2
-    return Beliefs(
-        mean=mean, cov=cov, log_weight=np.zeros((runs, models)), shape=np.full(runs, FIRST_TRIALS),
-        rate=np.repeat(FIRST_TRIALS * guess[:, None], models, axis=1),
-    )  # fmt: skip
+    reported = np.zeros(runs) if noise is None else noise
+    guess = np.maximum(FIRST_SD * np.maximum(np.abs(value), 1e-9), reported) ** 2
+    shape = np.where(reported > 0, REPORTED_TRIALS, FIRST_TRIALS)
+    rate = np.repeat((shape * guess)[:, None], models, axis=1)
+    return Beliefs(mean=mean, cov=cov, log_weight=np.zeros((runs, models)), shape=shape, rate=rate)
 
 
 def branch(beliefs: Beliefs, parent: Slots, where: Mask) -> Beliefs:
@@ -278,9 +283,10 @@ class Estimates:
     seen: int = 1  # trials, broken ones included
 
     @classmethod
-    def begin(cls, source: int, value: float, others: float = 0.0) -> "Estimates":
-        """Return what the first trial of a run says."""
-        return cls(sources=(source,), ages=(0,), beliefs=begin(np.array([value]), np.array([others]))).see(others)
+    def begin(cls, source: int, value: float, others: float = 0.0, noise: float = 0.0) -> "Estimates":
+        """Return what the first trial of a run says, and its scorer of the noise; 0 where it says nothing."""
+        beliefs = begin(np.array([value]), np.array([others]), np.array([noise]))
+        return cls(sources=(source,), ages=(0,), beliefs=beliefs).see(others)
 
     def knows(self, source: int | None) -> bool:
         """Return whether there is an estimate of a source."""
@@ -362,9 +368,9 @@ class Estimates:
         )  # fmt: skip
 
     @property
-    def trials(self) -> int:
-        """Return how many trials it has learnt from, broken ones apart."""
-        return 1 + round(2 * (float(self.beliefs.shape[0]) - FIRST_TRIALS))
+    def knows_noise(self) -> bool:
+        """Return whether more is known of the noise than any run's first guess."""
+        return float(self.beliefs.shape[0]) > FIRST_TRIALS
 
     @property
     def trial_sd(self) -> float:

@@ -326,7 +326,7 @@ def find_best(
         if best is None:
             return None
         sign, (level, sd), to_beat = best.experiment.sign, known_here.level(best.id), known_here.expected_next(best.id)
-        error = sd if known_here.trials > 1 else None
+        error = sd if known_here.knows_noise else None
         return replace(best, estimate=sign * level, estimate_sd=error, to_beat=sign * to_beat)
     return min(champions, key=lambda c: (c.cost, c.id), default=None)
 
@@ -487,7 +487,7 @@ def learn(estimates: Estimates | None, experiment: Experiment) -> Estimates | No
     if not trials or not experiment.is_judged or (estimates is None and not is_kept):
         return estimates
     if estimates is None:
-        estimates, trials = Estimates.begin(source, *trials[0]), trials[1:]
+        estimates, trials = Estimates.begin(source, *trials[0], noise=reported_noise(experiment)), trials[1:]
     if estimates.knows(source):
         for score, others in trials:
             estimates = estimates.repeat(source, score, others)
@@ -496,6 +496,13 @@ def learn(estimates: Estimates | None, experiment: Experiment) -> Estimates | No
     parent = best if experiment.parent_id is None else experiment.parent_id
     learnt, _ = estimates.challenge(parent, best, trials)
     return learnt.keep(source) if is_kept else learnt
+
+
+def reported_noise(experiment: Experiment) -> float:
+    """Return the noise that the scorer reports of the baseline; 0.0 for none, and of code that a proposer wrote."""
+    score = experiment.score
+    is_baseline = experiment.parent_id is None and experiment.remeasures_id is None
+    return (score.noise or 0.0) if score and is_baseline else 0.0
 
 
 def others_of(load: MachineLoad | None) -> float:

@@ -336,6 +336,7 @@ class Score:
     value: float
     level: Level
     standard_error: float | None = None  # of the audit; None where there is none: L0, L1
+    noise: float | None = None  # standard deviation between trials of one source, as far as the scorer can tell
     audited_positions: int = 0  # K
     undetectable: float | None = None  # the largest lie about few positions that the audit would have missed, at 5 %
     tokens: int = 0  # positions that could be audited; 0 for unknown

@@ -9,6 +9,8 @@ import pytest
 
 from orchestrator import estimates
 from orchestrator.estimates import CHALLENGER, KEPT_SLOTS, Estimates
+from orchestrator.policy import SURE
+from orchestrator.policy import is_sure as is_sure_of
 
 ONE = np.array([True])
 
@@ -115,3 +117,38 @@ def test_an_estimate_is_for_the_usual_load_of_the_run() -> None:
 
     assert 2.0 == pytest.approx(level, abs=0.05)
     assert sd < 0.2
+
+
+CLEAR = ((0.5, 0.0), (0.51, 0.0))  # two trials of a challenger, half of the champion's score
+
+
+@pytest.mark.parametrize(("noise", "is_sure"), [(0.0, False), (0.02, True)])
+def test_a_reported_noise_settles_a_gain_far_beyond_it(noise: float, is_sure: bool) -> None:
+    """Without it one trial of the baseline leaves open that all of the difference is noise."""
+    _, gain = Estimates.begin(0, 1.0, noise=noise).challenge(0, 0, CLEAR)
+
+    assert is_sure is bool(is_sure_of(gain.probability))
+
+
+def test_a_reported_noise_that_is_ten_times_too_small_makes_no_chance_sure() -> None:
+    """Of changes that change nothing no more are called sure than that word allows."""
+    runs, chance = 2000, np.random.default_rng(5)
+    one, nobody = np.ones(runs, dtype=bool), np.zeros(runs)
+    first, challenger = np.zeros(runs, dtype=np.int64), np.full(runs, CHALLENGER)
+    beliefs = estimates.begin(1 + 0.1 * chance.normal(size=runs), nobody, np.full(runs, 0.01))
+    beliefs, sure = estimates.branch(beliefs, first, one), []
+    for _ in range(2):
+        beliefs, _ = estimates.observe(beliefs, challenger, 1 + 0.1 * chance.normal(size=runs), nobody, one)
+        sure.append(is_sure_of(estimates.compare(beliefs, first, challenger).probability).mean())
+
+    assert max(sure) < 1 - SURE
+
+
+def test_trials_overrule_a_reported_noise() -> None:
+    """And one of nothing is no smaller than any run's first guess."""
+    known = Estimates.begin(0, 1.0, noise=0.001)
+    for swing in (1, -1, -1, 1, 1, -1, 1, -1, 1, 1, -1, -1):
+        known = known.repeat(0, 1.0 + 0.05 * swing)
+
+    assert known.trial_sd == pytest.approx(0.05, rel=0.2)
+    assert Estimates.begin(0, 1.0).trial_sd == pytest.approx(Estimates.begin(0, 1.0, noise=1e-12).trial_sd)

@@ -377,6 +377,17 @@ def test_further_trials_tell_luck_from_progress() -> None:
     assert lucky.probability < 0.5 < once.probability < real.probability
 
 
+@pytest.mark.parametrize(("changes", "counts"), [({}, True), ({"parent_id": 0}, False), ({"remeasures_id": 4}, False)])
+def test_the_noise_that_a_scorer_reports_counts_for_the_baseline_only(changes: dict[str, int], counts: bool) -> None:
+    """A proposer's code can widen or narrow what a stopwatch reports of it."""
+    one = kept(2.0, score=Score(value=2.0, level=Level.L1, noise=0.5), **changes)
+    known = policy.learn(None, one)
+
+    assert known is not None
+    assert counts is known.knows_noise
+    assert counts is (known.trial_sd == pytest.approx(0.5))
+
+
 def test_what_others_used_is_taken_out_of_a_score() -> None:
     """Repeat: a score beside a busy neighbour is no loss once the run knows what such neighbours cost."""
     estimates = policy.learn(None, kept(2.0, loads=(QUIET,)))

@@ -10,10 +10,10 @@ NIGHT_HOURS = 8.0
 
 
 def smallest_gain(journal: Journal) -> float | None:
-    """Return the gain that the duels of one night can show on this machine; None before two trials have a score."""
+    """Return the gain that the duels of one night can show on this machine; None before the noise is known."""
     champion, baseline = journal.champion(), journal.baseline()
     known = journal.history().estimates.get(champion.conditions) if champion else None
-    if known is None or baseline is None or known.trials < 2:  # noqa: PLR2004
+    if known is None or baseline is None or not known.knows_noise:
         return None
     trial_s = baseline.duration_s / max(1, len(baseline.scores))
     pairs = duels.affordable_pairs((1 - duels.CLAIM_SHARE) * NIGHT_HOURS * SECONDS_PER_HOUR, trial_s, NIGHT_HOURS)

@@ -70,6 +70,7 @@ class ScoreMessage(_Message):
     value: FiniteFloat
     level: Literal["L1", "L2"]
     standard_error: NonNegativeFloat | None = None  # required at L2: what the audit leaves open
+    noise: NonNegativeFloat | None = None  # standard deviation of the scores of one file, as far as the scorer can tell
     audited_positions: NonNegativeInt = 0  # required at L2
     total_positions: NonNegativeInt = 0  # that could be audited; 0 for unknown
     undetectable: NonNegativeFloat | None = None  # the largest lie that the audit would have missed, at 5 %
@@ -92,6 +93,7 @@ class ScoreMessage(_Message):
             value=self.value,
             level=Level(self.level),
             standard_error=self.standard_error,
+            noise=self.noise,
             audited_positions=self.audited_positions,
             undetectable=self.undetectable,
             tokens=self.total_positions,

@@ -62,6 +62,13 @@ def test_a_well_formed_message_is_a_score() -> None:
     assert expected == outcome("loading", CLAIMS, "val_bpb: 0.1", '{"event": "progress", "value": 0.1}', "{}", GOOD)
 
 
+def test_a_score_has_the_noise_that_its_scorer_reports() -> None:
+    """It may be left out."""
+    scores = [outcome(CLAIMS, changed(noise=noise)) for noise in (0.25, ...)]
+
+    assert [0.25, None] == [score.noise for score in scores if isinstance(score, Score)]
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_score_arrives_as_it_was_computed(value: float) -> None:
     """Every bit of a float64."""
@@ -107,6 +114,7 @@ def test_no_piece_of_a_message_is_one(text: str, start: int) -> None:
         (GOOD.replace("1.2345678901234567", "NaN"), "value: Input should be a finite number"),
         (GOOD.replace("1.2345678901234567", "Infinity"), "value: Input should be a finite number"),
         (GOOD.replace("1.2345678901234567", "1e999"), "value: Input should be a finite number"),
+        (changed(noise=-1.0), "noise: Input should be greater than or equal to 0"),
         (changed(standard_error=...), "standard_error is required at level L2"),
         (changed(standard_error=None), "standard_error is required at level L2"),
         (changed(standard_error=-1e-9), "standard_error: Input should be greater than or equal to 0"),

@@ -46,6 +46,7 @@ def score(root: Path, seconds: float) -> None:
         value=found.value,
         level="L1",
         standard_error=found.standard_error,
+        noise=found.standard_error,
         parts={"low": found.low, "high": found.high, "slowdown": found.slowdown, "pairs": found.pairs},
     )
 

@@ -46,7 +46,15 @@ def score(root: Path, seconds: float) -> None:
         ratios.append(took[A] / took[B])
     error = statistics.stdev(ratios) / PAIRS**0.5
     value = statistics.median(ratios)
-    channel.send("score", metric="time_ratio", value=value, level="L2", standard_error=error, audited_positions=PAIRS)
+    channel.send(
+        "score",
+        metric="time_ratio",
+        value=value,
+        level="L2",
+        standard_error=error,
+        noise=error,
+        audited_positions=PAIRS,
+    )
 
 
 def main() -> None:
