@@ -27,8 +27,8 @@ def section(title: str) -> str:
 
 
 def make(title: str, folder: Path) -> Path:
-    """The task of a section: its first command, then the files that it names."""
-    first = re.findall(r"^    (.*)$", section(title), re.MULTILINE)[0]
+    """The task of a section: its first commands, then the files that it names."""
+    first, *more = re.findall(r"^    (.*)$", section(title).partition("In `")[0], re.MULTILINE)
     words = shlex.split(first.removeprefix("autoresearch "))
     words[-1 if title == MODEL else 1] = str(task := folder / words[-1 if title == MODEL else 1])
     if title == MODEL:
@@ -37,6 +37,8 @@ def make(title: str, folder: Path) -> Path:
         done = CliRunner().invoke(app, words)
 
         assert 0 == done.exit_code, done.output
+    for command in more:
+        subprocess.run(shlex.split(command), cwd=folder, check=True)
     for name, part, body in re.findall(r"In `([^`]+)`(, the [^:]+)?:\n\n```\w*\n(.*?)```", section(title), re.DOTALL):
         path = task / name
         path.write_text(replace_part(path.read_text(), body) if part else body)
