@@ -143,7 +143,8 @@ class History:
     def seed_std(self, conditions: Conditions) -> float | None:
         """Return the standard deviation between trials of one source; None if it is not known yet."""
         if conditions in self.estimates:
-            return self.estimates[conditions].trial_sd
+            known = self.estimates[conditions]
+            return known.trial_sd if known.trials > 1 else None  # before that it is a guess for any machine
         return pooled_std(e.scores for e in self.repeated if e.conditions == conditions)
 
 

@@ -300,6 +300,8 @@ def test_the_noise_is_not_known_before_something_ran_twice() -> None:
     """Noise: None, never 0.0."""
     assert policy.pooled_std([]) is None
     assert policy.pooled_std([[2.0], [2.1]]) is None
+    assert history(kept(2.0)).seed_std(HERE) is None
+    assert history(kept(2.0), kept(1.99, id=1)).seed_std(HERE) is not None
 
 
 def test_the_noise_of_other_conditions_is_not_known_here() -> None:

@@ -206,7 +206,7 @@ def _patch_notes(journal: Journal, experiment_id: int) -> tuple[str, ...]:
 def _gain(experiment: Experiment) -> str:
     """Return how sure its gain was when it was judged."""
     by = "" if experiment.gain is None else f"{experiment.gain:+.2g} over the best of then, "
-    return f"{by}a gain with {experiment.sure:.2f}"
+    return f"{by}a gain with probability {experiment.sure:.2f}"
 
 
 def _audit(score: Score | None) -> str:

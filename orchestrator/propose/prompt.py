@@ -38,9 +38,9 @@ NEWEST_LAST = ("kept", "recent")  # of these lists the end is shown where not al
 SHARES = {"kept": 0.3, "near": 0.2, "diffs": 0.15, "failed": 0.15, "recent": 0.2}  # of HISTORY_TOKENS
 
 LEGEND = (
-    "In the lists: ± is the standard error of a difference, from the noise of single trials; `a gain with 0.31` is the"
-    " estimated probability that it beats the best of its time, with the drift of the machine taken out. A line's"
-    " figures are what the program printed of itself. Numbers that are not listed are attempts that could not be"
+    "In the lists: ± is the standard error of a difference, from the noise of single trials. `estimated gain 0.02 with"
+    " probability 0.31`: over the best of its time, with the drift of the machine and its other users taken out, which"
+    " the plain difference has in it. A line's figures are what the program printed of itself. Numbers that are not listed are attempts that could not be"
     " judged, repeats of kept experiments, or older ones."
 )
 ROLE = """You propose experiments for an automated research loop. Each prompt contains everything you need; you have no
@@ -244,7 +244,9 @@ class PromptBuilder:
                 f" it likely to be a gain{self._smallest(context)}. Prefer ideas that could gain more."
             )
         error = context.champion.standard_error
-        return f"Standard error of the best score: {error:.2g}; repeated trials differ somewhat more." if error else ""
+        if not error:
+            return ""
+        return f"How far repeated trials differ is not known yet; by more than {error:.2g}, the error of the audit."
 
     def _smallest(self, context: Context) -> str:
         """Say which gain this machine can show."""

@@ -62,7 +62,7 @@ class Teller:
 
     def _more(self, e: Experiment) -> str:
         """Return the difference to its parent, the expected effect, and what it printed about its training."""
-        parts = [self._difference(e), "" if e.sure is None else f"a gain with {e.sure:.2f}"]
+        parts = [self._difference(e), _estimate(e)]
         parts.append(read_diagnostics(e.folder / "trainer.log").line())
         parts.append(_machine(e))
         if e.score and e.score.parts:
@@ -93,6 +93,13 @@ class Teller:
         """Format a number with the significant digits: two of the noise; six decimals if the noise is unknown."""
         digits = min(6, max(2, 1 - math.floor(math.log10(self.seed_std)))) if self.seed_std else 6
         return f"{value:{sign}.{digits}f}"
+
+
+def _estimate(e: Experiment) -> str:
+    """Return its estimated gain over the best of its time, with the probability that it is one."""
+    if e.sure is None:
+        return ""
+    return f"{'a gain' if e.gain is None else f'estimated gain {e.gain:.2g}'} with probability {e.sure:.2f}"
 
 
 def _machine(e: Experiment) -> str:

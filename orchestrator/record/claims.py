@@ -128,7 +128,7 @@ def describe_classes(journal: Journal) -> str:
 
 def describe_doubts(journal: Journal) -> str:
     """Return in one line which changes in the best file are in doubt; "" for none."""
-    doubts = [f"{number} (a gain with {sure:.2f})" for number, sure in find_doubtful(journal).items()]
+    doubts = [f"{number} (a gain with probability {sure:.2f})" for number, sure in find_doubtful(journal).items()]
     return (
         f"in doubt, and may be taken out: experiment{'s' if len(doubts) > 1 else ''} {', '.join(doubts)}"
         if doubts

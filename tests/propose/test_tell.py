@@ -76,7 +76,10 @@ def test_an_outcome_is_one_line(tmp_path: Path) -> None:
         " start-up, train loss 2.70; 400 MB; expected: 1.95, more memory]"
     ) == told.outcome(e)
     assert "- 3: 2.000 (mean of 2 trials: 1.990, 2.010) kept: baseline" == told.outcome(parent)
-    assert "parent 3 (2.000); a gain with 0.31; 440 steps" in told.outcome(replace(e, sure=0.312))
+    assert "parent 3 (2.000); a gain with probability 0.31; 440 steps" in told.outcome(replace(e, sure=0.312))
+    assert "parent 3 (2.000); estimated gain 0.0037 with probability 0.42; 440" in told.outcome(
+        replace(e, sure=0.421, gain=0.00371)
+    )
 
 
 def test_without_a_known_noise_nothing_is_claimed_about_an_error() -> None:

@@ -163,7 +163,7 @@ def test_views_lead_with_the_claim(tmp_path: Path, view: str) -> None:
 
     assert CLAIM in page
     assert doubts in page
-    assert doubts.startswith("in doubt, and may be taken out: experiment 1 (a gain with 0.")
+    assert doubts.startswith("in doubt, and may be taken out: experiment 1 (a gain with probability 0.")
     assert smallest in page
     assert "± 0.0e+00" not in page
 
