@@ -145,6 +145,14 @@ class History:
         if conditions in self.estimates:
             known = self.estimates[conditions]
             return known.trial_sd if known.trials > 1 else None  # before that it is a guess for any machine
+        return self._scores_std(conditions)
+
+    def trial_std(self, conditions: Conditions) -> float | None:
+        """Return the same with the machine's load in it, as scores themselves have it; None if it is not known yet."""
+        known = (self.seed_std(conditions), self._scores_std(conditions))
+        return max((std for std in known if std is not None), default=None)
+
+    def _scores_std(self, conditions: Conditions) -> float | None:
         return pooled_std(e.scores for e in self.repeated if e.conditions == conditions)
 
 

@@ -618,6 +618,7 @@ class Context:
     memory: Memory = field(default_factory=Memory)
     in_flight: tuple[str, ...] = ()  # hypotheses that run right now
     seed_std: float | None = None  # standard deviation between trials of one source here; None: not known yet
+    trial_std: float | None = None  # the same with the machine's load in it, of their scores as they are
     smallest_gain: float | None = None  # that duels of a night can show here; None: not known yet
     hardware: str = ""  # where it will run
     elsewhere: tuple[str, ...] = ()  # the best on each other class of hardware of this run, a line each

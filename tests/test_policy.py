@@ -310,6 +310,9 @@ def test_the_noise_of_other_conditions_is_not_known_here() -> None:
 
     assert pytest.approx(0.1, rel=0.4) == past.seed_std(HERE)
     assert past.seed_std(Conditions("H100")) is None
+    busy = replace(past, repeated=(kept(2.0, repeat_scores=(1.5, 2.5)),))
+    assert past.seed_std(HERE) == busy.seed_std(HERE) == past.trial_std(HERE)
+    assert pytest.approx(0.5**0.5) == busy.trial_std(HERE)
     assert pytest.approx(0.1) == History(repeated=(kept(2.0, repeat_scores=(1.9, 2.0, 2.1)),)).seed_std(HERE)
 
 

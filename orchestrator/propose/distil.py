@@ -172,7 +172,7 @@ def _tell(runs: list[RunLessons]) -> Iterator[str]:
 
 def _tell_run(run: RunLessons, limit: int) -> list[str]:
     """Return a run's outcomes in order; where not all fit, kept ones and near misses before failures and others."""
-    teller = Teller(parents=run.parents, seed_std=run.seed_std, run=run.tag)
+    teller = Teller(parents=run.parents, trial_std=run.trial_std, run=run.tag)
     chosen: dict[int, str] = {}
     for e in (*run.kept[::-1], *run.near_misses, *run.failures, *run.recent[::-1]):
         if e.id in chosen:
@@ -190,8 +190,8 @@ def _describe(run: RunLessons) -> str:
     last = run.experiments[-1]
     budget = last.settings.get("time_budget_s")
     parts = [prompt_text.line(last.hardware, LESSON_CHARS), f"{budget} s of training" if budget else ""]
-    if run.seed_std is not None:
-        parts.append(f"repeated trials of one file differ by about {run.seed_std:.2g} in {run.metric}")
+    if run.trial_std is not None:
+        parts.append(f"repeated trials of one file differ by about {run.trial_std:.2g} in {run.metric}")
     return ", ".join(filter(None, parts)) or run.metric
 
 

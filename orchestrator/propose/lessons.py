@@ -67,7 +67,7 @@ class RunLessons:
     failures: tuple[Experiment, ...] = ()  # newest first
     recent: tuple[Experiment, ...] = ()  # oldest first
     parents: Mapping[int, Experiment] = field(default_factory=dict)
-    seed_std: float | None = None  # of repeated trials of one file
+    trial_std: float | None = None  # of repeated trials of one file
     distilled: Distilled | None = None  # the newest of this run
 
     def after(self, experiment_id: int) -> "RunLessons":
@@ -95,9 +95,9 @@ class RunLessons:
     def error(self, e: Experiment) -> float | None:
         """Return the standard error of the difference to its parent, None where the noise is unknown."""
         parent = self.parents.get(e.parent_id) if e.parent_id is not None else None
-        if self.seed_std is None or parent is None or not e.scores or not parent.scores:
+        if self.trial_std is None or parent is None or not e.scores or not parent.scores:
             return None
-        return self.seed_std * math.sqrt(1 / len(e.scores) + 1 / len(parent.scores))
+        return self.trial_std * math.sqrt(1 / len(e.scores) + 1 / len(parent.scores))
 
 
 # ---- the text; pure
@@ -295,7 +295,7 @@ def load_run(folder: Path, task: str) -> RunLessons | None:
             failures=memory.failures,
             recent=memory.recent,
             parents=memory.parents,
-            seed_std=journal.history().seed_std(champion.conditions),
+            trial_std=journal.history().trial_std(champion.conditions),
             distilled=_last_distilled(journal),
         )
 

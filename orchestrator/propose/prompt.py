@@ -40,8 +40,8 @@ SHARES = {"kept": 0.3, "near": 0.2, "diffs": 0.15, "failed": 0.15, "recent": 0.2
 LEGEND = (
     "In the lists: ± is the standard error of a difference, from the noise of single trials. `estimated gain 0.02 with"
     " probability 0.31`: over the best of its time, with the drift of the machine and its other users taken out, which"
-    " the plain difference has in it. A line's figures are what the program printed of itself. Numbers that are not listed are attempts that could not be"
-    " judged, repeats of kept experiments, or older ones."
+    " the plain difference has in it. A line's figures are what the program printed of itself. Numbers that are not"
+    " listed are attempts that could not be judged, repeats of kept experiments, or older ones."
 )
 ROLE = """You propose experiments for an automated research loop. Each prompt contains everything you need; you have no
 other memory. Answer as described under "How to answer". The host applies your patch, runs and scores the result, and
@@ -238,10 +238,13 @@ class PromptBuilder:
 
     def _noise(self, context: Context) -> str:
         if context.seed_std is not None:
+            with_load = ""
+            if context.trial_std is not None and context.trial_std > context.seed_std:
+                with_load = f", and by {context.trial_std:.2g} with what else the machine does"
             return (
-                f"Repeated trials of one file differ by about {context.seed_std:.2g} in {self.metric} (standard"
-                " deviation, from the seed and the load of the machine). A change is kept when all trials so far make"
-                f" it likely to be a gain{self._smallest(context)}. Prefer ideas that could gain more."
+                f"Repeated trials of one file differ by about {context.seed_std:.2g} in {self.metric} from the seed"
+                f"{with_load} (standard deviations). A change is kept when all trials so far make it likely to be a"
+                f" gain{self._smallest(context)}. Prefer ideas that could gain more."
             )
         error = context.champion.standard_error
         if not error:
@@ -311,7 +314,7 @@ def _tail(path: Path) -> str:
 
 
 def _teller(context: Context) -> Teller:
-    return Teller(parents=context.memory.parents, seed_std=context.seed_std)
+    return Teller(parents=context.memory.parents, trial_std=context.trial_std)
 
 
 def _facts(facts: Mapping[str, str]) -> str:

@@ -19,10 +19,10 @@ MOST_REASONS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teller:
-    """Describes outcomes; `seed_std` is the standard deviation of repeated trials of one file, if known."""
+    """Describes outcomes; `trial_std` is the standard deviation of repeated trials of one file, if known."""
 
     parents: Mapping[int, Experiment]
-    seed_std: float | None
+    trial_std: float | None
     elsewhere: frozenset[int] = frozenset()  # experiments that are told in full in another list
     run: str = ""  # named with each experiment, where those of several runs are told
 
@@ -82,16 +82,16 @@ class Teller:
         if loss is None:
             return f"parent {e.parent_id}" if e.parent_id is not None else ""
         error = ""
-        if self.seed_std is not None and e.parent_id is not None:
+        if self.trial_std is not None and e.parent_id is not None:
             trials = len(self.parents[e.parent_id].scores)
-            error = f" ± {self.seed_std * (1 / len(e.scores) + 1 / trials) ** 0.5:.2g}"
+            error = f" ± {self.trial_std * (1 / len(e.scores) + 1 / trials) ** 0.5:.2g}"
         parent = self.parents[e.parent_id] if e.parent_id is not None else None
         score = "" if parent is None or parent.value is None else f" ({self._round(parent.value)})"
         return f"{self._round(loss, sign='+')}{error} against its parent {e.parent_id}{score}"
 
     def _round(self, value: float, sign: str = "") -> str:
         """Format a number with the significant digits: two of the noise; six decimals if the noise is unknown."""
-        digits = min(6, max(2, 1 - math.floor(math.log10(self.seed_std)))) if self.seed_std else 6
+        digits = min(6, max(2, 1 - math.floor(math.log10(self.trial_std)))) if self.trial_std else 6
         return f"{value:{sign}.{digits}f}"
 
 

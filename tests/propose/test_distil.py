@@ -425,7 +425,7 @@ def test_the_differences_have_their_errors() -> None:
     """Where the noise of a run is known, and gains are the largest first, whichever way is better."""
     up = [replace(e.score, higher_is_better=True) for e in NOV.kept if e.score]
     higher = replace(NOV, kept=tuple(replace(e, score=score) for e, score in zip(NOV.kept, up, strict=True)))
-    text = lessons.update_text("", [replace(NOV, seed_std=0.02)])
+    text = lessons.update_text("", [replace(NOV, trial_std=0.02)])
     turned = lessons.update_text("", [higher])
 
     assert "- nov27/2: -0.3000 ± 0.028 against its parent" in text

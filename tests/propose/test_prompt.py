@@ -1,5 +1,6 @@
 """The prompt: bounded, in a stable order, read from program.md each time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,9 +86,12 @@ def test_measured_noise_says_what_a_gain_must_be(tmp_path: Path) -> None:
     """The spread of single runs, what luck may explain against the best's mean, and the metric by the task's name."""
     best = champion(1.0, id=3, repeat_scores=(0.99, 1.01))
     build = builder(tmp_path, metric="val_rmse")
-    text = build.build(context(Memory(), champion=best, seed_std=0.01, smallest_gain=0.0241, hardware="one core")).text
+    now = context(Memory(), champion=best, seed_std=0.01, trial_std=0.01, smallest_gain=0.0241, hardware="one core")
+    text = build.build(now).text
+    busy = build.build(replace(now, trial_std=0.31)).text
 
-    assert "Repeated trials of one file differ by about 0.01 in val_rmse (standard deviation, from the seed" in text
+    assert "Repeated trials of one file differ by about 0.01 in val_rmse from the seed (standard deviations)." in text
+    assert "0.01 in val_rmse from the seed, and by 0.31 with what else the machine does (standard deviations)." in busy
     assert "a gain below about 0.024 cannot be shown here in one night" in text
     assert "Experiment 3, val_rmse 1.000 (mean of 2 trials: 0.990, 1.010)" in text
     assert "hardware: one core" in text

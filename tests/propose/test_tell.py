@@ -69,7 +69,7 @@ def test_an_outcome_is_one_line(tmp_path: Path) -> None:
     parent = kept(2.0, id=3, repeat_scores=(1.99, 2.01))
     e = discarded(5, 2.0123456, 3, tmp_path, hypothesis="wider", expected_effect="1.95,\nmore memory",
                   peak_memory_bytes=400 << 20)  # fmt: skip
-    told = Teller(parents={3: parent}, seed_std=0.01)
+    told = Teller(parents={3: parent}, trial_std=0.01)
 
     assert (
         "- 5: 2.012 discard: wider [+0.012 ± 0.012 against its parent 3 (2.000); 440 steps, 35,943 tokens/s, 2.0 s"
@@ -84,7 +84,7 @@ def test_an_outcome_is_one_line(tmp_path: Path) -> None:
 
 def test_without_a_known_noise_nothing_is_claimed_about_an_error() -> None:
     """Nor about a parent that is unknown."""
-    told = Teller(parents={3: kept(2.0, id=3)}, seed_std=None)
+    told = Teller(parents={3: kept(2.0, id=3)}, trial_std=None)
 
     assert "- 5: 2.100000 discard: h [+0.100000 against its parent 3 (2.000000)]" == told.outcome(
         discarded(5, 2.1, 3, hypothesis="h")
@@ -156,6 +156,6 @@ def test_the_minutes_left_are_those_of_this_session(tmp_path: Path) -> None:
 def test_a_busy_machine_is_told_beside_the_score(others_cpu_s: float | None, expected: str | None) -> None:
     """A score from a busy minute is read as such; a quiet one needs no word."""
     load = MachineLoad(duration_s=20.0, cpus=2, waited_s=5.0, cpu_s=20.0, others_cpu_s=others_cpu_s)
-    line = Teller(parents={}, seed_std=None).outcome(discarded(3, 2.1, 0, loads=(load,)))
+    line = Teller(parents={}, trial_std=None).outcome(discarded(3, 2.1, 0, loads=(load,)))
 
     assert (expected in line) if expected else ("others" not in line)
