@@ -144,7 +144,7 @@ class History:
         """Return the standard deviation between trials of one source; None if it is not known yet."""
         if conditions in self.estimates:
             known = self.estimates[conditions]
-            return known.trial_sd if known.trials > 1 else None  # before that it is a guess for any machine
+            return known.trial_sd if known.knows_noise else None
         return self._scores_std(conditions)
 
     def trial_std(self, conditions: Conditions) -> float | None:
