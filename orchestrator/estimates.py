@@ -373,11 +373,6 @@ class Estimates:
         return float(self.beliefs.shape[0]) > FIRST_TRIALS
 
     @property
-    def knows_noise(self) -> bool:
-        """Return whether a second trial, or the scorer, has said anything of the noise: the first guess is anyone's."""
-        return bool(self.beliefs.shape[0] > FIRST_TRIALS)
-
-    @property
     def trial_sd(self) -> float:
         """Return the standard deviation of one trial, drift and others apart."""
         return float(self.beliefs.trial_sd[0])
