@@ -22,6 +22,7 @@ BUILD = ROOT / "build" / "bench"
 NAMES = {
     "growth": "growth",
     "idle-share": "idle_share",
+    "loop-start": "loop_start",
     "overhead": "bare_docker",
     "peers": "peers",
     "prompt": "prompt_growth",

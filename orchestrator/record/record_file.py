@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
+from pydantic_core import from_json
+
 from orchestrator.errors import JournalError, RecordTooNew
 from orchestrator.events import Event, body_of, experiment_id_of, parse_event
 from orchestrator.files import explain_write_error
@@ -62,10 +64,10 @@ def seal(text: str) -> str:
     return f'{text[:-1]}{SEAL}{hashlib.sha256(text.encode()).hexdigest()}"}}'
 
 
-def _is_sealed(text: str) -> bool:
+def _is_sealed(data: bytes) -> bool:
     """Return whether a line ends with the hash of its own text."""
-    begin, _, end = text.rpartition(SEAL)
-    return end == f'{hashlib.sha256(f"{begin}}}".encode()).hexdigest()}"}}'
+    begin, _, end = data.rpartition(SEAL.encode())
+    return end == f'{hashlib.sha256(begin + b"}").hexdigest()}"}}'.encode()
 
 
 def read_lines(path: Path, offset: int = 0, number: int = 1) -> Iterator[Line]:
@@ -86,10 +88,9 @@ def parse_line(line: Line, path: Path) -> Recorded[Event]:
     """Return what a line records. Raises JournalError naming the line if it is damaged or from a newer version."""
     where = f"{path}: line {line.number}"
     try:
-        text = line.data.decode()
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = from_json(line.data)
         digest = values.pop("sha256", None)
-        is_whole = text == canonical(values) if digest is None else _is_sealed(text)
+        is_whole = line.data == canonical(values).encode() if digest is None else _is_sealed(line.data)
         version = values.pop("format", 1)
         _require_known(version, where)
         if values.keys() != ENVELOPE or not is_whole or (digest is None and version > 1):

@@ -4,11 +4,12 @@ Everything is derived again from what is on disk; each finding names the line or
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, get_args
 
 from orchestrator.errors import AutoresearchError, JournalError
 from orchestrator.events import (
@@ -31,6 +32,7 @@ from orchestrator.record.journal import is_live
 from orchestrator.record.record_file import GENESIS, Recorded, parse_line, read_lines
 from orchestrator.types import Experiment
 
+Kinds = tuple[type[Event], ...]
 COMMITMENTS = (ExperimentBegun, TrialRepeated, ExperimentDoubted, ConfirmationBegun)
 BROKEN = (AutoresearchError, ValueError, KeyError, TypeError, AttributeError, OSError)
 
@@ -47,6 +49,7 @@ def find_damage(folder: Path, repository: Path | None = None, anchor: Path | Non
         _Followed(check=check)
         for check in (_Chain(), _Files(folder), _Confirmations(folder), _Seeds(), _Logs(folder), _Ends(live))
     ]
+    about = {kind: [one for one in followed if issubclass(kind, one.check.kinds)] for kind in get_args(Event)}
     with closing(built.db):
         try:
             for line in read_lines(path):
@@ -59,7 +62,7 @@ def find_damage(folder: Path, repository: Path | None = None, anchor: Path | Non
                     kept.append(len(hashes))
                 hashes.append(recorded.hash)
                 built.take(recorded, line)
-                for one in followed:
+                for one in about[type(recorded.event)]:
                     one.take(recorded)
         except JournalError as error:
             yield str(error)
@@ -81,7 +84,9 @@ def find_damage(folder: Path, repository: Path | None = None, anchor: Path | Non
 
 
 class _Check(Protocol):
-    """Follows a record line by line, and keeps of it only what later lines depend on."""
+    """Follows the events of some kinds line by line, and keeps of them only what later lines depend on."""
+
+    kinds: ClassVar[Kinds]
 
     def take(self, recorded: Recorded[Event]) -> Iterable[str]:
         """Return what is wrong with a line."""
@@ -141,6 +146,8 @@ def _check_end(path: Path, lines: int) -> Iterator[str]:
 class _Chain:
     """Each line follows the one before it."""
 
+    kinds: ClassVar[Kinds] = get_args(Event)
+
     def __init__(self) -> None:
         self.number, self.previous = 0, GENESIS
 
@@ -159,6 +166,8 @@ class _Chain:
 class _Files:
     """Every file of an experiment is what its end says; without an end, what its begin says."""
 
+    kinds: ClassVar[Kinds] = (ExperimentBegun, ExperimentFinished, FilesRemoved)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.known: set[int] = set()
@@ -176,11 +185,8 @@ class _Files:
             self.known.add(number)
             self.begun.pop(number, None)
             yield from self._compare(recorded.name, number, event.files)
-            home = self._home(number)
-            present = {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_symlink() or not p.is_dir()}
-            yield from (
-                f"{recorded.name}: {home.name}/{name} was added" for name in sorted(present - event.files.keys())
-            )
+            for name in sorted(set(_list_files(f"{self.folder}/{number:04d}")) - event.files.keys()):
+                yield f"{recorded.name}: {number:04d}/{name} was added"
         elif isinstance(event, FilesRemoved):
             self.removed.setdefault(event.experiment_id, set()).update(event.files)
 
@@ -195,32 +201,28 @@ class _Files:
             if path.name.isdigit() and int(path.name) not in self.known and not is_next:
                 yield f"{path.name}: no such experiment is recorded"
 
-    def _home(self, number: int) -> Path:
-        return self.folder / f"{number:04d}"
-
     def _compare(self, where: str, number: int, files: Mapping[str, str]) -> Iterator[str]:
         """Yield what differs; what is missing may be removed by a later line."""
-        home = self._home(number)
         for name, expected in files.items():
-            state = _hash(home / name)
+            state = _hash(self.folder / f"{number:04d}" / name)
             if state == "missing":
                 self.missing.append((where, number, name))
             elif state != expected:
-                yield f"{where}: {home.name}/{name} is {_describe(state)}"
+                yield f"{where}: {number:04d}/{name} is {_describe(state)}"
 
 
 class _Confirmations:
     """The folder of every confirmation, which nothing changes later, is what was written."""
 
+    kinds: ClassVar[Kinds] = (ExperimentConfirmed, ConfirmationFailed)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def take(self, recorded: Recorded[Event]) -> Iterator[str]:
-        if not isinstance(recorded.event, ExperimentConfirmed | ConfirmationFailed):
-            return
+        assert isinstance(recorded.event, ExperimentConfirmed | ConfirmationFailed)  # noqa: S101  # by `kinds`
         home, files = self.folder / recorded.event.folder, recorded.event.files
-        present = {path.relative_to(home).as_posix() for path in home.rglob("*") if not path.is_dir()}
-        for name in sorted({*files, *present}):
+        for name in sorted({*files, *_list_files(str(home))}):
             if _hash(home / name) != files.get(name):
                 state = "not what was written" if name in files else "new: it was added"
                 yield f"{recorded.name}: {home.name}/{name} is {state}"
@@ -231,6 +233,8 @@ class _Confirmations:
 
 class _Seeds:
     """Every revealed seed was committed before, in the same experiment."""
+
+    kinds: ClassVar[Kinds] = (*COMMITMENTS, SeedsRevealed)
 
     def __init__(self) -> None:
         self.committed: dict[int, str] = {}  # hashes by experiment, one after the other
@@ -252,6 +256,8 @@ class _Seeds:
 class _Logs:
     """session.log is what the end of each session says of it."""
 
+    kinds: ClassVar[Kinds] = (SessionEnded, SessionFailed)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -267,6 +273,8 @@ class _Logs:
 
 class _Ends:
     """Every experiment that began has an end, unless the session is live."""
+
+    kinds: ClassVar[Kinds] = (ExperimentBegun, ExperimentFinished)
 
     def __init__(self, live: bool) -> None:  # noqa: FBT001  # by its name in the only call
         self.live = live
@@ -334,6 +342,16 @@ def _has_results(path: Path, first: Experiment, others: Iterator[Experiment]) ->
 
 def _row(experiment: Experiment, metric: str) -> str:
     return experiment_dir.results((experiment,), metric).partition("\n")[2]
+
+
+def _list_files(folder: str, within: str = "") -> Iterator[str]:
+    """Yield the path of every file and link below a folder; links are not followed."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _list_files(entry.path, f"{within}{entry.name}/")
+            else:
+                yield f"{within}{entry.name}"
 
 
 def _hash(path: Path) -> str:
