@@ -16,6 +16,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def describe_metric(metric: str, unit: str, direction: str) -> str:
+    """Return what a score is called, in what it is, and which scores are better."""
+    return f"{metric}{f' in {unit}' if unit else ''}, {direction} is better"
+
+
 def sanitise(text: str, limit: int | None = None) -> str:
     """Drop escape sequences, control, bidi and invisible characters; cut to `limit` characters with a mark."""
     clean = _ESCAPES.sub(

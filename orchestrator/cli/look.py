@@ -91,6 +91,7 @@ def print_status(target: Target, as_json: AsJson = False, all_of_them: AllOfThem
         table = experiments_table(experiments, metric, confirmed_ids(journal), narrow=narrow, wrap=narrow)
         table.expand = console.is_terminal
         console.print(table)
+        console.print(Text(sanitise(journal.describe_metric(), limit=100), "dim"), soft_wrap=True)
         if best is not None:
             figure = Text(best.figure(metric), "bold green")
             console.print(Text.assemble("best: ", figure, f", experiment {best.id}: {best.basis()}"))
@@ -128,6 +129,7 @@ def describe_run(journal: Journal) -> dict[str, object]:
     run: dict[str, object] = {
         "tag": journal.folder.name,
         "state": describe_status(journal),
+        "metric": journal.metric_facts(),
         "best": best.id if best else None,
         "parent": parent.id if (parent := journal.parent()) else None,
     }

@@ -60,7 +60,7 @@ def load_curve(folder: Path) -> RunCurve:
     return RunCurve(
         tag="".join(c if c.isalnum() or c in "._-" else "_" for c in folder.name),
         task=", ".join(sorted(history.tasks)),
-        metric=history.metric,
+        metric=history.scale,
         conditions=tuple(sorted({e.conditions for e in scored})),
         steps=tuple(_steps(history.entries)),
         usual=history.usual,
@@ -76,7 +76,8 @@ def print_comparison(first: RunCurve, second: RunCurve, console: Console) -> Non
         if not marks:
             continue
         words, factor = _unit(first, second, axis)
-        table = Table(title=f"best so far, by {words}", title_justify="left", box=None, header_style="dim")
+        metrics = " / ".join(sorted({first.metric, second.metric}))
+        table = Table(title=f"best so far, by {words}: {metrics}", title_justify="left", box=None, header_style="dim")
         table.add_column("run")
         for mark in marks:
             table.add_column(f"{mark * factor:.3g}", justify="right")
@@ -144,7 +145,7 @@ def _figures(first: RunCurve, second: RunCurve) -> list[dict[str, Any]]:
     """Return a figure for each axis of which anything was used."""
     used = [axis for axis in AXES if max(first.total(axis), second.total(axis)) > 0]
     metric = " / ".join(sorted({figures.plain_name(run.metric) for run in (first, second)}))
-    return [_figure(first, second, axis, f"best {metric} so far") for axis in used]
+    return [_figure(first, second, axis, f"best so far: {metric}") for axis in used]
 
 
 def _figure(first: RunCurve, second: RunCurve, axis: str, title: str) -> dict[str, Any]:

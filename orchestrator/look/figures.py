@@ -168,8 +168,7 @@ def _band(history: RunHistory) -> list[dict[str, Any]]:
 
 
 def _layout(low: float, high: float, history: RunHistory) -> dict[str, Any]:
-    count, better = len(history.entries), "higher" if history.sign < 0 else "lower"
-    unit = f" ({plain_name(history.unit)})" if history.unit else ""
+    count = len(history.entries)
     in_order = all(entry.rank == entry.experiment.id for entry in history.entries)
     title = "experiment" if in_order else "experiments in the order they finished"
     strip = any(entry.experiment.judged_value is None for entry in history.entries)
@@ -183,7 +182,7 @@ def _layout(low: float, high: float, history: RunHistory) -> dict[str, Any]:
             "tickformat": "d", "nticks": 12, **({"dtick": 1} if count <= FEW_TICKS else {}),
         },
         "yaxis": {
-            "title": {"text": f"{plain_name(history.metric)}{unit}, {better} is better", "standoff": 10},
+            "title": {"text": plain_name(history.scale), "standoff": 10},
             "zeroline": False,
             "domain": [0.15 if strip else 0, 1],
             "range": [low, high], "nticks": 7,
@@ -197,7 +196,7 @@ def _layout(low: float, high: float, history: RunHistory) -> dict[str, Any]:
 
 def plain_name(name: str) -> str:
     """Return a name without anything that Plotly could take for mark-up."""
-    return "".join(c for c in name if c.isalnum() or c in "_-. ")
+    return "".join(c for c in name if c.isalnum() or c in "_-., %/()")
 
 
 def base_layout() -> dict[str, Any]:

@@ -72,7 +72,7 @@ class RunHistory:
     head: str = ""
     events: int = 0
     metric: str = ""
-    unit: str = ""
+    scale: str = ""  # the metric, in what it is, and which scores are better
     sign: int = 1  # makes costs of its scores: -1 where the higher one is better
 
     @property
@@ -138,7 +138,7 @@ def load_history(journal: Journal) -> RunHistory:
         head=journal.head(),
         events=journal.span()[1],
         metric=sanitise(started[0].metric if started else "", 40),
-        unit=sanitise(started[-1].unit if started else "", 40),
+        scale=sanitise(journal.describe_metric(), 100),
         sign=next((e.sign for e in experiments if e.score), 1),
     )
 

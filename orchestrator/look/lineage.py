@@ -57,7 +57,8 @@ def trace_lineage(kept: Sequence[Experiment]) -> list[LineageNode]:
 def lineage_tree(journal: Journal) -> Tree:
     """Return kept experiments, each under its parent; one whose parent was not kept is at the top."""
     champion, doubtful, refuted = journal.champion(), find_doubtful(journal), find_refuted(journal)
-    top = Tree(Text(journal.folder.name, "bold"))
+    metric = sanitise(journal.describe_metric(), limit=100)
+    top = Tree(Text.assemble((journal.folder.name, "bold"), (f"  {metric}", "dim")))
     branches: dict[int | None, Tree] = {}
     for node in trace_lineage(journal.kept()):
         e = node.experiment

@@ -80,6 +80,7 @@ class Notifier:
         return {
             "run": folder.name,
             "folder": str(folder),
+            "metric": self.journal.metric_facts(),
             "best": self._describe(champion.experiment) | champion.facts(self.journal.metric()) if champion else None,
             "spent": asdict(self.journal.spent()),
             "conditions": describe_usual(self.journal),

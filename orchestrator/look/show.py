@@ -175,6 +175,7 @@ def _facts(experiment: Experiment, journal: Journal, finished: ExperimentFinishe
         ("status", Text(experiment.outcome, COLOURS[experiment.status])),
         ("reason", Text(sanitise(experiment.reason))),
         (journal.metric(), Text(number + several, "bold")),
+        ("metric", Text(sanitise(journal.describe_metric(), limit=100))),
         ("audit", Text(_audit(score))),
         ("claims", Text(_claims(score))),
         ("noise", Text(noise)),

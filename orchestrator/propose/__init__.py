@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestrator import text
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
 from orchestrator.logger import log
@@ -173,9 +174,8 @@ def contract(config: Config) -> dict[str, str]:
 
 def describe_metric(task: Task) -> str:
     """Return what a score is called, in what it is, and which scores are better or good enough."""
-    unit = f" in {task.unit}" if task.unit else ""
     kept = f"; every score is kept that reaches {task.threshold:g}" if task.threshold is not None else ""
-    return f"{task.metric}{unit}, {task.direction} is better{kept}"
+    return f"{text.describe_metric(task.metric, task.unit, task.direction)}{kept}"
 
 
 def processor_features() -> list[str]:

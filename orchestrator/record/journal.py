@@ -30,6 +30,7 @@ from orchestrator.policy import History
 from orchestrator.record import format1, index, known_estimates, record_file
 from orchestrator.record.index import EXPERIMENT, SPENDING, Index
 from orchestrator.record.record_file import GENESIS, Line, Recorded, RecordFile, parse_line
+from orchestrator.text import describe_metric
 from orchestrator.types import QUEUED_AGAIN, Champion, Conditions, Experiment, Reply, Spent, Status, Usage
 
 MAX_ATTEMPTS = 3
@@ -395,6 +396,16 @@ class Journal:
         """Return the task's name for its score."""
         first = self.events(SessionStarted)[:1]
         return first[0].event.metric if first else "value"
+
+    def metric_facts(self) -> dict[str, str]:
+        """Return the metric's name, its unit and which scores are better, for programs."""
+        newest = self.last_event(SessionStarted)
+        unit, direction = (newest.event.unit, newest.event.direction) if newest else ("", "lower")
+        return {"name": self.metric(), "unit": unit, "direction": direction}
+
+    def describe_metric(self) -> str:
+        """Return the same in words."""
+        return describe_metric(*self.metric_facts().values())
 
     def spent(self) -> Spent:
         """Return the time and money that the run has used so far, over all sessions."""

@@ -19,7 +19,7 @@ from orchestrator.look.report import Report
 from orchestrator.look.summary import summarise
 from orchestrator.record import claims
 from orchestrator.record.journal import Journal
-from orchestrator.types import DuelOutcome, Environment, Status
+from orchestrator.types import DuelOutcome, Environment, Level, Score, Status
 from tests.support.journals import finish, kept
 
 ENDED = DuelEnded(
@@ -153,6 +153,26 @@ def test_the_report_compares_like_with_like(tmp_path: Path) -> None:
     assert summarise(alone).gain is None
 
 
+@pytest.mark.parametrize(
+    "command", [("status",), ("show", "1"), ("lineage",), ("compare", "t", "t"), ("report",)], ids=lambda one: one[0]
+)
+def test_views_name_the_metric_with_its_unit_and_direction(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Whoever reads a number need not know the task."""
+    started = SessionStarted(task="t", metric="accuracy", proposer="sweep", environment=Environment(), rule="estimate")
+    runs = tmp_path / "runs"
+    with Journal.open(runs / "t") as journal:
+        journal.append(replace(started, unit="%", direction="higher"))
+        for number, value in enumerate((50.0, 60.0)):
+            score = Score(value=value, level=Level.L1, higher_is_better=True)
+            finish(journal, kept(value, id=number, parent_id=number - 1 if number else None, score=score))
+    where = ["--runs", str(runs), *([] if command[0] == "compare" else ["--run", "t"])]
+    done = CliRunner().invoke(app, [*command, *where], env={"COLUMNS": "200"})
+    page = runs / "t" / "report.html"
+
+    assert 0 == done.exit_code, done.output
+    assert "accuracy in %, higher is better" in (page.read_text() if command[0] == "report" else done.output)
+
+
 @pytest.mark.parametrize("view", ["status", "report", "live view"])
 def test_views_lead_with_the_claim(tmp_path: Path, view: str) -> None:
     """The terminal, the screen and the page: the claim, what is in doubt, what can be shown; no ± of an audit."""
@@ -176,6 +196,7 @@ def test_status_as_json_has_the_figures(tmp_path: Path) -> None:
     found = json.load(io.StringIO(CliRunner().invoke(app, command).output))
 
     assert CLAIM == found["claim"]
+    assert {"name": "val_bpb", "unit": "", "direction": "lower"} == found["metric"]
     assert {"val_bpb", "standard_error", "measured", "trials", "basis"} == set(found["best_score"])
     assert ["1"] == list(found["in_doubt"])
     assert found["smallest_gain"] > 0

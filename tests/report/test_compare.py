@@ -116,7 +116,7 @@ def test_the_page_is_read_on_any_screen(
     assert all(box and box["width"] >= 280 for box in boxes)
     assert (scheme == "dark") == (brightness(ink) > brightness(paper))
     assert abs(brightness(words.evaluate("e => getComputedStyle(e).fill")) - brightness(paper)) > 80
-    assert ("best val_bpb so far", "experiments") == (title.text_content(), x.text_content())
+    assert ("best so far: val_bpb, lower is better", "experiments") == (title.text_content(), x.text_content())
     assert 2 == len({page.locator(f"#panel0 .tracerun{n} path.js-line").evaluate(STROKE) for n in (1, 2)})
     assert [] == complaints
     context.close()
