@@ -216,7 +216,8 @@ def next_step(  # noqa: C901, PLR0911  # one return per rule, in order
     if need_audit(attempt, trial, rival, rules.needed_k, gain):
         return Rerun(at_most=len(attempt.trials) + 1, mean_so_far=fmean(trial.scores))
     verdict = judge(trial, rival, rules.needed_k, gain, attempt.remeasures_id)
-    why = suspect(trial, rival, history.kept, rules, gain) if rival and verdict.status is Status.KEEP else ""
+    is_news = verdict.status is Status.KEEP and not rules.is_exact  # without noise it would have the same score again
+    why = suspect(trial, rival, history.kept, rules, gain) if rival and is_news else ""
     if why:
         return Rerun(at_most=len(attempt.trials) + 1, mean_so_far=fmean(trial.scores), suspicion=why)
     return Decision(trial=trial, verdict=verdict, revisions=revise(attempt, verdict, history.kept))

@@ -730,3 +730,13 @@ def test_a_metric_without_noise_is_checked_once(second: float, expected: Status)
     assert isinstance(last, Decision)
     assert expected is last.verdict.status
     assert expected is Status.KEEP or 'noise = "measured"' in last.verdict.reason
+
+
+def test_a_large_gain_of_a_metric_without_noise_is_kept_at_once() -> None:
+    """Another trial would only have the same score."""
+    rules = Rules(noise=OFF, time_budget_s=BUDGET_S, is_exact=True)
+    baseline = kept(50.0)
+    one = attempt(fakes.scored(5.0), conditions=baseline.conditions)
+
+    assert Status.KEEP is decide(one, History(kept=(baseline,)), rules).verdict.status
+    assert isinstance(policy.next_step(one, History(kept=(baseline,)), replace(rules, is_exact=False)), Rerun)

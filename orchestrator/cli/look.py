@@ -206,7 +206,9 @@ def show_diff(a: int, b: int, target: Target, raw: Raw = False) -> None:
 def print_log(
     exp: int,
     target: Target,
-    role: Annotated[Role, typer.Option(help="Container whose output is printed.")] = Role.TRAINER,
+    role: Annotated[
+        Role | None, typer.Option(help="Container whose output is printed; first what ran the file.")
+    ] = None,
     trial: Annotated[str, typer.Option(help="Folder of a further trial, such as trial-2.")] = "",
     raw: Raw = False,
 ) -> None:
@@ -214,7 +216,8 @@ def print_log(
     with open_for_reading(target.run_dir()) as journal:
         experiment = journal.experiment(exp)
     folder = trial_folder(experiment, trial)
-    path = folder / f"{role}.log"
+    paths = [folder / f"{one}.log" for one in ((role,) if role else (Role.TRAINER, Role.ANSWERER, Role.SCORER))]
+    path = next(filter(Path.is_file, paths), paths[0])
     if not path.is_file():
         logs = ", ".join(sorted(log.stem for log in folder.glob("*.log"))) or "none"
         raise JournalError(f"{path}: no such log; logs of this experiment: {logs}")

@@ -216,6 +216,8 @@ def _audit(score: Score | None) -> str:
         return "-"
     if score.level is Level.L0:
         return f"{score.level}: none, the number is self-reported"
+    if not score.audited_positions:
+        return f"{score.level}: none"
     hidden = f"; undetected at most {score.undetectable:.1e}" if score.undetectable else ""
     return f"{score.level}, {score.audited_positions:,} positions{hidden}"
 
@@ -224,8 +226,9 @@ def _claims(score: Score | None) -> str:
     """Return what was audited, by which seed, and what that left open."""
     if score is None or score.level is Level.L0:
         return "-"
+    seed = f"audit seed {score.audit_seed[:16]}" if score.audit_seed else ""
     error = "" if score.standard_error is None else f"; standard error {score.standard_error:.1e}"
-    return f"{score.claims_sha256[:16]}, audit seed {score.audit_seed[:16]}{error}"
+    return (", ".join(filter(None, (score.claims_sha256[:16], seed))) or "-") + error
 
 
 def _training(experiment: Experiment) -> str:

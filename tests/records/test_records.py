@@ -113,6 +113,8 @@ def test_a_log_is_harmless_unless_it_is_asked_for_as_it_is(run: Path, tmp_path: 
     assert "[    0.001 out] red \ufffd\n" == autoresearch(other, "logs", "1").stdout
     assert b"[    0.001 out] \x1b]0;title\x07red \xff\n" == subprocess.run(raw, capture_output=True, cwd=ROOT).stdout  # noqa: PLW1510
     assert "logs of this experiment: trainer" in autoresearch(other, "logs", "1", "--role", "scorer").stderr
+    (other / "0001" / "trainer.log").rename(other / "0001" / "scorer.log")
+    assert "red" in autoresearch(other, "logs", "1").stdout  # where nothing is trained
 
 
 def test_the_lineage_is_a_tree_of_what_was_kept(run: Path) -> None:

@@ -1,6 +1,7 @@
 """What `autoresearch show` prints of an experiment, on a narrow terminal."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,11 @@ def test_containers_are_told_in_whole_words_where_there_is_little_room(tmp_path:
     assert max(map(len, lines)) <= 40
     said = " ".join(" ".join(lines).split())
     assert "trainer 20.0 of 203 s, 306 MiB, 37.6 s of cpu, ended by the host: the loss was not a number" in said
+
+
+def test_nothing_is_said_of_an_audit_that_there_was_not() -> None:
+    """As where locked code reads a text; the seed of a trial is told by itself."""
+    score = Score(value=50.0, level=Level.L1)
+
+    assert ("L1: none", "-") == (show._audit(score), show._claims(score))
+    assert "audit seed ab; standard error 1.0e-02" == show._claims(replace(score, audit_seed="ab", standard_error=0.01))
