@@ -44,7 +44,7 @@ help:
 
 ##@ Run
 
-loop: check-limits $(if $(filter ray,$(EXECUTOR)),setup-ray,preflight) prepare-data ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
+loop: check-limits $(if $(filter ray,$(EXECUTOR)),profile engine setup-ray,check-gpu-runtime setup) ## run experiments: EXPERIMENTS=3 HOURS=8 MAX_USD=10 PROPOSER=claude RUN=tag
 	@$(CLI) loop $(CONTAINERS) $(TARGET) $(LIMITS) $(if $(LIVE),--live) $(call options,MAX_TOKENS PROPOSER MODEL BASE_URL \
 		KEY_FILE RUNTIME REPLAY SEED QUIET_HOURS PARALLEL PREFETCH SCORING EXECUTOR ADDRESS TOKEN_FILE)
 

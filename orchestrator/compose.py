@@ -12,7 +12,7 @@ from orchestrator.config import Config
 from orchestrator.devices.contention import RECENT, UsualLoad, monitor_for
 from orchestrator.devices.lease import Lease, LeasePolicy, build_lease_policy, lease
 from orchestrator.devices.schedule import StartGate, parse_quiet_hours
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, EngineUnavailable
 from orchestrator.events import ConditionsChanged, LoopWaiting
 from orchestrator.execution import join
 from orchestrator.execution.brief import has_brief, run_brief
@@ -72,12 +72,20 @@ def build_leased_context(config: Config, engine: Engine, leased: Lease) -> Execu
 
 def set_up(config: Config, data: str, say: Callable[[str], None]) -> None:
     """Start an engine, build the image and prepare the data, each unless it is there. Raises AutoresearchError."""
-    start_engine(say)
-    with closing(Engine.connect()) as engine:
+    with closing(find_engine(say)) as engine:
         if config.executor == "local":
             preflight.check(config, engine, machine_only=True)  # before minutes and gigabytes are spent
         build_image(config.profile_name, config.root / "build", say)
         prepare_data(config, data, engine, say)
+
+
+def find_engine(say: Callable[[str], None]) -> Engine:
+    """Connect to the user's engine; one is started if none answers. Raises SandboxError."""
+    try:
+        return Engine.connect()
+    except EngineUnavailable:
+        start_engine(say)
+        return Engine.connect()
 
 
 def prepare_data(config: Config, data: str, engine: Engine, say: Callable[[str], None]) -> None:

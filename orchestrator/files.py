@@ -3,15 +3,16 @@
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from orchestrator.errors import RecordFailed
 
 
-def put(path: Path, data: bytes, mode: int) -> None:
+def put(path: Path, data: bytes | Iterable[bytes], mode: int) -> None:
     """Replace a file atomically and durably: after a crash it is the old or the new one. Raises OSError."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        file.write(data)
+        file.writelines([data] if isinstance(data, bytes) else data)
         file.flush()
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
@@ -23,11 +24,11 @@ def read_text(path: Path) -> str:
     return path.read_bytes().decode()
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file atomically with mode 0600; raises RecordFailed naming it."""
+def write(path: Path, text: str | Iterable[str]) -> None:
+    """Write a file, given whole or in parts, atomically with mode 0600; raises RecordFailed naming it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        put(path, text.encode(), 0o600)
+        put(path, (part.encode() for part in ([text] if isinstance(text, str) else text)), 0o600)
     except OSError as error:
         raise explain_write_error(path, error) from error
 

@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from orchestrator import compose, preflight
 from orchestrator.cli import app
 from orchestrator.config import load
-from orchestrator.errors import SandboxError
+from orchestrator.errors import EngineUnavailable, SandboxError
 from orchestrator.host import image
 from orchestrator.shipped import SANDBOX, SHIPPED
 from orchestrator.types import Stages
@@ -158,3 +160,25 @@ def test_the_wheel_has_what_a_checkout_has(tmp_path: Path) -> None:
 
     assert files.keys() == shipped.keys()
     assert files == shipped
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_is_missing_is_set_up_only_on_a_machine_that_experiments_can_run_on(
+    answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine, started only where none answers, then the checks, then the image and the data."""
+    steps = list[str]()
+    monkeypatch.setattr(compose, "start_engine", lambda _: steps.append("start"))
+    monkeypatch.setattr(compose, "build_image", lambda *_: steps.append("image"))
+    monkeypatch.setattr(compose, "prepare_data", lambda *_: steps.append("data"))
+    monkeypatch.setattr(preflight, "check", lambda *_, machine_only: steps.append(f"check {machine_only}"))
+
+    def connect() -> ExitStack:
+        if not answers and "start" not in steps:
+            raise EngineUnavailable("none answers")
+        return ExitStack()  # which can be closed
+
+    monkeypatch.setattr(compose.Engine, "connect", connect)
+    compose.set_up(load(SHIPPED, {"tag": "t", "runs": tmp_path}), "python", print)
+
+    assert [*([] if answers else ["start"]), "check True", "image", "data"] == steps

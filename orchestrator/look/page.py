@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -25,13 +25,16 @@ _KINDS = re.compile(r"\.register\(\[(\w+\(\))(?:,\w+\(\))+\]\)")
 SHOWN = 600  # characters of a hypothesis or a reason in the table
 
 
-def render_report(history: RunHistory, details: dict[int, str], shared: str, *, live: bool = False) -> str:
-    """Return the whole page; `details` are JSON by experiment, `shared` what they refer to, neither with a `<`."""
+def render_report(history: RunHistory, details: dict[int, str], shared: str, *, live: bool = False) -> Iterator[str]:
+    """Yield the page in parts: that of a long run takes twenty megabytes.
+
+    `details` are JSON by experiment, `shared` what they refer to, neither with a `<`.
+    """
     plots = {"best": figures.draw_best_so_far(history), "outcomes": figures.draw_outcomes(history)}
     return (
         _environment()
         .get_template("report.html")
-        .render(
+        .generate(
             history=history,
             live=live,
             summary=summarise(history),
@@ -41,7 +44,7 @@ def render_report(history: RunHistory, details: dict[int, str], shared: str, *, 
             **_head(_asset("report.js")),
             plots=Markup(json_block(plots)),  # noqa: S704  # escaped by json_block
             shared=Markup(shared),  # noqa: S704  # escaped by json_block
-            details={number: Markup(block) for number, block in details.items()},  # noqa: S704  # escaped by json_block
+            details=details,
         )
     )
 

@@ -98,7 +98,7 @@ def show(folder: Path, view: str) -> str:
     """Return what a view says of a run, in one line."""
     with Journal.read(folder / "t") as journal:
         if view == "report":
-            return " ".join(render_report(load_history(journal), {}, "").split())
+            return " ".join("".join(render_report(load_history(journal), {}, "")).split())
         if view == "live view":
             screen = Console(width=400, file=io.StringIO())
             live = LiveView(tag="t", console=screen, metric="val_bpb")

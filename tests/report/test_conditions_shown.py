@@ -85,7 +85,7 @@ def test_every_view_says_what_is_usual(run: Path) -> None:
         with console.capture() as live:
             console.print(view.render())
         details = json.loads(detail_block(journal, history.entries[1], byte_limits(2), FactTable(), "val_bpb"))
-        page = render_report(history, {}, "[]")
+        page = "".join(render_report(history, {}, "[]"))
         journal.append(ConditionsChanged(others_share=0.02, wait_share=0.03))
         gone = describe_usual(journal)
 
