@@ -12,6 +12,7 @@ from orchestrator import compose
 from orchestrator.config import load
 from orchestrator.errors import SandboxError
 from orchestrator.execution.experiment import ContainerRunner
+from orchestrator.host.source import IN_IMAGE
 from orchestrator.scoring.messages import (
     ClaimsMessage,
     Malformed,
@@ -27,7 +28,9 @@ from orchestrator.walls.engine import Engine
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-EXAMPLES = {name: ROOT / "examples" / name for name in ("drift", "kernel")}  # tasks whose cheats are in zoo/NAME
+EXAMPLES = {
+    name: ROOT / "examples" / name for name in ("code-size", "drift", "kernel")
+}  # tasks whose cheats are in zoo/NAME
 HEAD_END = "===\n"  # ends the description at the top of an entry that is not Python
 TOLERANCE = 0.001  # bpb
 ALL = 10**9  # audited positions of a full audit: as many as there are
@@ -278,6 +281,8 @@ def run_all(wanted: list[Entry], folder: Path, *, jobs: int, heard: Callable[[st
         heard(name, outcome)
         return outcome
 
+    for root in {entry.root for entry in wanted if entry.root != ROOT}:
+        compose.set_up(load(root, {"tag": "zoo", "runs": folder, "profile_name": "cpu"}), IN_IMAGE, lambda _: None)
     with ThreadPoolExecutor(jobs) as pool:
         models = [e for e in wanted if e.root == ROOT]
         base = pool.submit(once, "truth", build_on_base(ROOT, ""), ROOT, **FULL) if models else None
