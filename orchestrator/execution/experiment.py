@@ -28,7 +28,6 @@ from orchestrator.execution.failures import (
     SLOW,
     SUSPECT,
     UNANSWERED,
-    UNANSWERED_QUESTION,
     UNREPORTED,
     UNSEEN,
     UNSEEN_ANSWER,
@@ -310,13 +309,14 @@ class _ExperimentDriver:
         return self.trial(None, "", score)
 
     def timeout(self, outcome: Outcome) -> Trial:
-        profile, trains = self.box.place.config.active_profile, self.box.stages is Stages.TRAIN
+        profile, stages = self.box.place.config.active_profile, self.box.stages
         if isinstance(outcome, TooSlowMessage):
             trained_s, budgets = self.ended[0].duration_s, (profile.time_budget_s, profile.load_budget_s)
             return self.trial(
-                Status.TIMEOUT, SLOW.format(outcome.reason, trained_s, *budgets) if trains else outcome.reason
+                Status.TIMEOUT,
+                SLOW.format(outcome.reason, trained_s, *budgets) if stages is Stages.TRAIN else outcome.reason,
             )
-        unanswered = (UNANSWERED if trains else UNANSWERED_QUESTION).format(profile.score_budget_s)
+        unanswered = UNANSWERED[stages].format(profile.score_budget_s)
         return self.trial(Status.TIMEOUT, self.suspicion() + unanswered, needs_review=bool(self.suspicion()))
 
     def export(self, score: Score) -> None:
@@ -340,7 +340,7 @@ class _ExperimentDriver:
         return self.trial(failure, explain(failure, "load_model or the model it returns", died))
 
     def rehearsed(self, role: Role) -> bool:
-        """Return True if a predictor has answered random tokens, so that it failed on validation text."""
+        """Return True if a predictor has answered random inputs, so that it failed on validation data."""
         return any(isinstance(m, RehearsedMessage) and m.predictor == SUFFIX[role] for m in self.messages)
 
     def diverged(self) -> str:

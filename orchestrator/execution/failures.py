@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from orchestrator.types import ExecutionResult, Status, Trial
+from orchestrator.types import ExecutionResult, Stages, Status, Trial
 from orchestrator.walls.container import OUTSIDE
 
 FIXES = {
@@ -11,26 +11,28 @@ FIXES = {
     Status.OOM: "was killed for memory: make it smaller",
     Status.INFRA: "was killed from outside its container: did the container engine restart?",
 }
-UNANSWERED = (
-    "load_model or the model it returns did not answer within {:g} s, which is for a few hundred forward passes: make"
-    " loading and inference faster"
-)
+UNANSWERED = {  # within the time for scoring
+    Stages.TRAIN: "load_model or the model it returns did not answer within {:g} s, which is for a few hundred forward"
+    " passes: make loading and inference faster",
+    Stages.ANSWER: "the program did not answer within {:g} s: make it faster",
+    Stages.SCORE: "locked/score.py was not done with this file within {:g} s: make it quicker to read, or raise"
+    " score_budget_s in task.toml",
+}
 SLOW = (
     "{}: the training took {:.1f} of its {:g} s, and what it leaves is for load_model, with {:g} s on top: train less,"
     " or make loading faster. What a model takes longer for its first answers than for others counts as loading"
 )
 UNSEEN = (
-    "the model that load_model returns failed on validation text, after it had answered random tokens; its output is"
-    " not shown, for it may hold that text: look for values that depend on the tokens, a probability of 0, NaN or"
+    "the model that load_model returns failed on validation data, after it had answered random inputs; its output is"
+    " not shown, for it may hold that data: look for values that depend on the inputs, a logarithm of 0, NaN or"
     " growing memory"
 )
 UNSEEN_ANSWER = (
     "the program failed on a question of the scorer, after it had answered open ones; its output is not shown, for it"
     " may hold that question: look for values that it does not expect"
 )
-UNANSWERED_QUESTION = "the program did not answer within {:g} s: make it faster"
 HINT = (
-    "; hint: the same random rows got other log-probabilities when other rows stood beside them, so dropout or batch"
+    "; hint: the same random rows got other answers when other rows stood beside them, so dropout or batch"
     " statistics may still be on (call model.eval()), or answers depend on other rows, on chance or on earlier calls"
 )
 DIVERGED = "; hint: the last loss that the training itself printed was NaN or infinite"

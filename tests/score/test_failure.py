@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.execution.early_end import TrainingWatch
 from orchestrator.execution.experiment import _ExperimentDriver, explain, failure_of, ignore
+from orchestrator.scoring.messages import NoAnswerMessage
 from orchestrator.types import Level, Plan, Role, Score, Stages, Status, Trial
 from tests.support import fakes
 
@@ -207,6 +208,22 @@ def test_a_score_outside_of_the_task_s_range_is_not_believed(value: float, expec
     assert expected is trial.failure
     assert (expected is None) == (trial.score is not None)
     assert expected is None or (f"val_bpb is {value!r}, outside of [0, 1.5]" in trial.message and trial.needs_review)
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        (Stages.TRAIN, "load_model or"),
+        (Stages.ANSWER, "the program did not"),
+        (Stages.SCORE, "locked/score.py was not done"),
+    ],
+)
+def test_what_was_too_slow_is_named_by_the_kind_of_task(stages: Stages, expected: str) -> None:
+    """Where a text is scored there is no program that could be made faster, nor a model."""
+    turn = driver()
+    turn.box.stages = stages  # type: ignore[misc]
+
+    assert turn.timeout(NoAnswerMessage(event="no_answer", reason="r")).message.startswith(expected)
 
 
 @pytest.mark.parametrize("dies", [False, True])

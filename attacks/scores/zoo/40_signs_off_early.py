@@ -1,6 +1,6 @@
 """Answers, then ends its process cleanly, so that the host might take its exit code for a result.
 
-Ends: crash, failed on validation text
+Ends: crash, failed on validation data
 Shows: level: L2[\s\S]*"event": "score"
 """
 
