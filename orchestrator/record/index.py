@@ -28,11 +28,11 @@ from orchestrator.events import (
 )
 from orchestrator.logger import log
 from orchestrator.record.record_file import NAME as RECORD
-from orchestrator.record.record_file import Line, Recorded, parse_line, read_lines
+from orchestrator.record.record_file import Line, Recorded, canonical, parse_line, read_lines
 from orchestrator.types import Experiment, Status, Usage
 
 NAME = "index.db"
-VERSION = 5
+VERSION = 6
 SCHEMA = """
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, experiment_id INTEGER,
@@ -273,7 +273,7 @@ class Index:
             )
 
     def _finish(self, experiment: Experiment) -> None:
-        body = EXPERIMENT.dump_json(experiment, exclude={"folder"}).decode()
+        body = canonical(EXPERIMENT.dump_python(experiment, mode="json", exclude={"folder"}))  # in the record's order
         row = (
             experiment.id, experiment.status, experiment.cost, experiment.retry_of, experiment.remeasures_id,
             experiment.removes_id, len(experiment.scores), experiment.fingerprint, 0, body,

@@ -20,7 +20,7 @@ from orchestrator.record import anchors, experiment_dir
 from orchestrator.record.journal import Journal
 from orchestrator.record.verify import find_damage
 from orchestrator.settings import Recording
-from tests.support.journals import begin, candidate, rewrite_format
+from tests.support.journals import begin, candidate, finish, kept, rewrite_format
 from tests.support.runs import recorded
 from tests.support.sessions import git, parabola, session, task
 
@@ -228,6 +228,14 @@ def test_what_has_no_end_is_reported(run: Path) -> None:
     assert "experiment 3: began and has no end; the next session closes it" in said
     assert any("0002/more was added" in finding for finding in said)
     assert "0009: no such experiment is recorded" in said
+
+
+def test_an_index_kept_while_the_loop_ran_is_the_one_that_the_record_makes(tmp_path: Path) -> None:
+    """Whatever the order in which settings and the like were named."""
+    with Journal.open(tmp_path) as journal:
+        finish(journal, kept(2.0, settings={"time_budget_s": "25", "batch_rows": "8"}))
+
+    assert [] == [line for line in find_damage(tmp_path) if "index.db" in line]
 
 
 def test_a_changed_index_is_found_and_costs_nothing(run: Path) -> None:
