@@ -331,8 +331,8 @@ def find_best(
             scores[source_id] += one.scores
     champions = [Champion(experiment=e, scores=tuple(scores[e.id]), conditions=now) for e in known if scores[e.id]]
     if now in estimates:
-        known_here = estimates[now]
-        best = next((c for c in champions if c.id == known_here.best()), None)
+        known_here, best_id = estimates[now], estimates[now].best()
+        best = next((c for c in champions if c.id == best_id), None)
         if best is None:
             return None
         sign, (level, sd), to_beat = best.experiment.sign, known_here.level(best.id), known_here.expected_next(best.id)

@@ -82,6 +82,7 @@ def print_status(target: Target, as_json: AsJson = False, all_of_them: AllOfThem
             return
         is_whole = all_of_them or journal.count() <= LISTED
         experiments = journal.experiments() if is_whole else journal.newest(LISTED)[::-1]
+        first = min((experiment.id for experiment in experiments), default=0)
         best, spent, metric = journal.champion(), journal.spent(), journal.metric()
         console = list_console()
         console.print(Text.assemble((f"{journal.folder.name}: ", "bold"), describe_status(journal)), soft_wrap=True)
@@ -106,7 +107,7 @@ def print_status(target: Target, as_json: AsJson = False, all_of_them: AllOfThem
             console.print(Text(usual, "yellow"), soft_wrap=True)
         if used := spent.usage.total_tokens:
             console.print(f"spent: ${spent.usage.cost_usd:.2f} for {used:,} tokens")
-        scores = champion_scores(experiments, journal.best_after(), journal.history().away)
+        scores = champion_scores(experiments, journal.best_after(first), journal.history().away)
         width = console.width - len("0.0000  0.0000")
         if drawing := draw_best_so_far(scores, width):
             console.print(drawing, style="green")

@@ -20,6 +20,7 @@ from orchestrator.events import (
     CallSettled,
     ConfirmationFailed,
     Event,
+    ExperimentBegun,
     ExperimentCommitted,
     ExperimentFinished,
     ReplyReceived,
@@ -46,6 +47,7 @@ CREATE TABLE experiments ( -- value: the score as a cost, the lower the better
     removes_id INTEGER,
     trials INTEGER NOT NULL, fingerprint TEXT NOT NULL, revised INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL
 );
+CREATE TABLE unfinished (experiment_id INTEGER PRIMARY KEY, seq INTEGER NOT NULL); -- where it began
 CREATE INDEX experiments_by_value ON experiments (status, value);
 CREATE INDEX experiments_by_status ON experiments (status, id);
 CREATE INDEX experiments_by_fingerprint ON experiments (fingerprint);
@@ -69,7 +71,7 @@ CREATE TABLE totals (status TEXT PRIMARY KEY, count INTEGER NOT NULL, duration_s
 """
 SPENDING = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cost_usd")
 CHECKED_BYTES = 64 << 20  # reading all of a larger index would take long
-TABLES = ("events", "experiments", "spending", "totals")
+TABLES = ("events", "experiments", "unfinished", "spending", "totals")
 EXPERIMENT = TypeAdapter(Experiment)
 
 
@@ -192,7 +194,10 @@ class Index:
         row = (recorded.seq, event.kind, experiment_id_of(event), line.offset, len(line.data), recorded.hash)
         self.db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
         match event:
+            case ExperimentBegun():
+                self.db.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?)", (event.experiment_id, recorded.seq))
             case ExperimentFinished():
+                self.db.execute("DELETE FROM unfinished WHERE experiment_id = ?", (event.experiment_id,))
                 self._finish(event.experiment)
                 self._revise(event.revisions or self._implied_revisions(recorded))
             case ConfirmationFailed():
@@ -225,9 +230,9 @@ class Index:
             if known.execute(last).fetchone() < self.db.execute(last).fetchone():
                 return
             with self.db:
-                for table in ("experiments", "spending", "totals"):
-                    rows = known.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  # our own names
-                    marks = ", ".join("?" * len(rows[0])) if rows else ""
+                for table in TABLES[1:]:
+                    rows = known.execute(f"SELECT * FROM {table}")  # noqa: S608  # our own names
+                    marks = ", ".join("?" for _ in rows.description)
                     self.db.execute(f"DELETE FROM {table}")  # noqa: S608
                     self.db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
 

@@ -266,10 +266,7 @@ class Journal:
 
     def unfinished(self) -> list[ExperimentBegun]:
         """Return the experiments that began and have not finished: under way, or left by a crash."""
-        query = (
-            "SELECT seq, offset, size FROM events WHERE kind = ? AND experiment_id NOT IN (SELECT id FROM experiments)"
-        )
-        rows = self._rows(f"{query} ORDER BY seq", ExperimentBegun.kind)
+        rows = self._rows("SELECT seq, offset, size FROM events JOIN unfinished USING (seq) ORDER BY seq")
         return [self._read(*row).event for row in rows]  # type: ignore[misc]  # by their kind
 
     def queued(self) -> list[Experiment]:
@@ -284,7 +281,7 @@ class Journal:
 
     def count(self) -> int:
         """Return how many experiments have finished."""
-        return int(self._rows("SELECT COUNT(*) FROM experiments")[0][0])
+        return int(self._rows("SELECT COALESCE(SUM(count), 0) FROM totals")[0][0])
 
     def device_seconds(self, after: int, without: str) -> float:
         """Return the device time of the experiments after one, without those of a proposer."""
@@ -343,12 +340,12 @@ class Journal:
             known_estimates.save(self._index, self._known)
         return dict(self._known.estimates)
 
-    def best_after(self) -> dict[int, float | None]:
-        """Return the estimated score of the best after each experiment; {} under another rule."""
+    def best_after(self, first: int = 0) -> dict[int, float | None]:
+        """Return the estimated score of the best after each experiment from `first` on; {} under another rule."""
         if not self.estimates():
             return {}
         sign = next((e.sign for e in self._experiments("value IS NOT NULL", limit=1)), 1)
-        costs = known_estimates.costs_after(self._index, self._known)
+        costs = known_estimates.costs_after(self._index, self._known, first)
         return {number: None if cost is None else sign * cost for number, cost in costs.items()}
 
     def _away(self, measured: Collection[Experiment]) -> frozenset[int]:

@@ -77,10 +77,12 @@ def save(index: Index, known: Known) -> None:
         known.unsaved.clear()
 
 
-def costs_after(index: Index, known: Known) -> dict[int, float | None]:
-    """Return what the best was estimated to cost after each experiment."""
-    rows = index.rows("SELECT experiment_id, cost FROM best_after") if known.learnt else ()
-    return {int(number): cost for number, cost in rows} | known.unsaved
+def costs_after(index: Index, known: Known, first: int = 0) -> dict[int, float | None]:
+    """Return what the best was estimated to cost after each experiment from `first` on."""
+    query = "SELECT experiment_id, cost FROM best_after WHERE experiment_id >= ?"
+    rows = index.rows(query, first) if known.learnt else ()
+    saved = [(int(number), cost) for number, cost in rows]
+    return dict([*saved, *(one for one in known.unsaved.items() if one[0] >= first)])
 
 
 def encode(known: Estimates) -> bytes:

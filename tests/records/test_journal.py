@@ -206,6 +206,8 @@ def test_a_record_that_lost_a_line_is_not_continued_by_itself(tmp_path: Path) ->
             look(tmp_path)
     with Journal.salvage(tmp_path) as journal:
         assert [0, 1] == [e.id for e in journal.experiments()]
+        assert 2 == journal.count()
+        assert [] == journal.unfinished()
     assert index == (tmp_path / "index.db").read_bytes()
     (tmp_path / "index.db").unlink()
     with Journal.open(tmp_path) as journal:

@@ -149,7 +149,7 @@ def test_the_best_after_each_experiment_is_known_without_learning(tmp_path: Path
     """As a replay of the record has it, beyond a change of conditions; learnt anew without an index."""
     grow(tmp_path, 0, TRIALS)
     with Journal.read(tmp_path) as journal:
-        experiments, found = journal.experiments(), journal.best_after()
+        experiments, found, newest = journal.experiments(), journal.best_after(), journal.best_after(TRIALS - 3)
     known, now, expected = dict[Conditions, Estimates](), None, dict[int, float | None]()
     for one in experiments:
         learnt = policy.learn(known.get(one.conditions), one)
@@ -163,6 +163,7 @@ def test_the_best_after_each_experiment_is_known_without_learning(tmp_path: Path
         anew = journal.best_after()
 
     assert expected == found == anew
+    assert {n: cost for n, cost in expected.items() if n >= TRIALS - 3} == newest != {}
 
 
 def test_the_best_of_a_task_in_which_more_is_better_has_its_own_sign(tmp_path: Path) -> None:
