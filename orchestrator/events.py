@@ -402,6 +402,12 @@ def body_of(event: Event) -> dict[str, Any]:
     return body
 
 
+EARLIER_NAMES = {  # of the fields of a score
+    "undetectable_bpb": "undetectable", "tokens": "total_positions", "mean_difference_nats": "mean_difference",
+    "max_difference_nats": "max_difference",
+}  # fmt: skip
+
+
 def parse_event(kind: str, experiment_id: int | None, body: Mapping[str, Any]) -> Event:
     """Return the event that `body_of` wrote. Raises KeyError for an unknown kind, ValueError for another body."""
     values = dict(body)
@@ -409,6 +415,8 @@ def parse_event(kind: str, experiment_id: int | None, body: Mapping[str, Any]) -
         values["experiment_id"] = experiment_id
     if kind == ExperimentFinished.kind and "experiment" in values:
         values["experiment"] = _with_new_names(values["experiment"])
+    if isinstance(values.get("scores"), list):
+        values["scores"] = [_rename(score) for score in values["scores"]]
     return _adapter(kind).validate_python(values)
 
 
@@ -419,9 +427,14 @@ def _adapter(kind: str) -> TypeAdapter[Event]:
 
 
 def _with_new_names(experiment: Any) -> Any:  # noqa: ANN401  # as it stands in the record
-    """Return a recorded experiment with the name that its score's field has now."""
-    score = experiment.get("score") if isinstance(experiment, dict) else None
-    if not isinstance(score, dict) or "undetectable_bpb" not in score:
+    """Return a recorded experiment with the names that its score's fields have now."""
+    if not isinstance(experiment, dict) or "score" not in experiment:
         return experiment
-    renamed = {"undetectable" if key == "undetectable_bpb" else key: value for key, value in score.items()}
-    return {**experiment, "score": renamed}
+    return {**experiment, "score": _rename(experiment["score"])}
+
+
+def _rename(score: Any) -> Any:  # noqa: ANN401  # as it stands in the record
+    """Return a recorded score with the names that its fields have now."""
+    if not isinstance(score, dict) or EARLIER_NAMES.keys().isdisjoint(score):
+        return score
+    return {EARLIER_NAMES.get(key, key): value for key, value in score.items()}

@@ -413,7 +413,7 @@ def is_within_audit_error(gain: float, trial: Trial, champion: Champion) -> bool
 def is_audited(trial: Trial, needed_k: int) -> bool:
     """Return whether the audit is large enough for a champion; data with fewer positions is audited whole."""
     score = trial.score
-    return score is not None and score.audited_positions >= min(needed_k, score.tokens or needed_k)
+    return score is not None and score.audited_positions >= min(needed_k, score.total_positions or needed_k)
 
 
 def need_audit(attempt: Attempt, trial: Trial, champion: Champion | None, needed_k: int, gain: Gain | None) -> bool:

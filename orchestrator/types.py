@@ -339,11 +339,11 @@ class Score:
     noise: float | None = None  # standard deviation between trials of one source, as far as the scorer can tell
     audited_positions: int = 0  # K
     undetectable: float | None = None  # the largest lie about few positions that the audit would have missed, at 5 %
-    tokens: int = 0  # positions that could be audited; 0 for unknown
+    total_positions: int = 0  # that could be audited; 0 for unknown
     claims_sha256: str = ""
     audit_seed: str = ""
-    mean_difference_nats: float | None = None  # of audited - claimed
-    max_difference_nats: float | None = None  # of |audited - claimed|
+    mean_difference: float | None = None  # of audited - claimed
+    max_difference: float | None = None  # of |audited - claimed|
     parts: tuple[tuple[str, float], ...] = ()  # what the score was made from, by name
     reasons: tuple[str, ...] = ()  # what to improve, in the scorer's words
     higher_is_better: bool = False

@@ -213,7 +213,7 @@ def test_small_data_is_audited_whole() -> None:
     """Keep: where there are fewer positions than a large audit needs, all of them are enough."""
     one = fakes.scored(1.0, k=256)
     assert one.score is not None
-    whole, part = (replace(one, score=replace(one.score, tokens=tokens)) for tokens in (256, 257))
+    whole, part = (replace(one, score=replace(one.score, total_positions=total)) for total in (256, 257))
 
     assert Status.KEEP is judge(whole, champion(2.0), 2048, None).status
     assert Status.DISCARD is judge(part, champion(2.0), 2048, None).status
@@ -417,7 +417,7 @@ def test_a_gain_with_too_small_an_audit_runs_again_in_full() -> None:
     past, rules = history(kept(2.0)), Rules(noise=OFF, time_budget_s=BUDGET_S, needed_k=2048)
     small, large = fakes.scored(1.9, k=256), fakes.scored(1.9, k=2048)
     assert small.score is not None
-    whole = replace(small, score=replace(small.score, tokens=256))
+    whole = replace(small, score=replace(small.score, total_positions=256))
 
     assert Rerun(at_most=2, mean_so_far=1.9) == policy.next_step(attempt(small), past, rules)
     assert Status.KEEP is decide(attempt(small, large), past, rules).verdict.status

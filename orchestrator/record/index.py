@@ -33,7 +33,7 @@ from orchestrator.record.record_file import Line, Recorded, canonical, parse_lin
 from orchestrator.types import Experiment, Status, Usage
 
 NAME = "index.db"
-VERSION = 6
+VERSION = 7
 SCHEMA = """
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, experiment_id INTEGER,

@@ -96,10 +96,10 @@ class ScoreMessage(_Message):
             noise=self.noise,
             audited_positions=self.audited_positions,
             undetectable=self.undetectable,
-            tokens=self.total_positions,
+            total_positions=self.total_positions,
             claims_sha256=claims_sha256,
-            mean_difference_nats=self.mean_difference,
-            max_difference_nats=self.max_difference,
+            mean_difference=self.mean_difference,
+            max_difference=self.max_difference,
             parts=tuple(self.parts.items()),
             reasons=tuple(self.reasons),
         )

@@ -78,8 +78,8 @@ def summary(measurements: Iterable[Measurement], config: Config, image_id: str) 
         raise ConfigError(
             "none of the honest models was scored, so nothing was measured; `autoresearch loop` shows why"
         )
-    worst = [score.max_difference_nats for score in scores if score.max_difference_nats is not None]
-    means = [abs(score.mean_difference_nats) for score in scores if score.mean_difference_nats is not None]
+    worst = [score.max_difference for score in scores if score.max_difference is not None]
+    means = [abs(score.mean_difference) for score in scores if score.mean_difference is not None]
     if not len(worst) == len(means) == len(scores):
         raise ConfigError(
             f"{config.root / 'locked' / 'score.py'}: its score messages need mean_difference and max_difference, which"
@@ -99,9 +99,9 @@ def line(measurement: Measurement, metric: str) -> str:
     if score is None:
         return f"{name:24} no score: {measurement.why}"
     line = f"{name:24} {metric} {score.value:.4f}  K {score.audited_positions}"
-    if score.max_difference_nats is None or score.mean_difference_nats is None:
+    if score.max_difference is None or score.mean_difference is None:
         return line
-    return f"{line}  worst {score.max_difference_nats:.1e}  mean {score.mean_difference_nats:+.1e} nat"
+    return f"{line}  worst {score.max_difference:.1e}  mean {score.mean_difference:+.1e}"
 
 
 def report(measured: Measured, config: Config, hardware: str) -> list[str]:

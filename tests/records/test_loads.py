@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.config import load
-from orchestrator.events import ExperimentFinished, body_of, parse_event
+from orchestrator.events import EARLIER_NAMES, ConfirmationFailed, ExperimentFinished, body_of, parse_event
 from orchestrator.experiments import loads_of
 from orchestrator.loop import run_session
 from orchestrator.record.index import NAME
 from orchestrator.record.journal import Journal
-from orchestrator.types import Level, MachineLoad, Score, Trial
+from orchestrator.types import Environment, Level, MachineLoad, Score, Status, Trial
 from tests.support import fakes, sessions
 from tests.support.journals import kept
 
@@ -69,13 +69,24 @@ def test_shares_are_of_what_was_wanted_and_of_what_was_leased() -> None:
     assert MachineLoad(others_cpu_s=6.0, duration_s=24.0).others_share is None
 
 
-def test_a_score_with_its_earlier_name_is_read() -> None:
-    """What an audit would have missed was once named after one task's unit."""
-    score = Score(value=2.0, level=Level.L2, standard_error=0.0, audited_positions=9, undetectable=0.25)
+def test_a_score_with_its_earlier_names_is_read() -> None:
+    """They were once of one task: its tokens, and its unit."""
+    score = Score(
+        value=2.0, level=Level.L2, standard_error=0.0, audited_positions=9, undetectable=0.25, total_positions=512,
+        mean_difference=0.125, max_difference=0.5,
+    )  # fmt: skip
+    earlier = {new: old for old, new in EARLIER_NAMES.items()}
     event = ExperimentFinished(experiment=kept(2.0, score=score), executions=())
-    body = body_of(event)
-    body["experiment"]["score"]["undetectable_bpb"] = body["experiment"]["score"].pop("undetectable")
-    found = parse_event(ExperimentFinished.kind, event.experiment_id, body)
+    again = ConfirmationFailed(
+        experiment_id=1, failure=Status.CRASH, message="", scores=(score,), folder="", files={},
+        environment=Environment(),
+    )  # fmt: skip
+    body, other = body_of(event), body_of(again)
+    old = {earlier.get(key, key): value for key, value in body["experiment"]["score"].items()}
+    found = parse_event(event.kind, event.experiment_id, {**body, "experiment": {**body["experiment"], "score": old}})
+    confirmed = parse_event(again.kind, 1, {**other, "scores": [old]})
 
+    assert {"tokens", "undetectable_bpb", "mean_difference_nats", "max_difference_nats"} <= set(old)
     assert isinstance(found, ExperimentFinished)
-    assert score == found.experiment.score
+    assert isinstance(confirmed, ConfirmationFailed)
+    assert score == found.experiment.score == confirmed.scores[0]

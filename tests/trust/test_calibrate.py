@@ -45,7 +45,7 @@ def differing(worst: float, mean: float) -> Trial:
     """An honest run whose claims were off by that."""
     trial = fakes.scored(2.0, k=100)
     assert trial.score is not None
-    return replace(trial, score=replace(trial.score, max_difference_nats=worst, mean_difference_nats=mean))
+    return replace(trial, score=replace(trial.score, max_difference=worst, mean_difference=mean))
 
 
 def slot(tmp_path: Path, trials: Iterator[Trial], busy: Callable[[], str] = str) -> Slot:
@@ -107,7 +107,7 @@ def test_the_worst_of_all_honest_runs_counts_with_a_margin(config: Config, tmp_p
     assert "no score: crash" in told[1]
 
 
-@pytest.mark.parametrize("missing", ["max_difference_nats", "mean_difference_nats"])
+@pytest.mark.parametrize("missing", ["max_difference", "mean_difference"])
 def test_a_scorer_that_does_not_say_by_how_much_calibrates_nothing(
     config: Config, tmp_path: Path, missing: str
 ) -> None:
