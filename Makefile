@@ -224,6 +224,9 @@ test-slurm: .venv/ready-dev image prepare-data ## jobs of a real Slurm are cance
 	@tests/slurm.sh
 	@$(BIN)/python -m tests.soak.slurm_jobs
 
+test-models: .venv/ready-dev image prepare-data ## the loop with every model of the table against an emulator of the API: bills to the cent: MODEL=name
+	@$(BIN)/python -m tests.soak.every_model $(call options,MODEL)
+
 probes: .venv/ready-dev image prepare-data ## attack the walls, each attack with a control: RUNTIME=runsc
 	@$(BIN)/python -m attacks.walls $(call options,RUNTIME)
 

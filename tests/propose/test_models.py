@@ -18,7 +18,8 @@ from orchestrator.record.journal import Journal
 from orchestrator.settings import Claude
 from orchestrator.types import Usage
 from tests.propose.test_claude import context
-from tests.propose.test_night import builder, idea, sleep_through, task
+from tests.propose.test_night import ROOT, builder, idea, sleep_through, task
+from tests.soak import every_model
 from tests.support.api_rules import KINDS, RULES, refusal
 from tests.support.fake_messages_api import TODAY, FakeMessagesApi, Message
 
@@ -95,6 +96,24 @@ def test_three_experiments_with_every_row_cost_what_is_billed(tmp_path: Path, na
         assert spent.cache_read_input_tokens > 0
     if find_model(name).cache_minimum_tokens > 1024:  # longer than this short prompt
         assert 0 == spent.cache_read_input_tokens == spent.cache_creation_input_tokens
+
+
+def test_the_soak_s_changes_fit_the_shipped_train_py() -> None:
+    """Each is of a constant of the cpu profile, and can be applied alone or after the others."""
+    source = (ROOT / "mutable" / "train.py").read_text()
+    for search, replace_by in every_model.CHANGES:
+        assert 1 == source.count(search)
+        source = source.replace(search, replace_by)
+
+
+def test_a_bill_that_differs_by_a_cent_is_not_equal() -> None:
+    """In the record or in the report."""
+    same = every_model.Outcome(model="m", judged=3, asked=5, refused=(), billed=0.124, recorded=0.124, reported="0.12")
+
+    assert same.is_equal
+    assert not replace(same, recorded=0.134).is_equal
+    assert not replace(same, reported="0.13").is_equal
+    assert str(replace(same, reported="0.13")).endswith("DIFFERS")
 
 
 def measured(message: Message) -> Message:

@@ -87,6 +87,7 @@ class FakeMessagesApi:
     requests: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # by the rules: model and message
     billed: list[dict[str, int]] = field(default_factory=list)
     cache: Cache = field(default_factory=Cache)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -164,7 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
             is_check = body["max_tokens"] == 1
             (api.checks if is_check else api.requests).append(body)
             api.headers.append(dict(self.headers.items()))
-            answer = self._over_limit() or (self._checked(body) if is_check else self._next(body))
+            answer = (
+                self._over_limit() or self._refused(body) or (self._checked(body) if is_check else self._next(body))
+            )
             if isinstance(answer, Failure):
                 self._fail(answer)
             else:
@@ -186,10 +189,17 @@ class _Handler(BaseHTTPRequestHandler):
         code, said = "enforced_spend_limit_reached", "Monthly spend limit reached."
         return Failure(status=429, kind="rate_limit_error", code=code, message=said)
 
+    def _refused(self, body: dict[str, Any]) -> Failure | None:
+        """What is said where the rules refuse the request."""
+        api = self.server_api
+        if (refused := refusal(api.kind, body, api.today)) is None:
+            return None
+        status, kind, message = refused
+        api.refused.append(f"{body['model']}: {message}")
+        return Failure(status=status, kind=kind, message=message)
+
     def _next(self, body: dict[str, Any]) -> Message | Failure:
         api = self.server_api
-        if (refused := refusal(api.kind, body, api.today)) is not None:
-            return Failure(status=refused[0], kind=refused[1], message=refused[2])
         if api.lessons is not None and asks_for_lessons(body):
             scripted = api.lessons
         else:
@@ -198,8 +208,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _checked(self, body: dict[str, Any]) -> Message | Failure:
         api = self.server_api
-        if (refused := refusal(api.kind, body, api.today)) is not None:
-            return Failure(status=refused[0], kind=refused[1], message=refused[2])
         if api.check is None:
             return Message(
                 text="{", stop_reason="max_tokens", output_tokens=1, input_tokens=None if api.kind.has_rules else 10
