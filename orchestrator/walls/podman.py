@@ -87,12 +87,13 @@ def normalize_inspect(
     host["Init"] = own_host.get("Init", False)  # which is said only where there is one
     told = [option for option in body["HostConfig"]["SecurityOpt"] if not option.startswith(MASK)]
     host["CgroupnsMode"] = own_host.get("CgroupMode") if limited else asked["HostConfig"]["CgroupnsMode"]
+    limits = _limits(host.get("Ulimits"))  # also those that only `default_ulimits` of containers.conf names
     as_sent = {
         "Tmpfs": _options(host.get("Tmpfs") or {}) == _options(body["HostConfig"]["Tmpfs"]),
         "Mounts": _binds(host.get("Binds") or []) == _binds(body["HostConfig"]["Binds"]),
         "LogConfig": _log(own_host.get("LogConfig") or {}, body["HostConfig"]["LogConfig"]),
         "SecurityOpt": sorted(host.get("SecurityOpt") or []) == sorted(told),
-        "Ulimits": not host.get("Ulimits") or _limits(host["Ulimits"]) == _limits(asked["HostConfig"]["Ulimits"]),
+        "Ulimits": not limits or _limits(asked["HostConfig"]["Ulimits"]).items() <= limits.items(),
         "MaskedPaths": host.get("MaskedPaths") is None,  # not told, nor is the option: see probes
         "ReadonlyPaths": host.get("ReadonlyPaths") is None,  # not told; Podman's own are what we ask for, see probes
         **({} if limited else {key: not host.get(key) for key in UNLIMITED}),
@@ -114,11 +115,11 @@ def _annotations(host: Mapping[str, Any], profile: Path) -> dict[str, str]:
     return {key: text for key, text in (host.get("Annotations") or {}).items() if repeated.get(key) != text}
 
 
-def _limits(ulimits: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
-    """Make limits comparable: their order and the case of their names do not matter."""
-    return sorted(
-        (one["Name"].removeprefix(RLIMIT).lower(), one.get("Soft") or 0, one.get("Hard") or 0) for one in ulimits
-    )
+def _limits(ulimits: list[dict[str, Any]] | None) -> dict[str, tuple[int, int]]:
+    """Return soft and hard limit by lower-case name; the last one of a name is the one in force."""
+    return {
+        one["Name"].removeprefix(RLIMIT).lower(): (one.get("Soft") or 0, one.get("Hard") or 0) for one in ulimits or []
+    }
 
 
 def _nano_cpus(host: Mapping[str, Any]) -> int:

@@ -141,14 +141,15 @@ def inspects(asked: Json) -> tuple[Json, Json]:
 
 
 def inspects_of_5(asked: Json) -> tuple[Json, Json]:
-    """What Podman 5.8 says of it, as root: limits in its own words, annotations, and a default of its own."""
+    """What Podman 5.8 says of it, as root: limits in its own words, one of containers.conf, and what it adds."""
     said, own = inspects(asked)
     ulimits = [{**one, "Name": f"RLIMIT_{one['Name'].upper()}"} for one in asked["HostConfig"]["Ulimits"]]
     asked_host = asked["HostConfig"]
     annotations = {"pids-limit": str(asked_host["PidsLimit"]), "seccomp": str(PROFILE)}
     annotations["cpuset"] = str(asked_host.get("CpusetCpus"))
     host = {
-        "Ulimits": ulimits[::-1], "Annotations": {f"io.podman.annotations.{key}": it for key, it in annotations.items()}
+        "Ulimits": [*ulimits[::-1], {"Name": "RLIMIT_NPROC", "Hard": 4096, "Soft": 4096}],
+        "Annotations": {f"io.podman.annotations.{key}": it for key, it in annotations.items()}
     }  # fmt: skip
     config = {**said["Config"], "StopTimeout": 10}
     return {**said, "Config": config, "HostConfig": {**said["HostConfig"], **host}}, own
@@ -203,6 +204,7 @@ def test_what_podman_5_adds_is_no_difference(asked: Json) -> None:
         ("Config.StopTimeout", 600),
         ("HostConfig.Ulimits.0.Hard", 1),
         ("HostConfig.Ulimits.0.Name", "RLIMIT_CPU"),
+        ("HostConfig.Ulimits.8", {"Name": "RLIMIT_NOFILE", "Hard": 1048576, "Soft": 4096}),
         ("HostConfig.Annotations", {"io.podman.annotations.seccomp": "unconfined"}),
         ("HostConfig.Annotations", {"io.podman.annotations.pids-limit": "0"}),
         ("HostConfig.Annotations", {"io.podman.annotations.cpuset": "0-63"}),
