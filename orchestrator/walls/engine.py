@@ -252,7 +252,7 @@ class Engine:
     def create(self, spec: ContainerSpec, folder: Path) -> str:
         """Check a spec, create its container, compare that with the request, and return its id. Raises SandboxError.
 
-        The request and the created container are written to `folder` as JSON.
+        The request and the created container are written to `folder` as JSON, both in Docker's words.
         """
         body = self._body(spec)
         write_json(folder / f"{spec.role}.spec.json", body)
@@ -289,10 +289,11 @@ class Engine:
 
     def _read_back(self, container_id: str, spec: ContainerSpec, config: dict[str, Any], folder: Path) -> None:
         inspected = self.inspect(container_id)
-        write_json(folder / f"{spec.role}.created.json", inspected)
         if self.is_podman:
             own = self.query_libpod(f"containers/{container_id}/json")
+            write_json(folder / f"{spec.role}.podman.json", {"compatible": inspected, "own": own})
             inspected = podman.normalize_inspect(config, _profile(spec, folder), inspected, own, limited=self.limits)
+        write_json(folder / f"{spec.role}.created.json", inspected)
         if wrong := container_diff(config, inspected, self._facts):
             raise SpecRefused(f"the container {spec.name} does not match the request: {'; '.join(wrong)}")
 

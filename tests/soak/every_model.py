@@ -34,7 +34,7 @@ SETTINGS = {
     "ANTHROPIC_API_KEY": KEY,
     "AUTORESEARCH_CLAUDE__ENDPOINT": "anthropic",
     # a short training, and time enough for the rest of a trial on a busy machine
-    "AUTORESEARCH_PROFILE__CPU__TIME_BUDGET_S": "8",
+    "AUTORESEARCH_PROFILE__CPU__TIME_BUDGET_S": "6",
     "AUTORESEARCH_PROFILE__CPU__GRACE_S": "30",
     "AUTORESEARCH_PROFILE__CPU__LOAD_BUDGET_S": "60",
     "AUTORESEARCH_PROFILE__CPU__SCORE_BUDGET_S": "90",

@@ -1,15 +1,23 @@
 """What Podman is sent and what it says, put into Docker's words: a changed field is seen on this engine too."""
 
 import copy
+import io
+import json
+from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import requests
 
+from orchestrator.look.containers import describe_containers
+from orchestrator.record.experiment_files import ExperimentFolder
 from orchestrator.types import Role
 from orchestrator.units import MIB
 from orchestrator.walls import podman
 from orchestrator.walls.create_body import create_body
+from orchestrator.walls.engine import Client, Engine
 from orchestrator.walls.inspect_diff import container_diff
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources
 
@@ -96,9 +104,9 @@ OWN_CHANGES: list[tuple[str, Any]] = [  # and in its own inspect
 
 
 @pytest.fixture
-def asked(seccomp: str) -> Json:
-    """A container as Docker would be asked for it."""
-    spec = ContainerSpec(
+def spec(seccomp: str) -> ContainerSpec:
+    """A container with everything that is translated."""
+    return ContainerSpec(
         role=Role.TRAINER, name="one", image_id=IMAGE, program=("python3", "/mutable/train.py"), hard_limit_s=60,
         mounts=(
             Mount(source="/private/locked", target="/locked"),
@@ -107,20 +115,25 @@ def asked(seccomp: str) -> Json:
         resources=Resources(memory=MIB, cpus=1, pids=64, tmp=MIB, cache=MIB, shm=MIB),
         environment={"LANG": "C.UTF-8"}, labels={"autoresearch": "1"}, seccomp=seccomp,
     )  # fmt: skip
+
+
+@pytest.fixture
+def asked(spec: ContainerSpec) -> Json:
+    """That container as Docker would be asked for it."""
     config = create_body(spec)
     config["HostConfig"]["Runtime"] = "runc"
     return config
 
 
-def inspects(asked: Json) -> tuple[Json, Json]:
+def inspects(asked: Json, profile: Path = PROFILE) -> tuple[Json, Json]:
     """What Podman 4.3 says of the container that was asked for, in both ways, on cgroup v2."""
-    body = podman.to_podman_request(asked, PROFILE)
+    body = podman.to_podman_request(asked, profile)
     host = {
         **body["HostConfig"], "Runtime": "oci", "LogConfig": {"Type": "json-file", "Config": None}, "CgroupnsMode": "",
         "CapDrop": ["CHOWN", "NET_RAW"], "IpcMode": "shareable", "PidMode": "private", "UTSMode": "private",
         "MaskedPaths": None, "ReadonlyPaths": None, "Ulimits": [], "CgroupParent": "user.slice",
         "CpuPeriod": 100_000, "CpuQuota": body["HostConfig"]["NanoCpus"] // 10_000,
-        "SecurityOpt": ["no-new-privileges", f"seccomp={PROFILE}"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={profile}"],
         "Binds": [f"{bind},{kind}" for bind, kind in zip(body["HostConfig"]["Binds"], ("bind", "rbind"), strict=True)],
         "Tmpfs": {place: f"{what},rprivate,tmpcopyup" for place, what in body["HostConfig"]["Tmpfs"].items()},
     }  # fmt: skip
@@ -140,12 +153,12 @@ def inspects(asked: Json) -> tuple[Json, Json]:
     return said, {"BoundingCaps": None, "EffectiveCaps": None, "OCIRuntime": "runc", "HostConfig": own_host}
 
 
-def inspects_of_5(asked: Json) -> tuple[Json, Json]:
+def inspects_of_5(asked: Json, profile: Path = PROFILE) -> tuple[Json, Json]:
     """What Podman 5.8 says of it, as root: limits in its own words, one of containers.conf, and what it adds."""
-    said, own = inspects(asked)
+    said, own = inspects(asked, profile)
     ulimits = [{**one, "Name": f"RLIMIT_{one['Name'].upper()}"} for one in asked["HostConfig"]["Ulimits"]]
     asked_host = asked["HostConfig"]
-    annotations = {"pids-limit": str(asked_host["PidsLimit"]), "seccomp": str(PROFILE)}
+    annotations = {"pids-limit": str(asked_host["PidsLimit"]), "seccomp": str(profile)}
     annotations["cpuset"] = str(asked_host.get("CpusetCpus"))
     host = {
         "Ulimits": [*ulimits[::-1], {"Name": "RLIMIT_NPROC", "Hard": 4096, "Soft": 4096}],
@@ -234,3 +247,46 @@ def test_a_volume_keeps_its_size(asked: Json) -> None:
     """In pages: Podman takes `size` for a disk quota, which it has not."""
     assert {"o": "nr_blocks=257,nodev"} == podman.volume({"o": "size=1048577,nodev"}, 1048577)
     assert "nr_inodes" not in str(podman.to_podman_request(asked, PROFILE)["HostConfig"]["Tmpfs"])
+
+
+class Api:
+    """Podman's answers to what creates a container."""
+
+    base_url = "http+docker://localhost"
+
+    def __init__(self, said: Json, own: Json) -> None:
+        self.said, self.own = said, own
+
+    def inspect_image(self, _: str) -> Json:
+        """An image that sets no variables."""
+        return {"Config": {}}
+
+    def create_container_from_config(self, *_: object) -> Json:
+        """Its name."""
+        return {"Id": "one"}
+
+    def inspect_container(self, _: str) -> Json:
+        """As Docker's API has it."""
+        return self.said
+
+    def get(self, *_: object, **__: object) -> requests.Response:
+        """As its own API has it."""
+        response = requests.Response()
+        response.status_code, response.raw = HTTPStatus.OK, io.BytesIO(json.dumps(self.own).encode())
+        return response
+
+
+@pytest.mark.parametrize("says", [inspects, inspects_of_5], ids=["4.3", "5.8"])
+def test_every_view_finds_the_container_as_asked(
+    spec: ContainerSpec, asked: Json, says: Callable[[Json, Path], tuple[Json, Json]], tmp_path: Path
+) -> None:
+    """The record has it in Docker's words, and beside that in Podman's; no wall is missing."""
+    said, own = says(asked, tmp_path / "trainer.seccomp.json")
+    facts = {"engine": "podman 5.8.6", "security": "", "cgroup": "2", "default_runtime": "runc"}
+    facts["controllers"] = "cpu,cpuset,memory,pids"
+    Engine(cast("Client", Api(said, own)), facts).create(spec, tmp_path)
+    with ExperimentFolder.open(tmp_path) as folder:
+        (container,) = describe_containers(folder, [])
+
+    assert () == container.differences == container.weak_facts
+    assert {"compatible": said, "own": own} == json.loads((tmp_path / "trainer.podman.json").read_text())
