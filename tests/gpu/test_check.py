@@ -70,7 +70,7 @@ def test_an_engine_that_hands_out_no_gpu_is_named_before_an_image_is_built(comma
     """It would be minutes of building for nothing."""
     planned = make(commands, "-n", "loop", "PROFILE=gpu").stdout
 
-    assert planned.index("-m orchestrator.walls.nvidia") < planned.index("autoresearch build-image")
+    assert planned.index("-m orchestrator.walls.nvidia") < planned.index("autoresearch loop")  # which builds it
 
 
 def test_a_fresh_clone_with_the_image_gets_what_its_containers_are_started_with(commands: Path) -> None:
