@@ -3,8 +3,8 @@
     make bench NAME=start-up                        # python -m benchmarks.start_up [ROUNDS]
 
 Each command and a bare `python -c pass` run in turns; the quickest and the middle one of each count, by the clock, and
-the least that one took of the processors, as others may use the machine. The most memory is read while each runs once
-more.
+the least that one took of the processors, as others may use the machine. Before, each runs once for its memory, and for
+Python to keep what it compiles, as after any first start.
 """
 
 import os
@@ -22,12 +22,13 @@ from benchmarks.prompt_growth import ROOT, fill
 from orchestrator.record.journal import Journal
 
 ROUNDS = 9
+AS_USERS = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def measure(argv: Sequence[str]) -> tuple[float, float]:
     """Return the milliseconds of a process by the clock and of the processors. Raises CalledProcessError."""
     began = time.perf_counter()
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, cwd=ROOT)
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, cwd=ROOT, env=AS_USERS)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
@@ -38,7 +39,7 @@ def measure(argv: Sequence[str]) -> tuple[float, float]:
 def measure_memory(argv: Sequence[str]) -> float:
     """Return the most MiB that a process had since its program began; what it was forked from does not count."""
     most = 0.0
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, cwd=ROOT) as process:
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, cwd=ROOT, env=AS_USERS) as process:
         while process.poll() is None:
             with suppress(OSError):
                 most = max(most, read_peak_mib(process.pid))
@@ -59,11 +60,11 @@ def main() -> None:
             "--help": [program, "--help"],
             "status": [program, "status", "--runs", name, "--run", "run"],
         }
+        memory = {name_: measure_memory(argv) for name_, argv in commands.items()}
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for _ in range(rounds):
             for name_, argv in commands.items():
                 found[name_].append(measure(argv))
-        memory = {name_: measure_memory(argv) for name_, argv in commands.items()}
     for name_, one in found.items():
         clock, used = zip(*one, strict=True)
         print(

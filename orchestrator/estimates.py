@@ -19,6 +19,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.types import Gain
+
 Array = NDArray[np.float64]
 Slots = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -252,23 +254,6 @@ def _t_log_constant(shape: Array) -> Array:
 
 
 # ---- one run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gain:
-    """By how much one source is better than another."""
-
-    mean: float
-    sd: float
-    probability: float  # that it is better, by more than a tenth of seed noise
-    worth: float  # of one more trial
-    worth_of_idea: float  # of a trial of a new idea in its place
-    is_broken: bool = False  # so much worse that it says nothing of the machine
-
-    @classmethod
-    def exact(cls, gain: float) -> "Gain":
-        """Return a gain between scores without noise."""
-        return cls(mean=gain, sd=0.0, probability=float(gain > 0), worth=0.0, worth_of_idea=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,13 +38,26 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean, median
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.estimates import Estimates, Gain
 from orchestrator.events import Revision
-from orchestrator.settings import Noise
 from orchestrator.text import counted
-from orchestrator.types import Champion, Conditions, DuelOutcome, Experiment, MachineLoad, Score, Status, Trial, Verdict
+from orchestrator.types import (
+    Champion,
+    Conditions,
+    DuelOutcome,
+    Experiment,
+    Gain,
+    MachineLoad,
+    Score,
+    Status,
+    Trial,
+    Verdict,
+)
+
+if TYPE_CHECKING:  # numpy and pydantic's models are slow to import
+    from orchestrator.estimates import Estimates
+    from orchestrator.settings import Noise
 
 ESTIMATE = "estimate"  # the rule of keeping
 EVEN = 0.5  # the probability above which a challenger becomes the champion
@@ -63,7 +76,7 @@ Numbers = Any  # a number, or an array of them
 class Rules:
     """The settings that decide."""
 
-    noise: Noise
+    noise: "Noise"
     time_budget_s: float
     needed_k: int = 0  # audited positions of a new champion
     threshold: float | None = None  # where every score that reaches it is kept
@@ -78,7 +91,9 @@ class History:
     remeasurements: tuple[Experiment, ...] = ()  # judged repeats of kept ones
     repeated: tuple[Experiment, ...] = ()  # with several trials: what is known of the noise
     invalidated: Mapping[int, str] = field(default_factory=dict)  # the reason, for each that is not kept any more
-    estimates: Mapping[Conditions, Estimates] = field(default_factory=dict)  # empty under the rule of the lowest score
+    estimates: Mapping[Conditions, "Estimates"] = field(
+        default_factory=dict
+    )  # empty under the rule of the lowest score
     threshold: float | None = None  # where every score that reaches it is kept
     home: str = ""  # the session's own class of hardware
     away: frozenset[int] = frozenset()  # experiments that ran on another class than their session's own
@@ -299,7 +314,7 @@ def describe_failure(trial: Trial, prefix: str = "") -> Verdict:
 def choose_champion(
     kept: Iterable[Experiment],
     remeasurements: Sequence[Experiment],
-    estimates: Mapping[Conditions, Estimates] = MappingProxyType({}),
+    estimates: Mapping[Conditions, "Estimates"] = MappingProxyType({}),
     away: Collection[int] = (),
 ) -> Champion | None:
     """Return the best of all kept experiments under the conditions of the newest one; None if none ran there.
@@ -318,7 +333,7 @@ def find_best(
     now: Conditions,
     known: Sequence[Experiment],
     remeasurements: Sequence[Experiment],
-    estimates: Mapping[Conditions, Estimates],
+    estimates: Mapping[Conditions, "Estimates"],
 ) -> Champion | None:
     """Return the best of the kept experiments under conditions; None if none ran there.
 
@@ -475,7 +490,7 @@ def is_owed_a_trial(gain: Gain, attempt: Attempt, trial: Trial) -> bool:
 
 
 def estimate_gain(
-    estimates: Estimates | None, attempt: Attempt, champion: Champion | None, trials: Sequence[Trial]
+    estimates: "Estimates | None", attempt: Attempt, champion: Champion | None, trials: Sequence[Trial]
 ) -> Gain | None:
     """Return the gain of a challenger over the champion; None where nothing is estimated."""
     if estimates is None or champion is None or attempt.remeasures_id is not None:
@@ -487,7 +502,7 @@ def estimate_gain(
     return estimates.challenge(home, champion.id, scores)[1]
 
 
-def learn(estimates: Estimates | None, experiment: Experiment) -> Estimates | None:
+def learn(estimates: "Estimates | None", experiment: Experiment) -> "Estimates | None":
     """Return what is known once an experiment is judged, under the conditions that it ran in."""
     source = experiment.id if experiment.remeasures_id is None else experiment.remeasures_id
     loads = experiment.loads or (None,) * len(experiment.scores)
@@ -497,6 +512,8 @@ def learn(estimates: Estimates | None, experiment: Experiment) -> Estimates | No
     if not trials or not experiment.is_judged or (estimates is None and not is_kept):
         return estimates
     if estimates is None:
+        from orchestrator.estimates import Estimates  # noqa: PLC0415
+
         estimates, trials = Estimates.begin(source, *trials[0], noise=reported_noise(experiment)), trials[1:]
     if estimates.knows(source):
         for score, others in trials:
@@ -553,7 +570,7 @@ def median_gain(kept: Sequence[Experiment]) -> float:
     return median(gains) if len(gains) >= GAINS_FOR_MEDIAN else 0.0
 
 
-def settle_doubt(attempt: Attempt, champion: Champion, estimates: Estimates | None) -> Decision:
+def settle_doubt(attempt: Attempt, champion: Champion, estimates: "Estimates | None") -> Decision:
     """Return the decision on a doubtful score after the trial that had to settle it: the worse of both counts."""
     first, second, why = merge_trials(attempt.trials[:-1], first=False), attempt.trials[-1], attempt.suspicion
     if second.contended_by:

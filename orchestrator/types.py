@@ -403,6 +403,23 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """By how much one source is better than another, as estimated of all trials."""
+
+    mean: float
+    sd: float
+    probability: float  # that it is better, by more than a tenth of seed noise
+    worth: float  # of one more trial
+    worth_of_idea: float  # of a trial of a new idea in its place
+    is_broken: bool = False  # so much worse that it says nothing of the machine
+
+    @classmethod
+    def exact(cls, gain: float) -> Self:
+        """Return a gain between scores without noise."""
+        return cls(mean=gain, sd=0.0, probability=float(gain > 0), worth=0.0, worth_of_idea=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What the loop decides about an experiment, and why."""
 

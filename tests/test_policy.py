@@ -4,13 +4,13 @@ import random
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import policy
-from orchestrator.estimates import Estimates, Gain
 from orchestrator.events import Revision
 from orchestrator.policy import Attempt, Decision, History, Rerun, Rules, choose_champion, judge, merge_trials
 from orchestrator.settings import Noise
@@ -18,6 +18,7 @@ from orchestrator.types import (
     Champion,
     Conditions,
     Experiment,
+    Gain,
     Level,
     MachineLoad,
     Role,
@@ -29,6 +30,9 @@ from orchestrator.types import (
 )
 from tests.support import fakes
 from tests.support.journals import kept
+
+if TYPE_CHECKING:
+    from orchestrator.estimates import Estimates
 
 NOISE = Noise(rule="estimate")
 OFF = Noise(rule="lowest")

@@ -52,11 +52,27 @@ def test_what_looks_at_a_run_imports_nothing_that_runs_one(words: list[str], run
     found = imported(*words, "--runs", str(runs))
 
     assert "orchestrator.record.journal" in found
-    assert set() == found & {*ONLY_FOR_EXPERIMENTS, "jinja2", "pydantic_settings", "structlog", "orchestrator.compose"}
+    assert set() == found & {
+        *ONLY_FOR_EXPERIMENTS,
+        "jinja2",
+        "pydantic_settings",
+        "structlog",
+        "orchestrator.settings",
+        "orchestrator.compose",
+    }
+
+
+@pytest.mark.parametrize("words", [["verify"], ["reindex"], ["diff", "0", "1"], ["logs", "0"]])
+def test_what_needs_no_estimate_imports_nothing_that_learns_one(words: list[str], runs: Path) -> None:
+    """Numpy is a quarter of what `status` waits for."""
+    found = imported(*words, "--task", str(runs.parent / "none"), "--runs", str(runs))
+
+    assert "orchestrator.policy" in found
+    assert set() == found & {*ONLY_FOR_EXPERIMENTS, "jinja2", "numpy", "orchestrator.compose"}
 
 
 def test_what_finds_its_work_done_imports_nothing_that_does_it(tmp_path: Path) -> None:
-    """`make loop` begins with it, every time."""
+    """Every target of make that needs the data begins with it, but the loop's, which looks itself."""
     made = imported("new", str(tmp_path / "task"))
     for part in PARTS:
         (tmp_path / "task" / "data" / "cpu-python" / part).mkdir(parents=True)

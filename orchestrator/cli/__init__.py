@@ -1,4 +1,4 @@
-"""The command line: each command in setup, run, cluster, look or trust; compose.py puts the parts together."""
+"""The command line: each command in setup, run, cluster, look, records or trust; compose.py puts the parts together."""
 
 import sys
 

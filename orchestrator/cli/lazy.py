@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-MODULES = ("setup", "run", "cluster", "look", "trust")  # of this package, in the order of the help
+MODULES = ("setup", "run", "cluster", "look", "records", "trust")  # of this package, in the order of the help
 
 
 class LazyCommand(TyperCommand):

@@ -1,6 +1,6 @@
 """The commands that set something up: a new task, the image, the data.
 
-A loop that make starts begins with them: what finds its work done already imports nothing that does it.
+Most targets of make begin with them: what finds its work done already imports nothing that does it.
 """
 
 import shlex

@@ -1,6 +1,5 @@
-"""The commands that check a record or a score."""
+"""The commands that check a score, by new trials."""
 
-import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import compose, duels, files, policy, preflight
+from orchestrator import compose, duels, policy, preflight
 from orchestrator.cli.options import (
     CURRENT_DIR,
     AcceptRisk,
@@ -18,59 +17,17 @@ from orchestrator.cli.options import (
     Target,
     Task,
     container_flags,
-    open_for_reading,
     takes_target,
-    task_config,
 )
 from orchestrator.host.source import IN_IMAGE
 from orchestrator.lifecycle import interruptible
-from orchestrator.record import index
 from orchestrator.record.claims import describe_claim
-from orchestrator.record.journal import Journal, is_live
-from orchestrator.record.provenance import statement
-from orchestrator.record.record_file import canonical
+from orchestrator.record.journal import Journal
 from orchestrator.record.session_log import log_to
-from orchestrator.record.verify import find_damage, find_runs
 from orchestrator.scoring import thresholds
-from orchestrator.text import counted, sanitise
 from orchestrator.trust import calibrate, claim, confirm
 
 app = typer.Typer()
-
-
-@app.command("verify")
-@takes_target
-def verify_runs(
-    target: Target,
-    anchor: Annotated[
-        Path | None, typer.Option(help="File elsewhere with the heads of the chains. Default: task.toml's.")
-    ] = None,
-) -> None:
-    """Check that the record of a run, or of every run, is intact; exit with 1, naming the records, if one is not."""
-    is_intact = True
-    if anchor is None and (config := task_config(target.task)) is not None:
-        anchor = config.anchor_path
-    for folder in [target.run_dir()] if target.run else find_runs(target.runs_dir):
-        problems = list(find_damage(folder, target.task, anchor))
-        is_intact = is_intact and not problems
-        for finding in problems or ["intact"]:
-            print(f"{folder.name}: {sanitise(finding)}")
-    if not is_intact:
-        raise typer.Exit(1)
-
-
-@app.command("reindex")
-@takes_target
-def rebuild_index(target: Target) -> None:
-    """Rebuild the index of a run, or of every run, from its record; nothing is lost if it is deleted."""
-    for folder in [target.run_dir()] if target.run else find_runs(target.runs_dir):
-        if is_live(folder):
-            print(f"{folder.name}: a session is running; its index is in use")
-            continue
-        (folder / index.NAME).unlink(missing_ok=True)
-        with Journal.open(folder) as journal:
-            _, lines, _ = journal.span()
-        print(f"{folder.name}: index rebuilt from {counted(lines, 'line')}")
 
 
 @app.command("confirm")
@@ -157,19 +114,3 @@ def calibrate_audit(
     measured = calibrate.summary(measurements, config, environment.image_id)
     kept = thresholds.save(config, environment.hardware, measured)
     print("\n".join([*calibrate.report(measured, config, environment.hardware), f"kept: {kept}"]))
-
-
-@app.command("provenance")
-@takes_target
-def print_provenance(
-    exp: int,
-    target: Target,
-    out: Annotated[Path | None, typer.Option(help="File to write to, instead of the screen.")] = None,
-) -> None:
-    """Print the provenance of a kept experiment, as an in-toto statement; no SLSA level is claimed."""
-    with open_for_reading(target.run_dir()) as journal:
-        text = canonical(statement(journal, journal.experiment(exp))) + "\n"
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        files.write(out, text)

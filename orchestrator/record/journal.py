@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from orchestrator import policy
 from orchestrator.errors import JournalError, RecordFailed
-from orchestrator.estimates import Estimates
 from orchestrator.events import (
     CallReserved,
     CallSettled,
@@ -32,6 +31,9 @@ from orchestrator.record.index import EXPERIMENT, SPENDING, Index
 from orchestrator.record.record_file import GENESIS, Line, Recorded, RecordFile, parse_line
 from orchestrator.text import describe_metric
 from orchestrator.types import QUEUED_AGAIN, Champion, Conditions, Experiment, Reply, Spent, Status, Usage
+
+if TYPE_CHECKING:
+    from orchestrator.estimates import Estimates
 
 MAX_ATTEMPTS = 3
 DUEL = "duel"  # the proposer of a duel's trials
@@ -320,11 +322,11 @@ class Journal:
                 )
             return self._history
 
-    def estimates(self) -> Mapping[Conditions, Estimates]:
+    def estimates(self) -> Mapping[Conditions, "Estimates"]:
         """Return what the trials under each conditions say of the kept sources; empty under another rule."""
         return self.history().estimates
 
-    def _learn(self, away: Collection[int]) -> Mapping[Conditions, Estimates]:
+    def _learn(self, away: Collection[int]) -> Mapping[Conditions, "Estimates"]:
         if self.rule() != policy.ESTIMATE:
             return {}
         revised = int(self._rows("SELECT COUNT(*) FROM experiments WHERE revised")[0][0])

@@ -1,34 +1,37 @@
 """What the estimates of a run are after most of its trials, kept in its index, so that a reader learns the rest only.
 
 It may be deleted at any time, and counts only for the code that made it: then everything is learnt from the record.
+numpy is imported by whoever learns something or asks for it, as most commands do neither.
 """
 
 import io
 import json
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
-import numpy as np
-
-from orchestrator import estimates, policy
-from orchestrator.estimates import Beliefs, Estimates
+from orchestrator import policy
 from orchestrator.record.index import Index
 from orchestrator.types import Conditions, Experiment, Status
 
+if TYPE_CHECKING:
+    from orchestrator.estimates import Estimates
+
 EVERY = 20  # trials; learning one takes a quarter of a millisecond, keeping all half of one
-ARRAYS = tuple(one.name for one in fields(Beliefs))
+ARRAYS = ("mean", "cov", "log_weight", "shape", "rate")  # of Beliefs
+CODE = ("estimates.py", "policy.py")  # what learns
 
 
 @dataclass(slots=True)
 class Known:
     """What was learnt of a run so far."""
 
-    estimates: dict[Conditions, Estimates] = field(default_factory=dict)
+    estimates: dict[Conditions, "Estimates"] = field(default_factory=dict)
     now: Conditions | None = None  # of the newest experiment that was kept or ran again
     learnt: int = 0  # the seq up to which everything that finished is in it
     unsaved: dict[int, float | None] = field(default_factory=dict)  # see `costs_after`
@@ -85,8 +88,10 @@ def costs_after(index: Index, known: Known, first: int = 0) -> dict[int, float |
     return dict([*saved, *(one for one in known.unsaved.items() if one[0] >= first)])
 
 
-def encode(known: Estimates) -> bytes:
+def encode(known: "Estimates") -> bytes:
     """Return estimates as bytes, exactly."""
+    import numpy as np  # noqa: PLC0415
+
     scalars = (known.sources, known.ages, known.others, known.usual_others, known.seen)
     file = io.BytesIO()
     arrays = {name: getattr(known.beliefs, name) for name in ARRAYS}
@@ -94,8 +99,12 @@ def encode(known: Estimates) -> bytes:
     return file.getvalue()
 
 
-def decode(data: bytes) -> Estimates:
+def decode(data: bytes) -> "Estimates":
     """Return estimates from bytes. Raises ValueError, KeyError or TypeError for what is none."""
+    import numpy as np  # noqa: PLC0415
+
+    from orchestrator.estimates import Beliefs, Estimates  # noqa: PLC0415
+
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         sources, ages, others, usual_others, seen = json.loads(stored["scalars"].tobytes())
         beliefs = Beliefs(**{name: stored[name] for name in ARRAYS})
@@ -107,7 +116,8 @@ def decode(data: bytes) -> Estimates:
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """Return a digest of the code that learns."""
-    return sha256(b"".join(Path(module.__file__ or "").read_bytes() for module in (estimates, policy))).hexdigest()
+    home = Path(__file__).parents[1]
+    return sha256(b"".join((home / name).read_bytes() for name in CODE)).hexdigest()
 
 
 def _read_conditions(text: str) -> Conditions:
