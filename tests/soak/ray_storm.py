@@ -191,8 +191,9 @@ class Storm:
             count = 1
         else:
             word, host = WORDS[what]
-            number = self.chance.randrange(1, self.net.hosts) if host is None else host
-            count = kill(self.net, word, (number,))
+            hosts = range(1, self.net.hosts) if host is None else (host,)
+            running = [one for one in hosts if any(word in line for line in processes_in(self.net, (one,)).values())]
+            count = kill(self.net, word, (self.chance.choice(running),)) if running else 0
         self.killed[what] += bool(count)
         print(f"{time.strftime('%H:%M:%S')} {what}: {count} killed", flush=True)
 
