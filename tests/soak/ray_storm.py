@@ -38,6 +38,7 @@ TAG = "ray-storm"
 BUDGETS = {"time_budget_s": 6.0, "score_budget_s": 30.0, "cpus": 1.0}
 PAUSE_S = (8.0, 30.0)  # between two kills
 CUT_S = (5.0, 40.0)
+PATIENCE_S = 90.0  # for what is killed next to run
 WARM_S = 300.0  # for the baseline, before anything is killed
 CALM_S = 420.0  # for the last session
 REAPED_S = 90.0  # for what is left behind to be removed
@@ -162,23 +163,22 @@ class Storm:
     def rage(self, seconds: float) -> None:
         """Kill one thing after another."""
         until = time.monotonic() + seconds
-        strike_at = 0.0
+        strike_at = time.monotonic() + self.chance.uniform(*PAUSE_S)
         while time.monotonic() < until:
             self.keep_running("loop", *self.hosts)
             self.mend()
             self.look()
-            if time.monotonic() > strike_at:
-                if strike_at:
-                    self.strike()
+            now = time.monotonic()
+            if now > strike_at and self.strike(late=now > strike_at + PATIENCE_S):
                 strike_at = time.monotonic() + self.chance.uniform(*PAUSE_S)
             time.sleep(1.0)
 
-    def strike(self) -> None:
-        """Kill something, if it is there."""
+    def strike(self, *, late: bool) -> bool:
+        """Kill what is next, if it runs; whether another comes next: if not it is waited for, until it is late."""
         if not self.bag:
             self.bag = [*WORDS, "slot", "raylet", "engine", "network"]
             self.chance.shuffle(self.bag)
-        what = self.bag.pop()
+        what = self.bag[-1]
         if what == "engine":
             self.engine.kill()
             time.sleep(self.chance.uniform(0.0, 5.0))
@@ -193,9 +193,13 @@ class Storm:
             word, host = WORDS[what]
             hosts = range(1, self.net.hosts) if host is None else (host,)
             running = [one for one in hosts if any(word in line for line in processes_in(self.net, (one,)).values())]
+            if not running and not late:
+                return False
             count = kill(self.net, word, (self.chance.choice(running),)) if running else 0
+        self.bag.pop()
         self.killed[what] += bool(count)
         print(f"{time.strftime('%H:%M:%S')} {what}: {count} killed", flush=True)
+        return True
 
     def mend(self, *, now: bool = False) -> None:
         """Put hosts back on the network whose time is up."""
