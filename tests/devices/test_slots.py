@@ -131,14 +131,12 @@ def test_a_bad_gpu_is_left_out_by_all(machine: Machine, tmp_path: Path, monkeypa
         assert ("GPU-1",) == first.policy.exclude == second.policy.exclude
 
 
+@pytest.mark.usefixtures("machine")
 def test_what_runs_outside_a_loop_says_on_the_screen_what_it_waits_for(
-    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`check`, `confirm`, `claim` and `calibrate` log to a file; whoever started them sees nothing else for hours."""
     monkeypatch.setattr(compose, "connect_engine", lambda _: SimpleNamespace(reap=lambda: None))
-    for uuid in ("GPU-1", "GPU-2"):
-        machine.gpu(uuid, util=99)
-    with pytest.raises(LeaseUnavailable), compose.make_single_slot(config_of(tmp_path, 1)):
-        pass
+    compose.make_single_slot(config_of(tmp_path, 1)).on_wait("GPU-1 is taken")
 
-    assert "\nwaiting, at most" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("\nGPU-1 is taken\n")
