@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as frame
-from benchmarks import growth, report
+from benchmarks import growth, loop_start, report
+from benchmarks.idle_share import at
 from benchmarks.prompt_growth import fill
+from orchestrator.events import ContainerStarted, SessionStarted
 from orchestrator.record.journal import Journal
+from orchestrator.record.record_file import NAME
+from orchestrator.types import Environment, Role
+from tests.support.journals import begin
 
 
 def test_the_documentation_is_what_the_results_say() -> None:
@@ -84,3 +89,22 @@ def test_growth_measures_every_view(tmp_path: Path) -> None:
     line = growth.describe(12, 37, {"prompt": {"ms": 5.0, "clock_ms": 7.0, "mib": 9.0}, **found}, 1200)
     assert "12 experiments: prompt 5 (7) ms, status " in line
     assert line.endswith("100 bytes each")
+
+
+def test_the_steps_of_a_loop_that_starts_are_read_from_its_record(tmp_path: Path) -> None:
+    """Each once, the trainer and no other container, while the last line is still being written."""
+    before = loop_start.read_times(tmp_path)
+    with Journal.open(tmp_path) as journal:
+        journal.append(SessionStarted(task="t", metric="m", proposer="sweep", environment=Environment()))
+        number = begin(journal)
+        for role in (Role.SCORER, Role.TRAINER, Role.TRAINER):
+            started = ContainerStarted(experiment_id=number, role=role, container_id="c", deadline_s=1.0)
+            journal.append(started)
+    record = tmp_path / NAME
+    written = [json.loads(line) for line in record.read_text().splitlines()]
+    record.write_bytes(record.read_bytes() + b'{"kind":')
+    found = loop_start.read_times(tmp_path)
+
+    assert {} == before
+    assert {*loop_start.STEPS} == found.keys()
+    assert [at(written[line]["at"]) for line in (0, 1, 3)] == [found[step] for step in loop_start.STEPS[1:]]
