@@ -53,8 +53,8 @@ WITHOUT_LIMITS = (
     "take it in an unnamed file", "take it in another process", "take it in files without end", "fork without end", "start threads without end",
     "use more processors than allowed",
 )  # fmt: skip
-ROOTLESS = {
-    **dict.fromkeys(STOPPED_BY_USER_NAMESPACE, NOBODY),
+ROOTLESS = dict.fromkeys(STOPPED_BY_USER_NAMESPACE, NOBODY)
+PODMAN = {
     **dict.fromkeys(
         (f"make more files than may be in {place}" for place in ("/tmp", "/cache", "/dev/shm")),
         "Podman takes no bound on the number of files there; their size is bounded",
@@ -63,7 +63,12 @@ ROOTLESS = {
 }
 KNOWN: Mapping[str, Mapping[str, str]] = {
     "runsc": GVISOR,
+    "podman": PODMAN,
     "rootless podman": ROOTLESS,
+    "crun on cgroup v1": {
+        "find a writable mount that was not declared": "crun leaves /sys/fs/cgroup itself writable: 1 MiB of the"
+        " container's own memory, noexec; every hierarchy below it is read-only",
+    },
     "no limits": dict.fromkeys(WITHOUT_LIMITS, NO_LIMITS),
 }
 
@@ -100,8 +105,15 @@ def contract(tier: str) -> list[str]:
 
 def tier_of(engine: Engine, runtime: str) -> str:
     """Return the name by which `explained` knows a tier."""
-    rootless = engine.is_podman and "rootless" in engine.describe()["security"]
-    return ", ".join([runtime, *(["rootless podman"] if rootless else []), *([] if engine.limits else ["no limits"])])
+    facts = engine.describe()
+    rootless = "rootless " if "rootless" in facts["security"] else ""
+    parts = {
+        runtime: True,
+        f"{rootless}podman": engine.is_podman,
+        "crun on cgroup v1": ((runtime or facts["default_runtime"]), facts["cgroup"]) == ("crun", "1"),
+        "no limits": not engine.limits,
+    }
+    return ", ".join(part for part, applies in parts.items() if applies)
 
 
 def explained(finding: Finding, tier: str) -> Finding:

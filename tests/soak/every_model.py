@@ -33,12 +33,14 @@ CHANGES = (
 SETTINGS = {
     "ANTHROPIC_API_KEY": KEY,
     "AUTORESEARCH_CLAUDE__ENDPOINT": "anthropic",
-    # a short training, and time enough for the rest of a trial on a busy machine
+    # a short training and audit, and time enough for the rest of a trial on a busy machine
     "AUTORESEARCH_PROFILE__CPU__TIME_BUDGET_S": "6",
     "AUTORESEARCH_PROFILE__CPU__GRACE_S": "30",
     "AUTORESEARCH_PROFILE__CPU__LOAD_BUDGET_S": "60",
     "AUTORESEARCH_PROFILE__CPU__SCORE_BUDGET_S": "90",
     "AUTORESEARCH_PROFILE__CPU__CPUS": "2",
+    "AUTORESEARCH_PROFILE__CPU__SMALL_K": "32",
+    "AUTORESEARCH_PROFILE__CPU__LARGE_K": "64",
     "AUTORESEARCH_NOISE__RULE": "lowest",  # one trial of each
     "AUTORESEARCH_CONTENTION__MAX_EXTRA_WAIT_SHARE": "1",
 }

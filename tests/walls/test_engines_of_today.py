@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import pytest
 
+from attacks.walls.base import Finding, Verdict
+from attacks.walls.tiers import explained, tier_of
 from orchestrator.errors import EngineUnavailable
 from orchestrator.host.doctor import Severity, run_checks
 from orchestrator.host.host_facts import HostFacts, summarise
@@ -138,6 +140,33 @@ def test_the_mend_is_podmans_where_podman_runs_as_root(serve: Any) -> None:
     found = {check.name: check for check in run_checks(doctor(engine.info()))}
 
     assert "run Podman as a user without root, docs/hardening.md" == found["user-namespaces"].fix
+    engine.close()
+
+
+def test_the_probes_know_podman_with_root_and_without(serve: Any) -> None:
+    """What it never bounds is no hole in either; what no user without root may do is still counted with root."""
+    answers = copy.deepcopy(PODMAN_5)
+    files = Finding(group="g", probe="make more files than may be in /tmp", verdict=Verdict.ALLOWED, why="did")
+    clock = replace(files, probe="settimeofday", verdict=Verdict.VOID)
+    for rootless, judged in ((True, Verdict.DIFFERS), (False, Verdict.VOID)):
+        answers["/info"]["SecurityOptions"] = ["name=rootless"] if rootless else []
+        answers["/v4.0.0/libpod/info"]["host"]["security"]["rootless"] = rootless
+        engine = serve(answers)
+
+        assert Verdict.DIFFERS == explained(files, tier_of(engine, "")).verdict
+        assert judged == explained(clock, tier_of(engine, "")).verdict
+        engine.close()
+
+
+@pytest.mark.parametrize(("cgroup", "judged"), [("1", Verdict.DIFFERS), ("2", Verdict.ALLOWED)])
+def test_the_probes_know_what_crun_leaves_on_cgroup_v1(serve: Any, cgroup: str, judged: Verdict) -> None:
+    """Its own tmpfs above the hierarchies, seen with crun 1.28: 1 MiB, nosuid, nodev, noexec."""
+    answers = copy.deepcopy(PODMAN_5)
+    answers["/info"]["CgroupVersion"] = cgroup
+    engine = serve(answers)
+    mount = Finding(group="g", probe="find a writable mount that was not declared", verdict=Verdict.ALLOWED, why="did")
+
+    assert judged == explained(mount, tier_of(engine, "")).verdict
     engine.close()
 
 
