@@ -8,6 +8,7 @@ the engine, the image and the data (`make image prepare-data`).
 """
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -77,11 +78,10 @@ def main(model: str | None) -> int:
     """Run a model or all that are not retired; return 1 unless each experiment was judged and all bills are equal."""
     names = [model] if model else [name for name, row in MODELS.items() if row.retires is None or row.retires > TODAY]
     outcomes = []
-    with tempfile.TemporaryDirectory(prefix="models-") as folder:
-        task = make_task(Path(folder))
-        for name in names:
-            outcomes.append(run(name, task))
-            print(outcomes[-1], flush=True)
+    for name in names:  # each in a task of its own, whose train.py nothing was kept in
+        with tempfile.TemporaryDirectory(prefix="models-") as folder:
+            outcomes.append(run(name, make_task(Path(folder))))
+        print(outcomes[-1], flush=True)
     judged, refused = sum(o.judged for o in outcomes), [words for o in outcomes for words in o.refused]
     equal = sum(o.is_equal for o in outcomes)
     print(*refused, sep="\n", end="\n" if refused else "")
@@ -95,8 +95,8 @@ def main(model: str | None) -> int:
 def run(model: str, task: Path) -> Outcome:
     """Run a session of the loop, and read its bill in three places."""
     with FakeMessagesApi(today=TODAY) as api:
-        numbers = iter(range(len(CHANGES)))
-        api.always = lambda _: propose(next(numbers))
+        changes = itertools.cycle(CHANGES)  # one that was refused is asked for again
+        api.always = lambda _: propose(*next(changes))
         api.lessons = teach(model)
         words = ("--experiments", str(EXPERIMENTS), "--proposer", "claude", "--model", model, "--base-url", api.url)
         finish(command("loop", task, model, "--profile", "cpu", *words))
@@ -115,9 +115,9 @@ def run(model: str, task: Path) -> Outcome:
     )
 
 
-def propose(number: int) -> Message:
-    """Return an answer with the change of that number; its prompt is counted by the emulator."""
-    return measured(proposal(*CHANGES[number], f"{CHANGES[number][1].strip()} is better"))
+def propose(search: str, replace: str) -> Message:
+    """Return an answer with a change."""
+    return measured(proposal(search, replace, f"{replace.strip()} is better"))
 
 
 def teach(run: str) -> Message:
