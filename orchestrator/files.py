@@ -1,12 +1,18 @@
-"""Atomic replacement of files, and the error if it fails."""
+"""Atomic replacement of files, the error if it fails, and folders that go with their process."""
 
+import fcntl
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.errors import RecordFailed
+
+NEW_S = 60.0  # a folder that young may belong to a process that has not locked it yet
 
 
 def put(path: Path, data: bytes | Iterable[bytes], mode: int) -> None:
@@ -41,3 +47,25 @@ def write_json(path: Path, value: object) -> None:
 def explain_write_error(path: Path, error: OSError) -> RecordFailed:
     """Return the error for a file that could not be written, with the fix."""
     return RecordFailed(f"{path}: cannot be written: {error.strerror}; free some space or use --runs FOLDER")
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Make a temporary folder, and first remove those with this prefix whose process was killed."""
+    for other in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError), locked_folder(other):
+            if time.time() - other.stat().st_mtime > NEW_S:
+                shutil.rmtree(other, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name, locked_folder(Path(name)):
+        yield Path(name)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder as long as this process lives. Raises OSError where another process has locked it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

@@ -13,13 +13,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from orchestrator import files
 from orchestrator.cluster.slot import RemoteSlot
 from orchestrator.execution import frames, join
 from orchestrator.execution.frames import Message
@@ -266,9 +266,9 @@ def run(actor: type[RemoteSlot] = RemoteSlot) -> None:
         return
     hello = frame[0]
     driver, head = Driver(actor, out), None
-    with tempfile.TemporaryDirectory(prefix="arh-", ignore_cleanup_errors=True) as name:
+    with files.temporary_folder("arh-") as folder:
         try:
-            head = open_cluster(hello, Path(name))
+            head = open_cluster(hello, folder)
             threading.Thread(target=keep_stamping, args=(join.parse_facts(hello["facts"]),), daemon=True).start()
             driver.say({"up": True})
             asyncio.run(driver.serve(source))

@@ -12,7 +12,7 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import compose
+from orchestrator import compose, files
 from orchestrator.cluster import host
 from orchestrator.cluster.driver import OBJECT_STORE_BYTES, WrongToken, ask_store, end_process, last_line, ray_start
 from orchestrator.cluster.slot import remove_leftovers
@@ -54,10 +54,10 @@ class Worker:
             raise ConfigError(
                 f"--address {self.address}: nothing answers; start `autoresearch loop --executor ray` there"
             )
-        with tempfile.TemporaryDirectory(prefix="arw-", ignore_cleanup_errors=True) as name:
-            here = host.Host(folder=Path(name), root=self.root, accept_risk=self.accept_risk)
+        with files.temporary_folder("arw-") as folder:
+            here = host.Host(folder=folder, root=self.root, accept_risk=self.accept_risk)
             host.write_host(here)
-            variables = join.cluster_environment(token, environment) | {host.VARIABLE: name}
+            variables = join.cluster_environment(token, environment) | {host.VARIABLE: str(folder)}
             joined = False
             while True:
                 head = self.wait_for_head(variables)
