@@ -273,7 +273,13 @@ def answered(
     root: Path, waiting: Predictors, box: Mapping[str, float], environment: Mapping[str, str], seconds: float
 ) -> str:
     """Run the scorer; A is killed before the seed is handed over. A predictor that dies ends it at once."""
-    keys = {"batch": "batch_rows", "small-k": "small_k", "large-k": "large_k", "cap": "cap_nats", "floor": "floor_nats"}
+    keys = {
+        "batch": "batch_rows",
+        "small-k": "small_k",
+        "large-k": "large_k",
+        "cap": "audit_cap",
+        "floor": "audit_floor",
+    }
     options = [f"--{key}={box[name]}" for key, name in keys.items()] + [f"--seconds={seconds:g}"]
     (root / "control" / "trained").write_bytes(struct.pack("<d", 4 * box["load_budget_s"]))
     command = program(SCORE, f"--root={root}", *options)

@@ -402,9 +402,9 @@ def body_of(event: Event) -> dict[str, Any]:
     return body
 
 
-EARLIER_NAMES = {  # of the fields of a score
+EARLIER_NAMES = {  # of the fields of a score, and of an environment
     "undetectable_bpb": "undetectable", "tokens": "total_positions", "mean_difference_nats": "mean_difference",
-    "max_difference_nats": "max_difference",
+    "max_difference_nats": "max_difference", "cap_nats": "audit_cap", "floor_nats": "audit_floor",
 }  # fmt: skip
 
 
@@ -417,6 +417,8 @@ def parse_event(kind: str, experiment_id: int | None, body: Mapping[str, Any]) -
         values["experiment"] = _with_new_names(values["experiment"])
     if isinstance(values.get("scores"), list):
         values["scores"] = [_rename(score) for score in values["scores"]]
+    if "environment" in values:
+        values["environment"] = _rename(values["environment"])
     return _adapter(kind).validate_python(values)
 
 
@@ -433,8 +435,8 @@ def _with_new_names(experiment: Any) -> Any:  # noqa: ANN401  # as it stands in 
     return {**experiment, "score": _rename(experiment["score"])}
 
 
-def _rename(score: Any) -> Any:  # noqa: ANN401  # as it stands in the record
-    """Return a recorded score with the names that its fields have now."""
-    if not isinstance(score, dict) or EARLIER_NAMES.keys().isdisjoint(score):
-        return score
-    return {EARLIER_NAMES.get(key, key): value for key, value in score.items()}
+def _rename(recorded: Any) -> Any:  # noqa: ANN401  # as it stands in the record
+    """Return a recorded score or environment with the names that its fields have now."""
+    if not isinstance(recorded, dict) or EARLIER_NAMES.keys().isdisjoint(recorded):
+        return recorded
+    return {EARLIER_NAMES.get(key, key): value for key, value in recorded.items()}

@@ -108,8 +108,8 @@ class Profile(Section):
     batch_rows: PositiveInt = 1
     small_k: AuditSize = 2
     large_k: AuditSize = 2
-    cap_nats: Positive = 1.0
-    floor_nats: Positive = 1.0
+    audit_cap: Positive = 1.0  # a single claim may be off by this, in the unit of a claim
+    audit_floor: Positive = 1.0  # and their mean by this, beyond 4 standard errors
 
 
 class Claude(Section):

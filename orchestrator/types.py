@@ -238,9 +238,9 @@ class Environment:
     accepted_risks: str = ""
     gpu_uuid: str = ""
     driver: str = ""
-    thresholds: str = ""  # where the next two come from
-    cap_nats: str = ""
-    floor_nats: str = ""
+    thresholds: str = ""  # where the next two come from, which are in the unit of a claim
+    audit_cap: str = ""
+    audit_floor: str = ""
     engine: str = ""
     api: str = ""
     kernel: str = ""

@@ -222,7 +222,7 @@ def test_conditions_that_differ_are_named() -> None:
 def test_every_budget_and_limit_is_part_of_the_conditions() -> None:
     """None can be changed unseen: what a trial is given is on record, K and the rule of keeping included."""
     config = load(sessions.ROOT, {"tag": "t", "runs": sessions.ROOT / "runs"})
-    given = set(config.active_profile.model_dump()) - {"cap_nats", "floor_nats"}
+    given = set(config.active_profile.model_dump()) - {"audit_cap", "audit_floor"}
     context = ExecutionContext(
         engine=FakeEngine(), config=config, image_id="sha256:ab", seccomp="{}", thresholds=UNBOUNDED,  # type: ignore[arg-type]
     )  # fmt: skip

@@ -46,7 +46,9 @@ def complete(folder: Path) -> None:
 
 
 def _environment(facts: Body) -> Body:
-    renamed = _rename(facts, warm_sha256="cache_sha256", accepted="accepted_risks")
+    renamed = _rename(
+        facts, warm_sha256="cache_sha256", accepted="accepted_risks", cap_nats="audit_cap", floor_nats="audit_floor"
+    )
     return {name: str(value) for name, value in renamed.items() if name in ENVIRONMENT}
 
 

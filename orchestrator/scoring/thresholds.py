@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from orchestrator.config import Config
 from orchestrator.errors import ConfigError
@@ -13,20 +13,20 @@ from orchestrator.settings import NotNegative, Positive, PositiveInt
 FILE = "thresholds.json"
 MARGIN = 2.0  # times the worst that honest models differed by
 MOST = 4.0  # times task.toml's: a larger difference is not rounding, but a model that sees what it should not
-LEAST_CAP_NATS = {"cpu": 0.005, "gpu": 0.05}  # an honest model of another kind may differ by this anywhere
-LEAST_FLOOR_NATS = 0.0001
+LEAST_CAP = {"cpu": 0.005, "gpu": 0.05}  # an honest model of another kind may differ by this anywhere
+LEAST_FLOOR = 0.0001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """Tolerances in nats: of a single claim, and of their mean beyond 4 standard errors; and their source."""
+    """Tolerances of a claim, in its unit, and of the mean of all beyond 4 standard errors; and their source."""
 
-    cap_nats: float
-    floor_nats: float
+    audit_cap: float
+    audit_floor: float
     origin: str
 
 
-UNBOUNDED = Thresholds(cap_nats=1e9, floor_nats=1e9, origin="calibration: nothing is refused")
+UNBOUNDED = Thresholds(audit_cap=1e9, audit_floor=1e9, origin="calibration: nothing is refused")
 
 
 class Measured(BaseModel):
@@ -34,10 +34,11 @@ class Measured(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cap_nats: Positive
-    floor_nats: Positive
-    worst_nats: NotNegative  # the largest |audited - claimed| of any honest run
-    worst_mean_nats: NotNegative  # the largest |mean(audited - claimed)|
+    # in the unit of a claim; an earlier file has the second names
+    audit_cap: Positive = Field(validation_alias=AliasChoices("audit_cap", "cap_nats"))
+    audit_floor: Positive = Field(validation_alias=AliasChoices("audit_floor", "floor_nats"))
+    worst: NotNegative = Field(validation_alias=AliasChoices("worst", "worst_nats"))  # largest |audited - claimed|
+    worst_mean: NotNegative = Field(validation_alias=AliasChoices("worst_mean", "worst_mean_nats"))  # of any honest run
     runs: PositiveInt
     positions: PositiveInt
     image_id: str
@@ -47,19 +48,19 @@ class Measured(BaseModel):
 _FILE = TypeAdapter(dict[str, Measured])
 
 
-def propose_thresholds(worst_nats: float, worst_mean_nats: float, config: Config) -> tuple[float, float]:
+def propose_thresholds(worst: float, worst_mean: float, config: Config) -> tuple[float, float]:
     """Return a cap and a floor that leave honest runs a margin. Raises ConfigError if they would let lies pass."""
-    cap = max(LEAST_CAP_NATS.get(config.profile_name, 0.0), MARGIN * worst_nats)
-    floor = max(LEAST_FLOOR_NATS, MARGIN * worst_mean_nats)
+    cap = max(LEAST_CAP.get(config.profile_name, 0.0), MARGIN * worst)
+    floor = max(LEAST_FLOOR, MARGIN * worst_mean)
     for name, found, said in (
-        ("cap", cap, config.active_profile.cap_nats),
-        ("floor", floor, config.active_profile.floor_nats),
+        ("cap", cap, config.active_profile.audit_cap),
+        ("floor", floor, config.active_profile.audit_floor),
     ):
         if found > MOST * said:
             raise ConfigError(
-                f"task.toml: [profile.{config.profile_name}] {name}_nats = {said:g}: these runs ask for"
+                f"task.toml: [profile.{config.profile_name}] audit_{name} = {said:g}: these runs ask for"
                 f" {found:.2g}, more than {MOST:g} times that, and nothing was kept: a model among them sees what it"
-                f" should not; where such a difference is honest on this hardware, raise {name}_nats"
+                f" should not; where such a difference is honest on this hardware, raise audit_{name}"
             )
     return cap, floor
 
@@ -79,10 +80,10 @@ def load(config: Config, hardware: str) -> Thresholds:
     measured = _read(path_of(config)).get(key_of(config, hardware))
     if measured is None:
         return Thresholds(
-            cap_nats=config.active_profile.cap_nats, floor_nats=config.active_profile.floor_nats, origin="task.toml"
+            audit_cap=config.active_profile.audit_cap, audit_floor=config.active_profile.audit_floor, origin="task.toml"
         )
     origin = f"calibrated {measured.measured_at}"
-    return Thresholds(cap_nats=measured.cap_nats, floor_nats=measured.floor_nats, origin=origin)
+    return Thresholds(audit_cap=measured.audit_cap, audit_floor=measured.audit_floor, origin=origin)
 
 
 def save(config: Config, hardware: str, measured: Measured) -> Path:

@@ -87,7 +87,7 @@ def summary(measurements: Iterable[Measurement], config: Config, image_id: str) 
         )
     cap, floor = thresholds.propose_thresholds(max(worst), max(means), config)
     return Measured(
-        cap_nats=cap, floor_nats=floor, worst_nats=max(worst), worst_mean_nats=max(means), runs=len(scores),
+        audit_cap=cap, audit_floor=floor, worst=max(worst), worst_mean=max(means), runs=len(scores),
         positions=sum(score.audited_positions for score in scores), image_id=image_id,
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
@@ -106,12 +106,12 @@ def line(measurement: Measurement, metric: str) -> str:
 
 def report(measured: Measured, config: Config, hardware: str) -> list[str]:
     """List the measurements next to the settings of task.toml."""
-    worst, profile = (measured.worst_nats, measured.worst_mean_nats), config.active_profile
+    worst, profile = (measured.worst, measured.worst_mean), config.active_profile
     return [
         f"hardware: {hardware}, profile {config.profile_name}",
         f"{measured.runs} runs, {measured.positions} audited positions",
-        f"cap_nats   {measured.cap_nats:.2e}, worst seen {worst[0]:.1e}; task.toml has {profile.cap_nats:g}",
-        f"floor_nats {measured.floor_nats:.2e}, worst seen {worst[1]:.1e}; task.toml has {profile.floor_nats:g}",
+        f"audit_cap   {measured.audit_cap:.2e}, worst seen {worst[0]:.1e}; task.toml has {profile.audit_cap:g}",
+        f"audit_floor {measured.audit_floor:.2e}, worst seen {worst[1]:.1e}; task.toml has {profile.audit_floor:g}",
     ]
 
 

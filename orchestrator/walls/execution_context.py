@@ -47,8 +47,8 @@ class ExecutionContext:
             accepted_risks=",".join(self.config.accept_risk),
             gpu_uuid=self.gpu_uuid or "",
             evaluation=self.evaluation,
-            cap_nats=f"{self.thresholds.cap_nats:g}",
-            floor_nats=f"{self.thresholds.floor_nats:g}",
+            audit_cap=f"{self.thresholds.audit_cap:g}",
+            audit_floor=f"{self.thresholds.audit_floor:g}",
             thresholds=self.thresholds.origin,
             seccomp_sha256=hashlib.sha256(self.seccomp.encode()).hexdigest(),
             driver=self.driver,
@@ -61,7 +61,7 @@ class ExecutionContext:
 
     def settings(self) -> dict[str, str]:
         """Return what else a score depends on, by name: all of the profile but the thresholds, and how it is judged."""
-        profile = self.config.active_profile.model_dump(exclude={"cap_nats", "floor_nats"})
+        profile = self.config.active_profile.model_dump(exclude={"audit_cap", "audit_floor"})
         return {
             **{name: f"{value:g}" for name, value in profile.items()},
             "isolation": self.tier(),

@@ -190,8 +190,8 @@ class ExperimentSandbox:
             "small-k": profile.small_k,
             "large-k": profile.large_k,
             **self._to_beat(best),
-            "cap": self.place.thresholds.cap_nats,
-            "floor": self.place.thresholds.floor_nats,
+            "cap": self.place.thresholds.audit_cap,
+            "floor": self.place.thresholds.audit_floor,
             "seconds": profile.score_budget_s,
         }
         subject = (self._subject(),) if self.stages is Stages.SCORE else ()

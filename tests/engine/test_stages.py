@@ -42,8 +42,8 @@ ipc_mb = 16
 batch_rows = 1
 small_k = 2
 large_k = 2
-cap_nats = 0.01
-floor_nats = 0.01
+audit_cap = 0.01
+audit_floor = 0.01
 """
 COUNTS_WORDS = """
 import sys

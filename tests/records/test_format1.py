@@ -102,7 +102,9 @@ def test_a_run_in_real_containers_reads_too(tmp_path: Path) -> None:
         assert [3, 3] == [len(e.scores) for e in experiments[:2]]
         assert all(e.level == "L2" and e.score and e.score.undetectable for e in experiments[:3])
         assert {Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER} <= {e.role for e in executions}
-        assert journal.begun(0).environment.image_id.startswith("sha256:")
+        environment = journal.begun(0).environment
+        assert environment.image_id.startswith("sha256:")
+        assert ("0.01", "0.0002") == (environment.audit_cap, environment.audit_floor)
         assert journal.finished(0).self_reported["tokens_per_second"] > 0
         assert "val_bpb" == journal.metric()
         assert all(isinstance(one.event, ExperimentFinished) for one in journal.events(ExperimentFinished))

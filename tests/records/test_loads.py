@@ -90,3 +90,20 @@ def test_a_score_with_its_earlier_names_is_read() -> None:
     assert isinstance(found, ExperimentFinished)
     assert isinstance(confirmed, ConfirmationFailed)
     assert score == found.experiment.score == confirmed.scores[0]
+
+
+def test_an_environment_with_its_earlier_names_is_read() -> None:
+    """Its tolerances were once in one task's unit; its conditions are those of today."""
+    environment = Environment(hardware="cpu", audit_cap="0.01", audit_floor="0.0002", settings={"cpus": "2"})
+    event = ConfirmationFailed(
+        experiment_id=1, failure=Status.CRASH, message="", scores=(), folder="", files={}, environment=environment
+    )
+    body = body_of(event)
+    earlier = {new: old for old, new in EARLIER_NAMES.items()}
+    old = {earlier.get(key, key): value for key, value in body["environment"].items()}
+    found = parse_event(event.kind, 1, {**body, "environment": old})
+
+    assert {"cap_nats", "floor_nats"} <= set(old)
+    assert event == found
+    assert isinstance(found, ConfirmationFailed)
+    assert environment.conditions == found.environment.conditions

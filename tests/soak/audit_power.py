@@ -50,7 +50,7 @@ def settings() -> list[Setting]:
             name=name, targets=targets, bytes=size, width=width, noise_nats=noise,
             ks=(profile[name]["small_k"], profile[name]["large_k"]),
             thresholds=estimator.Thresholds(
-                cap_nats=profile[name]["cap_nats"], floor_nats=profile[name]["floor_nats"]
+                cap_nats=profile[name]["audit_cap"], floor_nats=profile[name]["audit_floor"]
             ),
         )
         for name, (targets, size, width, noise) in known.items()

@@ -63,7 +63,7 @@ def audited(place: ExecutionContext, source: str, runs: int, k: int) -> str:
             command += ["-v", f"{folder}:{target}:ro"]
         for key, value in {**place.environment(1), "PYTHONPATH": "/locked:/runtime"}.items():
             command += ["-e", f"{key}={value}"]
-        limits = (place.thresholds.cap_nats, place.thresholds.floor_nats)
+        limits = (place.thresholds.audit_cap, place.thresholds.audit_floor)
         numbers = [str(number) for number in (runs, k, place.config.active_profile.batch_rows, *limits)]
         command += ["--entrypoint=python3", place.image_id, "-s", "-B", "-c", PROGRAM, *numbers]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]

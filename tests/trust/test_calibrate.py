@@ -13,7 +13,7 @@ from orchestrator.devices.lease import Lease
 from orchestrator.errors import ConfigError, SandboxError
 from orchestrator.execution.slot import Slot
 from orchestrator.scoring import thresholds
-from orchestrator.scoring.thresholds import LEAST_FLOOR_NATS, Measured
+from orchestrator.scoring.thresholds import LEAST_FLOOR, Measured
 from orchestrator.trust import calibrate
 from orchestrator.types import Status, Trial
 from tests.devices.test_lease import four_cores
@@ -21,7 +21,7 @@ from tests.support import fakes
 from tests.support.sessions import task
 
 MEASURED = Measured(
-    cap_nats=0.3, floor_nats=0.001, worst_nats=0.15, worst_mean_nats=0.0005, runs=3, positions=6144,
+    audit_cap=0.3, audit_floor=0.001, worst=0.15, worst_mean=0.0005, runs=3, positions=6144,
     image_id="sha256:fake", measured_at="2026-11-01T00:00:00+00:00",
 )  # fmt: skip
 
@@ -63,24 +63,40 @@ def test_until_something_was_measured_the_task_decides(config: Config) -> None:
     """The numbers of task.toml, and that they are its."""
     found = thresholds.load(config, "some cpu")
 
-    assert (config.active_profile.cap_nats, config.active_profile.floor_nats) == (found.cap_nats, found.floor_nats)
+    assert (config.active_profile.audit_cap, config.active_profile.audit_floor) == (found.audit_cap, found.audit_floor)
     assert "task.toml" == found.origin
 
 
 def test_a_measurement_holds_for_its_own_hardware_only(config: Config) -> None:
     """Another class of hardware, or profile, keeps the numbers of task.toml."""
     thresholds.save(config, "some cpu", MEASURED)
-    thresholds.save(config, "another", MEASURED.model_copy(update={"cap_nats": 0.7}))
+    thresholds.save(config, "another", MEASURED.model_copy(update={"audit_cap": 0.7}))
 
-    assert 0.3 == thresholds.load(config, "some cpu").cap_nats
-    assert 0.7 == thresholds.load(config, "another").cap_nats
+    assert 0.3 == thresholds.load(config, "some cpu").audit_cap
+    assert 0.7 == thresholds.load(config, "another").audit_cap
     assert "calibrated 2026-11-01T00:00:00+00:00" == thresholds.load(config, "some cpu").origin
     assert "task.toml" == thresholds.load(config, "a third").origin
     other = config.model_copy(update={"profile_name": "gpu"})
     assert "task.toml" == thresholds.load(other, "some cpu").origin
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"cpu: x": {"cap_nats": -1}}', '{"cpu: x": {"speed": 1}}', "\0"])
+def test_a_measurement_with_its_earlier_names_is_used(config: Config) -> None:
+    """They were once of one task's unit; what is saved beside it keeps it, with the names of today."""
+    path = thresholds.path_of(config)
+    path.parent.mkdir()
+    path.write_text(
+        '{"cpu: some cpu": {"cap_nats": 0.3, "floor_nats": 0.001, "worst_nats": 0.15, "worst_mean_nats": 0.0005,'
+        ' "runs": 3, "positions": 6144, "image_id": "sha256:fake", "measured_at": "2026-11-01T00:00:00+00:00"}}'
+    )
+    before = thresholds.load(config, "some cpu")
+    thresholds.save(config, "another", MEASURED)
+
+    assert (0.3, 0.001) == (before.audit_cap, before.audit_floor)
+    assert before == thresholds.load(config, "some cpu")
+    assert "nats" not in path.read_text()
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"cpu: x": {"audit_cap": -1}}', '{"cpu: x": {"speed": 1}}', "\0"])
 def test_a_file_that_is_none_of_ours_is_named(config: Config, text: str) -> None:
     """Never a silent fall-back to other numbers."""
     path = thresholds.path_of(config)
@@ -102,7 +118,7 @@ def test_the_worst_of_all_honest_runs_counts_with_a_margin(config: Config, tmp_p
         )
         measured = calibrate.summary(found, config, "sha256:fake")
 
-    assert (0.01, 6e-4) == pytest.approx((measured.cap_nats, measured.floor_nats))
+    assert (0.01, 6e-4) == pytest.approx((measured.audit_cap, measured.audit_floor))
     assert (2, 200) == (measured.runs, measured.positions)
     assert "no score: crash" in told[1]
 
@@ -132,10 +148,10 @@ def test_hardware_that_differs_by_nothing_still_leaves_a_margin(config: Config, 
     """An honest model of another kind is not refused for one rounding, of which a GPU has larger ones."""
     there = config.model_copy(update={"profile_name": profile})
 
-    assert (cap, LEAST_FLOOR_NATS) == thresholds.propose_thresholds(0.0, 0.0, there)
+    assert (cap, LEAST_FLOOR) == thresholds.propose_thresholds(0.0, 0.0, there)
 
 
-@pytest.mark.parametrize(("worst", "mean", "name"), [(3.0, 0.0, "cap_nats"), (0.0, 0.1, "floor_nats")])
+@pytest.mark.parametrize(("worst", "mean", "name"), [(3.0, 0.0, "audit_cap"), (0.0, 0.1, "audit_floor")])
 def test_a_model_that_leaks_sets_no_threshold(config: Config, worst: float, mean: float, name: str) -> None:
     """What it differs by would let every later lie pass; the message says what to do where it is honest."""
     model = calibrate.Model(name="leaky", source="")
