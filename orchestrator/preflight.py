@@ -183,12 +183,18 @@ def require_strict_containers(context: ExecutionContext) -> None:
 
 
 def require_data(config: Config) -> None:
-    """Require the prepared data, unchanged since."""
-    if not needs_data(config):
-        return
-    if not is_ready(config.data_path):
-        raise ConfigError(f"{config.data_path}: the data is not prepared; run `autoresearch prepare-data`")
-    check_train(config.data_path)
+    """Require the prepared data, unchanged since, and in it what the task shares."""
+    if needs_data(config):
+        if not is_ready(config.data_path):
+            raise ConfigError(f"{config.data_path}: the data is not prepared; run `autoresearch prepare-data`")
+        check_train(config.data_path)
+    for name in config.task.shared_data:
+        folder, given = config.data_path / name, list(config.task.shared_data)
+        if not folder.is_dir() or not all(path.is_file() for path in folder.iterdir()):
+            raise ConfigError(
+                f"{config.root / 'task.toml'}: task.shared_data = {given}: {folder} is no folder of files; let"
+                f" locked/make_data.py make it and prepare the data anew, or remove {name!r}"
+            )
 
 
 def require_no_run_on_data(config: Config, data: str, change: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
-from orchestrator.types import Stages
+from orchestrator.types import PARTS, Stages, is_shareable
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -47,6 +47,7 @@ class Task(Section):
     keep: Literal["improve", "threshold"] = "improve"
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None  # the worst score that is kept
     contract: str = ""  # what the mutable file must offer; shown to the LLM
+    shared_data: tuple[str, ...] = ()  # folders of the prepared data that trainer, predictors and scorer may all read
 
     @field_validator("range")
     @classmethod
@@ -55,6 +56,19 @@ class Task(Section):
         if found is not None and not found[0] < found[1]:
             raise ValueError("the first number must be lower than the second")
         return found
+
+    @field_validator("shared_data")
+    @classmethod
+    def is_for_all(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what is no plain name, a part that not every container may read, and a name given twice."""
+        for number, name in enumerate(names):
+            if name in PARTS:
+                raise ValueError(f"{name!r} is not for every container; leave it out")
+            if not is_shareable(name):
+                raise ValueError(f"{name!r} must be the name of a folder: 1-40 letters, digits, '_' or '-'")
+            if name in names[:number]:
+                raise ValueError(f"{name!r} is there twice; remove one")
+        return names
 
     @field_validator("metric")
     @classmethod

@@ -5,6 +5,7 @@ Context -> Reply -> Proposal -> Candidate -> Trial -> Verdict -> Experiment.
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from statistics import fmean
 from typing import ClassVar, NamedTuple, Self
 
 KEEP_RULE = "1"  # version of the rule in policy.py: another one may judge the same trials otherwise
+PARTS = ("train", "val", "holdout")  # of the prepared data; each is for some containers only
 DIGEST_CHARS = 19  # of sha256:..., where a difference is named
 
 
@@ -81,6 +83,11 @@ class Role(StrEnum):
     BRIEF = "brief"  # turns the kept files into what the proposer is shown
     PREPARE = "prepare"
     EXPORTER = "exporter"  # copies the checkpoint of a would-be champion to the host
+
+
+def is_shareable(name: str) -> bool:
+    """Return whether a folder of the prepared data, by its name, may be read by several containers of a task."""
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name)) and name not in PARTS
 
 
 class Stages(StrEnum):

@@ -32,6 +32,13 @@ def refused(folder: Path, text: str, **flags: object) -> str:
         ("[noise]", "[loudness]", "/task.toml: unknown key 'loudness'"),
         ('metric = "val_bpb"', 'metric = "reason"', "'reason' is the name of another column"),
         ('metric = "val_bpb"', 'metric = "val bpb"', "/task.toml: task.metric = 'val bpb': "),
+        ('["tokenizer"]', '["val"]', "/task.toml: task.shared_data = ['val']: 'val' is not for every container; leave"),
+        (
+            '["tokenizer"]',
+            '["a/b"]',
+            "/task.toml: task.shared_data = ['a/b']: 'a/b' must be the name of a folder: 1-40",
+        ),
+        ('["tokenizer"]', '["a", "a"]', "/task.toml: task.shared_data = ['a', 'a']: 'a' is there twice; remove one"),
         ("pattern = '", "pattern = '(", "is no regular expression"),
         ("[limits]", "[limits", "/task.toml: cannot be read: "),
     ],

@@ -127,6 +127,24 @@ def test_what_must_be_so_is_checked_in_the_order_in_which_it_is_mended(tmp_path:
     ]
 
 
+def test_what_a_task_shares_is_in_its_data(tmp_path: Path) -> None:
+    """The file, the key and the folder are named, whether it is missing or has folders of its own."""
+    config = cpu(tmp_path, **{"task.shared_data": ["words"]})
+    shutil.copytree(ROOT / "data" / "cpu-python", config.data_path)
+    expected = (
+        rf"^{tmp_path}/task.toml: task.shared_data = \['words'\]: {config.data_path}/words is no folder of files; "
+    )
+    with pytest.raises(ConfigError, match=expected):
+        preflight.require_data(config)
+    (config.data_path / "words" / "more").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=expected):
+        preflight.require_data(config)
+    (config.data_path / "words" / "more").rmdir()
+    (config.data_path / "words" / "all.txt").write_text("word")
+
+    preflight.require_data(config)
+
+
 def test_unsafe_findings_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU run on a machine with other users, on an engine that is too small as well."""
     monkeypatch.setattr(preflight, "collect", lambda _: replace(GOOD, people=("bob",)))

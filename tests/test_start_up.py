@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_group
 
 from orchestrator.cli import app, lazy
-from orchestrator.host.source import PARTS
+from orchestrator.types import PARTS
 from tests.support.commands import load_commands
 from tests.support.runs import recorded
 

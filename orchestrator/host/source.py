@@ -15,6 +15,7 @@ from pathlib import Path
 from orchestrator import files
 from orchestrator.errors import ConfigError, RecordFailed
 from orchestrator.text import counted
+from orchestrator.types import PARTS
 from orchestrator.walls.spec import Mount
 from orchestrator.walls.spec_policy import LINKED
 
@@ -22,7 +23,6 @@ MANIFEST = "source.json"  # beside the parts of the prepared data
 ENDINGS = (".txt", ".jsonl", ".parquet", ".gz", ".zst")  # of files whose change matters
 NAMED = 3  # changed files that a message names
 CORPUS, SOURCE = "/corpus", "/source"
-PARTS = ("train", "val", "holdout")  # what all containers need may lie beside them
 IN_IMAGE = "python"  # the text to train on that comes with the image
 
 Fingerprint = tuple[int, int, int, int]  # size, mtime, ctime, inode

@@ -20,7 +20,7 @@ from orchestrator.walls import container, container_labels, locked_files, stagin
 from orchestrator.walls.container import RunningContainer
 from orchestrator.walls.execution_context import ExecutionContext
 from orchestrator.walls.spec import ContainerSpec, Mount
-from orchestrator.walls.spec_policy import validate_spec
+from orchestrator.walls.spec_policy import SHARING, validate_spec
 
 STARTING_S = 30.0  # containers may be slow to start; all others wait through the whole training
 GUARD_MARGIN_S = 15.0  # the guard inside acts only if the host did not
@@ -68,7 +68,8 @@ class ExperimentSandbox:
         with staging.private_folder(folder) as private:
             for role in ROLES[task.stages]:
                 locked_files.copy(place.config.root, private / role / "locked", task.stages)
-                staging.copy(place.config.data_path / "tokenizer", private / role / "tokenizer", "*")
+                for name in task.shared_data if role in SHARING else ():
+                    staging.copy(place.config.data_path / name, private / role / "shared" / name, "*")
                 if role not in OURS and task.stages is Stages.TRAIN:
                     staging.put(private / role / "train.py", candidate.source.encode())
             if task.stages is not Stages.TRAIN:
@@ -141,6 +142,7 @@ class ExperimentSandbox:
             seccomp=self.place.seccomp,
             runtime=self.place.config.runtime,
             gpu_uuid=None if role in OURS else self.place.gpu_uuid,
+            shared_data=self.place.config.task.shared_data,
         )
 
     def inputs(self) -> dict[str, Any]:
@@ -220,18 +222,15 @@ class ExperimentSandbox:
 
     def _mounts(self, role: Role) -> tuple[Mount, ...]:
         data, private = self.place.config.data_path, self.private / role
+        locked = Mount(source=str(private / "locked"), target="/locked")
         if role is Role.EXPORTER:
-            return (Mount(source=str(private / "locked"), target="/locked"), self._volume("out", "/out"))
-        mounts = [
-            Mount(source=str(private / "locked"), target="/locked"),
-            Mount(
-                source=str(private / "tokenizer"), target="/data/tokenizer"
-            ),  # empty where the task is not about text
-        ]
+            return (locked, self._volume("out", "/out"))
         subject = Mount(source=str(private / "mutable"), target="/mutable")
         if role in (Role.ANSWERER, Role.REFERENCE):
             ask, answer = (self._volume(f"{name}-{SUFFIX[role]}", f"/{name}") for name in ("ask", "answer"))
-            return (mounts[0], subject, ask, replace(answer, writable=True))
+            return (locked, subject, ask, replace(answer, writable=True))
+        shared = self.place.config.task.shared_data
+        mounts = [locked, *(Mount(source=str(private / "shared" / name), target=f"/data/{name}") for name in shared)]
         if role is Role.SCORER:
             if (data / self.place.evaluation).is_dir():  # a task may need no data
                 mounts.append(Mount(source=str(data / self.place.evaluation), target="/data/val"))

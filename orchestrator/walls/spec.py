@@ -63,6 +63,7 @@ class ContainerSpec:
     environment: Mapping[str, str]
     labels: Mapping[str, str]
     seccomp: str  # the profile's JSON text
+    shared_data: tuple[str, ...] = ()  # names below /data that the task shares among its containers
     runtime: str = ""  # "" is the engine's default
     gpu_uuid: str | None = None
     user: str = USER

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.errors import SpecRefused
-from orchestrator.types import Role
+from orchestrator.types import PARTS, Role, is_shareable
 from orchestrator.walls.seccomp import profile_error
 from orchestrator.walls.spec import ContainerSpec, Mount
 
@@ -21,16 +21,17 @@ ENVIRONMENT = frozenset((
 ))  # fmt: skip
 LINKED = tuple(f"/linked-{number}" for number in range(16))  # where links of the user's own text lead
 READABLE = {  # the only places where something may be mounted, tmpfs apart
-    Role.TRAINER: {"/locked", "/mutable/train.py", "/data/tokenizer", "/data/train", "/warm"},
-    Role.PREDICTOR_A: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
-    Role.PREDICTOR_B: {"/locked", "/mutable/train.py", "/data/tokenizer", "/out", "/ask"},
-    Role.SCORER: {"/locked", "/data/tokenizer", "/data/val", "/control", "/answer-a", "/answer-b", "/mutable", "/kept"},
+    Role.TRAINER: {"/locked", "/mutable/train.py", "/data/train", "/warm"},
+    Role.PREDICTOR_A: {"/locked", "/mutable/train.py", "/out", "/ask"},
+    Role.PREDICTOR_B: {"/locked", "/mutable/train.py", "/out", "/ask"},
+    Role.SCORER: {"/locked", "/data/val", "/control", "/answer-a", "/answer-b", "/mutable", "/kept"},
     Role.ANSWERER: {"/locked", "/mutable", "/ask"},
     Role.REFERENCE: {"/locked", "/mutable", "/ask"},
     Role.BRIEF: {"/locked", "/kept"},
     Role.PREPARE: {"/locked", "/corpus", "/source", *LINKED},
     Role.EXPORTER: {"/locked", "/out"},
 }
+SHARING = (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER)  # may read the task's shared data besides
 WRITABLE = {  # and the only ones that may be written to
     Role.TRAINER: {"/out"},
     Role.PREDICTOR_A: {"/answer"},
@@ -110,15 +111,17 @@ def _refuse_searched(spec: ContainerSpec) -> None:
 
 
 def _refuse_mounts(spec: ContainerSpec) -> None:
+    if wrong := [name for name in spec.shared_data if not is_shareable(name)]:
+        _refuse("shared_data", wrong, f"names of folders, none of them {', '.join(PARTS)}")
+    shared = {f"/data/{name}" for name in spec.shared_data} if spec.role in SHARING else set()
     for mount in spec.mounts:
-        _refuse_mount(spec.role, mount)
+        _refuse_mount(spec.role, mount, WRITABLE[spec.role] if mount.writable else READABLE[spec.role] | shared)
     targets = [mount.target for mount in spec.mounts]
     if twice := {target for target in targets if targets.count(target) > 1}:
         _refuse("mounts", sorted(twice), "one mount for each place")
 
 
-def _refuse_mount(role: Role, mount: Mount) -> None:
-    allowed = WRITABLE[role] if mount.writable else READABLE[role]
+def _refuse_mount(role: Role, mount: Mount, allowed: set[str]) -> None:
     if mount.target not in allowed:
         how = "written to" if mount.writable else "mounted"
         _refuse("mounts", mount.target, f"one of {sorted(allowed)}: nothing else is {how} in a {role}")

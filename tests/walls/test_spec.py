@@ -4,15 +4,19 @@ import json
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from orchestrator.config import load
 from orchestrator.errors import SpecRefused
-from orchestrator.types import Role
+from orchestrator.scoring.thresholds import UNBOUNDED
+from orchestrator.types import Plan, Role
 from orchestrator.units import MIB
 from orchestrator.walls.create_body import create_body
 from orchestrator.walls.engine import Engine
+from orchestrator.walls.execution_context import ExecutionContext
+from orchestrator.walls.experiment_sandbox import ExperimentSandbox
 from orchestrator.walls.seccomp import adapt_for_runtime
 from orchestrator.walls.spec import ContainerSpec, Mount, Resources
 from orchestrator.walls.spec_policy import validate_spec
@@ -200,6 +204,55 @@ def test_validation_data_is_for_the_scorer_alone() -> None:
     """A trainer or predictor that asks for it is refused."""
     with pytest.raises(SpecRefused, match="mounts"):
         validate_spec(spec(mounts=(Mount(source="/a/val", target="/data/val"),)))
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_what_a_task_shares_is_for_four_roles_to_read(role: Role) -> None:
+    """The folders that it names and no other; nobody may write to one, and whatever else runs has none."""
+    given = Mount(source="/a/words", target="/data/words")
+    asked = spec(role=role, mounts=(given,), shared_data=("words",))
+    if role in (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER):
+        validate_spec(asked)
+    else:
+        with pytest.raises(SpecRefused, match="mounts = '/data/words'"):
+            validate_spec(asked)
+    for target in ("/data/other", "/data", "/data/words/more", "/words"):
+        with pytest.raises(SpecRefused, match=f"mounts = '{target}'"):
+            validate_spec(replace(asked, mounts=(replace(given, target=target),)))
+    with pytest.raises(SpecRefused, match="mounts = '/data/words'"):
+        validate_spec(replace(asked, mounts=(replace(given, writable=True),)))
+    with pytest.raises(SpecRefused, match="mounts = '/data/words'"):
+        validate_spec(replace(asked, shared_data=()))
+
+
+@pytest.mark.parametrize("name", ["val", "holdout", "train", "", ".", "..", "a/b", "../locked", "-a", "a\n", "a" * 41])
+def test_what_is_for_some_containers_only_cannot_be_shared(name: str) -> None:
+    """Nor what is no plain name of a folder."""
+    with pytest.raises(SpecRefused, match="shared_data"):
+        validate_spec(spec(mounts=(Mount(source="/a/val", target=f"/data/{name}"),), shared_data=(name,)))
+
+
+@pytest.mark.parametrize("names", [(), ("tokenizer",), ("words", "tables")])
+def test_an_experiment_mounts_what_its_task_shares(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """From private copies, at /data/NAME, in each container that may read it, and in no other."""
+    config = load(ROOT, {"tag": "t", "runs": tmp_path, "task.shared_data": names})
+    place = ExecutionContext(
+        engine=cast("Engine", None), config=config, image_id=f"sha256:{'a' * 64}", seccomp=PROFILE,
+        thresholds=UNBOUNDED,
+    )  # fmt: skip
+    plan, private = Plan(train_seed=1, audit_seed=bytes(32)), tmp_path / "private"
+    sandbox = ExperimentSandbox(
+        place=place, plan=plan, experiment_id=1, attempt=1, folder=tmp_path, private=private, name="a", hashes={}
+    )
+    shared = {f"/data/{name}": f"shared/{name}" for name in names}
+    own = {Role.TRAINER: {"/data/train"}, Role.SCORER: {"/data/val"}}
+    for role in (Role.TRAINER, Role.PREDICTOR_A, Role.PREDICTOR_B, Role.SCORER, Role.EXPORTER):
+        asked = sandbox.spec(role, None)
+        validate_spec(asked)
+        found = {mount.target: mount.source for mount in asked.mounts if mount.target.startswith("/data")}
+        expected = {} if role is Role.EXPORTER else {at: str(private / role / path) for at, path in shared.items()}
+
+        assert expected == {at: path for at, path in found.items() if at not in own.get(role, ())}
 
 
 @pytest.mark.parametrize(
