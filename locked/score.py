@@ -25,6 +25,7 @@ import prepare
 import protocol
 
 METRIC = "val_bpb"  # as in task.toml
+NOISE = 0.001 if prepare.GPU else 0.02  # usual standard deviation of scores of one train.py, bits a byte; a first guess
 STALL, STALL_S = 2.0, 0.25  # an answer that takes so many times the usual, and this on top, is late
 EARLY = 4  # answers that may be late; a model that changes after these contradicts its own claims
 NOWHERE = np.zeros(0, np.int32)
@@ -226,6 +227,7 @@ def score(options: argparse.Namespace) -> None:
         value=result.bpb,
         level="L2",
         standard_error=result.standard_error,
+        noise=NOISE,
         audited_positions=len(positions),
         total_positions=int(counted.sum()),
         undetectable=result.unseen,

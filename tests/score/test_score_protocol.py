@@ -202,6 +202,7 @@ def test_an_honest_model_gets_its_true_score(stage: Stage) -> None:
     assert score.standard_error is not None
     assert (Level.L2, LARGE_K) == (score.level, score.audited_positions)
     assert score.standard_error < 1e-6
+    assert 0.02 == score.noise
     assert 64 == len(score.claims_sha256)
     assert CheckpointMessage(event="checkpoint", sha256=DIGEST.hex(), bytes=10) in messages_of(output)
 
