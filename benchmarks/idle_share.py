@@ -67,6 +67,7 @@ def idle_percent(experiments: int, latency_s: float, prefetch: int) -> float:
         flags |= {"claude.base_url": api.url, "limits.experiments": experiments, "limits.max_usd": 0.0}
         flags |= {
             "noise.rule": "lowest",
+            "recording.llm_lessons": False,  # the stand-in answers nothing else than proposals
             "contention.max_extra_wait_share": 1.0,
         }
         config = load(root, flags)
