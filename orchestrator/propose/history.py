@@ -50,6 +50,14 @@ def subtract_parent(e: Experiment, parents: Mapping[int, Experiment]) -> float |
     return None if parent is None or parent.value is None or e.value is None else e.value - parent.value
 
 
+def difference_error(e: Experiment, parents: Mapping[int, Experiment], trial_std: float | None) -> float | None:
+    """Return the standard error of `subtract_parent`, from the noise of single trials; None if that is unknown."""
+    parent = parents.get(e.parent_id) if e.parent_id is not None else None
+    if trial_std is None or parent is None or not e.scores or not parent.scores:
+        return None
+    return trial_std * math.sqrt(1 / len(e.scores) + 1 / len(parent.scores))
+
+
 def rank_near_misses(discarded: Iterable[Experiment], parents: Mapping[int, Experiment]) -> tuple[Experiment, ...]:
     """Return discarded ideas, smallest loss against their own parent first; those with an unknown parent last.
 

@@ -8,7 +8,6 @@ what it was made from is then not generated again. Whatever it contains is shown
 
 import hashlib
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ from orchestrator.errors import AutoresearchError, ConfigError
 from orchestrator.events import LessonsDistilled, SessionStarted
 from orchestrator.logger import log
 from orchestrator.propose import prompt_text
-from orchestrator.propose.history import FAILED, select_history, subtract_parent
+from orchestrator.propose.history import FAILED, difference_error, select_history, subtract_parent
 from orchestrator.record.journal import Journal
 from orchestrator.types import Experiment, Lesson
 
@@ -94,10 +93,7 @@ class RunLessons:
 
     def error(self, e: Experiment) -> float | None:
         """Return the standard error of the difference to its parent, None where the noise is unknown."""
-        parent = self.parents.get(e.parent_id) if e.parent_id is not None else None
-        if self.trial_std is None or parent is None or not e.scores or not parent.scores:
-            return None
-        return self.trial_std * math.sqrt(1 / len(e.scores) + 1 / len(parent.scores))
+        return difference_error(e, self.parents, self.trial_std)
 
 
 # ---- the text; pure

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator.propose import prompt_text
 from orchestrator.propose.diagnostics import read_diagnostics
-from orchestrator.propose.history import subtract_parent
+from orchestrator.propose.history import difference_error, subtract_parent
 from orchestrator.types import Experiment, Status
 from orchestrator.units import MIB
 
@@ -81,13 +81,11 @@ class Teller:
         loss = subtract_parent(e, self.parents)
         if loss is None:
             return f"parent {e.parent_id}" if e.parent_id is not None else ""
-        error = ""
-        if self.trial_std is not None and e.parent_id is not None:
-            trials = len(self.parents[e.parent_id].scores)
-            error = f" ± {self.trial_std * (1 / len(e.scores) + 1 / trials) ** 0.5:.2g}"
+        error = difference_error(e, self.parents, self.trial_std)
+        known = "" if error is None else f" ± {error:.2g}"
         parent = self.parents[e.parent_id] if e.parent_id is not None else None
         score = "" if parent is None or parent.value is None else f" ({self._round(parent.value)})"
-        return f"{self._round(loss, sign='+')}{error} against its parent {e.parent_id}{score}"
+        return f"{self._round(loss, sign='+')}{known} against its parent {e.parent_id}{score}"
 
     def _round(self, value: float, sign: str = "") -> str:
         """Format a number with the significant digits: two of the noise; six decimals if the noise is unknown."""
